@@ -1,0 +1,33 @@
+// Command contrail is every part of Contrail for Mesos in one binary; each
+// subcommand wires one service or one tool and nothing else.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/contrail-mesos/contrail/internal/lifecycle"
+)
+
+func main() {
+	ctx, stop := lifecycle.WithSignals(context.Background())
+	defer stop()
+	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "contrail: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "contrail",
+		Short:         "Virtual networks for Mesos clusters",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand()
+	return root
+}
