@@ -13,7 +13,6 @@ package mesosv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -6884,7 +6883,7 @@ func (x *OfferFilters) GetMinAllocatableResources() *OfferFilters_MinAllocatable
 
 type DrainConfig struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	MaxGracePeriod *durationpb.Duration   `protobuf:"bytes,1,opt,name=max_grace_period,json=maxGracePeriod" json:"max_grace_period,omitempty"`
+	MaxGracePeriod *DurationInfo          `protobuf:"bytes,1,opt,name=max_grace_period,json=maxGracePeriod" json:"max_grace_period,omitempty"`
 	MarkGone       *bool                  `protobuf:"varint,2,opt,name=mark_gone,json=markGone,def=0" json:"mark_gone,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -6925,7 +6924,7 @@ func (*DrainConfig) Descriptor() ([]byte, []int) {
 	return file_mesos_v1_mesos_proto_rawDescGZIP(), []int{65}
 }
 
-func (x *DrainConfig) GetMaxGracePeriod() *durationpb.Duration {
+func (x *DrainConfig) GetMaxGracePeriod() *DurationInfo {
 	if x != nil {
 		return x.MaxGracePeriod
 	}
@@ -9829,7 +9828,7 @@ var File_mesos_v1_mesos_proto protoreflect.FileDescriptor
 
 const file_mesos_v1_mesos_proto_rawDesc = "" +
 	"\n" +
-	"\x14mesos/v1/mesos.proto\x12\bmesos.v1\x1a\x1egoogle/protobuf/duration.proto\"R\n" +
+	"\x14mesos/v1/mesos.proto\x12\bmesos.v1\"R\n" +
 	"\vContainerID\x12\x14\n" +
 	"\x05value\x18\x01 \x02(\tR\x05value\x12-\n" +
 	"\x06parent\x18\x02 \x01(\v2\x15.mesos.v1.ContainerIDR\x06parent\",\n" +
@@ -10699,9 +10698,9 @@ const file_mesos_v1_mesos_proto_rawDesc = "" +
 	"\x17MinAllocatableResources\x12I\n" +
 	"\n" +
 	"quantities\x18\x01 \x03(\v2).mesos.v1.OfferFilters.ResourceQuantitiesR\n" +
-	"quantities\"v\n" +
-	"\vDrainConfig\x12C\n" +
-	"\x10max_grace_period\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0emaxGracePeriod\x12\"\n" +
+	"quantities\"s\n" +
+	"\vDrainConfig\x12@\n" +
+	"\x10max_grace_period\x18\x01 \x01(\v2\x16.mesos.v1.DurationInfoR\x0emaxGracePeriod\x12\"\n" +
 	"\tmark_gone\x18\x02 \x01(\b:\x05falseR\bmarkGone\"f\n" +
 	"\tDrainInfo\x12*\n" +
 	"\x05state\x18\x01 \x02(\x0e2\x14.mesos.v1.DrainStateR\x05state\x12-\n" +
@@ -10895,8 +10894,7 @@ var file_mesos_v1_mesos_proto_goTypes = []any{
 	(*RLimitInfo_RLimit)(nil),                    // 148: mesos.v1.RLimitInfo.RLimit
 	(*OfferFilters_ResourceQuantities)(nil),      // 149: mesos.v1.OfferFilters.ResourceQuantities
 	(*OfferFilters_MinAllocatableResources)(nil), // 150: mesos.v1.OfferFilters.MinAllocatableResources
-	nil,                         // 151: mesos.v1.OfferFilters.ResourceQuantities.QuantitiesEntry
-	(*durationpb.Duration)(nil), // 152: google.protobuf.Duration
+	nil, // 151: mesos.v1.OfferFilters.ResourceQuantities.QuantitiesEntry
 }
 var file_mesos_v1_mesos_proto_depIdxs = []int32{
 	28,  // 0: mesos.v1.ContainerID.parent:type_name -> mesos.v1.ContainerID
@@ -11065,7 +11063,7 @@ var file_mesos_v1_mesos_proto_depIdxs = []int32{
 	148, // 163: mesos.v1.RLimitInfo.rlimits:type_name -> mesos.v1.RLimitInfo.RLimit
 	27,  // 164: mesos.v1.CapabilityInfo.capabilities:type_name -> mesos.v1.CapabilityInfo.Capability
 	150, // 165: mesos.v1.OfferFilters.min_allocatable_resources:type_name -> mesos.v1.OfferFilters.MinAllocatableResources
-	152, // 166: mesos.v1.DrainConfig.max_grace_period:type_name -> google.protobuf.Duration
+	30,  // 166: mesos.v1.DrainConfig.max_grace_period:type_name -> mesos.v1.DurationInfo
 	1,   // 167: mesos.v1.DrainInfo.state:type_name -> mesos.v1.DrainState
 	93,  // 168: mesos.v1.DrainInfo.config:type_name -> mesos.v1.DrainConfig
 	2,   // 169: mesos.v1.FrameworkInfo.Capability.type:type_name -> mesos.v1.FrameworkInfo.Capability.Type
