@@ -1,0 +1,188 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Key is the place of one fact, without the store's prefix. Segments are
+// escaped as in URL paths and separated by slashes; the first is the space.
+type Key string
+
+// Space is the first segment of a key: what kind of fact it holds.
+type Space string
+
+// The spaces, and the keys in them:
+//
+//	epoch                                        the epoch, decimal
+//	obj/<type>/<uuid>                            an object, JSON without references
+//	fq/<type>/<fq name joined by ":">            uuid of the object that has the name
+//	child/<parent uuid>/<type>/<uuid>            empty; stands for "the parent has this child"
+//	ref/<to uuid>/<from type>/<from uuid>        a reference, JSON
+//	node/<uuid>                                  a node, JSON
+//	binding/<interface uuid>                     where an interface is plugged, JSON
+//	ip/<scope>/<address>                         uuid of the object that has the address
+//	prefix/<address>_<length>                    uuid of the network that has the prefix of the pool
+//	number/<kind>/<number>                       uuid of the object that has the number
+//	label/<node uuid>/<label>                    uuid of the interface that has the label
+//	owned/<uuid>                                 type of an object that goes with its last attachment
+//	tomb/<node>/<container>/<interface>/<boot>/<namespace>  tombstone, leased
+//	rest/<key>                                   rest of a released ip, prefix, number or label, leased
+//
+// Types are the dashed names of the configuration API. The scope of an address
+// is the fq name of its network, so that rests survive the network.
+const (
+	SpaceEpoch   Space = "epoch"
+	SpaceObject  Space = "obj"
+	SpaceName    Space = "fq"
+	SpaceChild   Space = "child"
+	SpaceRef     Space = "ref"
+	SpaceNode    Space = "node"
+	SpaceBinding Space = "binding"
+	SpaceAddress Space = "ip"
+	SpacePrefix  Space = "prefix"
+	SpaceNumber  Space = "number"
+	SpaceLabel   Space = "label"
+	SpaceOwned   Space = "owned"
+	SpaceTomb    Space = "tomb"
+	SpaceRest    Space = "rest"
+)
+
+// followed are the spaces that Follow loads and reports. Names and children
+// are guards of writes only; readers have them from the objects.
+var followed = []Space{
+	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix,
+	SpaceNumber, SpaceLabel, SpaceOwned, SpaceTomb, SpaceRest,
+}
+
+// EpochKey holds the store's epoch.
+const EpochKey Key = "epoch"
+
+func key(space Space, segments ...string) Key {
+	var b strings.Builder
+	b.WriteString(string(space))
+	for _, s := range segments {
+		b.WriteByte('/')
+		b.WriteString(url.PathEscape(s))
+	}
+	return Key(b.String())
+}
+
+// ObjectKey is the key of an object. kind is the dashed type.
+func ObjectKey(kind, uuid string) Key { return key(SpaceObject, kind, uuid) }
+
+// NameKey is the key of a unique name.
+func NameKey(kind string, fqName []string) Key { return key(SpaceName, kind, FQ(fqName)) }
+
+// ChildKey is the key that stands for a parent's child.
+func ChildKey(parent, kind, uuid string) Key { return key(SpaceChild, parent, kind, uuid) }
+
+// ChildPrefix is the range of a parent's children.
+func ChildPrefix(parent string) Key { return key(SpaceChild, parent) + "/" }
+
+// RefKey is the key of the reference from one object to another.
+func RefKey(to, fromKind, from string) Key { return key(SpaceRef, to, fromKind, from) }
+
+// RefPrefix is the range of the references to an object.
+func RefPrefix(to string) Key { return key(SpaceRef, to) + "/" }
+
+// NodeKey is the key of a node.
+func NodeKey(uuid string) Key { return key(SpaceNode, uuid) }
+
+// BindingKey is the key of an interface's binding.
+func BindingKey(vmi string) Key { return key(SpaceBinding, vmi) }
+
+// AddressKey is the key of an address in a scope, a joined fq name.
+func AddressKey(scope string, a netip.Addr) Key { return key(SpaceAddress, scope, a.String()) }
+
+// PrefixKey is the key of a prefix of the cluster's pool.
+func PrefixKey(p netip.Prefix) Key {
+	return key(SpacePrefix, p.Addr().String()+"_"+strconv.Itoa(p.Bits()))
+}
+
+// NumberKey is the key of a number; kind says which numbers.
+func NumberKey(kind string, n uint32) Key {
+	return key(SpaceNumber, kind, strconv.FormatUint(uint64(n), 10))
+}
+
+// LabelKey is the key of an MPLS label on a node.
+func LabelKey(node string, label uint32) Key {
+	return key(SpaceLabel, node, strconv.FormatUint(uint64(label), 10))
+}
+
+// LabelPrefix is the range of a node's labels.
+func LabelPrefix(node string) Key { return key(SpaceLabel, node) + "/" }
+
+// OwnedKey marks an object that goes with its last attachment.
+func OwnedKey(uuid string) Key { return key(SpaceOwned, uuid) }
+
+// TombKey is the key of a tombstone. Empty boot and namespace stand for any.
+func TombKey(node, container, ifname, boot, namespace string) Key {
+	return key(SpaceTomb, node, container, ifname, boot, namespace)
+}
+
+// RestKey is the rest of a released key.
+func RestKey(k Key) Key { return Key(SpaceRest) + "/" + k }
+
+// FQ joins an fq name as properties do.
+func FQ(name []string) string { return strings.Join(name, ":") }
+
+// Space of a key.
+func (k Key) Space() Space {
+	space, _, _ := strings.Cut(string(k), "/")
+	return Space(space)
+}
+
+// Rested is the key that a key of the space rest is the rest of.
+func (k Key) Rested() (Key, bool) {
+	rest, ok := strings.CutPrefix(string(k), string(SpaceRest)+"/")
+	return Key(rest), ok
+}
+
+// Split returns the segments after the space, n of them.
+func (k Key) Split(n int) ([]string, error) {
+	parts := strings.Split(string(k), "/")[1:]
+	if len(parts) != n {
+		return nil, fmt.Errorf("key %q: want %d segments", k, n)
+	}
+	for i, p := range parts {
+		s, err := url.PathUnescape(p)
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", k, err)
+		}
+		parts[i] = s
+	}
+	return parts, nil
+}
+
+// ParseAddress reads a key of the space ip.
+func (k Key) ParseAddress() (scope string, a netip.Addr, err error) {
+	s, err := k.Split(2)
+	if err != nil {
+		return "", netip.Addr{}, err
+	}
+	a, err = netip.ParseAddr(s[1])
+	return s[0], a, err
+}
+
+// ParsePrefix reads a key of the space prefix.
+func (k Key) ParsePrefix() (netip.Prefix, error) {
+	s, err := k.Split(1)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.ParsePrefix(strings.Replace(s[0], "_", "/", 1))
+}
+
+// ParseNumber reads a key of the spaces number and label: whose, and which.
+func (k Key) ParseNumber() (whose string, n uint32, err error) {
+	s, err := k.Split(2)
+	if err != nil {
+		return "", 0, err
+	}
+	v, err := strconv.ParseUint(s[1], 10, 32)
+	return s[0], uint32(v), err
+}
