@@ -1,0 +1,243 @@
+package model
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// View reads one consistent state of a Graph. It is valid only inside the
+// function that got it.
+type View struct {
+	data *data
+}
+
+// Position is that of the state.
+func (v *View) Position() Position { return v.data.position }
+
+// Object returns the object of this kind and UUID.
+func (v *View) Object(kind Kind, uuid string) (Object, bool) {
+	o, ok := v.Find(uuid)
+	if !ok || o.Kind() != kind {
+		return nil, false
+	}
+	return o, true
+}
+
+// Get returns the object with the UUID if it is of the type T, a pointer to
+// one of the generated types: model.Get[*model.VirtualNetwork](v, uuid).
+func Get[T Object](v *View, uuid string) (T, bool) {
+	o, _ := v.Find(uuid)
+	t, ok := o.(T)
+	return t, ok
+}
+
+// Find returns the object with the UUID, of whatever kind.
+func (v *View) Find(uuid string) (Object, bool) {
+	x, ok := v.data.vertices[uuid]
+	if !ok || x.object == nil {
+		return nil, false
+	}
+	return x.object, true
+}
+
+// ByName returns the object with the fully qualified name.
+func (v *View) ByName(kind Kind, fq []string) (Object, bool) {
+	x, ok := v.data.names[name{kind, FQString(fq)}]
+	if !ok {
+		return nil, false
+	}
+	return x.object, true
+}
+
+// Count is the number of objects of the kind.
+func (v *View) Count(kind Kind) int { return len(v.data.kinds[kind]) }
+
+// All yields the objects of the kind in no particular order.
+func (v *View) All(kind Kind) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for _, x := range v.data.kinds[kind] {
+			if !yield(x.object) {
+				return
+			}
+		}
+	}
+}
+
+// Children returns the children of the kind, or of all kinds when it is
+// empty, sorted by kind and UUID. The parent may be a view that is not stored.
+func (v *View) Children(uuid string, kind Kind) []Object {
+	list := slices.Collect(v.ChildSeq(uuid, kind))
+	slices.SortFunc(list, func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
+	return list
+}
+
+// ChildSeq yields what Children returns, in no particular order.
+func (v *View) ChildSeq(uuid string, kind Kind) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		x, ok := v.data.vertices[uuid]
+		if !ok {
+			return
+		}
+		for _, f := range x.children {
+			if kind != "" && f.kind != kind {
+				continue
+			}
+			for _, c := range f.vertices {
+				if !yield(c.object) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// CountChildren is the number of children of the kind, or of all kinds.
+func (v *View) CountChildren(uuid string, kind Kind) int {
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return 0
+	}
+	n := 0
+	for _, f := range x.children {
+		if kind == "" || f.kind == kind {
+			n += len(f.vertices)
+		}
+	}
+	return n
+}
+
+// Reference returns the reference from one object to another.
+func (v *View) Reference(from, to string) (Reference, bool) {
+	e, ok := v.data.edges[ends{from, to}]
+	if !ok {
+		return Reference{}, false
+	}
+	return e.Reference, true
+}
+
+// References returns the object's references to the kind, or to all kinds
+// when it is empty, sorted by the target's kind and UUID.
+func (v *View) References(uuid string, to Kind) []Reference {
+	list := slices.Collect(v.ReferenceSeq(uuid, to))
+	slices.SortFunc(list, func(a, b Reference) int { return compareEntities(a.To, b.To) })
+	return list
+}
+
+// ReferenceSeq yields what References returns, in no particular order.
+func (v *View) ReferenceSeq(uuid string, to Kind) iter.Seq[Reference] {
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return edgeSeq(nil, to)
+	}
+	return edgeSeq(x.out, to)
+}
+
+// BackReferences returns the references of objects of the kind, or of all
+// kinds when it is empty, to this one, sorted by the referrer's kind and UUID.
+func (v *View) BackReferences(uuid string, from Kind) []Reference {
+	list := slices.Collect(v.BackReferenceSeq(uuid, from))
+	slices.SortFunc(list, func(a, b Reference) int { return compareEntities(a.From, b.From) })
+	return list
+}
+
+// BackReferenceSeq yields what BackReferences returns, in no particular order.
+func (v *View) BackReferenceSeq(uuid string, from Kind) iter.Seq[Reference] {
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return edgeSeq(nil, from)
+	}
+	return edgeSeq(x.in, from)
+}
+
+// CountBackReferences is the number of references to the object from the
+// kind, or from all kinds.
+func (v *View) CountBackReferences(uuid string, from Kind) int {
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return 0
+	}
+	n := 0
+	for _, b := range x.in {
+		if from == "" || b.kind == from {
+			n += len(b.edges)
+		}
+	}
+	return n
+}
+
+func edgeSeq(bundles []bundle, kind Kind) iter.Seq[Reference] {
+	return func(yield func(Reference) bool) {
+		for _, b := range bundles {
+			if kind != "" && b.kind != kind {
+				continue
+			}
+			for _, e := range b.edges {
+				if !yield(e.Reference) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func compareEntities(a, b Entity) int {
+	return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.UUID, b.UUID))
+}
+
+// Node returns the node with the UUID.
+func (v *View) Node(uuid string) (Node, bool) { return valueOf(v.data.nodes[uuid]) }
+
+// NodeByName returns the node with the name.
+func (v *View) NodeByName(name string) (Node, bool) { return valueOf(v.data.nodeName[name]) }
+
+func valueOf(n *Node) (Node, bool) {
+	if n == nil {
+		return Node{}, false
+	}
+	return *n, true
+}
+
+// Nodes returns all nodes, sorted by UUID.
+func (v *View) Nodes() []Node {
+	list := make([]Node, 0, len(v.data.nodes))
+	for _, id := range slices.Sorted(maps.Keys(v.data.nodes)) {
+		list = append(list, *v.data.nodes[id])
+	}
+	return list
+}
+
+// Binding returns the binding of a virtual-machine-interface.
+func (v *View) Binding(vmi string) (Binding, bool) {
+	b, ok := v.data.bindings[vmi]
+	if !ok {
+		return Binding{}, false
+	}
+	return b.Binding, true
+}
+
+// BindingsOfNode returns what is bound to the node, sorted by interface.
+func (v *View) BindingsOfNode(node string) []Binding {
+	list := make([]Binding, 0, len(v.data.bound[node]))
+	for _, b := range v.data.bound[node] {
+		list = append(list, b.Binding)
+	}
+	slices.SortFunc(list, func(a, b Binding) int { return strings.Compare(a.Interface, b.Interface) })
+	return list
+}
+
+// Bindings yields all bindings in no particular order.
+func (v *View) Bindings() iter.Seq[Binding] {
+	return func(yield func(Binding) bool) {
+		for _, b := range v.data.bindings {
+			if !yield(b.Binding) {
+				return
+			}
+		}
+	}
+}
+
+// CountBindings is the number of bindings.
+func (v *View) CountBindings() int { return len(v.data.bindings) }
