@@ -3,6 +3,7 @@
 package model
 
 // Alarm is an object of the type alarm.
+// When to raise an alarm, and how severe it is.
 type Alarm struct {
 	Meta
 	AlarmRules    *AlarmOrList `json:"alarm_rules,omitempty"`
@@ -14,6 +15,7 @@ type Alarm struct {
 func (*Alarm) Kind() Kind { return KindAlarm }
 
 // GlobalAnalyticsConfig is an object of the type global-analytics-config.
+// Settings of analytics for the whole cluster.
 type GlobalAnalyticsConfig struct {
 	Meta
 }
@@ -22,6 +24,7 @@ type GlobalAnalyticsConfig struct {
 func (*GlobalAnalyticsConfig) Kind() Kind { return KindGlobalAnalyticsConfig }
 
 // StructuredSyslogApplicationRecord is an object of the type structured-syslog-application-record.
+// What is known of an application that syslog messages name.
 type StructuredSyslogApplicationRecord struct {
 	Meta
 	StructuredSyslogAppCategory    string `json:"structured_syslog_app_category,omitempty"`
@@ -35,6 +38,7 @@ type StructuredSyslogApplicationRecord struct {
 func (*StructuredSyslogApplicationRecord) Kind() Kind { return KindStructuredSyslogApplicationRecord }
 
 // StructuredSyslogConfig is an object of the type structured-syslog-config.
+// Container of what is done with structured syslog messages.
 type StructuredSyslogConfig struct {
 	Meta
 }
@@ -43,6 +47,7 @@ type StructuredSyslogConfig struct {
 func (*StructuredSyslogConfig) Kind() Kind { return KindStructuredSyslogConfig }
 
 // StructuredSyslogHostnameRecord is an object of the type structured-syslog-hostname-record.
+// What is known of a host that sends syslog messages.
 type StructuredSyslogHostnameRecord struct {
 	Meta
 	StructuredSyslogDevice       string                   `json:"structured_syslog_device,omitempty"`
@@ -57,6 +62,7 @@ type StructuredSyslogHostnameRecord struct {
 func (*StructuredSyslogHostnameRecord) Kind() Kind { return KindStructuredSyslogHostnameRecord }
 
 // StructuredSyslogMessage is an object of the type structured-syslog-message.
+// A kind of syslog message, and what is done with it.
 type StructuredSyslogMessage struct {
 	Meta
 	StructuredSyslogMessageForward                 string          `json:"structured_syslog_message_forward,omitempty"`
@@ -71,6 +77,7 @@ type StructuredSyslogMessage struct {
 func (*StructuredSyslogMessage) Kind() Kind { return KindStructuredSyslogMessage }
 
 // StructuredSyslogSLAProfile is an object of the type structured-syslog-sla-profile.
+// The service levels that syslog messages are measured against.
 type StructuredSyslogSLAProfile struct {
 	Meta
 	StructuredSyslogSLAParams string `json:"structured_syslog_sla_params,omitempty"`

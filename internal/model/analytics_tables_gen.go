@@ -6,7 +6,7 @@ func analyticsTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAlarm, Name: "alarm", Doc: "", Effect: "none",
+				Kind: KindAlarm, Name: "alarm", Doc: "When to raise an alarm, and how severe it is.", Effect: "none",
 				new:     func() Object { return new(Alarm) },
 				Parents: []Kind{KindGlobalSystemConfig, KindProject},
 				Properties: []*Property{
@@ -16,12 +16,12 @@ func analyticsTable() table {
 				},
 			},
 			{
-				Kind: KindGlobalAnalyticsConfig, Name: "global_analytics_config", Doc: "", Effect: "none",
+				Kind: KindGlobalAnalyticsConfig, Name: "global_analytics_config", Doc: "Settings of analytics for the whole cluster.", Effect: "none",
 				new:     func() Object { return new(GlobalAnalyticsConfig) },
 				Parents: []Kind{KindGlobalSystemConfig},
 			},
 			{
-				Kind: KindStructuredSyslogApplicationRecord, Name: "structured_syslog_application_record", Doc: "", Effect: "none",
+				Kind: KindStructuredSyslogApplicationRecord, Name: "structured_syslog_application_record", Doc: "What is known of an application that syslog messages name.", Effect: "none",
 				new:     func() Object { return new(StructuredSyslogApplicationRecord) },
 				Parents: []Kind{KindStructuredSyslogConfig},
 				Properties: []*Property{
@@ -33,12 +33,12 @@ func analyticsTable() table {
 				},
 			},
 			{
-				Kind: KindStructuredSyslogConfig, Name: "structured_syslog_config", Doc: "", Effect: "none",
+				Kind: KindStructuredSyslogConfig, Name: "structured_syslog_config", Doc: "Container of what is done with structured syslog messages.", Effect: "none",
 				new:     func() Object { return new(StructuredSyslogConfig) },
 				Parents: []Kind{KindGlobalAnalyticsConfig, KindProject},
 			},
 			{
-				Kind: KindStructuredSyslogHostnameRecord, Name: "structured_syslog_hostname_record", Doc: "", Effect: "none",
+				Kind: KindStructuredSyslogHostnameRecord, Name: "structured_syslog_hostname_record", Doc: "What is known of a host that sends syslog messages.", Effect: "none",
 				new:     func() Object { return new(StructuredSyslogHostnameRecord) },
 				Parents: []Kind{KindStructuredSyslogConfig},
 				Properties: []*Property{
@@ -51,7 +51,7 @@ func analyticsTable() table {
 				},
 			},
 			{
-				Kind: KindStructuredSyslogMessage, Name: "structured_syslog_message", Doc: "", Effect: "none",
+				Kind: KindStructuredSyslogMessage, Name: "structured_syslog_message", Doc: "A kind of syslog message, and what is done with it.", Effect: "none",
 				new:     func() Object { return new(StructuredSyslogMessage) },
 				Parents: []Kind{KindStructuredSyslogConfig},
 				Properties: []*Property{
@@ -64,7 +64,7 @@ func analyticsTable() table {
 				},
 			},
 			{
-				Kind: KindStructuredSyslogSLAProfile, Name: "structured_syslog_sla_profile", Doc: "", Effect: "none",
+				Kind: KindStructuredSyslogSLAProfile, Name: "structured_syslog_sla_profile", Doc: "The service levels that syslog messages are measured against.", Effect: "none",
 				new:     func() Object { return new(StructuredSyslogSLAProfile) },
 				Parents: []Kind{KindStructuredSyslogConfig},
 				Properties: []*Property{
@@ -74,33 +74,33 @@ func analyticsTable() table {
 		},
 		structs: []*Struct{
 			{Name: "AlarmAndList", new: func() any { return new(AlarmAndList) }, Fields: []*Field{
-				{Name: "and_list", Value: Value{Type: "AlarmExpression", List: true}},
+				{Name: "and_list", Value: Value{Type: "AlarmExpression", List: true}, Effective: true},
 			}},
 			{Name: "AlarmExpression", new: func() any { return new(AlarmExpression) }, Fields: []*Field{
-				{Name: "operand1", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "operand2", Value: Value{Type: "AlarmOperand2"}, Presence: "required"},
-				{Name: "operation", Value: Value{Type: "string", Named: "AlarmOperation", Enum: []string{"==", "!=", "<", "<=", ">", ">=", "in", "not in", "range", "size==", "size!="}}, Presence: "required"},
-				{Name: "variables", Value: Value{Type: "string", List: true}},
+				{Name: "operand1", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "operand2", Value: Value{Type: "AlarmOperand2"}, Presence: "required", Effective: true},
+				{Name: "operation", Value: Value{Type: "string", Named: "AlarmOperation", Enum: []string{"==", "!=", "<", "<=", ">", ">=", "in", "not in", "range", "size==", "size!="}}, Presence: "required", Effective: true},
+				{Name: "variables", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "AlarmOperand2", new: func() any { return new(AlarmOperand2) }, Fields: []*Field{
-				{Name: "json_value", Value: Value{Type: "string"}, Presence: "exclusive"},
-				{Name: "uve_attribute", Value: Value{Type: "string"}, Presence: "exclusive"},
+				{Name: "json_value", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
+				{Name: "uve_attribute", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
 			}},
 			{Name: "AlarmOrList", new: func() any { return new(AlarmOrList) }, Fields: []*Field{
-				{Name: "or_list", Value: Value{Type: "AlarmAndList", List: true}},
+				{Name: "or_list", Value: Value{Type: "AlarmAndList", List: true}, Effective: true},
 			}},
 			{Name: "FieldNamesList", new: func() any { return new(FieldNamesList) }, Fields: []*Field{
-				{Name: "field_names", Value: Value{Type: "string", List: true}},
+				{Name: "field_names", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "StructuredSyslogLinkType", new: func() any { return new(StructuredSyslogLinkType) }, Fields: []*Field{
-				{Name: "overlay", Value: Value{Type: "string"}},
-				{Name: "underlay", Value: Value{Type: "string"}},
+				{Name: "overlay", Value: Value{Type: "string"}, Effective: true},
+				{Name: "underlay", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "StructuredSyslogLinkmap", new: func() any { return new(StructuredSyslogLinkmap) }, Fields: []*Field{
-				{Name: "links", Value: Value{Type: "StructuredSyslogLinkType", List: true}},
+				{Name: "links", Value: Value{Type: "StructuredSyslogLinkType", List: true}, Effective: true},
 			}},
 			{Name: "UveKeysType", new: func() any { return new(UveKeysType) }, Fields: []*Field{
-				{Name: "uve_key", Value: Value{Type: "string", List: true}, Presence: "required"},
+				{Name: "uve_key", Value: Value{Type: "string", List: true}, Presence: "required", Effective: true},
 			}},
 		},
 	}

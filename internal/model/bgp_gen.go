@@ -3,6 +3,7 @@
 package model
 
 // BGPAsAService is an object of the type bgp-as-a-service.
+// A BGP session between a workload and the control nodes.
 type BGPAsAService struct {
 	Meta
 	AutonomousSystem                 *int64                `json:"autonomous_system,omitempty"`
@@ -17,6 +18,7 @@ type BGPAsAService struct {
 func (*BGPAsAService) Kind() Kind { return KindBGPAsAService }
 
 // BGPRouter is an object of the type bgp-router.
+// A BGP speaker, our own or an external one, and whom it peers with.
 type BGPRouter struct {
 	Meta
 	BGPRouterParameters *BgpRouterParams `json:"bgp_router_parameters,omitempty"`
@@ -26,6 +28,7 @@ type BGPRouter struct {
 func (*BGPRouter) Kind() Kind { return KindBGPRouter }
 
 // BGPVPN is an object of the type bgpvpn.
+// Route targets under one name that networks and routers join.
 type BGPVPN struct {
 	Meta
 	BGPVPNType            string           `json:"bgpvpn_type,omitempty"`
@@ -38,6 +41,7 @@ type BGPVPN struct {
 func (*BGPVPN) Kind() Kind { return KindBGPVPN }
 
 // ControlNodeZone is an object of the type control-node-zone.
+// A group of control nodes that sessions can ask for.
 type ControlNodeZone struct {
 	Meta
 }
@@ -46,6 +50,7 @@ type ControlNodeZone struct {
 func (*ControlNodeZone) Kind() Kind { return KindControlNodeZone }
 
 // DataCenterInterconnect is an object of the type data-center-interconnect.
+// What connects the fabrics of two data centres.
 type DataCenterInterconnect struct {
 	Meta
 	DataCenterInterconnectBGPAddressFamilies        *AddressFamilies `json:"data_center_interconnect_bgp_address_families,omitempty"`
@@ -58,6 +63,7 @@ type DataCenterInterconnect struct {
 func (*DataCenterInterconnect) Kind() Kind { return KindDataCenterInterconnect }
 
 // PeeringPolicy is an object of the type peering-policy.
+// How a provider peers with others.
 type PeeringPolicy struct {
 	Meta
 	PeeringService string `json:"peering_service,omitempty"`
@@ -67,6 +73,7 @@ type PeeringPolicy struct {
 func (*PeeringPolicy) Kind() Kind { return KindPeeringPolicy }
 
 // RouteAggregate is an object of the type route-aggregate.
+// Prefixes that are announced as one.
 type RouteAggregate struct {
 	Meta
 	AggregateRouteEntries *RouteListType `json:"aggregate_route_entries,omitempty"`
@@ -77,6 +84,7 @@ type RouteAggregate struct {
 func (*RouteAggregate) Kind() Kind { return KindRouteAggregate }
 
 // RoutingPolicy is an object of the type routing-policy.
+// Which routes are accepted, and how they are changed.
 type RoutingPolicy struct {
 	Meta
 	RoutingPolicyEntries *PolicyStatementType `json:"routing_policy_entries,omitempty"`
@@ -86,6 +94,7 @@ type RoutingPolicy struct {
 func (*RoutingPolicy) Kind() Kind { return KindRoutingPolicy }
 
 // SubCluster is an object of the type sub-cluster.
+// A part of the cluster with an autonomous system of its own.
 type SubCluster struct {
 	Meta
 	SubClusterASN *int64 `json:"sub_cluster_asn,omitempty"`

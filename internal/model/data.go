@@ -198,8 +198,12 @@ func (v *vertex) disown(child *vertex) {
 func (d *data) putEdge(r Reference) {
 	key := ends{r.From.UUID, r.To.UUID}
 	if old, ok := d.edges[key]; ok {
-		old.Reference = r
-		return
+		if old.Edge() == r.Edge() {
+			old.Reference = r
+			return
+		}
+		// The lists are by kind: one that changes moves the edge.
+		d.removeEdge(key)
 	}
 	e := &edge{Reference: r, from: d.place(r.From), to: d.place(r.To)}
 	d.edges[key] = e

@@ -3,6 +3,7 @@
 package model
 
 // VirtualDNS is an object of the type virtual-DNS.
+// A DNS server for the networks of the IPAMs that refer to it.
 type VirtualDNS struct {
 	Meta
 	VirtualDNSData *VirtualDnsType `json:"virtual_DNS_data,omitempty"`
@@ -12,6 +13,7 @@ type VirtualDNS struct {
 func (*VirtualDNS) Kind() Kind { return KindVirtualDNS }
 
 // VirtualDNSRecord is an object of the type virtual-DNS-record.
+// A record of a virtual DNS server.
 type VirtualDNSRecord struct {
 	Meta
 	VirtualDNSRecordData *VirtualDnsRecordType `json:"virtual_DNS_record_data,omitempty"`

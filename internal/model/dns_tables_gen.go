@@ -6,7 +6,7 @@ func dnsTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindVirtualDNS, Name: "virtual_DNS", Doc: "", Effect: "none",
+				Kind: KindVirtualDNS, Name: "virtual_DNS", Doc: "A DNS server for the networks of the IPAMs that refer to it.", Effect: "none",
 				new:     func() Object { return new(VirtualDNS) },
 				Parents: []Kind{KindDomain},
 				Properties: []*Property{
@@ -14,7 +14,7 @@ func dnsTable() table {
 				},
 			},
 			{
-				Kind: KindVirtualDNSRecord, Name: "virtual_DNS_record", Doc: "", Effect: "none",
+				Kind: KindVirtualDNSRecord, Name: "virtual_DNS_record", Doc: "A record of a virtual DNS server.", Effect: "none",
 				new:     func() Object { return new(VirtualDNSRecord) },
 				Parents: []Kind{KindVirtualDNS},
 				Properties: []*Property{
@@ -24,26 +24,26 @@ func dnsTable() table {
 		},
 		structs: []*Struct{
 			{Name: "DnsSoaRecordType", new: func() any { return new(DnsSoaRecordType) }, Fields: []*Field{
-				{Name: "negative_cache_ttl_seconds", Value: Value{Type: "integer"}},
+				{Name: "negative_cache_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "VirtualDnsRecordType", new: func() any { return new(VirtualDnsRecordType) }, Fields: []*Field{
-				{Name: "record_class", Value: Value{Type: "string", Named: "DnsRecordClassType", Enum: []string{"IN"}}},
-				{Name: "record_data", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "record_mx_preference", Value: Value{Type: "integer"}},
-				{Name: "record_name", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "record_ttl_seconds", Value: Value{Type: "integer"}},
-				{Name: "record_type", Value: Value{Type: "string", Named: "DnsRecordTypeType", Enum: []string{"A", "AAAA", "CNAME", "PTR", "NS", "MX"}}},
+				{Name: "record_class", Value: Value{Type: "string", Named: "DnsRecordClassType", Enum: []string{"IN"}}, Effective: true},
+				{Name: "record_data", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "record_mx_preference", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "record_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "record_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "record_type", Value: Value{Type: "string", Named: "DnsRecordTypeType", Enum: []string{"A", "AAAA", "CNAME", "PTR", "NS", "MX"}}, Effective: true},
 			}},
 			{Name: "VirtualDnsType", new: func() any { return new(VirtualDnsType) }, Fields: []*Field{
-				{Name: "default_ttl_seconds", Value: Value{Type: "integer"}},
-				{Name: "domain_name", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "dynamic_records_from_client", Value: Value{Type: "boolean"}},
-				{Name: "external_visible", Value: Value{Type: "boolean"}},
-				{Name: "floating_ip_record", Value: Value{Type: "string", Named: "FloatingIpDnsNotation", Enum: []string{"dashed-ip", "dashed-ip-tenant-name", "vm-name", "vm-name-tenant-name"}}},
-				{Name: "next_virtual_DNS", Value: Value{Type: "string"}},
-				{Name: "record_order", Value: Value{Type: "string", Named: "DnsRecordOrderType", Enum: []string{"fixed", "random", "round-robin"}}},
-				{Name: "reverse_resolution", Value: Value{Type: "boolean"}},
-				{Name: "soa_record", Value: Value{Type: "DnsSoaRecordType"}},
+				{Name: "default_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "domain_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "dynamic_records_from_client", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "external_visible", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "floating_ip_record", Value: Value{Type: "string", Named: "FloatingIpDnsNotation", Enum: []string{"dashed-ip", "dashed-ip-tenant-name", "vm-name", "vm-name-tenant-name"}}, Effective: true},
+				{Name: "next_virtual_DNS", Value: Value{Type: "string"}, Effective: true},
+				{Name: "record_order", Value: Value{Type: "string", Named: "DnsRecordOrderType", Enum: []string{"fixed", "random", "round-robin"}}, Effective: true},
+				{Name: "reverse_resolution", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "soa_record", Value: Value{Type: "DnsSoaRecordType"}, Effective: true},
 			}},
 		},
 	}

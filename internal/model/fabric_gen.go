@@ -3,6 +3,7 @@
 package model
 
 // Card is an object of the type card.
+// A line card of a hardware model, with its ports.
 type Card struct {
 	Meta
 	InterfaceMap *InterfaceMapType `json:"interface_map,omitempty"`
@@ -12,6 +13,7 @@ type Card struct {
 func (*Card) Kind() Kind { return KindCard }
 
 // DeviceImage is an object of the type device-image.
+// A software image for physical devices.
 type DeviceImage struct {
 	Meta
 	DeviceImageDeviceFamily       string                  `json:"device_image_device_family,omitempty"`
@@ -28,6 +30,7 @@ type DeviceImage struct {
 func (*DeviceImage) Kind() Kind { return KindDeviceImage }
 
 // E2ServiceProvider is an object of the type e2-service-provider.
+// A provider of services at the edge.
 type E2ServiceProvider struct {
 	Meta
 	E2ServiceProviderPromiscuous *bool `json:"e2_service_provider_promiscuous,omitempty"`
@@ -37,6 +40,7 @@ type E2ServiceProvider struct {
 func (*E2ServiceProvider) Kind() Kind { return KindE2ServiceProvider }
 
 // Fabric is an object of the type fabric.
+// Physical devices that are managed together.
 type Fabric struct {
 	Meta
 	FabricCredentials *DeviceCredentialList `json:"fabric_credentials,omitempty"`
@@ -47,6 +51,7 @@ type Fabric struct {
 func (*Fabric) Kind() Kind { return KindFabric }
 
 // FabricNamespace is an object of the type fabric-namespace.
+// A range of numbers or addresses that a fabric uses.
 type FabricNamespace struct {
 	Meta
 	FabricNamespaceType  string          `json:"fabric_namespace_type,omitempty"`
@@ -57,6 +62,7 @@ type FabricNamespace struct {
 func (*FabricNamespace) Kind() Kind { return KindFabricNamespace }
 
 // Hardware is an object of the type hardware.
+// A hardware model, made of cards.
 type Hardware struct {
 	Meta
 }
@@ -65,6 +71,7 @@ type Hardware struct {
 func (*Hardware) Kind() Kind { return KindHardware }
 
 // JobTemplate is an object of the type job-template.
+// What a job on physical devices runs.
 type JobTemplate struct {
 	Meta
 	JobTemplateConcurrencyLevel string                `json:"job_template_concurrency_level,omitempty"`
@@ -82,6 +89,7 @@ type JobTemplate struct {
 func (*JobTemplate) Kind() Kind { return KindJobTemplate }
 
 // LinkAggregationGroup is an object of the type link-aggregation-group.
+// Physical interfaces that act as one.
 type LinkAggregationGroup struct {
 	Meta
 	LinkAggregationGroupLACPEnabled *bool `json:"link_aggregation_group_lacp_enabled,omitempty"`
@@ -91,6 +99,7 @@ type LinkAggregationGroup struct {
 func (*LinkAggregationGroup) Kind() Kind { return KindLinkAggregationGroup }
 
 // LogicalInterface is an object of the type logical-interface.
+// A unit of a physical interface, such as a VLAN.
 type LogicalInterface struct {
 	Meta
 	LogicalInterfaceType    string `json:"logical_interface_type,omitempty"`
@@ -101,6 +110,7 @@ type LogicalInterface struct {
 func (*LogicalInterface) Kind() Kind { return KindLogicalInterface }
 
 // NetworkDeviceConfig is an object of the type network-device-config.
+// The configuration of a device of the network.
 type NetworkDeviceConfig struct {
 	Meta
 }
@@ -109,6 +119,7 @@ type NetworkDeviceConfig struct {
 func (*NetworkDeviceConfig) Kind() Kind { return KindNetworkDeviceConfig }
 
 // FabricNode is an object of the type node.
+// A physical server that the fabric knows. A machine that runs containers is a virtual-router.
 type FabricNode struct {
 	Meta
 	BMSInfo       *BaremetalServerInfo `json:"bms_info,omitempty"`
@@ -126,6 +137,7 @@ type FabricNode struct {
 func (*FabricNode) Kind() Kind { return KindFabricNode }
 
 // NodeProfile is an object of the type node-profile.
+// What a physical device is and which roles it can have.
 type NodeProfile struct {
 	Meta
 	NodeProfileDeviceFamily   string                `json:"node_profile_device_family,omitempty"`
@@ -139,6 +151,7 @@ type NodeProfile struct {
 func (*NodeProfile) Kind() Kind { return KindNodeProfile }
 
 // PhysicalInterface is an object of the type physical-interface.
+// A port of a physical device, as the device names it.
 type PhysicalInterface struct {
 	Meta
 	EthernetSegmentIdentifier     string            `json:"ethernet_segment_identifier,omitempty"`
@@ -151,6 +164,7 @@ type PhysicalInterface struct {
 func (*PhysicalInterface) Kind() Kind { return KindPhysicalInterface }
 
 // PhysicalRouter is an object of the type physical-router.
+// A physical router or switch.
 type PhysicalRouter struct {
 	Meta
 	PhysicalRouterChassisID         string                    `json:"physical_router_chassis_id,omitempty"`
@@ -179,6 +193,7 @@ type PhysicalRouter struct {
 func (*PhysicalRouter) Kind() Kind { return KindPhysicalRouter }
 
 // Port is an object of the type port.
+// A port of a physical server.
 type Port struct {
 	Meta
 	BMSPortInfo   *BaremetalPortInfo `json:"bms_port_info,omitempty"`
@@ -192,6 +207,7 @@ type Port struct {
 func (*Port) Kind() Kind { return KindPort }
 
 // PortGroup is an object of the type port-group.
+// Ports of a physical server that act as one.
 type PortGroup struct {
 	Meta
 	BMSPortGroupInfo *BaremetalPortGroupInfo `json:"bms_port_group_info,omitempty"`
@@ -201,6 +217,7 @@ type PortGroup struct {
 func (*PortGroup) Kind() Kind { return KindPortGroup }
 
 // RoleConfig is an object of the type role-config.
+// Configuration that a role brings to a device.
 type RoleConfig struct {
 	Meta
 	RoleConfigConfig string `json:"role_config_config,omitempty"`
@@ -210,6 +227,7 @@ type RoleConfig struct {
 func (*RoleConfig) Kind() Kind { return KindRoleConfig }
 
 // VirtualPortGroup is an object of the type virtual-port-group.
+// Ports of the fabric to which one server is connected.
 type VirtualPortGroup struct {
 	Meta
 	VirtualPortGroupLACPEnabled *bool  `json:"virtual_port_group_lacp_enabled,omitempty"`

@@ -6,14 +6,14 @@ func fabricTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindCard, Name: "card", Doc: "", Effect: "none",
+				Kind: KindCard, Name: "card", Doc: "A line card of a hardware model, with its ports.", Effect: "none",
 				new: func() Object { return new(Card) },
 				Properties: []*Property{
 					{Name: "interface_map", Value: Value{Type: "InterfaceMapType"}, Ops: "CRUD", Presence: "required", Effective: false},
 				},
 			},
 			{
-				Kind: KindDeviceImage, Name: "device_image", Doc: "", Effect: "none",
+				Kind: KindDeviceImage, Name: "device_image", Doc: "A software image for physical devices.", Effect: "none",
 				new:     func() Object { return new(DeviceImage) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -28,7 +28,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindE2ServiceProvider, Name: "e2_service_provider", Doc: "", Effect: "none",
+				Kind: KindE2ServiceProvider, Name: "e2_service_provider", Doc: "A provider of services at the edge.", Effect: "none",
 				new: func() Object { return new(E2ServiceProvider) },
 				Properties: []*Property{
 					{Name: "e2_service_provider_promiscuous", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
@@ -39,7 +39,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindFabric, Name: "fabric", Doc: "", Effect: "none",
+				Kind: KindFabric, Name: "fabric", Doc: "Physical devices that are managed together.", Effect: "none",
 				new:     func() Object { return new(Fabric) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -52,7 +52,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindFabricNamespace, Name: "fabric_namespace", Doc: "", Effect: "none",
+				Kind: KindFabricNamespace, Name: "fabric_namespace", Doc: "A range of numbers or addresses that a fabric uses.", Effect: "none",
 				new:     func() Object { return new(FabricNamespace) },
 				Parents: []Kind{KindFabric},
 				Properties: []*Property{
@@ -61,14 +61,14 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindHardware, Name: "hardware", Doc: "", Effect: "none",
+				Kind: KindHardware, Name: "hardware", Doc: "A hardware model, made of cards.", Effect: "none",
 				new: func() Object { return new(Hardware) },
 				References: []*ReferenceType{
 					{Target: "card", Attr: "", Presence: "", Effective: false},
 				},
 			},
 			{
-				Kind: KindJobTemplate, Name: "job_template", Doc: "", Effect: "none",
+				Kind: KindJobTemplate, Name: "job_template", Doc: "What a job on physical devices runs.", Effect: "none",
 				new:     func() Object { return new(JobTemplate) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -84,7 +84,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindLinkAggregationGroup, Name: "link_aggregation_group", Doc: "", Effect: "none",
+				Kind: KindLinkAggregationGroup, Name: "link_aggregation_group", Doc: "Physical interfaces that act as one.", Effect: "none",
 				new:     func() Object { return new(LinkAggregationGroup) },
 				Parents: []Kind{KindPhysicalRouter},
 				Properties: []*Property{
@@ -96,7 +96,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindLogicalInterface, Name: "logical_interface", Doc: "", Effect: "none",
+				Kind: KindLogicalInterface, Name: "logical_interface", Doc: "A unit of a physical interface, such as a VLAN.", Effect: "none",
 				new:     func() Object { return new(LogicalInterface) },
 				Parents: []Kind{KindPhysicalInterface, KindPhysicalRouter},
 				Properties: []*Property{
@@ -108,14 +108,14 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindNetworkDeviceConfig, Name: "network_device_config", Doc: "", Effect: "none",
+				Kind: KindNetworkDeviceConfig, Name: "network_device_config", Doc: "The configuration of a device of the network.", Effect: "none",
 				new: func() Object { return new(NetworkDeviceConfig) },
 				References: []*ReferenceType{
 					{Target: "physical-router", Attr: "", Presence: "", Effective: false},
 				},
 			},
 			{
-				Kind: KindFabricNode, Name: "node", Doc: "", Effect: "none",
+				Kind: KindFabricNode, Name: "node", Doc: "A physical server that the fabric knows. A machine that runs containers is a virtual-router.", Effect: "none",
 				new:     func() Object { return new(FabricNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -134,7 +134,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindNodeProfile, Name: "node_profile", Doc: "", Effect: "none",
+				Kind: KindNodeProfile, Name: "node_profile", Doc: "What a physical device is and which roles it can have.", Effect: "none",
 				new:     func() Object { return new(NodeProfile) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -149,7 +149,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindPhysicalInterface, Name: "physical_interface", Doc: "", Effect: "none",
+				Kind: KindPhysicalInterface, Name: "physical_interface", Doc: "A port of a physical device, as the device names it.", Effect: "none",
 				new:     func() Object { return new(PhysicalInterface) },
 				Parents: []Kind{KindPhysicalRouter},
 				Properties: []*Property{
@@ -164,7 +164,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindPhysicalRouter, Name: "physical_router", Doc: "", Effect: "none",
+				Kind: KindPhysicalRouter, Name: "physical_router", Doc: "A physical router or switch.", Effect: "none",
 				new:     func() Object { return new(PhysicalRouter) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -199,7 +199,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindPort, Name: "port", Doc: "", Effect: "none",
+				Kind: KindPort, Name: "port", Doc: "A port of a physical server.", Effect: "none",
 				new:     func() Object { return new(Port) },
 				Parents: []Kind{KindFabricNode},
 				Properties: []*Property{
@@ -211,7 +211,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindPortGroup, Name: "port_group", Doc: "", Effect: "none",
+				Kind: KindPortGroup, Name: "port_group", Doc: "Ports of a physical server that act as one.", Effect: "none",
 				new:     func() Object { return new(PortGroup) },
 				Parents: []Kind{KindFabricNode},
 				Properties: []*Property{
@@ -222,7 +222,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindRoleConfig, Name: "role_config", Doc: "", Effect: "none",
+				Kind: KindRoleConfig, Name: "role_config", Doc: "Configuration that a role brings to a device.", Effect: "none",
 				new:     func() Object { return new(RoleConfig) },
 				Parents: []Kind{KindNodeProfile},
 				Properties: []*Property{
@@ -233,7 +233,7 @@ func fabricTable() table {
 				},
 			},
 			{
-				Kind: KindVirtualPortGroup, Name: "virtual_port_group", Doc: "", Effect: "none",
+				Kind: KindVirtualPortGroup, Name: "virtual_port_group", Doc: "Ports of the fabric to which one server is connected.", Effect: "none",
 				new:     func() Object { return new(VirtualPortGroup) },
 				Parents: []Kind{KindFabric},
 				Properties: []*Property{
@@ -249,161 +249,161 @@ func fabricTable() table {
 		},
 		structs: []*Struct{
 			{Name: "AutonomousSystemsType", new: func() any { return new(AutonomousSystemsType) }, Fields: []*Field{
-				{Name: "asn", Value: Value{Type: "integer", Named: "AutonomousSystemType", List: true, Minimum: new(int64(1)), Maximum: new(int64(4294967294))}},
+				{Name: "asn", Value: Value{Type: "integer", Named: "AutonomousSystemType", List: true, Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Effective: true},
 			}},
 			{Name: "BaremetalPortGroupInfo", new: func() any { return new(BaremetalPortGroupInfo) }, Fields: []*Field{
-				{Name: "address", Value: Value{Type: "string"}},
-				{Name: "mode", Value: Value{Type: "string"}},
-				{Name: "node_uuid", Value: Value{Type: "string"}},
-				{Name: "properties", Value: Value{Type: "PortGroupProperties"}},
-				{Name: "standalone_ports_supported", Value: Value{Type: "boolean"}},
+				{Name: "address", Value: Value{Type: "string"}, Effective: true},
+				{Name: "mode", Value: Value{Type: "string"}, Effective: true},
+				{Name: "node_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "properties", Value: Value{Type: "PortGroupProperties"}, Effective: true},
+				{Name: "standalone_ports_supported", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "BaremetalPortInfo", new: func() any { return new(BaremetalPortInfo) }, Fields: []*Field{
-				{Name: "address", Value: Value{Type: "string"}},
-				{Name: "local_link_connection", Value: Value{Type: "LocalLinkConnection"}},
-				{Name: "node_uuid", Value: Value{Type: "string"}},
-				{Name: "pxe_enabled", Value: Value{Type: "boolean"}},
+				{Name: "address", Value: Value{Type: "string"}, Effective: true},
+				{Name: "local_link_connection", Value: Value{Type: "LocalLinkConnection"}, Effective: true},
+				{Name: "node_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "pxe_enabled", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "BaremetalProperties", new: func() any { return new(BaremetalProperties) }, Fields: []*Field{
-				{Name: "capabilities", Value: Value{Type: "string"}},
-				{Name: "cpu_arch", Value: Value{Type: "string"}},
-				{Name: "cpus", Value: Value{Type: "integer"}},
-				{Name: "local_gb", Value: Value{Type: "integer"}},
-				{Name: "memory_mb", Value: Value{Type: "integer"}},
+				{Name: "capabilities", Value: Value{Type: "string"}, Effective: true},
+				{Name: "cpu_arch", Value: Value{Type: "string"}, Effective: true},
+				{Name: "cpus", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "local_gb", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "memory_mb", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "BaremetalServerInfo", new: func() any { return new(BaremetalServerInfo) }, Fields: []*Field{
-				{Name: "driver", Value: Value{Type: "string"}},
-				{Name: "driver_info", Value: Value{Type: "DriverInfo"}},
-				{Name: "name", Value: Value{Type: "string"}},
-				{Name: "network_interface", Value: Value{Type: "string"}},
-				{Name: "properties", Value: Value{Type: "BaremetalProperties"}},
+				{Name: "driver", Value: Value{Type: "string"}, Effective: true},
+				{Name: "driver_info", Value: Value{Type: "DriverInfo"}, Effective: true},
+				{Name: "name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "network_interface", Value: Value{Type: "string"}, Effective: true},
+				{Name: "properties", Value: Value{Type: "BaremetalProperties"}, Effective: true},
 			}},
 			{Name: "CloudInstanceInfo", new: func() any { return new(CloudInstanceInfo) }, Fields: []*Field{
-				{Name: "availability_zone", Value: Value{Type: "string"}},
-				{Name: "instance_type", Value: Value{Type: "string"}},
-				{Name: "operating_system", Value: Value{Type: "string", Enum: []string{"ubuntu18", "centos7", "rhel7"}}},
-				{Name: "roles", Value: Value{Type: "string", List: true}},
-				{Name: "volume_size", Value: Value{Type: "integer"}},
+				{Name: "availability_zone", Value: Value{Type: "string"}, Effective: true},
+				{Name: "instance_type", Value: Value{Type: "string"}, Effective: true},
+				{Name: "operating_system", Value: Value{Type: "string", Enum: []string{"ubuntu18", "centos7", "rhel7"}}, Effective: true},
+				{Name: "roles", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "volume_size", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "DeviceCredential", new: func() any { return new(DeviceCredential) }, Fields: []*Field{
-				{Name: "credential", Value: Value{Type: "UserCredentials"}, Presence: "required"},
-				{Name: "device_family", Value: Value{Type: "string"}},
-				{Name: "vendor", Value: Value{Type: "string"}},
+				{Name: "credential", Value: Value{Type: "UserCredentials"}, Presence: "required", Effective: true},
+				{Name: "device_family", Value: Value{Type: "string"}, Effective: true},
+				{Name: "vendor", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "DeviceCredentialList", new: func() any { return new(DeviceCredentialList) }, Fields: []*Field{
-				{Name: "device_credential", Value: Value{Type: "DeviceCredential", List: true}},
+				{Name: "device_credential", Value: Value{Type: "DeviceCredential", List: true}, Effective: true},
 			}},
 			{Name: "DevicePlatformListType", new: func() any { return new(DevicePlatformListType) }, Fields: []*Field{
-				{Name: "platform_name", Value: Value{Type: "string", List: true}},
+				{Name: "platform_name", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "DriverInfo", new: func() any { return new(DriverInfo) }, Fields: []*Field{
-				{Name: "deploy_kernel", Value: Value{Type: "string"}},
-				{Name: "deploy_ramdisk", Value: Value{Type: "string"}},
-				{Name: "ipmi_address", Value: Value{Type: "string"}},
-				{Name: "ipmi_password", Value: Value{Type: "string"}},
-				{Name: "ipmi_port", Value: Value{Type: "string"}},
-				{Name: "ipmi_username", Value: Value{Type: "string"}},
+				{Name: "deploy_kernel", Value: Value{Type: "string"}, Effective: true},
+				{Name: "deploy_ramdisk", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ipmi_address", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ipmi_password", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ipmi_port", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ipmi_username", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "ESXIHostInfo", new: func() any { return new(ESXIHostInfo) }, Fields: []*Field{
-				{Name: "cluster", Value: Value{Type: "string"}},
-				{Name: "datacenter", Value: Value{Type: "string"}},
-				{Name: "datastore", Value: Value{Type: "string"}},
-				{Name: "esxi_name", Value: Value{Type: "string"}},
-				{Name: "mac", Value: Value{Type: "string"}},
-				{Name: "password", Value: Value{Type: "string"}},
-				{Name: "username", Value: Value{Type: "string"}},
-				{Name: "vcenter_server", Value: Value{Type: "string"}},
+				{Name: "cluster", Value: Value{Type: "string"}, Effective: true},
+				{Name: "datacenter", Value: Value{Type: "string"}, Effective: true},
+				{Name: "datastore", Value: Value{Type: "string"}, Effective: true},
+				{Name: "esxi_name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "mac", Value: Value{Type: "string"}, Effective: true},
+				{Name: "password", Value: Value{Type: "string"}, Effective: true},
+				{Name: "username", Value: Value{Type: "string"}, Effective: true},
+				{Name: "vcenter_server", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "ESXIProperties", new: func() any { return new(ESXIProperties) }, Fields: []*Field{
-				{Name: "dvs_id", Value: Value{Type: "string"}},
-				{Name: "dvs_name", Value: Value{Type: "string"}},
+				{Name: "dvs_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "dvs_name", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "FabricNetworkTag", new: func() any { return new(FabricNetworkTag) }, Fields: []*Field{
-				{Name: "network_type", Value: Value{Type: "string", Named: "FabricNetworkType", Enum: []string{"management", "loopback", "ip-fabric", "pnf-servicechain"}}},
+				{Name: "network_type", Value: Value{Type: "string", Named: "FabricNetworkType", Enum: []string{"management", "loopback", "ip-fabric", "pnf-servicechain"}}, Effective: true},
 			}},
 			{Name: "InterfaceMapType", new: func() any { return new(InterfaceMapType) }, Fields: []*Field{
-				{Name: "port_info", Value: Value{Type: "PortInfoType", List: true}},
+				{Name: "port_info", Value: Value{Type: "PortInfoType", List: true}, Effective: true},
 			}},
 			{Name: "JunosServicePorts", new: func() any { return new(JunosServicePorts) }, Fields: []*Field{
-				{Name: "service_port", Value: Value{Type: "string", List: true}},
+				{Name: "service_port", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "LocalLinkConnection", new: func() any { return new(LocalLinkConnection) }, Fields: []*Field{
-				{Name: "port_id", Value: Value{Type: "string"}},
-				{Name: "port_index", Value: Value{Type: "string"}},
-				{Name: "switch_id", Value: Value{Type: "string"}},
-				{Name: "switch_info", Value: Value{Type: "string"}},
+				{Name: "port_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "port_index", Value: Value{Type: "string"}, Effective: true},
+				{Name: "switch_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "switch_info", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "NamespaceValue", new: func() any { return new(NamespaceValue) }, Fields: []*Field{
-				{Name: "asn", Value: Value{Type: "AutonomousSystemsType"}},
-				{Name: "asn_ranges", Value: Value{Type: "AsnRangeType", List: true}},
-				{Name: "ipv4_cidr", Value: Value{Type: "SubnetListType"}},
-				{Name: "mac_addr", Value: Value{Type: "MacAddressesType"}},
-				{Name: "serial_nums", Value: Value{Type: "string", List: true}},
+				{Name: "asn", Value: Value{Type: "AutonomousSystemsType"}, Effective: true},
+				{Name: "asn_ranges", Value: Value{Type: "AsnRangeType", List: true}, Effective: true},
+				{Name: "ipv4_cidr", Value: Value{Type: "SubnetListType"}, Effective: true},
+				{Name: "mac_addr", Value: Value{Type: "MacAddressesType"}, Effective: true},
+				{Name: "serial_nums", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "NodeProfileRoleType", new: func() any { return new(NodeProfileRoleType) }, Fields: []*Field{
-				{Name: "physical_role", Value: Value{Type: "string"}},
-				{Name: "rb_roles", Value: Value{Type: "string", List: true}},
+				{Name: "physical_role", Value: Value{Type: "string"}, Effective: true},
+				{Name: "rb_roles", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "NodeProfileRolesType", new: func() any { return new(NodeProfileRolesType) }, Fields: []*Field{
-				{Name: "role_mappings", Value: Value{Type: "NodeProfileRoleType", List: true}},
+				{Name: "role_mappings", Value: Value{Type: "NodeProfileRoleType", List: true}, Effective: true},
 			}},
 			{Name: "PlaybookInfoListType", new: func() any { return new(PlaybookInfoListType) }, Fields: []*Field{
-				{Name: "playbook_info", Value: Value{Type: "PlaybookInfoType", List: true}},
+				{Name: "playbook_info", Value: Value{Type: "PlaybookInfoType", List: true}, Effective: true},
 			}},
 			{Name: "PlaybookInfoType", new: func() any { return new(PlaybookInfoType) }, Fields: []*Field{
-				{Name: "device_family", Value: Value{Type: "string"}},
-				{Name: "job_completion_weightage", Value: Value{Type: "integer"}},
-				{Name: "multi_device_playbook", Value: Value{Type: "boolean"}},
-				{Name: "playbook_uri", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "vendor", Value: Value{Type: "string"}},
+				{Name: "device_family", Value: Value{Type: "string"}, Effective: true},
+				{Name: "job_completion_weightage", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "multi_device_playbook", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "playbook_uri", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "vendor", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "PortGroupProperties", new: func() any { return new(PortGroupProperties) }, Fields: []*Field{
-				{Name: "miimon", Value: Value{Type: "integer"}},
-				{Name: "xmit_hash_policy", Value: Value{Type: "string"}},
+				{Name: "miimon", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "xmit_hash_policy", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "PortInfoType", new: func() any { return new(PortInfoType) }, Fields: []*Field{
-				{Name: "channelized", Value: Value{Type: "boolean"}},
-				{Name: "channelized_port_speed", Value: Value{Type: "string", Named: "PortSpeedType", Enum: []string{"1G", "10G", "40G", "100G"}}},
-				{Name: "labels", Value: Value{Type: "string", List: true}},
-				{Name: "name", Value: Value{Type: "string"}},
-				{Name: "port_group", Value: Value{Type: "string"}},
-				{Name: "port_speed", Value: Value{Type: "string", Named: "PortSpeedType", Enum: []string{"1G", "10G", "40G", "100G"}}},
-				{Name: "type_", Value: Value{Type: "string", Named: "InterfaceType", Enum: []string{"fc", "ge", "xe", "xle", "et", "fte", "me", "em"}}},
+				{Name: "channelized", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "channelized_port_speed", Value: Value{Type: "string", Named: "PortSpeedType", Enum: []string{"1G", "10G", "40G", "100G"}}, Effective: true},
+				{Name: "labels", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "port_group", Value: Value{Type: "string"}, Effective: true},
+				{Name: "port_speed", Value: Value{Type: "string", Named: "PortSpeedType", Enum: []string{"1G", "10G", "40G", "100G"}}, Effective: true},
+				{Name: "type_", Value: Value{Type: "string", Named: "InterfaceType", Enum: []string{"fc", "ge", "xe", "xle", "et", "fte", "me", "em"}}, Effective: true},
 			}},
 			{Name: "RoutingBridgingRolesType", new: func() any { return new(RoutingBridgingRolesType) }, Fields: []*Field{
-				{Name: "rb_roles", Value: Value{Type: "string", List: true}},
+				{Name: "rb_roles", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "SNMPCredentials", new: func() any { return new(SNMPCredentials) }, Fields: []*Field{
-				{Name: "local_port", Value: Value{Type: "integer"}},
-				{Name: "retries", Value: Value{Type: "integer"}},
-				{Name: "timeout", Value: Value{Type: "integer"}},
-				{Name: "v2_community", Value: Value{Type: "string"}},
-				{Name: "v3_authentication_password", Value: Value{Type: "string"}},
-				{Name: "v3_authentication_protocol", Value: Value{Type: "string"}},
-				{Name: "v3_context", Value: Value{Type: "string"}},
-				{Name: "v3_context_engine_id", Value: Value{Type: "string"}},
-				{Name: "v3_engine_boots", Value: Value{Type: "integer"}},
-				{Name: "v3_engine_id", Value: Value{Type: "string"}},
-				{Name: "v3_engine_time", Value: Value{Type: "integer"}},
-				{Name: "v3_privacy_password", Value: Value{Type: "string"}},
-				{Name: "v3_privacy_protocol", Value: Value{Type: "string"}},
-				{Name: "v3_security_engine_id", Value: Value{Type: "string"}},
-				{Name: "v3_security_level", Value: Value{Type: "string"}},
-				{Name: "v3_security_name", Value: Value{Type: "string"}},
-				{Name: "version", Value: Value{Type: "integer"}},
+				{Name: "local_port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "retries", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "timeout", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "v2_community", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_authentication_password", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_authentication_protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_context", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_context_engine_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_engine_boots", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "v3_engine_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_engine_time", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "v3_privacy_password", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_privacy_protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_security_engine_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_security_level", Value: Value{Type: "string"}, Effective: true},
+				{Name: "v3_security_name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "version", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "SerialNumListType", new: func() any { return new(SerialNumListType) }, Fields: []*Field{
-				{Name: "serial_num", Value: Value{Type: "string", List: true}},
+				{Name: "serial_num", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "TelemetryResourceInfo", new: func() any { return new(TelemetryResourceInfo) }, Fields: []*Field{
-				{Name: "name", Value: Value{Type: "string"}},
-				{Name: "path", Value: Value{Type: "string"}},
-				{Name: "rate", Value: Value{Type: "string"}},
+				{Name: "name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "path", Value: Value{Type: "string"}, Effective: true},
+				{Name: "rate", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "TelemetryStateInfo", new: func() any { return new(TelemetryStateInfo) }, Fields: []*Field{
-				{Name: "resource", Value: Value{Type: "TelemetryResourceInfo", List: true}},
-				{Name: "server_ip", Value: Value{Type: "string"}},
-				{Name: "server_port", Value: Value{Type: "integer"}},
+				{Name: "resource", Value: Value{Type: "TelemetryResourceInfo", List: true}, Effective: true},
+				{Name: "server_ip", Value: Value{Type: "string"}, Effective: true},
+				{Name: "server_port", Value: Value{Type: "integer"}, Effective: true},
 			}},
 		},
 	}

@@ -3,6 +3,7 @@
 package model
 
 // AnalyticsAlarmNode is an object of the type analytics-alarm-node.
+// A machine that evaluates alarms.
 type AnalyticsAlarmNode struct {
 	Meta
 	AnalyticsAlarmNodeIPAddress string `json:"analytics_alarm_node_ip_address,omitempty"`
@@ -12,6 +13,7 @@ type AnalyticsAlarmNode struct {
 func (*AnalyticsAlarmNode) Kind() Kind { return KindAnalyticsAlarmNode }
 
 // AnalyticsNode is an object of the type analytics-node.
+// A machine that collects what the others report.
 type AnalyticsNode struct {
 	Meta
 	AnalyticsNodeIPAddress string `json:"analytics_node_ip_address,omitempty"`
@@ -21,6 +23,7 @@ type AnalyticsNode struct {
 func (*AnalyticsNode) Kind() Kind { return KindAnalyticsNode }
 
 // AnalyticsSNMPNode is an object of the type analytics-snmp-node.
+// A machine that queries physical devices.
 type AnalyticsSNMPNode struct {
 	Meta
 	AnalyticsSNMPNodeIPAddress string `json:"analytics_snmp_node_ip_address,omitempty"`
@@ -30,6 +33,7 @@ type AnalyticsSNMPNode struct {
 func (*AnalyticsSNMPNode) Kind() Kind { return KindAnalyticsSNMPNode }
 
 // ConfigDatabaseNode is an object of the type config-database-node.
+// A machine that stores the configuration.
 type ConfigDatabaseNode struct {
 	Meta
 	ConfigDatabaseNodeIPAddress string `json:"config_database_node_ip_address,omitempty"`
@@ -39,6 +43,7 @@ type ConfigDatabaseNode struct {
 func (*ConfigDatabaseNode) Kind() Kind { return KindConfigDatabaseNode }
 
 // ConfigNode is an object of the type config-node.
+// A machine that serves the configuration API.
 type ConfigNode struct {
 	Meta
 	ConfigNodeIPAddress string `json:"config_node_ip_address,omitempty"`
@@ -48,6 +53,7 @@ type ConfigNode struct {
 func (*ConfigNode) Kind() Kind { return KindConfigNode }
 
 // CustomerAttachment is an object of the type customer-attachment.
+// Where a customer is attached to the network of a provider.
 type CustomerAttachment struct {
 	Meta
 	AttachmentAddress *AttachmentAddressType `json:"attachment_address,omitempty"`
@@ -57,6 +63,7 @@ type CustomerAttachment struct {
 func (*CustomerAttachment) Kind() Kind { return KindCustomerAttachment }
 
 // DatabaseNode is an object of the type database-node.
+// A machine that stores history.
 type DatabaseNode struct {
 	Meta
 	DatabaseNodeIPAddress string `json:"database_node_ip_address,omitempty"`
@@ -66,6 +73,7 @@ type DatabaseNode struct {
 func (*DatabaseNode) Kind() Kind { return KindDatabaseNode }
 
 // DevicemgrNode is an object of the type devicemgr-node.
+// A machine that manages physical devices.
 type DevicemgrNode struct {
 	Meta
 	DevicemgrNodeIPAddress string `json:"devicemgr_node_ip_address,omitempty"`
@@ -75,6 +83,7 @@ type DevicemgrNode struct {
 func (*DevicemgrNode) Kind() Kind { return KindDevicemgrNode }
 
 // DiscoveryServiceAssignment is an object of the type discovery-service-assignment.
+// Container of the rules that assign services to clients.
 type DiscoveryServiceAssignment struct {
 	Meta
 }
@@ -83,6 +92,7 @@ type DiscoveryServiceAssignment struct {
 func (*DiscoveryServiceAssignment) Kind() Kind { return KindDiscoveryServiceAssignment }
 
 // DsaRule is an object of the type dsa-rule.
+// Which clients get which servers of a service.
 type DsaRule struct {
 	Meta
 	DsaRuleEntry *DiscoveryServiceAssignmentType `json:"dsa_rule_entry,omitempty"`
@@ -92,6 +102,7 @@ type DsaRule struct {
 func (*DsaRule) Kind() Kind { return KindDsaRule }
 
 // GlobalSystemConfig is an object of the type global-system-config.
+// Settings of the whole cluster. There is one, default-global-system-config.
 type GlobalSystemConfig struct {
 	Meta
 	AlarmEnable                             *bool                          `json:"alarm_enable,omitempty"`
@@ -121,6 +132,7 @@ type GlobalSystemConfig struct {
 func (*GlobalSystemConfig) Kind() Kind { return KindGlobalSystemConfig }
 
 // GlobalVrouterConfig is an object of the type global-vrouter-config.
+// Settings of all vRouters: encapsulations, timeouts, link-local services.
 type GlobalVrouterConfig struct {
 	Meta
 	ECMPHashingIncludeFields   *EcmpHashingIncludeFields     `json:"ecmp_hashing_include_fields,omitempty"`
@@ -140,6 +152,7 @@ type GlobalVrouterConfig struct {
 func (*GlobalVrouterConfig) Kind() Kind { return KindGlobalVrouterConfig }
 
 // ProviderAttachment is an object of the type provider-attachment.
+// Where a provider is attached.
 type ProviderAttachment struct {
 	Meta
 }
@@ -148,6 +161,7 @@ type ProviderAttachment struct {
 func (*ProviderAttachment) Kind() Kind { return KindProviderAttachment }
 
 // VirtualRouter is an object of the type virtual-router.
+// A machine that runs workloads. It has the UUID and the name of its node.
 type VirtualRouter struct {
 	Meta
 	VirtualRouterDpdkEnabled *bool  `json:"virtual_router_dpdk_enabled,omitempty"`
@@ -159,6 +173,7 @@ type VirtualRouter struct {
 func (*VirtualRouter) Kind() Kind { return KindVirtualRouter }
 
 // WebuiNode is an object of the type webui-node.
+// A machine that serves the console.
 type WebuiNode struct {
 	Meta
 	WebuiNodeIPAddress string `json:"webui_node_ip_address,omitempty"`

@@ -6,7 +6,7 @@ func infrastructureTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAnalyticsAlarmNode, Name: "analytics_alarm_node", Doc: "", Effect: "none",
+				Kind: KindAnalyticsAlarmNode, Name: "analytics_alarm_node", Doc: "A machine that evaluates alarms.", Effect: "none",
 				new:     func() Object { return new(AnalyticsAlarmNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -14,7 +14,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindAnalyticsNode, Name: "analytics_node", Doc: "", Effect: "none",
+				Kind: KindAnalyticsNode, Name: "analytics_node", Doc: "A machine that collects what the others report.", Effect: "none",
 				new:     func() Object { return new(AnalyticsNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -22,7 +22,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindAnalyticsSNMPNode, Name: "analytics_snmp_node", Doc: "", Effect: "none",
+				Kind: KindAnalyticsSNMPNode, Name: "analytics_snmp_node", Doc: "A machine that queries physical devices.", Effect: "none",
 				new:     func() Object { return new(AnalyticsSNMPNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -30,7 +30,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindConfigDatabaseNode, Name: "config_database_node", Doc: "", Effect: "none",
+				Kind: KindConfigDatabaseNode, Name: "config_database_node", Doc: "A machine that stores the configuration.", Effect: "none",
 				new:     func() Object { return new(ConfigDatabaseNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -38,7 +38,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindConfigNode, Name: "config_node", Doc: "", Effect: "none",
+				Kind: KindConfigNode, Name: "config_node", Doc: "A machine that serves the configuration API.", Effect: "none",
 				new:     func() Object { return new(ConfigNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -46,7 +46,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindCustomerAttachment, Name: "customer_attachment", Doc: "", Effect: "none",
+				Kind: KindCustomerAttachment, Name: "customer_attachment", Doc: "Where a customer is attached to the network of a provider.", Effect: "none",
 				new: func() Object { return new(CustomerAttachment) },
 				Properties: []*Property{
 					{Name: "attachment_address", Value: Value{Type: "AttachmentAddressType"}, Ops: "CRUD", Effective: false},
@@ -57,7 +57,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindDatabaseNode, Name: "database_node", Doc: "", Effect: "none",
+				Kind: KindDatabaseNode, Name: "database_node", Doc: "A machine that stores history.", Effect: "none",
 				new:     func() Object { return new(DatabaseNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -65,7 +65,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindDevicemgrNode, Name: "devicemgr_node", Doc: "", Effect: "none",
+				Kind: KindDevicemgrNode, Name: "devicemgr_node", Doc: "A machine that manages physical devices.", Effect: "none",
 				new:     func() Object { return new(DevicemgrNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -73,11 +73,11 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindDiscoveryServiceAssignment, Name: "discovery_service_assignment", Doc: "", Effect: "none",
+				Kind: KindDiscoveryServiceAssignment, Name: "discovery_service_assignment", Doc: "Container of the rules that assign services to clients.", Effect: "none",
 				new: func() Object { return new(DiscoveryServiceAssignment) },
 			},
 			{
-				Kind: KindDsaRule, Name: "dsa_rule", Doc: "", Effect: "none",
+				Kind: KindDsaRule, Name: "dsa_rule", Doc: "Which clients get which servers of a service.", Effect: "none",
 				new:     func() Object { return new(DsaRule) },
 				Parents: []Kind{KindDiscoveryServiceAssignment},
 				Properties: []*Property{
@@ -85,7 +85,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindGlobalSystemConfig, Name: "global_system_config", Doc: "", Effect: "partial",
+				Kind: KindGlobalSystemConfig, Name: "global_system_config", Doc: "Settings of the whole cluster. There is one, default-global-system-config.", Effect: "partial",
 				new:     func() Object { return new(GlobalSystemConfig) },
 				Parents: []Kind{KindConfigRoot},
 				Properties: []*Property{
@@ -116,7 +116,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindGlobalVrouterConfig, Name: "global_vrouter_config", Doc: "", Effect: "none",
+				Kind: KindGlobalVrouterConfig, Name: "global_vrouter_config", Doc: "Settings of all vRouters: encapsulations, timeouts, link-local services.", Effect: "none",
 				new:     func() Object { return new(GlobalVrouterConfig) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -134,14 +134,14 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindProviderAttachment, Name: "provider_attachment", Doc: "", Effect: "none",
+				Kind: KindProviderAttachment, Name: "provider_attachment", Doc: "Where a provider is attached.", Effect: "none",
 				new: func() Object { return new(ProviderAttachment) },
 				References: []*ReferenceType{
 					{Target: "virtual-router", Attr: "", Presence: "", Effective: false},
 				},
 			},
 			{
-				Kind: KindVirtualRouter, Name: "virtual_router", Doc: "", Effect: "partial",
+				Kind: KindVirtualRouter, Name: "virtual_router", Doc: "A machine that runs workloads. It has the UUID and the name of its node.", Effect: "partial",
 				new:     func() Object { return new(VirtualRouter) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -156,7 +156,7 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindWebuiNode, Name: "webui_node", Doc: "", Effect: "none",
+				Kind: KindWebuiNode, Name: "webui_node", Doc: "A machine that serves the console.", Effect: "none",
 				new:     func() Object { return new(WebuiNode) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -166,89 +166,89 @@ func infrastructureTable() table {
 		},
 		structs: []*Struct{
 			{Name: "AttachmentAddressType", new: func() any { return new(AttachmentAddressType) }, Fields: []*Field{
-				{Name: "status", Value: Value{Type: "string"}},
+				{Name: "status", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "BGPaaServiceParametersType", new: func() any { return new(BGPaaServiceParametersType) }, Fields: []*Field{
-				{Name: "port_end", Value: Value{Type: "integer", Named: "L4PortType", Minimum: new(int64(-1)), Maximum: new(int64(65535))}},
-				{Name: "port_start", Value: Value{Type: "integer", Named: "L4PortType", Minimum: new(int64(-1)), Maximum: new(int64(65535))}},
+				{Name: "port_end", Value: Value{Type: "integer", Named: "L4PortType", Minimum: new(int64(-1)), Maximum: new(int64(65535))}, Effective: true},
+				{Name: "port_start", Value: Value{Type: "integer", Named: "L4PortType", Minimum: new(int64(-1)), Maximum: new(int64(65535))}, Effective: true},
 			}},
 			{Name: "DeviceFamilyListType", new: func() any { return new(DeviceFamilyListType) }, Fields: []*Field{
-				{Name: "device_family", Value: Value{Type: "string", List: true}},
+				{Name: "device_family", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "DiscoveryPubSubEndPointType", new: func() any { return new(DiscoveryPubSubEndPointType) }, Fields: []*Field{
-				{Name: "ep_id", Value: Value{Type: "string"}},
-				{Name: "ep_prefix", Value: Value{Type: "SubnetType"}},
-				{Name: "ep_type", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "ep_version", Value: Value{Type: "string"}},
+				{Name: "ep_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ep_prefix", Value: Value{Type: "SubnetType"}, Effective: true},
+				{Name: "ep_type", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "ep_version", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "DiscoveryServiceAssignmentType", new: func() any { return new(DiscoveryServiceAssignmentType) }, Fields: []*Field{
-				{Name: "publisher", Value: Value{Type: "DiscoveryPubSubEndPointType"}, Presence: "required"},
-				{Name: "subscriber", Value: Value{Type: "DiscoveryPubSubEndPointType", List: true}, Presence: "required"},
+				{Name: "publisher", Value: Value{Type: "DiscoveryPubSubEndPointType"}, Presence: "required", Effective: true},
+				{Name: "subscriber", Value: Value{Type: "DiscoveryPubSubEndPointType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "EncapsulationPrioritiesType", new: func() any { return new(EncapsulationPrioritiesType) }, Fields: []*Field{
-				{Name: "encapsulation", Value: Value{Type: "string", Named: "EncapsulationType", List: true}},
+				{Name: "encapsulation", Value: Value{Type: "string", Named: "EncapsulationType", List: true}, Effective: true},
 			}},
 			{Name: "EncryptionTunnelEndpoint", new: func() any { return new(EncryptionTunnelEndpoint) }, Fields: []*Field{
-				{Name: "tunnel_remote_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required"},
+				{Name: "tunnel_remote_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required", Effective: true},
 			}},
 			{Name: "EncryptionTunnelEndpointList", new: func() any { return new(EncryptionTunnelEndpointList) }, Fields: []*Field{
-				{Name: "endpoint", Value: Value{Type: "EncryptionTunnelEndpoint", List: true}},
+				{Name: "endpoint", Value: Value{Type: "EncryptionTunnelEndpoint", List: true}, Effective: true},
 			}},
 			{Name: "FlowAgingTimeout", new: func() any { return new(FlowAgingTimeout) }, Fields: []*Field{
-				{Name: "port", Value: Value{Type: "integer"}},
-				{Name: "protocol", Value: Value{Type: "string"}},
-				{Name: "timeout_in_seconds", Value: Value{Type: "integer"}},
+				{Name: "port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "timeout_in_seconds", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "FlowAgingTimeoutList", new: func() any { return new(FlowAgingTimeoutList) }, Fields: []*Field{
-				{Name: "flow_aging_timeout", Value: Value{Type: "FlowAgingTimeout", List: true}},
+				{Name: "flow_aging_timeout", Value: Value{Type: "FlowAgingTimeout", List: true}, Effective: true},
 			}},
 			{Name: "GracefulRestartParametersType", new: func() any { return new(GracefulRestartParametersType) }, Fields: []*Field{
-				{Name: "bgp_helper_enable", Value: Value{Type: "boolean"}},
-				{Name: "enable", Value: Value{Type: "boolean"}},
-				{Name: "end_of_rib_timeout", Value: Value{Type: "integer", Named: "EndOfRibTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}},
-				{Name: "long_lived_restart_time", Value: Value{Type: "integer", Named: "LongLivedGracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(16777215))}},
-				{Name: "restart_time", Value: Value{Type: "integer", Named: "GracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}},
-				{Name: "xmpp_helper_enable", Value: Value{Type: "boolean"}},
+				{Name: "bgp_helper_enable", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "enable", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "end_of_rib_timeout", Value: Value{Type: "integer", Named: "EndOfRibTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}, Effective: true},
+				{Name: "long_lived_restart_time", Value: Value{Type: "integer", Named: "LongLivedGracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(16777215))}, Effective: true},
+				{Name: "restart_time", Value: Value{Type: "integer", Named: "GracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}, Effective: true},
+				{Name: "xmpp_helper_enable", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "LinklocalServiceEntryType", new: func() any { return new(LinklocalServiceEntryType) }, Fields: []*Field{
-				{Name: "ip_fabric_DNS_service_name", Value: Value{Type: "string"}},
-				{Name: "ip_fabric_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}},
-				{Name: "ip_fabric_service_port", Value: Value{Type: "integer"}, Presence: "required"},
-				{Name: "linklocal_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required"},
-				{Name: "linklocal_service_name", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "linklocal_service_port", Value: Value{Type: "integer"}, Presence: "required"},
+				{Name: "ip_fabric_DNS_service_name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ip_fabric_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
+				{Name: "ip_fabric_service_port", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "linklocal_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
+				{Name: "linklocal_service_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "linklocal_service_port", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
 			}},
 			{Name: "LinklocalServicesTypes", new: func() any { return new(LinklocalServicesTypes) }, Fields: []*Field{
-				{Name: "linklocal_service_entry", Value: Value{Type: "LinklocalServiceEntryType", List: true}},
+				{Name: "linklocal_service_entry", Value: Value{Type: "LinklocalServiceEntryType", List: true}, Effective: true},
 			}},
 			{Name: "PluginProperties", new: func() any { return new(PluginProperties) }, Fields: []*Field{
-				{Name: "plugin_property", Value: Value{Type: "PluginProperty", List: true}},
+				{Name: "plugin_property", Value: Value{Type: "PluginProperty", List: true}, Effective: true},
 			}},
 			{Name: "PluginProperty", new: func() any { return new(PluginProperty) }, Fields: []*Field{
-				{Name: "property", Value: Value{Type: "string"}},
-				{Name: "value", Value: Value{Type: "string"}},
+				{Name: "property", Value: Value{Type: "string"}, Effective: true},
+				{Name: "value", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "PortTranslationPool", new: func() any { return new(PortTranslationPool) }, Fields: []*Field{
-				{Name: "port_count", Value: Value{Type: "string"}, Presence: "exclusive"},
-				{Name: "port_range", Value: Value{Type: "PortType"}, Presence: "exclusive"},
-				{Name: "protocol", Value: Value{Type: "string"}},
+				{Name: "port_count", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
+				{Name: "port_range", Value: Value{Type: "PortType"}, Presence: "exclusive", Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "PortTranslationPools", new: func() any { return new(PortTranslationPools) }, Fields: []*Field{
-				{Name: "port_translation_pool", Value: Value{Type: "PortTranslationPool", List: true}},
+				{Name: "port_translation_pool", Value: Value{Type: "PortTranslationPool", List: true}, Effective: true},
 			}},
 			{Name: "UserDefinedLogStat", new: func() any { return new(UserDefinedLogStat) }, Fields: []*Field{
-				{Name: "name", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "pattern", Value: Value{Type: "string"}, Presence: "required"},
+				{Name: "name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "pattern", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 			}},
 			{Name: "UserDefinedLogStatList", new: func() any { return new(UserDefinedLogStatList) }, Fields: []*Field{
-				{Name: "statlist", Value: Value{Type: "UserDefinedLogStat", List: true}},
+				{Name: "statlist", Value: Value{Type: "UserDefinedLogStat", List: true}, Effective: true},
 			}},
 			{Name: "VendorHardwaresType", new: func() any { return new(VendorHardwaresType) }, Fields: []*Field{
-				{Name: "vendor_hardware", Value: Value{Type: "string", List: true}},
+				{Name: "vendor_hardware", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "VirtualRouterNetworkIpamType", new: func() any { return new(VirtualRouterNetworkIpamType) }, Fields: []*Field{
-				{Name: "allocation_pools", Value: Value{Type: "AllocationPoolType", List: true}},
-				{Name: "subnet", Value: Value{Type: "SubnetType", List: true}},
+				{Name: "allocation_pools", Value: Value{Type: "AllocationPoolType", List: true}, Effective: true},
+				{Name: "subnet", Value: Value{Type: "SubnetType", List: true}, Effective: true},
 			}},
 		},
 	}

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -47,6 +49,34 @@ func ParseFQ(kind Kind, s string) []string {
 		return []string{s}
 	}
 	return strings.Split(s, ":")
+}
+
+// CheckName finds what a fully qualified name may not contain: empty elements,
+// characters that XML forbids, and colons in its last element, which only
+// route targets have. The error is a *PropertyError.
+func CheckName(kind Kind, fq []string) error {
+	if len(fq) == 0 {
+		return &PropertyError{Property: "fq_name", Want: "a list of names, from the topmost ancestor to the object"}
+	}
+	for i, part := range fq {
+		path := fmt.Sprintf("fq_name[%d]", i)
+		if part == "" {
+			return &PropertyError{Property: path, Value: `""`, Want: "a name"}
+		}
+		if strings.ContainsFunc(part, forbiddenInXML) || !utf8.ValidString(part) {
+			return &PropertyError{Property: path, Value: strconv.Quote(part), Want: "a name without control characters"}
+		}
+	}
+	last := len(fq) - 1
+	if kind != KindRouteTarget && strings.Contains(fq[last], ":") {
+		return &PropertyError{Property: fmt.Sprintf("fq_name[%d]", last), Value: strconv.Quote(fq[last]), Want: "a name without colons"}
+	}
+	return nil
+}
+
+// forbiddenInXML follows XML 1.0 section 2.2.
+func forbiddenInXML(r rune) bool {
+	return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
 }
 
 // MACOf is the MAC address of a virtual-machine-interface that asks for none:

@@ -3,6 +3,7 @@
 package model
 
 // AliasIP is an object of the type alias-ip.
+// A second address of an interface, taken from an alias pool, without translation.
 type AliasIP struct {
 	Meta
 	AliasIPAddress       string `json:"alias_ip_address,omitempty"`
@@ -13,6 +14,7 @@ type AliasIP struct {
 func (*AliasIP) Kind() Kind { return KindAliasIP }
 
 // AliasIPPool is an object of the type alias-ip-pool.
+// Where the alias addresses of a network come from.
 type AliasIPPool struct {
 	Meta
 }
@@ -21,6 +23,7 @@ type AliasIPPool struct {
 func (*AliasIPPool) Kind() Kind { return KindAliasIPPool }
 
 // BridgeDomain is an object of the type bridge-domain.
+// A broadcast domain inside a network.
 type BridgeDomain struct {
 	Meta
 	Isid               *int64                   `json:"isid,omitempty"`
@@ -34,6 +37,7 @@ type BridgeDomain struct {
 func (*BridgeDomain) Kind() Kind { return KindBridgeDomain }
 
 // FloatingIP is an object of the type floating-ip.
+// A public address translated to the address of an interface.
 type FloatingIP struct {
 	Meta
 	FloatingIPAddress            string        `json:"floating_ip_address,omitempty"`
@@ -49,6 +53,7 @@ type FloatingIP struct {
 func (*FloatingIP) Kind() Kind { return KindFloatingIP }
 
 // FloatingIPPool is an object of the type floating-ip-pool.
+// Where the floating addresses of a network come from.
 type FloatingIPPool struct {
 	Meta
 	FloatingIPPoolSubnets *FloatingIpPoolSubnetType `json:"floating_ip_pool_subnets,omitempty"`
@@ -58,6 +63,7 @@ type FloatingIPPool struct {
 func (*FloatingIPPool) Kind() Kind { return KindFloatingIPPool }
 
 // InstanceIP is an object of the type instance-ip.
+// An address of one or more interfaces in a network.
 type InstanceIP struct {
 	Meta
 	InstanceIPAddress       string      `json:"instance_ip_address,omitempty"`
@@ -77,6 +83,7 @@ type InstanceIP struct {
 func (*InstanceIP) Kind() Kind { return KindInstanceIP }
 
 // InterfaceRouteTable is an object of the type interface-route-table.
+// Static routes to interfaces.
 type InterfaceRouteTable struct {
 	Meta
 	InterfaceRouteTableRoutes *RouteTableType `json:"interface_route_table_routes,omitempty"`
@@ -86,6 +93,7 @@ type InterfaceRouteTable struct {
 func (*InterfaceRouteTable) Kind() Kind { return KindInterfaceRouteTable }
 
 // LogicalRouter is an object of the type logical-router.
+// A router between networks of a project.
 type LogicalRouter struct {
 	Meta
 	ConfiguredRouteTargetList    *RouteTargetList `json:"configured_route_target_list,omitempty"`
@@ -97,6 +105,7 @@ type LogicalRouter struct {
 func (*LogicalRouter) Kind() Kind { return KindLogicalRouter }
 
 // MulticastGroup is an object of the type multicast-group.
+// A set of multicast addresses.
 type MulticastGroup struct {
 	Meta
 }
@@ -105,6 +114,7 @@ type MulticastGroup struct {
 func (*MulticastGroup) Kind() Kind { return KindMulticastGroup }
 
 // MulticastGroupAddress is an object of the type multicast-group-address.
+// One multicast group, with or without a source.
 type MulticastGroupAddress struct {
 	Meta
 	MulticastGroupAddressGroupAddress  string `json:"multicast_group_address_group_address,omitempty"`
@@ -115,6 +125,7 @@ type MulticastGroupAddress struct {
 func (*MulticastGroupAddress) Kind() Kind { return KindMulticastGroupAddress }
 
 // MulticastPolicy is an object of the type multicast-policy.
+// Which sources and groups a network allows.
 type MulticastPolicy struct {
 	Meta
 	MulticastSourceGroups *MulticastSourceGroups `json:"multicast_source_groups,omitempty"`
@@ -124,6 +135,7 @@ type MulticastPolicy struct {
 func (*MulticastPolicy) Kind() Kind { return KindMulticastPolicy }
 
 // NetworkIPAM is an object of the type network-ipam.
+// How addresses and names are managed for the networks that refer to it.
 type NetworkIPAM struct {
 	Meta
 	IPAMSubnetMethod string       `json:"ipam_subnet_method,omitempty"`
@@ -136,6 +148,7 @@ type NetworkIPAM struct {
 func (*NetworkIPAM) Kind() Kind { return KindNetworkIPAM }
 
 // RouteTable is an object of the type route-table.
+// Static routes of networks.
 type RouteTable struct {
 	Meta
 	Routes *RouteTableType `json:"routes,omitempty"`
@@ -145,6 +158,7 @@ type RouteTable struct {
 func (*RouteTable) Kind() Kind { return KindRouteTable }
 
 // RouteTarget is an object of the type route-target.
+// A BGP route target, named target:ASN:NUMBER. It is a view unless a client made it.
 type RouteTarget struct {
 	Meta
 }
@@ -153,6 +167,7 @@ type RouteTarget struct {
 func (*RouteTarget) Kind() Kind { return KindRouteTarget }
 
 // RoutingInstance is an object of the type routing-instance.
+// A VRF. Each network has a default one, a view named as the network; clients may make more.
 type RoutingInstance struct {
 	Meta
 	DefaultCeProtocol           *DefaultProtocolType    `json:"default_ce_protocol,omitempty"`
@@ -168,6 +183,7 @@ type RoutingInstance struct {
 func (*RoutingInstance) Kind() Kind { return KindRoutingInstance }
 
 // Subnet is an object of the type subnet.
+// A prefix behind an interface.
 type Subnet struct {
 	Meta
 	SubnetIPPrefix *SubnetType `json:"subnet_ip_prefix,omitempty"`
@@ -177,6 +193,7 @@ type Subnet struct {
 func (*Subnet) Kind() Kind { return KindSubnet }
 
 // VirtualMachine is an object of the type virtual-machine.
+// A workload: for Mesos, a container. The UUID is that of the container where it has one.
 type VirtualMachine struct {
 	Meta
 	ServerType string `json:"server_type,omitempty"`
@@ -186,6 +203,7 @@ type VirtualMachine struct {
 func (*VirtualMachine) Kind() Kind { return KindVirtualMachine }
 
 // VirtualMachineInterface is an object of the type virtual-machine-interface.
+// A port of a workload in a network.
 type VirtualMachineInterface struct {
 	Meta
 	ECMPHashingIncludeFields                   *EcmpHashingIncludeFields              `json:"ecmp_hashing_include_fields,omitempty"`
@@ -208,6 +226,7 @@ type VirtualMachineInterface struct {
 func (*VirtualMachineInterface) Kind() Kind { return KindVirtualMachineInterface }
 
 // VirtualNetwork is an object of the type virtual-network.
+// A network with addresses of its own, isolated from the others unless policy connects them.
 type VirtualNetwork struct {
 	Meta
 	AddressAllocationMode           string                    `json:"address_allocation_mode,omitempty"`

@@ -6,7 +6,7 @@ func networkingTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAliasIP, Name: "alias_ip", Doc: "", Effect: "none",
+				Kind: KindAliasIP, Name: "alias_ip", Doc: "A second address of an interface, taken from an alias pool, without translation.", Effect: "none",
 				new:     func() Object { return new(AliasIP) },
 				Parents: []Kind{KindAliasIPPool},
 				Properties: []*Property{
@@ -19,12 +19,12 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindAliasIPPool, Name: "alias_ip_pool", Doc: "", Effect: "none",
+				Kind: KindAliasIPPool, Name: "alias_ip_pool", Doc: "Where the alias addresses of a network come from.", Effect: "none",
 				new:     func() Object { return new(AliasIPPool) },
 				Parents: []Kind{KindVirtualNetwork},
 			},
 			{
-				Kind: KindBridgeDomain, Name: "bridge_domain", Doc: "", Effect: "none",
+				Kind: KindBridgeDomain, Name: "bridge_domain", Doc: "A broadcast domain inside a network.", Effect: "none",
 				new:     func() Object { return new(BridgeDomain) },
 				Parents: []Kind{KindVirtualNetwork},
 				Properties: []*Property{
@@ -36,7 +36,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindFloatingIP, Name: "floating_ip", Doc: "", Effect: "none",
+				Kind: KindFloatingIP, Name: "floating_ip", Doc: "A public address translated to the address of an interface.", Effect: "none",
 				new:     func() Object { return new(FloatingIP) },
 				Parents: []Kind{KindFloatingIPPool, KindInstanceIP},
 				Properties: []*Property{
@@ -54,7 +54,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindFloatingIPPool, Name: "floating_ip_pool", Doc: "", Effect: "none",
+				Kind: KindFloatingIPPool, Name: "floating_ip_pool", Doc: "Where the floating addresses of a network come from.", Effect: "none",
 				new:     func() Object { return new(FloatingIPPool) },
 				Parents: []Kind{KindVirtualNetwork},
 				Properties: []*Property{
@@ -62,7 +62,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindInstanceIP, Name: "instance_ip", Doc: "", Effect: "partial",
+				Kind: KindInstanceIP, Name: "instance_ip", Doc: "An address of one or more interfaces in a network.", Effect: "partial",
 				new: func() Object { return new(InstanceIP) },
 				Properties: []*Property{
 					{Name: "instance_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: true},
@@ -87,7 +87,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindInterfaceRouteTable, Name: "interface_route_table", Doc: "", Effect: "none",
+				Kind: KindInterfaceRouteTable, Name: "interface_route_table", Doc: "Static routes to interfaces.", Effect: "none",
 				new:     func() Object { return new(InterfaceRouteTable) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -98,7 +98,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindLogicalRouter, Name: "logical_router", Doc: "", Effect: "none",
+				Kind: KindLogicalRouter, Name: "logical_router", Doc: "A router between networks of a project.", Effect: "none",
 				new:     func() Object { return new(LogicalRouter) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -117,14 +117,14 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindMulticastGroup, Name: "multicast_group", Doc: "", Effect: "none",
+				Kind: KindMulticastGroup, Name: "multicast_group", Doc: "A set of multicast addresses.", Effect: "none",
 				new: func() Object { return new(MulticastGroup) },
 				References: []*ReferenceType{
 					{Target: "multicast-group-address", Attr: "", Presence: "", Effective: false},
 				},
 			},
 			{
-				Kind: KindMulticastGroupAddress, Name: "multicast_group_address", Doc: "", Effect: "none",
+				Kind: KindMulticastGroupAddress, Name: "multicast_group_address", Doc: "One multicast group, with or without a source.", Effect: "none",
 				new: func() Object { return new(MulticastGroupAddress) },
 				Properties: []*Property{
 					{Name: "multicast_group_address_group_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Effective: false},
@@ -132,7 +132,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindMulticastPolicy, Name: "multicast_policy", Doc: "", Effect: "none",
+				Kind: KindMulticastPolicy, Name: "multicast_policy", Doc: "Which sources and groups a network allows.", Effect: "none",
 				new:     func() Object { return new(MulticastPolicy) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -140,7 +140,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindNetworkIPAM, Name: "network_ipam", Doc: "", Effect: "partial",
+				Kind: KindNetworkIPAM, Name: "network_ipam", Doc: "How addresses and names are managed for the networks that refer to it.", Effect: "partial",
 				new:     func() Object { return new(NetworkIPAM) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -154,7 +154,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindRouteTable, Name: "route_table", Doc: "", Effect: "none",
+				Kind: KindRouteTable, Name: "route_table", Doc: "Static routes of networks.", Effect: "none",
 				new:     func() Object { return new(RouteTable) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -162,11 +162,11 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindRouteTarget, Name: "route_target", Doc: "", Effect: "partial",
+				Kind: KindRouteTarget, Name: "route_target", Doc: "A BGP route target, named target:ASN:NUMBER. It is a view unless a client made it.", Effect: "partial",
 				new: func() Object { return new(RouteTarget) },
 			},
 			{
-				Kind: KindRoutingInstance, Name: "routing_instance", Doc: "", Effect: "partial",
+				Kind: KindRoutingInstance, Name: "routing_instance", Doc: "A VRF. Each network has a default one, a view named as the network; clients may make more.", Effect: "partial",
 				new:     func() Object { return new(RoutingInstance) },
 				Parents: []Kind{KindVirtualNetwork},
 				Properties: []*Property{
@@ -184,7 +184,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindSubnet, Name: "subnet", Doc: "", Effect: "none",
+				Kind: KindSubnet, Name: "subnet", Doc: "A prefix behind an interface.", Effect: "none",
 				new: func() Object { return new(Subnet) },
 				Properties: []*Property{
 					{Name: "subnet_ip_prefix", Value: Value{Type: "SubnetType"}, Ops: "CRD", Presence: "required", Effective: false},
@@ -194,7 +194,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindVirtualMachine, Name: "virtual_machine", Doc: "", Effect: "partial",
+				Kind: KindVirtualMachine, Name: "virtual_machine", Doc: "A workload: for Mesos, a container. The UUID is that of the container where it has one.", Effect: "partial",
 				new: func() Object { return new(VirtualMachine) },
 				Properties: []*Property{
 					{Name: "server_type", Value: Value{Type: "string", Named: "ServerType", Enum: []string{"virtual-server", "baremetal-server", "container"}, Default: "\"virtual-server\""}, Ops: "CRUD", Effective: false},
@@ -204,7 +204,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindVirtualMachineInterface, Name: "virtual_machine_interface", Doc: "", Effect: "partial",
+				Kind: KindVirtualMachineInterface, Name: "virtual_machine_interface", Doc: "A port of a workload in a network.", Effect: "partial",
 				new:     func() Object { return new(VirtualMachineInterface) },
 				Parents: []Kind{KindProject, KindVirtualMachine, KindVirtualRouter},
 				Properties: []*Property{
@@ -241,7 +241,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindVirtualNetwork, Name: "virtual_network", Doc: "", Effect: "partial",
+				Kind: KindVirtualNetwork, Name: "virtual_network", Doc: "A network with addresses of its own, isolated from the others unless policy connects them.", Effect: "partial",
 				new:     func() Object { return new(VirtualNetwork) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -288,176 +288,176 @@ func networkingTable() table {
 		},
 		structs: []*Struct{
 			{Name: "BridgeDomainMembershipType", new: func() any { return new(BridgeDomainMembershipType) }, Fields: []*Field{
-				{Name: "vlan_tag", Value: Value{Type: "integer", Named: "Dot1QTagType", Minimum: new(int64(0)), Maximum: new(int64(4094))}},
+				{Name: "vlan_tag", Value: Value{Type: "integer", Named: "Dot1QTagType", Minimum: new(int64(0)), Maximum: new(int64(4094))}, Effective: true},
 			}},
 			{Name: "ConnectionType", new: func() any { return new(ConnectionType) }, Fields: []*Field{
-				{Name: "destination_instance", Value: Value{Type: "string"}},
+				{Name: "destination_instance", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "DefaultProtocolType", new: func() any { return new(DefaultProtocolType) }, Fields: []*Field{
-				{Name: "bgp", Value: Value{Type: "ProtocolBgpType"}},
-				{Name: "ospf", Value: Value{Type: "ProtocolOspfType"}},
+				{Name: "bgp", Value: Value{Type: "ProtocolBgpType"}, Effective: true},
+				{Name: "ospf", Value: Value{Type: "ProtocolOspfType"}, Effective: true},
 			}},
 			{Name: "DhcpOptionType", new: func() any { return new(DhcpOptionType) }, Fields: []*Field{
-				{Name: "dhcp_option_name", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "dhcp_option_value", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "dhcp_option_value_bytes", Value: Value{Type: "string"}, Presence: "required"},
+				{Name: "dhcp_option_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "dhcp_option_value", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "dhcp_option_value_bytes", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 			}},
 			{Name: "DhcpOptionsListType", new: func() any { return new(DhcpOptionsListType) }, Fields: []*Field{
-				{Name: "dhcp_option", Value: Value{Type: "DhcpOptionType", List: true}},
+				{Name: "dhcp_option", Value: Value{Type: "DhcpOptionType", List: true}, Effective: true},
 			}},
 			{Name: "FatFlowProtocols", new: func() any { return new(FatFlowProtocols) }, Fields: []*Field{
-				{Name: "fat_flow_protocol", Value: Value{Type: "ProtocolType", List: true}},
+				{Name: "fat_flow_protocol", Value: Value{Type: "ProtocolType", List: true}, Effective: true},
 			}},
 			{Name: "FloatingIpPoolSubnetType", new: func() any { return new(FloatingIpPoolSubnetType) }, Fields: []*Field{
-				{Name: "subnet_uuid", Value: Value{Type: "string", List: true}},
+				{Name: "subnet_uuid", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "InstanceTargetType", new: func() any { return new(InstanceTargetType) }, Fields: []*Field{
-				{Name: "import_export", Value: Value{Type: "string", Named: "ImportExportType", Enum: []string{"import", "export"}}},
+				{Name: "import_export", Value: Value{Type: "string", Named: "ImportExportType", Enum: []string{"import", "export"}}, Effective: true},
 			}},
 			{Name: "InterfaceMirrorType", new: func() any { return new(InterfaceMirrorType) }, Fields: []*Field{
-				{Name: "mirror_to", Value: Value{Type: "MirrorActionType"}, Presence: "required"},
-				{Name: "traffic_direction", Value: Value{Type: "string", Named: "TrafficDirectionType", Enum: []string{"ingress", "egress", "both"}, Default: "\"both\""}, Presence: "required"},
+				{Name: "mirror_to", Value: Value{Type: "MirrorActionType"}, Presence: "required", Effective: true},
+				{Name: "traffic_direction", Value: Value{Type: "string", Named: "TrafficDirectionType", Enum: []string{"ingress", "egress", "both"}, Default: "\"both\""}, Presence: "required", Effective: true},
 			}},
 			{Name: "IpAddressesType", new: func() any { return new(IpAddressesType) }, Fields: []*Field{
-				{Name: "ip_address", Value: Value{Type: "string", Named: "IpAddressType", List: true, Format: "ip"}},
+				{Name: "ip_address", Value: Value{Type: "string", Named: "IpAddressType", List: true, Format: "ip"}, Effective: true},
 			}},
 			{Name: "IpamDnsAddressType", new: func() any { return new(IpamDnsAddressType) }, Fields: []*Field{
-				{Name: "tenant_dns_server_address", Value: Value{Type: "IpAddressesType"}},
-				{Name: "virtual_dns_server_name", Value: Value{Type: "string"}},
+				{Name: "tenant_dns_server_address", Value: Value{Type: "IpAddressesType"}, Effective: true},
+				{Name: "virtual_dns_server_name", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "IpamSubnetType", new: func() any { return new(IpamSubnetType) }, Fields: []*Field{
-				{Name: "addr_from_start", Value: Value{Type: "boolean"}},
-				{Name: "alloc_unit", Value: Value{Type: "integer"}},
-				{Name: "allocation_pools", Value: Value{Type: "AllocationPoolType", List: true}},
-				{Name: "created", Value: Value{Type: "string", Format: "date-time"}},
-				{Name: "default_gateway", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}},
-				{Name: "dhcp_option_list", Value: Value{Type: "DhcpOptionsListType"}},
-				{Name: "dhcp_relay_server", Value: Value{Type: "string", Named: "IpAddressType", List: true, Format: "ip"}},
-				{Name: "dns_nameservers", Value: Value{Type: "string", List: true}},
-				{Name: "dns_server_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}},
-				{Name: "enable_dhcp", Value: Value{Type: "boolean"}},
-				{Name: "host_routes", Value: Value{Type: "RouteTableType"}},
-				{Name: "last_modified", Value: Value{Type: "string", Format: "date-time"}},
-				{Name: "subnet", Value: Value{Type: "SubnetType"}, Presence: "required"},
-				{Name: "subnet_name", Value: Value{Type: "string"}},
-				{Name: "subnet_uuid", Value: Value{Type: "string"}, Presence: "system"},
-				{Name: "subscriber_tag", Value: Value{Type: "string"}},
-				{Name: "vlan_tag", Value: Value{Type: "integer"}},
+				{Name: "addr_from_start", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "alloc_unit", Value: Value{Type: "integer"}, Effective: false},
+				{Name: "allocation_pools", Value: Value{Type: "AllocationPoolType", List: true}, Effective: true},
+				{Name: "created", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
+				{Name: "default_gateway", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Effective: true},
+				{Name: "dhcp_option_list", Value: Value{Type: "DhcpOptionsListType"}, Effective: false},
+				{Name: "dhcp_relay_server", Value: Value{Type: "string", Named: "IpAddressType", List: true, Format: "ip"}, Effective: false},
+				{Name: "dns_nameservers", Value: Value{Type: "string", List: true}, Effective: false},
+				{Name: "dns_server_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Effective: true},
+				{Name: "enable_dhcp", Value: Value{Type: "boolean"}, Effective: false},
+				{Name: "host_routes", Value: Value{Type: "RouteTableType"}, Effective: false},
+				{Name: "last_modified", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
+				{Name: "subnet", Value: Value{Type: "SubnetType"}, Presence: "required", Effective: true},
+				{Name: "subnet_name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "subnet_uuid", Value: Value{Type: "string"}, Presence: "system", Effective: true},
+				{Name: "subscriber_tag", Value: Value{Type: "string"}, Effective: false},
+				{Name: "vlan_tag", Value: Value{Type: "integer"}, Effective: false},
 			}},
 			{Name: "IpamSubnets", new: func() any { return new(IpamSubnets) }, Fields: []*Field{
-				{Name: "subnets", Value: Value{Type: "IpamSubnetType", List: true}},
+				{Name: "subnets", Value: Value{Type: "IpamSubnetType", List: true}, Effective: true},
 			}},
 			{Name: "IpamType", new: func() any { return new(IpamType) }, Fields: []*Field{
-				{Name: "cidr_block", Value: Value{Type: "SubnetType"}},
-				{Name: "dhcp_option_list", Value: Value{Type: "DhcpOptionsListType"}},
-				{Name: "host_routes", Value: Value{Type: "RouteTableType"}},
-				{Name: "ipam_dns_method", Value: Value{Type: "string", Named: "IpamDnsMethodType", Enum: []string{"none", "default-dns-server", "tenant-dns-server", "virtual-dns-server"}}},
-				{Name: "ipam_dns_server", Value: Value{Type: "IpamDnsAddressType"}},
-				{Name: "ipam_method", Value: Value{Type: "string", Named: "IpamMethodType", Enum: []string{"dhcp", "fixed"}}},
+				{Name: "cidr_block", Value: Value{Type: "SubnetType"}, Effective: true},
+				{Name: "dhcp_option_list", Value: Value{Type: "DhcpOptionsListType"}, Effective: true},
+				{Name: "host_routes", Value: Value{Type: "RouteTableType"}, Effective: true},
+				{Name: "ipam_dns_method", Value: Value{Type: "string", Named: "IpamDnsMethodType", Enum: []string{"none", "default-dns-server", "tenant-dns-server", "virtual-dns-server"}}, Effective: true},
+				{Name: "ipam_dns_server", Value: Value{Type: "IpamDnsAddressType"}, Effective: true},
+				{Name: "ipam_method", Value: Value{Type: "string", Named: "IpamMethodType", Enum: []string{"dhcp", "fixed"}}, Effective: true},
 			}},
 			{Name: "LogicalRouterVirtualNetworkType", new: func() any { return new(LogicalRouterVirtualNetworkType) }, Fields: []*Field{
-				{Name: "logical_router_virtual_network_type", Value: Value{Type: "string", Named: "LogicalRouterVirtualNetworkEnumType", Enum: []string{"ExternalGateway", "InternalVirtualNetwork"}}},
+				{Name: "logical_router_virtual_network_type", Value: Value{Type: "string", Named: "LogicalRouterVirtualNetworkEnumType", Enum: []string{"ExternalGateway", "InternalVirtualNetwork"}}, Effective: true},
 			}},
 			{Name: "MulticastSourceGroup", new: func() any { return new(MulticastSourceGroup) }, Fields: []*Field{
-				{Name: "action", Value: Value{Type: "string", Named: "SimpleActionType", Enum: []string{"deny", "pass"}}, Presence: "required"},
-				{Name: "group_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required"},
-				{Name: "source_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required"},
+				{Name: "action", Value: Value{Type: "string", Named: "SimpleActionType", Enum: []string{"deny", "pass"}}, Presence: "required", Effective: true},
+				{Name: "group_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required", Effective: true},
+				{Name: "source_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required", Effective: true},
 			}},
 			{Name: "MulticastSourceGroups", new: func() any { return new(MulticastSourceGroups) }, Fields: []*Field{
-				{Name: "multicast_source_group", Value: Value{Type: "MulticastSourceGroup", List: true}},
+				{Name: "multicast_source_group", Value: Value{Type: "MulticastSourceGroup", List: true}, Effective: true},
 			}},
 			{Name: "PolicyBasedForwardingRuleType", new: func() any { return new(PolicyBasedForwardingRuleType) }, Fields: []*Field{
-				{Name: "direction", Value: Value{Type: "string", Named: "TrafficDirectionType", Enum: []string{"ingress", "egress", "both"}, Default: "\"both\""}},
-				{Name: "dst_mac", Value: Value{Type: "string"}},
-				{Name: "ipv6_service_chain_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}},
-				{Name: "mpls_label", Value: Value{Type: "integer"}},
-				{Name: "protocol", Value: Value{Type: "string"}},
-				{Name: "service_chain_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}},
-				{Name: "src_mac", Value: Value{Type: "string"}},
-				{Name: "vlan_tag", Value: Value{Type: "integer"}},
+				{Name: "direction", Value: Value{Type: "string", Named: "TrafficDirectionType", Enum: []string{"ingress", "egress", "both"}, Default: "\"both\""}, Effective: true},
+				{Name: "dst_mac", Value: Value{Type: "string"}, Effective: true},
+				{Name: "ipv6_service_chain_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Effective: true},
+				{Name: "mpls_label", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "service_chain_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
+				{Name: "src_mac", Value: Value{Type: "string"}, Effective: true},
+				{Name: "vlan_tag", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "PortMap", new: func() any { return new(PortMap) }, Fields: []*Field{
-				{Name: "dst_port", Value: Value{Type: "integer"}},
-				{Name: "protocol", Value: Value{Type: "string"}},
-				{Name: "src_port", Value: Value{Type: "integer"}},
+				{Name: "dst_port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "src_port", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "PortMappings", new: func() any { return new(PortMappings) }, Fields: []*Field{
-				{Name: "port_mappings", Value: Value{Type: "PortMap", List: true}},
+				{Name: "port_mappings", Value: Value{Type: "PortMap", List: true}, Effective: true},
 			}},
 			{Name: "ProtocolBgpType", new: func() any { return new(ProtocolBgpType) }, Fields: []*Field{
-				{Name: "autonomous_system", Value: Value{Type: "integer"}},
+				{Name: "autonomous_system", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "ProtocolOspfType", new: func() any { return new(ProtocolOspfType) }, Fields: []*Field{
-				{Name: "area", Value: Value{Type: "integer"}},
+				{Name: "area", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "ProtocolType", new: func() any { return new(ProtocolType) }, Fields: []*Field{
-				{Name: "destination_aggregate_prefix_length", Value: Value{Type: "integer"}},
-				{Name: "destination_prefix", Value: Value{Type: "SubnetType"}},
-				{Name: "ignore_address", Value: Value{Type: "string", Named: "FatFlowIgnoreAddressType", Enum: []string{"none", "source", "destination"}}},
-				{Name: "port", Value: Value{Type: "integer"}},
-				{Name: "protocol", Value: Value{Type: "string"}},
-				{Name: "source_aggregate_prefix_length", Value: Value{Type: "integer"}},
-				{Name: "source_prefix", Value: Value{Type: "SubnetType"}},
+				{Name: "destination_aggregate_prefix_length", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "destination_prefix", Value: Value{Type: "SubnetType"}, Effective: true},
+				{Name: "ignore_address", Value: Value{Type: "string", Named: "FatFlowIgnoreAddressType", Enum: []string{"none", "source", "destination"}}, Effective: true},
+				{Name: "port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "source_aggregate_prefix_length", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "source_prefix", Value: Value{Type: "SubnetType"}, Effective: true},
 			}},
 			{Name: "ProviderDetails", new: func() any { return new(ProviderDetails) }, Fields: []*Field{
-				{Name: "physical_network", Value: Value{Type: "string"}},
-				{Name: "segmentation_id", Value: Value{Type: "integer", Named: "VlanIdType", Minimum: new(int64(0)), Maximum: new(int64(4094))}},
+				{Name: "physical_network", Value: Value{Type: "string"}, Effective: true},
+				{Name: "segmentation_id", Value: Value{Type: "integer", Named: "VlanIdType", Minimum: new(int64(0)), Maximum: new(int64(4094))}, Effective: true},
 			}},
 			{Name: "ServiceChainInfo", new: func() any { return new(ServiceChainInfo) }, Fields: []*Field{
-				{Name: "prefix", Value: Value{Type: "string", List: true}},
-				{Name: "routing_instance", Value: Value{Type: "string"}},
-				{Name: "service_chain_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}},
-				{Name: "service_chain_id", Value: Value{Type: "string"}},
-				{Name: "service_instance", Value: Value{Type: "string"}},
-				{Name: "source_routing_instance", Value: Value{Type: "string"}},
+				{Name: "prefix", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "routing_instance", Value: Value{Type: "string"}, Effective: true},
+				{Name: "service_chain_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
+				{Name: "service_chain_id", Value: Value{Type: "string"}, Effective: true},
+				{Name: "service_instance", Value: Value{Type: "string"}, Effective: true},
+				{Name: "source_routing_instance", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "StaticRouteEntriesType", new: func() any { return new(StaticRouteEntriesType) }, Fields: []*Field{
-				{Name: "route", Value: Value{Type: "StaticRouteType", List: true}},
+				{Name: "route", Value: Value{Type: "StaticRouteType", List: true}, Effective: true},
 			}},
 			{Name: "StaticRouteType", new: func() any { return new(StaticRouteType) }, Fields: []*Field{
-				{Name: "community", Value: Value{Type: "string", List: true}},
-				{Name: "next_hop", Value: Value{Type: "string"}},
-				{Name: "prefix", Value: Value{Type: "string"}},
-				{Name: "route_target", Value: Value{Type: "string", List: true}},
+				{Name: "community", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "next_hop", Value: Value{Type: "string"}, Effective: true},
+				{Name: "prefix", Value: Value{Type: "string"}, Effective: true},
+				{Name: "route_target", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "TimerType", new: func() any { return new(TimerType) }, Fields: []*Field{
-				{Name: "end_time", Value: Value{Type: "string", Format: "date-time"}, Presence: "required"},
-				{Name: "off_interval", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "on_interval", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "start_time", Value: Value{Type: "string", Format: "date-time"}, Presence: "required"},
+				{Name: "end_time", Value: Value{Type: "string", Format: "date-time"}, Presence: "required", Effective: true},
+				{Name: "off_interval", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "on_interval", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "start_time", Value: Value{Type: "string", Format: "date-time"}, Presence: "required", Effective: true},
 			}},
 			{Name: "VirtualMachineInterfacePropertiesType", new: func() any { return new(VirtualMachineInterfacePropertiesType) }, Fields: []*Field{
-				{Name: "interface_mirror", Value: Value{Type: "InterfaceMirrorType"}},
-				{Name: "local_preference", Value: Value{Type: "integer"}},
-				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}},
-				{Name: "service_interface_type", Value: Value{Type: "string", Named: "ServiceInterfaceType", Format: "service-interface"}},
-				{Name: "sub_interface_vlan_tag", Value: Value{Type: "integer"}},
+				{Name: "interface_mirror", Value: Value{Type: "InterfaceMirrorType"}, Effective: true},
+				{Name: "local_preference", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}, Effective: true},
+				{Name: "service_interface_type", Value: Value{Type: "string", Named: "ServiceInterfaceType", Format: "service-interface"}, Effective: true},
+				{Name: "sub_interface_vlan_tag", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "VirtualNetworkPolicyType", new: func() any { return new(VirtualNetworkPolicyType) }, Fields: []*Field{
-				{Name: "sequence", Value: Value{Type: "SequenceType"}},
-				{Name: "timer", Value: Value{Type: "TimerType"}},
+				{Name: "sequence", Value: Value{Type: "SequenceType"}, Effective: true},
+				{Name: "timer", Value: Value{Type: "TimerType"}, Effective: true},
 			}},
 			{Name: "VirtualNetworkType", new: func() any { return new(VirtualNetworkType) }, Fields: []*Field{
-				{Name: "allow_transit", Value: Value{Type: "boolean"}},
-				{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}},
-				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}},
-				{Name: "mirror_destination", Value: Value{Type: "boolean"}},
-				{Name: "network_id", Value: Value{Type: "integer"}, Presence: "system"},
-				{Name: "rpf", Value: Value{Type: "string", Named: "RpfModeType", Enum: []string{"enable", "disable"}}},
-				{Name: "vxlan_network_identifier", Value: Value{Type: "integer", Named: "VxlanNetworkIdentifierType", Minimum: new(int64(1)), Maximum: new(int64(16777215))}, Presence: "required"},
+				{Name: "allow_transit", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}, Effective: true},
+				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}, Effective: true},
+				{Name: "mirror_destination", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "network_id", Value: Value{Type: "integer"}, Presence: "system", Effective: true},
+				{Name: "rpf", Value: Value{Type: "string", Named: "RpfModeType", Enum: []string{"enable", "disable"}}, Effective: true},
+				{Name: "vxlan_network_identifier", Value: Value{Type: "integer", Named: "VxlanNetworkIdentifierType", Minimum: new(int64(1)), Maximum: new(int64(16777215))}, Presence: "required", Effective: true},
 			}},
 			{Name: "VnSubnetsType", new: func() any { return new(VnSubnetsType) }, Fields: []*Field{
-				{Name: "host_routes", Value: Value{Type: "RouteTableType"}},
-				{Name: "ipam_subnets", Value: Value{Type: "IpamSubnetType", List: true}},
+				{Name: "host_routes", Value: Value{Type: "RouteTableType"}, Effective: false},
+				{Name: "ipam_subnets", Value: Value{Type: "IpamSubnetType", List: true}, Effective: true},
 			}},
 			{Name: "VrfAssignRuleType", new: func() any { return new(VrfAssignRuleType) }, Fields: []*Field{
-				{Name: "ignore_acl", Value: Value{Type: "boolean"}},
-				{Name: "match_condition", Value: Value{Type: "MatchConditionType"}},
-				{Name: "routing_instance", Value: Value{Type: "string"}},
-				{Name: "vlan_tag", Value: Value{Type: "integer"}},
+				{Name: "ignore_acl", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "match_condition", Value: Value{Type: "MatchConditionType"}, Effective: true},
+				{Name: "routing_instance", Value: Value{Type: "string"}, Effective: true},
+				{Name: "vlan_tag", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "VrfAssignTableType", new: func() any { return new(VrfAssignTableType) }, Fields: []*Field{
-				{Name: "vrf_assign_rule", Value: Value{Type: "VrfAssignRuleType", List: true}},
+				{Name: "vrf_assign_rule", Value: Value{Type: "VrfAssignRuleType", List: true}, Effective: true},
 			}},
 		},
 	}

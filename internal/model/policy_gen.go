@@ -3,6 +3,7 @@
 package model
 
 // AccessControlList is an object of the type access-control-list.
+// The filter computed for a network or a security group. Nobody writes it.
 type AccessControlList struct {
 	Meta
 	AccessControlListEntries *AclEntriesType `json:"access_control_list_entries,omitempty"`
@@ -13,6 +14,7 @@ type AccessControlList struct {
 func (*AccessControlList) Kind() Kind { return KindAccessControlList }
 
 // AddressGroup is an object of the type address-group.
+// A named set of prefixes for firewall rules.
 type AddressGroup struct {
 	Meta
 	AddressGroupPrefix *SubnetListType `json:"address_group_prefix,omitempty"`
@@ -23,6 +25,7 @@ type AddressGroup struct {
 func (*AddressGroup) Kind() Kind { return KindAddressGroup }
 
 // ApplicationPolicySet is an object of the type application-policy-set.
+// Firewall policies in order, for the workloads of one application.
 type ApplicationPolicySet struct {
 	Meta
 	AllApplications *bool  `json:"all_applications,omitempty"`
@@ -33,6 +36,7 @@ type ApplicationPolicySet struct {
 func (*ApplicationPolicySet) Kind() Kind { return KindApplicationPolicySet }
 
 // FirewallPolicy is an object of the type firewall-policy.
+// Firewall rules in order.
 type FirewallPolicy struct {
 	Meta
 	DraftModeState string `json:"draft_mode_state,omitempty"`
@@ -42,6 +46,7 @@ type FirewallPolicy struct {
 func (*FirewallPolicy) Kind() Kind { return KindFirewallPolicy }
 
 // FirewallRule is an object of the type firewall-rule.
+// What two endpoints, chosen by tag, prefix, group or network, may exchange.
 type FirewallRule struct {
 	Meta
 	ActionList     *ActionListType                  `json:"action_list,omitempty"`
@@ -58,6 +63,7 @@ type FirewallRule struct {
 func (*FirewallRule) Kind() Kind { return KindFirewallRule }
 
 // NetworkPolicy is an object of the type network-policy.
+// Rules between networks. It acts on the networks that refer to it, when both sides do.
 type NetworkPolicy struct {
 	Meta
 	NetworkPolicyEntries *PolicyEntriesType `json:"network_policy_entries,omitempty"`
@@ -67,6 +73,7 @@ type NetworkPolicy struct {
 func (*NetworkPolicy) Kind() Kind { return KindNetworkPolicy }
 
 // PolicyManagement is an object of the type policy-management.
+// Container of firewall policies that are not of one project.
 type PolicyManagement struct {
 	Meta
 }
@@ -75,6 +82,7 @@ type PolicyManagement struct {
 func (*PolicyManagement) Kind() Kind { return KindPolicyManagement }
 
 // SecurityGroup is an object of the type security-group.
+// Rules that allow traffic from and to the interfaces that refer to it.
 type SecurityGroup struct {
 	Meta
 	ConfiguredSecurityGroupID *int64             `json:"configured_security_group_id,omitempty"`
@@ -86,6 +94,7 @@ type SecurityGroup struct {
 func (*SecurityGroup) Kind() Kind { return KindSecurityGroup }
 
 // SecurityLoggingObject is an object of the type security-logging-object.
+// Which rules log sessions, and how many of them.
 type SecurityLoggingObject struct {
 	Meta
 	SecurityLoggingObjectRate  *int64                             `json:"security_logging_object_rate,omitempty"`
@@ -96,6 +105,7 @@ type SecurityLoggingObject struct {
 func (*SecurityLoggingObject) Kind() Kind { return KindSecurityLoggingObject }
 
 // ServiceGroup is an object of the type service-group.
+// A named set of protocols and ports for firewall rules.
 type ServiceGroup struct {
 	Meta
 	DraftModeState                  string                    `json:"draft_mode_state,omitempty"`
@@ -175,6 +185,7 @@ type PolicyEntriesType struct {
 }
 
 // PolicyRuleType is a structured value of the model.
+// A rule of a network policy or security group.
 type PolicyRuleType struct {
 	ActionList   *ActionListType `json:"action_list,omitempty"`
 	Application  []string        `json:"application,omitempty"`

@@ -6,7 +6,7 @@ func policyTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAccessControlList, Name: "access_control_list", Doc: "", Effect: "none",
+				Kind: KindAccessControlList, Name: "access_control_list", Doc: "The filter computed for a network or a security group. Nobody writes it.", Effect: "none",
 				new:     func() Object { return new(AccessControlList) },
 				Parents: []Kind{KindSecurityGroup, KindVirtualNetwork},
 				Properties: []*Property{
@@ -15,7 +15,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindAddressGroup, Name: "address_group", Doc: "", Effect: "none",
+				Kind: KindAddressGroup, Name: "address_group", Doc: "A named set of prefixes for firewall rules.", Effect: "none",
 				new:     func() Object { return new(AddressGroup) },
 				Parents: []Kind{KindPolicyManagement, KindProject},
 				Properties: []*Property{
@@ -24,7 +24,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindApplicationPolicySet, Name: "application_policy_set", Doc: "", Effect: "none",
+				Kind: KindApplicationPolicySet, Name: "application_policy_set", Doc: "Firewall policies in order, for the workloads of one application.", Effect: "none",
 				new:     func() Object { return new(ApplicationPolicySet) },
 				Parents: []Kind{KindPolicyManagement, KindProject},
 				Properties: []*Property{
@@ -37,7 +37,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindFirewallPolicy, Name: "firewall_policy", Doc: "", Effect: "none",
+				Kind: KindFirewallPolicy, Name: "firewall_policy", Doc: "Firewall rules in order.", Effect: "none",
 				new:     func() Object { return new(FirewallPolicy) },
 				Parents: []Kind{KindPolicyManagement, KindProject},
 				Properties: []*Property{
@@ -49,7 +49,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindFirewallRule, Name: "firewall_rule", Doc: "", Effect: "none",
+				Kind: KindFirewallRule, Name: "firewall_rule", Doc: "What two endpoints, chosen by tag, prefix, group or network, may exchange.", Effect: "none",
 				new:     func() Object { return new(FirewallRule) },
 				Parents: []Kind{KindPolicyManagement, KindProject},
 				Properties: []*Property{
@@ -70,7 +70,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindNetworkPolicy, Name: "network_policy", Doc: "", Effect: "none",
+				Kind: KindNetworkPolicy, Name: "network_policy", Doc: "Rules between networks. It acts on the networks that refer to it, when both sides do.", Effect: "none",
 				new:     func() Object { return new(NetworkPolicy) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -78,12 +78,12 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindPolicyManagement, Name: "policy_management", Doc: "", Effect: "none",
+				Kind: KindPolicyManagement, Name: "policy_management", Doc: "Container of firewall policies that are not of one project.", Effect: "none",
 				new:     func() Object { return new(PolicyManagement) },
 				Parents: []Kind{KindConfigRoot, KindProject},
 			},
 			{
-				Kind: KindSecurityGroup, Name: "security_group", Doc: "", Effect: "none",
+				Kind: KindSecurityGroup, Name: "security_group", Doc: "Rules that allow traffic from and to the interfaces that refer to it.", Effect: "none",
 				new:     func() Object { return new(SecurityGroup) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -93,7 +93,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindSecurityLoggingObject, Name: "security_logging_object", Doc: "", Effect: "none",
+				Kind: KindSecurityLoggingObject, Name: "security_logging_object", Doc: "Which rules log sessions, and how many of them.", Effect: "none",
 				new:     func() Object { return new(SecurityLoggingObject) },
 				Parents: []Kind{KindGlobalVrouterConfig, KindProject},
 				Properties: []*Property{
@@ -106,7 +106,7 @@ func policyTable() table {
 				},
 			},
 			{
-				Kind: KindServiceGroup, Name: "service_group", Doc: "", Effect: "none",
+				Kind: KindServiceGroup, Name: "service_group", Doc: "A named set of protocols and ports for firewall rules.", Effect: "none",
 				new:     func() Object { return new(ServiceGroup) },
 				Parents: []Kind{KindPolicyManagement, KindProject},
 				Properties: []*Property{
@@ -117,78 +117,78 @@ func policyTable() table {
 		},
 		structs: []*Struct{
 			{Name: "AclEntriesType", new: func() any { return new(AclEntriesType) }, Fields: []*Field{
-				{Name: "acl_rule", Value: Value{Type: "AclRuleType", List: true}, Presence: "required"},
-				{Name: "dynamic", Value: Value{Type: "boolean"}},
+				{Name: "acl_rule", Value: Value{Type: "AclRuleType", List: true}, Presence: "required", Effective: true},
+				{Name: "dynamic", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "AclRuleType", new: func() any { return new(AclRuleType) }, Fields: []*Field{
-				{Name: "action_list", Value: Value{Type: "ActionListType"}, Presence: "required"},
-				{Name: "direction", Value: Value{Type: "string", Named: "DirectionType", Enum: []string{">", "<>"}}},
-				{Name: "match_condition", Value: Value{Type: "MatchConditionType"}, Presence: "required"},
-				{Name: "rule_uuid", Value: Value{Type: "string"}},
+				{Name: "action_list", Value: Value{Type: "ActionListType"}, Presence: "required", Effective: true},
+				{Name: "direction", Value: Value{Type: "string", Named: "DirectionType", Enum: []string{">", "<>"}}, Effective: true},
+				{Name: "match_condition", Value: Value{Type: "MatchConditionType"}, Presence: "required", Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "ActionListType", new: func() any { return new(ActionListType) }, Fields: []*Field{
-				{Name: "alert", Value: Value{Type: "boolean"}},
-				{Name: "apply_service", Value: Value{Type: "string", List: true}},
-				{Name: "assign_routing_instance", Value: Value{Type: "string"}},
-				{Name: "gateway_name", Value: Value{Type: "string"}},
-				{Name: "log", Value: Value{Type: "boolean"}},
-				{Name: "mirror_to", Value: Value{Type: "MirrorActionType"}},
-				{Name: "qos_action", Value: Value{Type: "string"}},
-				{Name: "simple_action", Value: Value{Type: "string", Named: "SimpleActionType", Enum: []string{"deny", "pass"}}, Presence: "required"},
+				{Name: "alert", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "apply_service", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "assign_routing_instance", Value: Value{Type: "string"}, Effective: true},
+				{Name: "gateway_name", Value: Value{Type: "string"}, Effective: true},
+				{Name: "log", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "mirror_to", Value: Value{Type: "MirrorActionType"}, Effective: true},
+				{Name: "qos_action", Value: Value{Type: "string"}, Effective: true},
+				{Name: "simple_action", Value: Value{Type: "string", Named: "SimpleActionType", Enum: []string{"deny", "pass"}}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallRuleEndpointType", new: func() any { return new(FirewallRuleEndpointType) }, Fields: []*Field{
-				{Name: "address_group", Value: Value{Type: "string"}, Presence: "exclusive"},
-				{Name: "any", Value: Value{Type: "boolean"}, Presence: "exclusive"},
-				{Name: "subnet", Value: Value{Type: "SubnetType"}, Presence: "exclusive"},
-				{Name: "tag_ids", Value: Value{Type: "integer", List: true}},
-				{Name: "tags", Value: Value{Type: "string", List: true}, Presence: "exclusive"},
-				{Name: "virtual_network", Value: Value{Type: "string"}, Presence: "exclusive"},
+				{Name: "address_group", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
+				{Name: "any", Value: Value{Type: "boolean"}, Presence: "exclusive", Effective: true},
+				{Name: "subnet", Value: Value{Type: "SubnetType"}, Presence: "exclusive", Effective: true},
+				{Name: "tag_ids", Value: Value{Type: "integer", List: true}, Effective: true},
+				{Name: "tags", Value: Value{Type: "string", List: true}, Presence: "exclusive", Effective: true},
+				{Name: "virtual_network", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
 			}},
 			{Name: "FirewallRuleMatchTagsType", new: func() any { return new(FirewallRuleMatchTagsType) }, Fields: []*Field{
-				{Name: "tag_list", Value: Value{Type: "string", List: true}, Presence: "required"},
+				{Name: "tag_list", Value: Value{Type: "string", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallRuleMatchTagsTypeIdList", new: func() any { return new(FirewallRuleMatchTagsTypeIdList) }, Fields: []*Field{
-				{Name: "tag_type", Value: Value{Type: "integer", List: true}, Presence: "required"},
+				{Name: "tag_type", Value: Value{Type: "integer", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallSequence", new: func() any { return new(FirewallSequence) }, Fields: []*Field{
-				{Name: "sequence", Value: Value{Type: "string", Named: "SequenceNumberType"}, Presence: "required"},
+				{Name: "sequence", Value: Value{Type: "string", Named: "SequenceNumberType"}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallServiceGroupType", new: func() any { return new(FirewallServiceGroupType) }, Fields: []*Field{
-				{Name: "firewall_service", Value: Value{Type: "FirewallServiceType", List: true}, Presence: "required"},
+				{Name: "firewall_service", Value: Value{Type: "FirewallServiceType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallServiceType", new: func() any { return new(FirewallServiceType) }, Fields: []*Field{
-				{Name: "dst_ports", Value: Value{Type: "PortType"}},
-				{Name: "protocol", Value: Value{Type: "string"}},
-				{Name: "protocol_id", Value: Value{Type: "integer"}},
-				{Name: "src_ports", Value: Value{Type: "PortType"}},
+				{Name: "dst_ports", Value: Value{Type: "PortType"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
+				{Name: "protocol_id", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "src_ports", Value: Value{Type: "PortType"}, Effective: true},
 			}},
 			{Name: "PolicyEntriesType", new: func() any { return new(PolicyEntriesType) }, Fields: []*Field{
-				{Name: "policy_rule", Value: Value{Type: "PolicyRuleType", List: true}, Presence: "required"},
+				{Name: "policy_rule", Value: Value{Type: "PolicyRuleType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "PolicyRuleType", new: func() any { return new(PolicyRuleType) }, Fields: []*Field{
-				{Name: "action_list", Value: Value{Type: "ActionListType"}, Presence: "required"},
-				{Name: "application", Value: Value{Type: "string", List: true}},
-				{Name: "created", Value: Value{Type: "string", Format: "date-time"}},
-				{Name: "direction", Value: Value{Type: "string", Named: "DirectionType", Enum: []string{">", "<>"}}, Presence: "required"},
-				{Name: "dst_addresses", Value: Value{Type: "AddressType", List: true}, Presence: "required"},
-				{Name: "dst_ports", Value: Value{Type: "PortType", List: true}, Presence: "required"},
-				{Name: "ethertype", Value: Value{Type: "string", Named: "EtherType", Enum: []string{"IPv4", "IPv6"}}, Presence: "required"},
-				{Name: "last_modified", Value: Value{Type: "string", Format: "date-time"}},
-				{Name: "protocol", Value: Value{Type: "string"}, Presence: "required"},
-				{Name: "rule_sequence", Value: Value{Type: "SequenceType"}},
-				{Name: "rule_uuid", Value: Value{Type: "string"}},
-				{Name: "src_addresses", Value: Value{Type: "AddressType", List: true}, Presence: "required"},
-				{Name: "src_ports", Value: Value{Type: "PortType", List: true}, Presence: "required"},
+				{Name: "action_list", Value: Value{Type: "ActionListType"}, Presence: "required", Effective: true},
+				{Name: "application", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "created", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
+				{Name: "direction", Value: Value{Type: "string", Named: "DirectionType", Enum: []string{">", "<>"}}, Presence: "required", Effective: true},
+				{Name: "dst_addresses", Value: Value{Type: "AddressType", List: true}, Presence: "required", Effective: true},
+				{Name: "dst_ports", Value: Value{Type: "PortType", List: true}, Presence: "required", Effective: true},
+				{Name: "ethertype", Value: Value{Type: "string", Named: "EtherType", Enum: []string{"IPv4", "IPv6"}}, Presence: "required", Effective: true},
+				{Name: "last_modified", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
+				{Name: "protocol", Value: Value{Type: "string"}, Presence: "required", Effective: true},
+				{Name: "rule_sequence", Value: Value{Type: "SequenceType"}, Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "src_addresses", Value: Value{Type: "AddressType", List: true}, Presence: "required", Effective: true},
+				{Name: "src_ports", Value: Value{Type: "PortType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "SecurityLoggingObjectRuleEntryType", new: func() any { return new(SecurityLoggingObjectRuleEntryType) }, Fields: []*Field{
-				{Name: "rate", Value: Value{Type: "integer"}},
-				{Name: "rule_uuid", Value: Value{Type: "string"}},
+				{Name: "rate", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "SecurityLoggingObjectRuleListType", new: func() any { return new(SecurityLoggingObjectRuleListType) }, Fields: []*Field{
-				{Name: "rule", Value: Value{Type: "SecurityLoggingObjectRuleEntryType", List: true}},
+				{Name: "rule", Value: Value{Type: "SecurityLoggingObjectRuleEntryType", List: true}, Effective: true},
 			}},
 			{Name: "SloRateType", new: func() any { return new(SloRateType) }, Fields: []*Field{
-				{Name: "rate", Value: Value{Type: "integer"}},
+				{Name: "rate", Value: Value{Type: "integer"}, Effective: true},
 			}},
 		},
 	}

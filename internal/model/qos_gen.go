@@ -3,6 +3,7 @@
 package model
 
 // ForwardingClass is an object of the type forwarding-class.
+// The marks and the queue of one class of traffic.
 type ForwardingClass struct {
 	Meta
 	ForwardingClassDSCP         *int64 `json:"forwarding_class_dscp,omitempty"`
@@ -15,6 +16,7 @@ type ForwardingClass struct {
 func (*ForwardingClass) Kind() Kind { return KindForwardingClass }
 
 // GlobalQoSConfig is an object of the type global-qos-config.
+// Settings of quality of service for the whole cluster.
 type GlobalQoSConfig struct {
 	Meta
 	ControlTrafficDSCP *ControlTrafficDscpType `json:"control_traffic_dscp,omitempty"`
@@ -24,6 +26,7 @@ type GlobalQoSConfig struct {
 func (*GlobalQoSConfig) Kind() Kind { return KindGlobalQoSConfig }
 
 // QoSConfig is an object of the type qos-config.
+// Which marks of packets belong to which class.
 type QoSConfig struct {
 	Meta
 	DefaultForwardingClassID *int64                     `json:"default_forwarding_class_id,omitempty"`
@@ -37,6 +40,7 @@ type QoSConfig struct {
 func (*QoSConfig) Kind() Kind { return KindQoSConfig }
 
 // QoSQueue is an object of the type qos-queue.
+// A queue and its share of the bandwidth.
 type QoSQueue struct {
 	Meta
 	MaxBandwidth       *int64 `json:"max_bandwidth,omitempty"`

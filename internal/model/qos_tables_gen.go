@@ -6,7 +6,7 @@ func qosTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindForwardingClass, Name: "forwarding_class", Doc: "", Effect: "none",
+				Kind: KindForwardingClass, Name: "forwarding_class", Doc: "The marks and the queue of one class of traffic.", Effect: "none",
 				new:     func() Object { return new(ForwardingClass) },
 				Parents: []Kind{KindGlobalQoSConfig},
 				Properties: []*Property{
@@ -20,7 +20,7 @@ func qosTable() table {
 				},
 			},
 			{
-				Kind: KindGlobalQoSConfig, Name: "global_qos_config", Doc: "", Effect: "none",
+				Kind: KindGlobalQoSConfig, Name: "global_qos_config", Doc: "Settings of quality of service for the whole cluster.", Effect: "none",
 				new:     func() Object { return new(GlobalQoSConfig) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
@@ -28,7 +28,7 @@ func qosTable() table {
 				},
 			},
 			{
-				Kind: KindQoSConfig, Name: "qos_config", Doc: "", Effect: "none",
+				Kind: KindQoSConfig, Name: "qos_config", Doc: "Which marks of packets belong to which class.", Effect: "none",
 				new:     func() Object { return new(QoSConfig) },
 				Parents: []Kind{KindGlobalQoSConfig, KindProject},
 				Properties: []*Property{
@@ -43,7 +43,7 @@ func qosTable() table {
 				},
 			},
 			{
-				Kind: KindQoSQueue, Name: "qos_queue", Doc: "", Effect: "none",
+				Kind: KindQoSQueue, Name: "qos_queue", Doc: "A queue and its share of the bandwidth.", Effect: "none",
 				new:     func() Object { return new(QoSQueue) },
 				Parents: []Kind{KindGlobalQoSConfig},
 				Properties: []*Property{
@@ -55,16 +55,16 @@ func qosTable() table {
 		},
 		structs: []*Struct{
 			{Name: "ControlTrafficDscpType", new: func() any { return new(ControlTrafficDscpType) }, Fields: []*Field{
-				{Name: "analytics", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}},
-				{Name: "control", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}},
-				{Name: "dns", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}},
+				{Name: "analytics", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}, Effective: true},
+				{Name: "control", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}, Effective: true},
+				{Name: "dns", Value: Value{Type: "integer", Named: "DscpValueType", Minimum: new(int64(0)), Maximum: new(int64(63))}, Effective: true},
 			}},
 			{Name: "QosIdForwardingClassPair", new: func() any { return new(QosIdForwardingClassPair) }, Fields: []*Field{
-				{Name: "forwarding_class_id", Value: Value{Type: "integer", Named: "ForwardingClassId", Minimum: new(int64(0)), Maximum: new(int64(255)), Default: "0"}},
-				{Name: "key", Value: Value{Type: "integer"}},
+				{Name: "forwarding_class_id", Value: Value{Type: "integer", Named: "ForwardingClassId", Minimum: new(int64(0)), Maximum: new(int64(255)), Default: "0"}, Effective: true},
+				{Name: "key", Value: Value{Type: "integer"}, Effective: true},
 			}},
 			{Name: "QosIdForwardingClassPairs", new: func() any { return new(QosIdForwardingClassPairs) }, Fields: []*Field{
-				{Name: "qos_id_forwarding_class_pair", Value: Value{Type: "QosIdForwardingClassPair", List: true}},
+				{Name: "qos_id_forwarding_class_pair", Value: Value{Type: "QosIdForwardingClassPair", List: true}, Effective: true},
 			}},
 		},
 	}

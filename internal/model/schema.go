@@ -73,12 +73,14 @@ type Struct struct {
 	fields map[string]*Field
 }
 
-// Field is a field of a Struct. A mandatory one must be given.
+// Field is a field of a Struct. A mandatory one must be given. One that is not
+// Effective does nothing, also in a property that does something.
 type Field struct {
 	Name      string
 	Value     Value
 	Mandatory bool
 	Presence  string
+	Effective bool
 
 	index []int
 }

@@ -3,6 +3,7 @@
 package model
 
 // Loadbalancer is an object of the type loadbalancer.
+// An address whose connections are spread over members.
 type Loadbalancer struct {
 	Meta
 	LoadbalancerProperties *LoadbalancerType `json:"loadbalancer_properties,omitempty"`
@@ -13,6 +14,7 @@ type Loadbalancer struct {
 func (*Loadbalancer) Kind() Kind { return KindLoadbalancer }
 
 // LoadbalancerHealthmonitor is an object of the type loadbalancer-healthmonitor.
+// How members are checked.
 type LoadbalancerHealthmonitor struct {
 	Meta
 	LoadbalancerHealthmonitorProperties *LoadbalancerHealthmonitorType `json:"loadbalancer_healthmonitor_properties,omitempty"`
@@ -22,6 +24,7 @@ type LoadbalancerHealthmonitor struct {
 func (*LoadbalancerHealthmonitor) Kind() Kind { return KindLoadbalancerHealthmonitor }
 
 // LoadbalancerListener is an object of the type loadbalancer-listener.
+// A protocol and port at which a load balancer accepts connections.
 type LoadbalancerListener struct {
 	Meta
 	LoadbalancerListenerProperties *LoadbalancerListenerType `json:"loadbalancer_listener_properties,omitempty"`
@@ -31,6 +34,7 @@ type LoadbalancerListener struct {
 func (*LoadbalancerListener) Kind() Kind { return KindLoadbalancerListener }
 
 // LoadbalancerMember is an object of the type loadbalancer-member.
+// An address and port to which connections go.
 type LoadbalancerMember struct {
 	Meta
 	LoadbalancerMemberProperties *LoadbalancerMemberType `json:"loadbalancer_member_properties,omitempty"`
@@ -40,6 +44,7 @@ type LoadbalancerMember struct {
 func (*LoadbalancerMember) Kind() Kind { return KindLoadbalancerMember }
 
 // LoadbalancerPool is an object of the type loadbalancer-pool.
+// The members behind a listener, and how one is chosen.
 type LoadbalancerPool struct {
 	Meta
 	LoadbalancerPoolCustomAttributes *KeyValuePairs        `json:"loadbalancer_pool_custom_attributes,omitempty"`
@@ -51,6 +56,7 @@ type LoadbalancerPool struct {
 func (*LoadbalancerPool) Kind() Kind { return KindLoadbalancerPool }
 
 // PortTuple is an object of the type port-tuple.
+// The interfaces of one instance of a service.
 type PortTuple struct {
 	Meta
 }
@@ -59,6 +65,7 @@ type PortTuple struct {
 func (*PortTuple) Kind() Kind { return KindPortTuple }
 
 // ServiceAppliance is an object of the type service-appliance.
+// A device that provides a service.
 type ServiceAppliance struct {
 	Meta
 	ServiceApplianceIPAddress          string           `json:"service_appliance_ip_address,omitempty"`
@@ -71,6 +78,7 @@ type ServiceAppliance struct {
 func (*ServiceAppliance) Kind() Kind { return KindServiceAppliance }
 
 // ServiceApplianceSet is an object of the type service-appliance-set.
+// Devices of one kind that provide a service.
 type ServiceApplianceSet struct {
 	Meta
 	ServiceApplianceDriver                string         `json:"service_appliance_driver,omitempty"`
@@ -83,6 +91,7 @@ type ServiceApplianceSet struct {
 func (*ServiceApplianceSet) Kind() Kind { return KindServiceApplianceSet }
 
 // ServiceConnectionModule is an object of the type service-connection-module.
+// How a service of the edge is connected.
 type ServiceConnectionModule struct {
 	Meta
 	E2Service   string `json:"e2_service,omitempty"`
@@ -93,6 +102,7 @@ type ServiceConnectionModule struct {
 func (*ServiceConnectionModule) Kind() Kind { return KindServiceConnectionModule }
 
 // ServiceEndpoint is an object of the type service-endpoint.
+// Where a service of the edge ends.
 type ServiceEndpoint struct {
 	Meta
 }
@@ -101,6 +111,7 @@ type ServiceEndpoint struct {
 func (*ServiceEndpoint) Kind() Kind { return KindServiceEndpoint }
 
 // ServiceHealthCheck is an object of the type service-health-check.
+// How the instances of a service, or other interfaces, are checked.
 type ServiceHealthCheck struct {
 	Meta
 	ServiceHealthCheckProperties *ServiceHealthCheckType `json:"service_health_check_properties,omitempty"`
@@ -110,6 +121,7 @@ type ServiceHealthCheck struct {
 func (*ServiceHealthCheck) Kind() Kind { return KindServiceHealthCheck }
 
 // ServiceInstance is an object of the type service-instance.
+// An instance of a service template, placed between networks.
 type ServiceInstance struct {
 	Meta
 	ServiceInstanceBGPEnabled *bool                `json:"service_instance_bgp_enabled,omitempty"`
@@ -121,6 +133,7 @@ type ServiceInstance struct {
 func (*ServiceInstance) Kind() Kind { return KindServiceInstance }
 
 // ServiceObject is an object of the type service-object.
+// A service at the edge.
 type ServiceObject struct {
 	Meta
 }
@@ -129,6 +142,7 @@ type ServiceObject struct {
 func (*ServiceObject) Kind() Kind { return KindServiceObject }
 
 // ServiceTemplate is an object of the type service-template.
+// The kind of a service and its interfaces.
 type ServiceTemplate struct {
 	Meta
 	ServiceConfigManaged      *bool                `json:"service_config_managed,omitempty"`
@@ -139,6 +153,7 @@ type ServiceTemplate struct {
 func (*ServiceTemplate) Kind() Kind { return KindServiceTemplate }
 
 // VirtualIP is an object of the type virtual-ip.
+// The address of a load balancer of the older kind.
 type VirtualIP struct {
 	Meta
 	VirtualIPProperties *VirtualIpType `json:"virtual_ip_properties,omitempty"`

@@ -3,6 +3,7 @@
 package model
 
 // APIAccessList is an object of the type api-access-list.
+// Which roles may do what with which objects and fields.
 type APIAccessList struct {
 	Meta
 	APIAccessListEntries *RbacRuleEntriesType `json:"api_access_list_entries,omitempty"`
@@ -12,6 +13,7 @@ type APIAccessList struct {
 func (*APIAccessList) Kind() Kind { return KindAPIAccessList }
 
 // ConfigRoot is an object of the type config-root.
+// The root under which everything is. There is one, and nobody makes it.
 type ConfigRoot struct {
 	Meta
 }
@@ -20,6 +22,7 @@ type ConfigRoot struct {
 func (*ConfigRoot) Kind() Kind { return KindConfigRoot }
 
 // Domain is an object of the type domain.
+// A tenant of the cluster: the container of projects.
 type Domain struct {
 	Meta
 	DomainLimits *DomainLimitsType `json:"domain_limits,omitempty"`
@@ -29,6 +32,7 @@ type Domain struct {
 func (*Domain) Kind() Kind { return KindDomain }
 
 // Namespace is an object of the type namespace.
+// A range of addresses of a domain.
 type Namespace struct {
 	Meta
 	NamespaceCIDR *SubnetType `json:"namespace_cidr,omitempty"`
@@ -38,6 +42,7 @@ type Namespace struct {
 func (*Namespace) Kind() Kind { return KindNamespace }
 
 // Project is an object of the type project.
+// The owner of networks and of what is connected to them.
 type Project struct {
 	Meta
 	AlarmEnable               *bool      `json:"alarm_enable,omitempty"`
@@ -50,6 +55,7 @@ type Project struct {
 func (*Project) Kind() Kind { return KindProject }
 
 // Tag is an object of the type tag.
+// A value of a tag type. Objects that refer to it are chosen by firewall rules.
 type Tag struct {
 	Meta
 	TagID         string `json:"tag_id,omitempty"`
@@ -62,6 +68,7 @@ type Tag struct {
 func (*Tag) Kind() Kind { return KindTag }
 
 // TagType is an object of the type tag-type.
+// A dimension of tags, such as application or tier.
 type TagType struct {
 	Meta
 	TagTypeID string `json:"tag_type_id,omitempty"`
@@ -78,6 +85,7 @@ type DomainLimitsType struct {
 }
 
 // QuotaType is a structured value of the model.
+// How many objects of each type a project may have; -1 means any number.
 type QuotaType struct {
 	AccessControlList         *int64 `json:"access_control_list,omitempty"`
 	BGPRouter                 *int64 `json:"bgp_router,omitempty"`

@@ -3,6 +3,7 @@
 package model
 
 // AddressType is a structured value of the model.
+// One side of a rule. At most one of the fields is set.
 type AddressType struct {
 	NetworkPolicy  string       `json:"network_policy,omitempty"`
 	SecurityGroup  string       `json:"security_group,omitempty"`
@@ -138,7 +139,7 @@ type PermType struct {
 }
 
 // PermType2 is a structured value of the model.
-// Owner and shares of an object. Rights are the sum of read 4, write 2 and reference 1.
+// Owner and shares of an object. Rights are the sum of 4 to read, 2 to write and 1 to refer to it.
 type PermType2 struct {
 	GlobalAccess *int64      `json:"global_access,omitempty"`
 	Owner        string      `json:"owner"`
@@ -147,6 +148,7 @@ type PermType2 struct {
 }
 
 // PortType is a structured value of the model.
+// A range of ports; -1 to -1 and 0 to 65535 mean any.
 type PortType struct {
 	EndPort   *int64 `json:"end_port,omitempty"`
 	StartPort *int64 `json:"start_port,omitempty"`
@@ -163,6 +165,7 @@ type RouteTableType struct {
 }
 
 // RouteTargetList is a structured value of the model.
+// Route targets in the form target:ASN:NUMBER.
 type RouteTargetList struct {
 	RouteTarget []string `json:"route_target,omitempty"`
 }
@@ -192,6 +195,7 @@ type ServiceInterfaceTag struct {
 }
 
 // ShareType is a structured value of the model.
+// What one tenant may do with the object, as a sum of 4 to read, 2 to write and 1 to refer to it.
 type ShareType struct {
 	Tenant       string `json:"tenant"`
 	TenantAccess int64  `json:"tenant_access"`
@@ -210,7 +214,7 @@ type SubnetListType struct {
 }
 
 // SubnetType is a structured value of the model.
-// A prefix in parts; for example ip_prefix 10.32.0.0 and ip_prefix_len 20.
+// A prefix in parts, such as ip_prefix 10.32.0.0 with ip_prefix_len 20.
 type SubnetType struct {
 	IPPrefix    string `json:"ip_prefix"`
 	IPPrefixLen int64  `json:"ip_prefix_len"`

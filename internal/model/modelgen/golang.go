@@ -48,15 +48,10 @@ func (m *model) objectGoName(name string) string {
 	return goName(name)
 }
 
-// checkGoNames makes sure that no two things get the same Go name.
+// checkGoNames makes sure that no two things get the same Go name. The compiler
+// finds a clash with the hand-written part of the package.
 func (m *model) checkGoNames() error {
 	owner := map[string]string{}
-	for _, n := range []string{
-		"Kind", "Meta", "Object", "Entity", "Edge", "Reference", "Type", "Property", "Position",
-		"Node", "Binding", "Graph", "Batch", "View", "Subscription", "Changes",
-	} {
-		owner[n] = "the package itself"
-	}
 	take := func(goName, by string) error {
 		if o, taken := owner[goName]; taken {
 			return fmt.Errorf("go name %s is wanted by %s and %s: set `go`", goName, o, by)
@@ -206,7 +201,7 @@ func (m *model) goTables(file string) []byte {
 			if f.Presence != "" {
 				fmt.Fprintf(&b, ", Presence: %q", f.Presence)
 			}
-			b.WriteString("},\n")
+			fmt.Fprintf(&b, ", Effective: %t},\n", f.Effect != "none")
 		}
 		b.WriteString("}},\n")
 	}

@@ -64,7 +64,7 @@ func referenceTable(b *bytes.Buffer, o object) {
 }
 
 func (m *model) structPages(b *bytes.Buffer) {
-	b.WriteString("\n# Structured values\n")
+	b.WriteString("\n# Structured values\n\nA field has the effect of the property it is in, unless it is marked **none** itself.\n")
 	for _, n := range slices.Sorted(maps.Keys(m.types)) {
 		t := m.types[n]
 		if t.Fields == nil {
@@ -74,14 +74,18 @@ func (m *model) structPages(b *bytes.Buffer) {
 		if t.Doc != "" {
 			b.WriteString(t.Doc + "\n\n")
 		}
-		b.WriteString("| field | type |\n|---|---|\n")
+		b.WriteString("| field | type | effect |\n|---|---|---|\n")
 		for _, fn := range slices.Sorted(maps.Keys(t.Fields)) {
 			f := t.Fields[fn]
 			text := m.typeText(f.value)
 			if f.Mandatory {
 				text += ", mandatory"
 			}
-			fmt.Fprintf(b, "| `%s` | %s |\n", fn, text)
+			effect := ""
+			if f.Effect == "none" {
+				effect = effectText(false)
+			}
+			fmt.Fprintf(b, "| `%s` | %s | %s |\n", fn, text, effect)
 		}
 	}
 }

@@ -50,8 +50,9 @@ type typ struct {
 
 type field struct {
 	value     `yaml:",inline"`
-	Mandatory bool `yaml:"mandatory"`
-	Keep      bool `yaml:"keep"`
+	Mandatory bool   `yaml:"mandatory"`
+	Keep      bool   `yaml:"keep"`
+	Effect    string `yaml:"effect"`
 }
 
 // value is what properties, fields and simple types have in common.
@@ -163,6 +164,7 @@ func (m *model) check() error {
 	}
 	for n, p := range m.common.Properties {
 		m.checkValue("common."+n, p.value, bad)
+		checkEffect("common."+n, p.Effect, bad)
 	}
 	for n, t := range m.types {
 		if (t.Type == "") == (t.Fields == nil) {
@@ -176,6 +178,7 @@ func (m *model) check() error {
 			if f.Mandatory && f.Keep {
 				bad("%s.%s: mandatory implies keep", n, fn)
 			}
+			checkEffect(n+"."+fn, f.Effect, bad)
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
@@ -210,20 +213,25 @@ func (m *model) checkObject(n string, o object, bad func(string, ...any)) {
 		if !slices.Contains([]string{"", "list", "map"}, p.Collection) {
 			bad("%s.%s: collection %q, want list or map", n, pn, p.Collection)
 		}
-		if p.Effect != "" && p.Effect != "none" {
-			bad("%s.%s: effect %q, want none", n, pn, p.Effect)
-		}
+		checkEffect(n+"."+pn, p.Effect, bad)
 	}
 	for rn, r := range o.References {
 		if _, ok := m.objects[rn]; !ok {
 			bad("%s -> %s: unknown target", n, rn)
 		}
+		checkEffect(n+" -> "+rn, r.Effect, bad)
 		if t, ok := m.types[r.Attr]; r.Attr != "" && (!ok || t.Fields == nil) {
 			bad("%s -> %s: attr %s is no struct", n, rn, r.Attr)
 		}
 		if !slices.Contains(presences, r.Presence) {
 			bad("%s -> %s: presence %q, want one of %q", n, rn, r.Presence, presences)
 		}
+	}
+}
+
+func checkEffect(where, effect string, bad func(string, ...any)) {
+	if effect != "" && effect != "none" {
+		bad("%s: effect %q, want none", where, effect)
 	}
 }
 
