@@ -1,0 +1,124 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// attacher puts programs on the ingress of devices and keeps them there after
+// the process. tcx does; kernels before 6.6 would have clsact filters here.
+type attacher interface {
+	// attach puts prog on the device and pins that, or replaces the program of
+	// the pinned attachment in one step, without a packet passing unseen.
+	attach(ifindex int, prog *ebpf.Program, pin string) error
+	// detach removes the attachment and its pin; absent is success.
+	detach(pin string) error
+	// live says whether the pinned attachment still has a device.
+	live(pin string) (bool, error)
+}
+
+// tcx attaches by BPF links, which are pinned themselves.
+type tcx struct{}
+
+func (tcx) attach(ifindex int, prog *ebpf.Program, pin string) error {
+	adopted, err := tcxAdopt(ifindex, prog, pin)
+	if adopted || err != nil {
+		return err
+	}
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: ifindex, Program: prog, Attach: ebpf.AttachTCXIngress,
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("the kernel has no tcx hook (Linux 6.6 or later, CONFIG_NET_XGRESS): %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("attach program to interface %d: %w", ifindex, err)
+	}
+	defer l.Close()
+	if err := l.Pin(pin); err != nil {
+		return fmt.Errorf("pin link: %w", err)
+	}
+	return nil
+}
+
+// tcxAdopt updates the pinned link if it is one of the interface, else it
+// removes the pin: the device it was of is gone.
+func tcxAdopt(ifindex int, prog *ebpf.Program, pin string) (bool, error) {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", pin, err)
+	}
+	defer l.Close()
+	at, err := tcxInterface(l)
+	if err != nil {
+		return false, fmt.Errorf("read pinned link %s: %w", pin, err)
+	}
+	if at == ifindex {
+		if err := l.Update(prog); err != nil {
+			return false, fmt.Errorf("replace program of %s: %w", pin, err)
+		}
+		return true, nil
+	}
+	if err := l.Unpin(); err != nil {
+		return false, fmt.Errorf("unpin %s: %w", pin, err)
+	}
+	return false, nil
+}
+
+// tcxInterface returns the index of the link's device, 0 when that is gone.
+func tcxInterface(l link.Link) (int, error) {
+	info, err := l.Info()
+	if err != nil {
+		return 0, err
+	}
+	t := info.TCX()
+	if t == nil {
+		return 0, fmt.Errorf("not a tcx link")
+	}
+	return int(t.Ifindex), nil
+}
+
+func (tcx) detach(pin string) error {
+	// The link ends with its last reference. Other holders, such as a process
+	// that lists links, may still have one: so it is detached explicitly.
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open pinned link %s: %w", pin, err)
+	}
+	defer l.Close()
+	if d, ok := l.(interface{ Detach() error }); ok {
+		if at, err := tcxInterface(l); err == nil && at != 0 {
+			if err := d.Detach(); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("detach %s: %w", pin, err)
+			}
+		}
+	}
+	if err := l.Unpin(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin %s: %w", pin, err)
+	}
+	return nil
+}
+
+func (tcx) live(pin string) (bool, error) {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return false, fmt.Errorf("open pinned link %s: %w", pin, err)
+	}
+	defer l.Close()
+	at, err := tcxInterface(l)
+	if err != nil {
+		return false, fmt.Errorf("read pinned link %s: %w", pin, err)
+	}
+	return at != 0, nil
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Why a packet was dropped. The one list of reasons: the C enum is made from
+ * it here and the Go names by go generate. Append only: the numbers are keys
+ * of a pinned map.
+ */
+#pragma once
+
+#define DROP_REASONS(X)                                                        \
+	X(MALFORMED, "malformed", "truncated or inconsistent headers")         \
+	X(PROTOCOL, "protocol", "link protocol that is not forwarded")         \
+	X(NO_PORT, "no-port", "interface carries no port")                     \
+	X(BLOCKED, "blocked", "port is blocked")                               \
+	X(SOURCE_MAC, "source-mac", "source MAC is not the port's")            \
+	X(SOURCE_ADDRESS, "source-address", "source address is not the port's") \
+	X(DESTINATION_MAC, "destination-mac", "frame is not for the router")   \
+	X(ARP, "arp", "ARP that is not to be answered")                        \
+	X(MULTICAST, "multicast", "multicast or broadcast destination")        \
+	X(NO_ROUTE, "no-route", "no route to the destination")                 \
+	X(DISCARD, "discard", "route says discard")                            \
+	X(NEXT_HOP, "next-hop", "next hop leads to no port")                   \
+	X(TTL, "ttl", "time to live exceeded")                                 \
+	X(TOO_BIG, "too-big", "packet exceeds the underlay MTU")               \
+	X(FLOW_QUOTA, "flow-quota", "port has used up its flows")              \
+	X(FLOW_TABLE_FULL, "flow-table-full", "flow table is full")            \
+	X(ENCAPSULATE, "encapsulate", "outer header could not be added")       \
+	X(DECAPSULATE, "decapsulate", "outer header could not be removed")     \
+	X(LABEL, "label", "label belongs to no port")                          \
+	X(LABEL_STACK, "label-stack", "label is not the bottom of the stack")  \
+	X(OUTER_FRAGMENT, "outer-fragment", "tunnel packet is fragmented")     \
+	X(DESTINATION_ADDRESS, "destination-address",                          \
+	  "inner destination is not the labelled port's")                      \
+	X(NO_SOURCE_ROUTE, "no-source-route", "no route to the inner source")  \
+	X(TUNNEL_SOURCE, "tunnel-source",                                      \
+	  "outer source is not the next hop of the inner source")
+
+#define DROP_ENUM(name, text, help) DROP_##name,
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_REASONS(DROP_ENUM)
+	DROP_REASON_END
+};
+#undef DROP_ENUM

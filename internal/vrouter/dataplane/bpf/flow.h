@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* Counters, the route lookup and the flow table. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline __u32 packets_of(const struct __sk_buff *skb)
+{
+	return skb->gso_segs ? skb->gso_segs : 1;
+}
+
+/* Counts a drop; not inlined, as it is off the path that must be fast. When the table of reasons is full the drop is counted under
+ * interface 0, whose entries user space makes in advance. */
+static __noinline int count_drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
+{
+	struct drop_key key = { .reason = reason, .ifindex = ifindex };
+	struct drop_count *c = bpf_map_lookup_elem(&drop_v1, &key);
+
+	if (!c) {
+		struct drop_count zero = {};
+
+		bpf_map_update_elem(&drop_v1, &key, &zero, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&drop_v1, &key);
+	}
+	if (!c) {
+		key.ifindex = 0;
+		c = bpf_map_lookup_elem(&drop_v1, &key);
+	}
+	if (c) {
+		c->packets += packets_of(skb);
+		c->bytes += skb->len;
+	}
+	return 0;
+}
+
+static __always_inline void count_from(struct __sk_buff *skb, __u32 slot)
+{
+	struct counters *c = bpf_map_lookup_elem(&counter_v1, &slot);
+
+	if (c) {
+		c->from_packets += packets_of(skb);
+		c->from_bytes += skb->len;
+	}
+}
+
+static __always_inline void count_to(struct __sk_buff *skb, __u32 slot)
+{
+	struct counters *c = bpf_map_lookup_elem(&counter_v1, &slot);
+
+	if (c) {
+		c->to_packets += packets_of(skb);
+		c->to_bytes += skb->len;
+	}
+}
+
+static __always_inline __u32 current_generation(void)
+{
+	__u32 zero = 0;
+	struct node *n = bpf_map_lookup_elem(&node_v1, &zero);
+
+	return n ? *(volatile __u32 *)&n->generation : 0;
+}
+
+static __always_inline int owns(const struct vif *vif, __u32 ifindex, const struct addr *a)
+{
+	if (same_addr(&vif->primary, a))
+		return 1;
+	struct port_addr_key key = { .ifindex = ifindex, .addr = *a };
+	return bpf_map_lookup_elem(&port_addr_v1, &key) != 0;
+}
+
+static __always_inline struct next_hop *find_route(__u32 vrf, const struct addr *a)
+{
+	struct host_route_key host = { .vrf = vrf, .addr = *a };
+	struct next_hop *nh = bpf_map_lookup_elem(&host_route_v1, &host);
+
+	if (nh)
+		return nh;
+	struct route_key key = {
+		.prefix_len = 32 + 128,
+		.vrf = bpf_htonl(vrf),
+		.addr = *a,
+	};
+	return bpf_map_lookup_elem(&route_v1, &key);
+}
+
+/* Counts the packet on the entry. */
+static __always_inline void touch(struct __sk_buff *skb, struct flow *f)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	__sync_fetch_and_add(&f->packets, packets_of(skb));
+	__sync_fetch_and_add(&f->bytes, skb->len);
+	if (f->last_seen != now)
+		f->last_seen = now;
+}
+
+/*
+ * Enters a new decision, or replaces an outdated one: whole and in one step, as
+ * two CPUs may be deciding the same flow by different generations. *f is filled
+ * in but for times and counts. Returns a drop reason or DROP_NONE.
+ */
+static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_key *key,
+				      const struct flow *old, struct flow *f)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	f->packets = packets_of(skb);
+	f->bytes = skb->len;
+	f->last_seen = now;
+	f->created = now;
+	if (old) {
+		f->packets += old->packets;
+		f->bytes += old->bytes;
+		f->created = old->created;
+		/* Another port now has the address: the count stays with the
+		 * slot until the next sweep sets it right. */
+		bpf_map_update_elem(&flow_v1, key, f, BPF_EXIST);
+		return DROP_NONE;
+	}
+
+	__u32 *made = bpf_map_lookup_elem(&flow_made_v1, &f->slot);
+	__u32 *gone = bpf_map_lookup_elem(&flow_gone_v1, &f->slot);
+	if (!made || !gone)
+		return DROP_NO_PORT;
+	/* Counts wrap around; their difference does not. */
+	if (__sync_fetch_and_add(made, 1) - *gone >= port_flows) {
+		__sync_fetch_and_add(made, -1);
+		return DROP_FLOW_QUOTA;
+	}
+	long err = bpf_map_update_elem(&flow_v1, key, f, BPF_NOEXIST);
+	if (!err)
+		return DROP_NONE;
+	__sync_fetch_and_add(made, -1);
+	/* The other CPU was faster and decided the same. */
+	return err == -17 /* EEXIST */ ? DROP_NONE : DROP_FLOW_TABLE_FULL;
+}

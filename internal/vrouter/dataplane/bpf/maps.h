@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The maps, pinned by name. The suffix is the layout version: whoever changes
+ * a key or value structure gives the map a new one and user space a migration.
+ * Sizes that the operator chooses are set by user space before loading.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "types.h"
+
+/* Configuration of the node, constants for the verifier. */
+volatile const __be32 local_ip;
+volatile const __u32 underlay_ifindex;
+volatile const __u32 port_flows;
+
+/* Plugged containers by host-side interface index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct vif);
+} vif_v1 SEC(".maps");
+
+/* The addresses a port may use; presence is the fact. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct port_addr_key);
+	__type(value, __u32);
+} port_addr_v1 SEC(".maps");
+
+/* MPLS label to interface index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} label_v1 SEC(".maps");
+
+/* Host routes: a hash, as a trie of many /32 costs a cache miss a level. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1048576);
+	__type(key, struct host_route_key);
+	__type(value, struct next_hop);
+} host_route_v1 SEC(".maps");
+
+/* All shorter prefixes of all VRFs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct route_key);
+	__type(value, struct next_hop);
+} route_v1 SEC(".maps");
+
+/* Preallocated and no LRU: a full table refuses new flows and keeps the old. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 524288);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flow_v1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct node);
+} node_v1 SEC(".maps");
+
+/* Flows ever made for a port, by slot; only the programs write it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_made_v1 SEC(".maps");
+
+/* Flows ever removed, by slot; only user space writes it: one writer each, so
+ * that neither needs an atomic operation on the other's count. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_gone_v1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counter_v1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct drop_key);
+	__type(value, struct drop_count);
+} drop_v1 SEC(".maps");

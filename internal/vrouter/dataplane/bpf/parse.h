@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/* Reading and rewriting IPv4 packets at a known offset in the buffer. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "drop_reasons.h"
+#include "types.h"
+
+#define ICMP_ECHO 8 /* RFC 792; linux/icmp.h needs libc headers */
+#define ICMP_ECHOREPLY 0
+
+#define IP_FRAGMENT_OFFSET 0x1fff
+#define IP_MORE_FRAGMENTS 0x2000
+#define IP_DONT_FRAGMENT 0x4000
+
+struct packet {
+	struct flow_key key;
+	__u32 offset;     /* of the IP header */
+	__u16 header_len; /* IP and transport header together */
+	__u8 ttl;
+	__u8 tos;
+};
+
+static __always_inline void map_v4(struct addr *a, __be32 v4)
+{
+	a->w[0] = 0;
+	a->w[1] = 0;
+	a->w[2] = bpf_htonl(0xffff);
+	a->w[3] = v4;
+}
+
+static __always_inline int same_addr(const struct addr *a, const struct addr *b)
+{
+	return a->w[3] == b->w[3] && a->w[2] == b->w[2] && a->w[1] == b->w[1] &&
+	       a->w[0] == b->w[0];
+}
+
+static __always_inline int same_mac(const __u8 *a, const __u8 *b)
+{
+	return *(const __u16 *)a == *(const __u16 *)b &&
+	       *(const __u16 *)(a + 2) == *(const __u16 *)(b + 2) &&
+	       *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
+}
+
+static __always_inline void copy_mac(__u8 *to, const __u8 *from)
+{
+	*(__u16 *)to = *(const __u16 *)from;
+	*(__u16 *)(to + 2) = *(const __u16 *)(from + 2);
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
+static __always_inline void *packet_at(struct __sk_buff *skb, __u32 offset)
+{
+	return (void *)(long)skb->data + offset;
+}
+
+static __always_inline int in_packet(struct __sk_buff *skb, const void *end)
+{
+	return end <= (void *)(long)skb->data_end;
+}
+
+/* Makes the first len bytes directly readable; 0 when the packet has them. */
+static __always_inline int need(struct __sk_buff *skb, __u32 len)
+{
+	if (in_packet(skb, packet_at(skb, len)))
+		return 0;
+	if (skb->len < len)
+		return -1;
+	return bpf_skb_pull_data(skb, len);
+}
+
+/* Fills in the ports. The first fragment must hold the whole transport header,
+ * else a later one could overwrite it (RFC 1858 section 4). */
+static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p,
+					   __u32 ip_len, __u32 space)
+{
+	__u32 at = p->offset + ip_len;
+
+	switch (p->key.proto) {
+	case IPPROTO_TCP: {
+		__u8 head[20];
+
+		if (space < sizeof(head) ||
+		    bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+			return DROP_MALFORMED;
+		p->key.sport = *(__be16 *)head;
+		p->key.dport = *(__be16 *)(head + 2);
+		p->header_len = ip_len + (head[12] >> 4) * 4;
+		return DROP_NONE;
+	}
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP: {
+		__be16 ports[2];
+
+		if (space < 8 || bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+			return DROP_MALFORMED;
+		p->key.sport = ports[0];
+		p->key.dport = ports[1];
+		p->header_len = ip_len + 8;
+		return DROP_NONE;
+	}
+	case IPPROTO_ICMP: {
+		__be16 head[4];
+
+		if (space < 8 || bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+			return DROP_MALFORMED;
+		/* An echo and its reply are told apart by identifier. */
+		__u8 type = *(__u8 *)head;
+		p->key.sport = type == ICMP_ECHO || type == ICMP_ECHOREPLY ? head[2] : 0;
+		p->key.dport = bpf_htons(type);
+		return DROP_NONE;
+	}
+	}
+	return DROP_NONE;
+}
+
+/*
+ * Parses the IPv4 packet at offset into *p, all of its key but scope and dir.
+ * The offset is a constant, so that the verifier sees fixed bounds. Returns a
+ * drop reason or DROP_NONE.
+ */
+static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset,
+				      struct packet *p)
+{
+	if (need(skb, offset + sizeof(struct iphdr)))
+		return DROP_MALFORMED;
+	struct iphdr *ip = packet_at(skb, offset);
+	if (!in_packet(skb, ip + 1))
+		return DROP_MALFORMED;
+
+	__u32 ip_len = ip->ihl * 4;
+	__u32 total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || ip_len < sizeof(*ip) || total < ip_len ||
+	    total > skb->len - offset)
+		return DROP_MALFORMED;
+
+	p->offset = offset;
+	p->header_len = ip_len;
+	p->ttl = ip->ttl;
+	p->tos = ip->tos;
+	map_v4(&p->key.src, ip->saddr);
+	map_v4(&p->key.dst, ip->daddr);
+	p->key.proto = ip->protocol;
+	/* Only the first fragment has ports: the others share one entry of
+	 * addresses and protocol. */
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+		return DROP_NONE;
+	return parse_transport(skb, p, ip_len, total - ip_len);
+}
+
+/* Decrements the TTL with the checksum update of RFC 1141; the caller has
+ * checked that it is above 1. */
+static __always_inline int decrement_ttl(struct __sk_buff *skb, __u32 offset)
+{
+	struct iphdr *ip = packet_at(skb, offset);
+	if (!in_packet(skb, ip + 1))
+		return -1;
+	__u32 sum = (__u32)ip->check + bpf_htons(0x0100);
+	ip->check = (__u16)(sum + (sum >= 0xffff));
+	ip->ttl--;
+	return 0;
+}
+
+static __always_inline int set_macs(struct __sk_buff *skb, const __u8 *dst,
+				    const __u8 *src)
+{
+	struct ethhdr *eth = packet_at(skb, 0);
+	if (!in_packet(skb, eth + 1))
+		return -1;
+	copy_mac(eth->h_dest, dst);
+	copy_mac(eth->h_source, src);
+	return 0;
+}

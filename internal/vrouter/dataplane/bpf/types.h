@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The structures that the programs share with user space. Their layout is the
+ * contract of the pinned maps: a change here needs a new LAYOUT version in
+ * maps.h. bpf2go derives the Go types from these definitions, and a test
+ * checks sizes and offsets on both sides.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+/* An IP address in network order; IPv4 is mapped (::ffff:a.b.c.d, RFC 4291
+ * section 2.5.5.2), so that both families share one key layout. */
+struct addr {
+	__be32 w[4];
+};
+
+enum next_hop_kind {
+	NEXT_HOP_DISCARD = 0,
+	NEXT_HOP_LOCAL = 1,  /* deliver to the container behind ifindex */
+	NEXT_HOP_TUNNEL = 2, /* MPLSoUDP to remote with label */
+};
+
+struct next_hop {
+	__u32 kind;
+	__u32 ifindex;      /* LOCAL: host-side interface of the container */
+	__u32 label;        /* TUNNEL: label of the remote port */
+	__u32 pad;
+	struct addr remote; /* TUNNEL: underlay address of the remote node */
+};
+
+/* One plugged container, by the index of its host-side interface. */
+struct vif {
+	__u32 vrf;
+	__u32 label;
+	__u32 slot; /* index into the per-port arrays (counters, flow counts) */
+	__u8 mac[6];
+	__u8 blocked;
+	__u8 pad;
+	struct addr primary; /* one of port_addrs, at hand without a lookup */
+	char name[16];
+};
+
+struct port_addr_key {
+	__u32 ifindex;
+	struct addr addr;
+};
+
+struct host_route_key {
+	__u32 vrf;
+	struct addr addr;
+};
+
+/* vrf is in network order: a trie compares bits from the first byte on. */
+struct route_key {
+	__u32 prefix_len; /* 32 bits of vrf + bits of addr */
+	__be32 vrf;
+	struct addr addr;
+};
+
+enum flow_dir {
+	FLOW_FROM_PORT = 0,   /* scope is the interface index */
+	FLOW_FROM_TUNNEL = 1, /* scope is the label */
+};
+
+struct flow_key {
+	struct addr src;
+	struct addr dst;
+	__u32 scope;
+	__be16 sport; /* 0 in fragments other than the first */
+	__be16 dport;
+	__u8 proto;
+	__u8 dir;
+	__u16 pad;
+};
+
+/*
+ * One direction of a conversation with its cached decision. The decision holds
+ * while generation is the current one; an older one is decided anew.
+ */
+struct flow {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_seen; /* CLOCK_MONOTONIC_COARSE, ns */
+	__u64 created;
+	__u32 generation;
+	__u32 vrf;
+	__u32 ifindex;  /* the port whose quota the entry counts against */
+	__u32 slot;     /* of that port */
+	__u32 out_slot; /* of the local port that receives, or NO_SLOT */
+	__u8 smac[6];   /* FROM_PORT: the only source MAC allowed */
+	__u8 dmac[6];   /* local delivery: MAC of the receiving container */
+	__be16 udp_sport; /* tunnel: outer source port (RFC 7510 section 3) */
+	__u16 pad;
+	/* FROM_TUNNEL: remote is the only outer source allowed. */
+	struct next_hop nh;
+	__u32 pad2;
+};
+
+#define NO_SLOT 0xffffffffU
+
+/* What belongs to the whole node; user space alone writes it. */
+struct node {
+	__u32 generation; /* of ports and routes: outdates all older decisions */
+	__u32 pad;
+	__u64 netns;      /* cookie of the network namespace of the interfaces */
+};
+
+struct counters {
+	__u64 from_packets; /* sent by the container */
+	__u64 from_bytes;
+	__u64 to_packets;   /* delivered to the container */
+	__u64 to_bytes;
+};
+
+struct drop_key {
+	__u32 reason;
+	__u32 ifindex;
+};
+
+struct drop_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+_Static_assert(sizeof(struct addr) == 16, "addr");
+_Static_assert(sizeof(struct next_hop) == 32, "next_hop");
+_Static_assert(sizeof(struct vif) == 52, "vif");
+_Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");
+_Static_assert(sizeof(struct host_route_key) == 20, "host_route_key");
+_Static_assert(sizeof(struct route_key) == 24, "route_key");
+_Static_assert(sizeof(struct flow_key) == 44, "flow_key");
+_Static_assert(sizeof(struct flow) == 104, "flow");
+_Static_assert(sizeof(struct node) == 16, "node");
+_Static_assert(sizeof(struct counters) == 32, "counters");
+_Static_assert(sizeof(struct drop_key) == 8, "drop_key");
+_Static_assert(sizeof(struct drop_count) == 16, "drop_count");

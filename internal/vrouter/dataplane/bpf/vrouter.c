@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * The data plane of a node: vif_rx at the host side of each container's veth,
+ * underlay_rx at the device towards the other nodes.
+ *
+ *   container -> vif_rx: ARP | source check -> flow, else route -> flow
+ *                        -> next hop {local port, tunnel, discard}
+ *   wire -> underlay_rx: MPLSoUDP to us? label -> flow, else checks -> flow
+ *                        -> local port; everything else goes to the stack
+ *
+ * A flow entry of the current generation is a complete decision: nothing else
+ * is looked up. Refusals are not cached.
+ */
+#include <linux/bpf.h>
+#include <linux/if_packet.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "drop_reasons.h"
+#include "encap.h"
+#include "flow.h"
+#include "maps.h"
+#include "parse.h"
+#include "types.h"
+
+/* "Not mine": the value is the same for tcx (TCX_NEXT) and clsact filters. */
+#define VERDICT_NEXT TC_ACT_UNSPEC
+
+#define VR_MAC { 0x00, 0x00, 0x5e, 0x00, 0x01, 0x00 }
+
+#define ARP_ETHERNET 1
+#define ARP_REQUEST 1
+#define ARP_REPLY 2
+
+/* RFC 826 for IPv4 over Ethernet. (linux/if_arp.h needs libc headers.) */
+struct arp_ipv4 {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__be32 sender_ip;
+	__u8 target_mac[6];
+	__be32 target_ip;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct arp_ipv4) == 28, "arp_ipv4");
+
+static __always_inline int drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
+{
+	count_drop(skb, reason, ifindex);
+	return TC_ACT_SHOT;
+}
+
+/*
+ * Answers a request with the router's MAC, whatever the address: every other
+ * address of a network is behind the router. Probes (RFC 5227) and
+ * announcements get no answer, else each container would see a conflict.
+ */
+static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *vif,
+				      __u32 ifindex)
+{
+	const __u8 vr_mac[6] = VR_MAC;
+	struct addr sender, target;
+
+	if (need(skb, sizeof(struct ethhdr) + sizeof(struct arp_ipv4)))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	struct ethhdr *eth = packet_at(skb, 0);
+	struct arp_ipv4 *arp = (void *)(eth + 1);
+	if (!in_packet(skb, arp + 1))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	if (arp->hardware != bpf_htons(ARP_ETHERNET) ||
+	    arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
+	    arp->protocol_len != 4)
+		return drop(skb, DROP_MALFORMED, ifindex);
+	if (arp->operation != bpf_htons(ARP_REQUEST) || !arp->sender_ip)
+		return drop(skb, DROP_ARP, ifindex);
+
+	if (!same_mac(arp->sender_mac, vif->mac))
+		return drop(skb, DROP_SOURCE_MAC, ifindex);
+	map_v4(&sender, arp->sender_ip);
+	if (!owns(vif, ifindex, &sender))
+		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
+	map_v4(&target, arp->target_ip);
+	if (owns(vif, ifindex, &target))
+		return drop(skb, DROP_ARP, ifindex);
+
+	copy_mac(eth->h_dest, vif->mac);
+	copy_mac(eth->h_source, vr_mac);
+	arp->operation = bpf_htons(ARP_REPLY);
+	copy_mac(arp->target_mac, vif->mac);
+	copy_mac(arp->sender_mac, vr_mac);
+	arp->sender_ip = target.w[3];
+	arp->target_ip = sender.w[3];
+	return bpf_redirect(ifindex, 0);
+}
+
+/* Hands the packet to the container behind ifindex. */
+static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u32 ifindex,
+				   __u32 slot)
+{
+	const __u8 vr_mac[6] = VR_MAC;
+
+	if (set_macs(skb, dmac, vr_mac))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	/* The router's MAC is no MAC of the host: what came from a container
+	 * counts as somebody else's until told otherwise. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	count_to(skb, slot);
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+/* Forwards what a container sent, by a decision. */
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *p,
+				   const struct flow *f, __u32 ifindex)
+{
+	struct next_hop nh = f->nh;
+
+	if (nh.kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p))
+		return drop(skb, DROP_TOO_BIG, ifindex);
+	count_from(skb, f->slot);
+	if (decrement_ttl(skb, sizeof(struct ethhdr)))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	if (nh.kind == NEXT_HOP_LOCAL)
+		return deliver(skb, f->dmac, nh.ifindex, f->out_slot);
+	if (encapsulate(skb, p, &nh, f->udp_sport))
+		return drop(skb, DROP_ENCAPSULATE, ifindex);
+	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
+}
+
+/* Decides a flow that a container starts or whose decision is outdated. */
+static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
+				       struct vif *vif, struct flow *f)
+{
+	if (!p || !vif || !f)
+		return DROP_MALFORMED;
+	/* 224.0.0.0/3 holds multicast, reserved space and the broadcast. */
+	if ((bpf_ntohl(p->key.dst.w[3]) >> 29) == 7)
+		return DROP_MULTICAST;
+	struct next_hop *nh = find_route(vif->vrf, &p->key.dst);
+	if (!nh)
+		return DROP_NO_ROUTE;
+	f->nh = *nh;
+	f->vrf = vif->vrf;
+	f->ifindex = p->key.scope;
+	f->slot = vif->slot;
+	f->out_slot = NO_SLOT;
+	copy_mac(f->smac, vif->mac);
+	switch (f->nh.kind) {
+	case NEXT_HOP_TUNNEL:
+		f->udp_sport = entropy_port(skb);
+		return DROP_NONE;
+	case NEXT_HOP_LOCAL: {
+		struct vif *to = bpf_map_lookup_elem(&vif_v1, &f->nh.ifindex);
+
+		if (!to)
+			return DROP_NEXT_HOP;
+		if (to->blocked)
+			return DROP_BLOCKED;
+		copy_mac(f->dmac, to->mac);
+		f->out_slot = to->slot;
+		return DROP_NONE;
+	}
+	}
+	return DROP_DISCARD;
+}
+
+SEC("tc")
+int vif_rx(struct __sk_buff *skb)
+{
+	const __u8 vr_mac[6] = VR_MAC;
+	__u32 ifindex = skb->ifindex;
+	/* Before the tables are read: what changes meanwhile outdates us. */
+	__u32 generation = current_generation();
+
+	if (need(skb, sizeof(struct ethhdr)))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	struct ethhdr *eth = packet_at(skb, 0);
+	if (!in_packet(skb, eth + 1))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	__u8 smac[6], dmac[6];
+	copy_mac(smac, eth->h_source);
+	copy_mac(dmac, eth->h_dest);
+
+	struct packet p = {};
+	__be16 proto = eth->h_proto;
+	if (proto == bpf_htons(ETH_P_IP)) {
+		int reason = parse_ipv4(skb, sizeof(struct ethhdr), &p);
+
+		if (reason)
+			return drop(skb, reason, ifindex);
+		p.key.scope = ifindex;
+		p.key.dir = FLOW_FROM_PORT;
+		struct flow *f = bpf_map_lookup_elem(&flow_v1, &p.key);
+		/* The key says that the port had the source address in this
+		 * generation. vrf and ifindex guard against an entry that is
+		 * given to another flow while we hold it. */
+		if (f && f->generation == generation && f->ifindex == ifindex &&
+		    same_mac(f->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1) {
+			touch(skb, f);
+			return forward(skb, &p, f, ifindex);
+		}
+	}
+
+	struct vif *vif = bpf_map_lookup_elem(&vif_v1, &ifindex);
+	if (!vif)
+		return drop(skb, DROP_NO_PORT, ifindex);
+	if (vif->blocked)
+		return drop(skb, DROP_BLOCKED, ifindex);
+	if (!same_mac(smac, vif->mac))
+		return drop(skb, DROP_SOURCE_MAC, ifindex);
+	if (proto == bpf_htons(ETH_P_ARP))
+		return answer_arp(skb, vif, ifindex);
+	if (proto != bpf_htons(ETH_P_IP))
+		return drop(skb, DROP_PROTOCOL, ifindex);
+	if (!owns(vif, ifindex, &p.key.src))
+		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
+	if (!same_mac(vr_mac, dmac))
+		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
+	if (p.ttl <= 1)
+		return drop(skb, DROP_TTL, ifindex);
+
+	struct flow fresh = { .generation = generation };
+	int reason = decide_from_port(skb, &p, vif, &fresh);
+	if (reason)
+		return drop(skb, reason, ifindex);
+	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
+	reason = enter_flow(skb, &p.key, old, &fresh);
+	if (reason)
+		return drop(skb, reason, ifindex);
+	return forward(skb, &p, &fresh, ifindex);
+}
+
+/*
+ * Decides a flow that arrives by tunnel. The underlay is not trusted: the inner
+ * destination must belong to the labelled port, and the outer source must be
+ * where the port's VRF would send an answer.
+ */
+static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, struct flow *f)
+{
+	if (!p || !f)
+		return DROP_MALFORMED;
+	__u32 *ifindex = bpf_map_lookup_elem(&label_v1, &p->key.scope);
+	if (!ifindex)
+		return DROP_LABEL;
+	f->ifindex = *ifindex;
+	struct vif *vif = bpf_map_lookup_elem(&vif_v1, &f->ifindex);
+	if (!vif)
+		return DROP_LABEL;
+	if (vif->blocked)
+		return DROP_BLOCKED;
+	if (!owns(vif, f->ifindex, &p->key.dst))
+		return DROP_DESTINATION_ADDRESS;
+	struct next_hop *back = find_route(vif->vrf, &p->key.src);
+	if (!back)
+		return DROP_NO_SOURCE_ROUTE;
+	struct addr outer;
+	map_v4(&outer, outer_src);
+	if (back->kind != NEXT_HOP_TUNNEL || !same_addr(&back->remote, &outer))
+		return DROP_TUNNEL_SOURCE;
+
+	f->nh.kind = NEXT_HOP_LOCAL;
+	f->nh.ifindex = f->ifindex;
+	f->nh.label = p->key.scope;
+	f->nh.remote = outer;
+	f->vrf = vif->vrf;
+	f->slot = vif->slot;
+	f->out_slot = vif->slot;
+	copy_mac(f->dmac, vif->mac);
+	return DROP_NONE;
+}
+
+static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
+				   __u32 underlay)
+{
+	__u8 dmac[6];
+	__u32 ifindex = f->nh.ifindex;
+	__u32 slot = f->out_slot;
+
+	copy_mac(dmac, f->dmac);
+	if (decapsulate(skb))
+		return drop(skb, DROP_DECAPSULATE, underlay);
+	return deliver(skb, dmac, ifindex, slot);
+}
+
+SEC("tc")
+int underlay_rx(struct __sk_buff *skb)
+{
+	__u32 underlay = skb->ifindex;
+	__u32 generation = current_generation();
+	const __u32 head = sizeof(struct ethhdr) + sizeof(struct outer);
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) ||
+	    need(skb, sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr)))
+		return VERDICT_NEXT;
+	struct iphdr *ip = packet_at(skb, sizeof(struct ethhdr));
+	struct udphdr *udp = (void *)(ip + 1);
+	if (!in_packet(skb, udp + 1) || ip->version != 4 || ip->ihl != 5 ||
+	    ip->protocol != IPPROTO_UDP || ip->daddr != local_ip ||
+	    ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET) ||
+	    udp->dest != bpf_htons(MPLS_UDP_PORT))
+		return VERDICT_NEXT;
+	/* From here on it is ours, to deliver or to drop. */
+	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS))
+		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
+	__be32 outer_src = ip->saddr;
+
+	if (need(skb, head))
+		return drop(skb, DROP_MALFORMED, underlay);
+	__be32 *mpls = packet_at(skb, head - sizeof(__be32));
+	if (!in_packet(skb, mpls + 1))
+		return drop(skb, DROP_MALFORMED, underlay);
+	__u32 entry = bpf_ntohl(*mpls);
+	if (!(entry & MPLS_BOTTOM))
+		return drop(skb, DROP_LABEL_STACK, underlay);
+
+	struct packet p = {};
+	int reason = parse_ipv4(skb, head, &p);
+	if (reason)
+		return drop(skb, reason, underlay);
+	p.key.scope = entry >> MPLS_LABEL_SHIFT;
+	p.key.dir = FLOW_FROM_TUNNEL;
+	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
+	if (old && old->generation == generation && old->nh.label == p.key.scope &&
+	    old->nh.remote.w[3] == outer_src) {
+		touch(skb, old);
+		return receive(skb, old, underlay);
+	}
+
+	struct flow fresh = { .generation = generation };
+	reason = decide_from_tunnel(&p, outer_src, &fresh);
+	if (reason)
+		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
+	reason = enter_flow(skb, &p.key, old, &fresh);
+	if (reason)
+		return drop(skb, reason, fresh.ifindex);
+	return receive(skb, &fresh, underlay);
+}
+
+char __license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,116 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+// Addresses and ports are in network order in the maps: the words are written
+// byte by byte in the order of the wire, whatever the machine's.
+
+func toAddr(a netip.Addr) (c bpfAddr) {
+	b := a.As16()
+	for i := range c.W {
+		c.W[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return c
+}
+
+func fromAddr(c bpfAddr) netip.Addr {
+	var b [16]byte
+	for i, w := range c.W {
+		binary.NativeEndian.PutUint32(b[4*i:], w)
+	}
+	if b == ([16]byte{}) {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(b).Unmap()
+}
+
+func swap16(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+func swap32(v uint32) uint32 {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], v)
+	return binary.NativeEndian.Uint32(b[:])
+}
+
+func toNextHop(n NextHop) bpfNextHop {
+	c := bpfNextHop{Kind: uint32(n.Kind), Ifindex: uint32(n.IfIndex), Label: n.Label}
+	if n.Remote.IsValid() {
+		c.Remote = toAddr(n.Remote)
+	}
+	return c
+}
+
+func fromNextHop(c bpfNextHop) NextHop {
+	return NextHop{
+		Kind: NextHopKind(c.Kind), IfIndex: int(c.Ifindex), Label: c.Label,
+		Remote: fromAddr(c.Remote),
+	}
+}
+
+func toHostRouteKey(k RouteKey) bpfHostRouteKey {
+	return bpfHostRouteKey{Vrf: k.VRF, Addr: toAddr(k.Prefix.Addr())}
+}
+
+func fromHostRouteKey(c bpfHostRouteKey) RouteKey {
+	a := fromAddr(c.Addr)
+	return RouteKey{VRF: c.Vrf, Prefix: netip.PrefixFrom(a, a.BitLen())}
+}
+
+// The trie's prefix has the 32 bits of the VRF in front, and IPv4 is mapped.
+const (
+	vrfBits    = 32
+	mappedBits = 96
+)
+
+func toRouteKey(k RouteKey) bpfRouteKey {
+	bits := k.Prefix.Bits()
+	if k.Prefix.Addr().Is4() {
+		bits += mappedBits
+	}
+	return bpfRouteKey{PrefixLen: uint32(vrfBits + bits), Vrf: swap32(k.VRF), Addr: toAddr(k.Prefix.Addr())}
+}
+
+func fromRouteKey(c bpfRouteKey) RouteKey {
+	a := fromAddr(c.Addr)
+	bits := int(c.PrefixLen) - vrfBits
+	// An IPv4 prefix has at least the 96 bits of the mapping.
+	if !a.IsValid() {
+		a = netip.IPv6Unspecified()
+	} else if a.Is4() {
+		bits -= mappedBits
+	}
+	return RouteKey{VRF: swap32(c.Vrf), Prefix: netip.PrefixFrom(a, bits)}
+}
+
+func fromFlow(k bpfFlowKey, v bpfFlow, generation uint32) Flow {
+	f := Flow{
+		Direction: Direction(k.Dir),
+		IfIndex:   int(v.Ifindex),
+		VRF:       v.Vrf,
+		Src:       fromAddr(k.Src),
+		Dst:       fromAddr(k.Dst),
+		Protocol:  k.Proto,
+		SrcPort:   swap16(k.Sport),
+		DstPort:   swap16(k.Dport),
+		NextHop:   fromNextHop(v.Nh),
+		Packets:   v.Packets,
+		Bytes:     v.Bytes,
+		Created:   time.Duration(v.Created),
+		LastSeen:  time.Duration(v.LastSeen),
+		Current:   v.Generation == generation,
+	}
+	if f.Direction == FromTunnel {
+		f.Label = k.Scope
+		f.OuterSource = f.NextHop.Remote
+		f.NextHop = NextHop{Kind: Local, IfIndex: f.NextHop.IfIndex}
+	}
+	return f
+}

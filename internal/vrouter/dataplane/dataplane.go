@@ -1,0 +1,314 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Config says what to open. The zero value of a size means its default; sizes
+// of maps that are already pinned stay as they are.
+type Config struct {
+	// PinDir is a directory on a bpffs, one per node; it is made if missing.
+	PinDir string
+	// Underlay is the name of the device towards the other nodes.
+	Underlay string
+	// LocalIP is the node's address on the underlay, the end of its tunnels.
+	LocalIP netip.Addr
+	// FlowEntries is the size of the flow table, about 200 bytes each,
+	// allocated at once. Default 524288.
+	FlowEntries uint32
+	// PortFlows is how many flows one port may have. Default: an eighth of
+	// FlowEntries.
+	PortFlows uint32
+	// MaxPorts is the number of ports. Default 4096.
+	MaxPorts uint32
+	// HostRoutes and PrefixRoutes are the numbers of routes to single addresses
+	// and to shorter prefixes. Defaults 1048576 and 262144; memory is taken as
+	// routes come.
+	HostRoutes, PrefixRoutes uint32
+}
+
+func (c Config) withDefaults() Config {
+	set := func(v *uint32, value uint32) {
+		if *v == 0 {
+			*v = value
+		}
+	}
+	set(&c.FlowEntries, 512<<10)
+	set(&c.PortFlows, max(c.FlowEntries/8, 1))
+	set(&c.MaxPorts, 4096)
+	set(&c.HostRoutes, 1<<20)
+	set(&c.PrefixRoutes, 256<<10)
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case !filepath.IsAbs(c.PinDir):
+		return fmt.Errorf("pin directory %q is not an absolute path", c.PinDir)
+	case c.Underlay == "":
+		return fmt.Errorf("underlay device is not named")
+	case !c.LocalIP.Is4():
+		return fmt.Errorf("local address %s is not IPv4", c.LocalIP)
+	}
+	return nil
+}
+
+// Dataplane is the data plane of one node. Its methods may be called by several
+// goroutines. Those that name interfaces work in the network namespace that
+// Open was called in and must be called there.
+type Dataplane struct {
+	*Tables
+	log      *slog.Logger
+	config   Config
+	objects  bpfObjects
+	attacher attacher
+	links    *netlink.Handle
+
+	mu    sync.Mutex // orders changes of the maps
+	node  bpfNode
+	slots map[int]uint32 // taken slot of each port, by ifindex
+}
+
+// Open loads the programs and attaches them in the caller's network namespace.
+// Maps and links that are pinned below Config.PinDir are adopted: ports, routes
+// and flows stay, the programs of the links are replaced in one step each.
+// Pins left by a namespace that is gone are removed first.
+//
+// An error names what is missing: a bpffs, a device, a feature of the kernel, a
+// privilege.
+func Open(log *slog.Logger, config Config) (*Dataplane, error) {
+	config = config.withDefaults()
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("open data plane: %w", err)
+	}
+	if err := checkKernel(); err != nil {
+		return nil, fmt.Errorf("open data plane: %w", err)
+	}
+	if err := makePinDirs(config.PinDir); err != nil {
+		return nil, fmt.Errorf("open data plane: %w", err)
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open data plane: %w", err)
+	}
+	d := &Dataplane{log: log, config: config, attacher: tcx{}, links: handle, slots: map[int]uint32{}}
+	if err := d.open(); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("open data plane at %s: %w", config.PinDir, err)
+	}
+	return d, nil
+}
+
+func (d *Dataplane) open() error {
+	underlay, err := d.links.LinkByName(d.config.Underlay)
+	if err != nil {
+		return fmt.Errorf("underlay device %s: %w", d.config.Underlay, err)
+	}
+	netns, err := netnsCookie()
+	if err != nil {
+		return err
+	}
+	if err := d.discardForeign(netns); err != nil {
+		return err
+	}
+	if err := d.load(underlay.Attrs().Index); err != nil {
+		return err
+	}
+	d.Tables = &Tables{maps: &d.objects.bpfMaps}
+	if err := d.adopt(netns); err != nil {
+		return err
+	}
+	pin := d.underlayPin()
+	if err := d.attacher.attach(underlay.Attrs().Index, d.objects.UnderlayRx, pin); err != nil {
+		return fmt.Errorf("attach to underlay %s: %w", d.config.Underlay, err)
+	}
+	return nil
+}
+
+// load makes or reopens the maps and loads the programs.
+func (d *Dataplane) load(underlay int) error {
+	spec, err := loadBpf()
+	if err != nil {
+		return fmt.Errorf("read programs: %w", err)
+	}
+	if err := d.sizeMaps(spec); err != nil {
+		return err
+	}
+	var vars bpfVariableSpecs
+	if err := spec.Assign(&vars); err != nil {
+		return fmt.Errorf("find constants of the programs: %w", err)
+	}
+	local := toAddr(d.config.LocalIP).W[3]
+	if err := errors.Join(
+		vars.LocalIp.Set(local),
+		vars.UnderlayIfindex.Set(uint32(underlay)),
+		vars.PortFlows.Set(d.config.PortFlows),
+	); err != nil {
+		return fmt.Errorf("set constants of the programs: %w", err)
+	}
+	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.mapDir()}}
+	if err := spec.LoadAndAssign(&d.objects, options); err != nil {
+		return fmt.Errorf("load programs and maps: %w", err)
+	}
+	return nil
+}
+
+// sizeMaps sets the configured sizes; a pinned map keeps the one it has.
+func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
+	sizes := map[string]uint32{
+		bpfMapVifV1:       d.config.MaxPorts,
+		bpfMapLabelV1:     d.config.MaxPorts,
+		bpfMapPortAddrV1:  d.config.MaxPorts * 4,
+		bpfMapCounterV1:   d.config.MaxPorts,
+		bpfMapFlowMadeV1:  d.config.MaxPorts,
+		bpfMapFlowGoneV1:  d.config.MaxPorts,
+		bpfMapFlowV1:      d.config.FlowEntries,
+		bpfMapHostRouteV1: d.config.HostRoutes,
+		bpfMapRouteV1:     d.config.PrefixRoutes,
+		bpfMapDropV1:      uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
+	}
+	for name, m := range spec.Maps {
+		if strings.HasPrefix(name, ".") {
+			continue // constants: each load has its own
+		}
+		m.Pinning = ebpf.PinByName
+		if size := sizes[name]; size != 0 {
+			m.MaxEntries = size
+		}
+		pinned, err := ebpf.LoadPinnedMap(filepath.Join(d.mapDir(), name), nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+		if pinned.MaxEntries() != m.MaxEntries {
+			d.log.Info("pinned map keeps its size",
+				"map", name, "entries", pinned.MaxEntries(), "configured", m.MaxEntries)
+			m.MaxEntries = pinned.MaxEntries()
+		}
+		pinned.Close()
+	}
+	return nil
+}
+
+// adopt takes over what the maps and links hold.
+func (d *Dataplane) adopt(netns uint64) error {
+	if err := d.maps().NodeV1.Lookup(uint32(0), &d.node); err != nil {
+		return fmt.Errorf("read node record: %w", err)
+	}
+	d.node.Netns = netns
+	if err := d.bump(); err != nil {
+		return err
+	}
+	// The programs count here what finds no place of its own.
+	for _, reason := range DropReasons() {
+		zero := make([]bpfDropCount, ebpf.MustPossibleCPU())
+		err := d.maps().DropV1.Update(bpfDropKey{Reason: uint32(reason)}, zero, ebpf.UpdateNoExist)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			return fmt.Errorf("prepare drop counters: %w", err)
+		}
+	}
+	vifs, err := d.vifs()
+	if err != nil {
+		return err
+	}
+	for ifindex, vif := range vifs {
+		d.slots[ifindex] = vif.Slot
+	}
+	return d.adoptLinks(vifs)
+}
+
+// adoptLinks gives the links of known ports the new program. A link without a
+// port is a change that was cut off: its device is closed.
+func (d *Dataplane) adoptLinks(vifs map[int]bpfVif) error {
+	for ifindex := range vifs {
+		if _, err := d.links.LinkByIndex(ifindex); err != nil {
+			if isGone(err) {
+				continue // DeletePort clears the rest away
+			}
+			return fmt.Errorf("find interface %d: %w", ifindex, err)
+		}
+		if err := d.attacher.attach(ifindex, d.objects.VifRx, d.vifPin(ifindex)); err != nil {
+			return fmt.Errorf("attach to port %d: %w", ifindex, err)
+		}
+	}
+	pinned, err := d.pinnedVifs()
+	if err != nil {
+		return err
+	}
+	for _, ifindex := range pinned {
+		if _, known := vifs[ifindex]; !known {
+			if err := d.closeDevice(ifindex); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bump outdates all flows. The caller holds mu or is Open, and has written what
+// it changed.
+func (d *Dataplane) bump() error {
+	d.node.Generation++
+	if err := d.maps().NodeV1.Put(uint32(0), d.node); err != nil {
+		return fmt.Errorf("bump generation: %w", err)
+	}
+	return nil
+}
+
+func (d *Dataplane) maps() *bpfMaps { return &d.objects.bpfMaps }
+
+// Close lets go of the maps and programs. What is pinned stays and goes on
+// forwarding.
+func (d *Dataplane) Close() error {
+	err := d.objects.Close()
+	d.links.Close()
+	if err != nil {
+		return fmt.Errorf("close data plane: %w", err)
+	}
+	return nil
+}
+
+// Remove takes the ports' devices down, detaches the programs and removes all
+// pins. Only Close may follow.
+func (d *Dataplane) Remove() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	pinned, err := d.pinnedVifs()
+	errs = append(errs, err)
+	for _, ifindex := range pinned {
+		errs = append(errs, d.closeDevice(ifindex))
+	}
+	errs = append(errs, d.attacher.detach(d.underlayPin()))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove data plane at %s: %w", d.config.PinDir, err)
+	}
+	if err := RemovePins(d.config.PinDir); err != nil {
+		return fmt.Errorf("remove data plane: %w", err)
+	}
+	return nil
+}
+
+// RemovePins removes all pins below a node's directory and the directory, for
+// cleaning up after a node that is gone. The programs of devices that still
+// exist are detached by it. An absent directory is success.
+func RemovePins(pinDir string) error {
+	if err := os.RemoveAll(pinDir); err != nil {
+		return fmt.Errorf("remove pins: %w", err)
+	}
+	return nil
+}

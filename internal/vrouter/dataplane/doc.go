@@ -1,0 +1,47 @@
+// Package dataplane is the vRouter's forwarding: the eBPF programs, their
+// pinned maps, and a typed Go view of both.
+//
+//	container -> vif_rx -----> flow | route -> local container (redirect_peer)
+//	                                        -> MPLSoUDP -> underlay (redirect_neigh)
+//	underlay -> underlay_rx -> flow | label, checks -> local container
+//
+// Programs, maps and links are pinned below one directory of a bpffs, so that
+// forwarding goes on while no process runs; Open adopts what it finds there.
+// The package knows nothing of networks or policy: the vRouter agent tells it
+// ports (which container is behind an interface) and routes (VRF, prefix, next
+// hop), and reads flows, counters and drops.
+//
+// # Invariants
+//
+//   - A packet leaves a container only with the MAC and an address of its port,
+//     and enters one only if its destination is an address of that port and,
+//     from a tunnel, if it comes from the node to which an answer would go.
+//   - A device that is up carries the program: PutPort attaches before it
+//     brings the device up, DeletePort takes it down before it detaches.
+//   - A flow entry holds while its generation is the current one. Every change
+//     of ports or routes is written to the maps first and then bumps the
+//     generation, so no decision outlives the tables it was made from.
+//   - A full flow table or a used-up quota refuses new flows and leaves the
+//     established ones alone.
+//   - Every dropped packet is counted by reason and interface.
+//   - The layout of pinned maps is versioned in their names.
+//
+// # Offloads
+//
+// Encapsulation keeps super-packets whole (GSO). The kernel does not clear the
+// tunnel bits of such a packet when the program removes the outer header, so
+// a UDP super-packet (UDP_SEGMENT) that arrives whole, over a veth underlay but
+// never from a physical wire, is lost at a socket without UDP_GRO. Where that
+// matters, `ethtool -K UNDERLAY tx-udp_tnl-segmentation off` makes the sender
+// cut it up; the package does not change offloads, as TCP gains much from them.
+//
+// # Inspecting
+//
+// Tables (OpenTables) reads the pinned maps without touching the programs;
+// bpftool map dump pinned PINDIR/maps/NAME shows the same raw.
+//
+// # Testing
+//
+// go test for what needs no privileges; go test -tags net as root runs the
+// programs on built packets (BPF_PROG_TEST_RUN) and in namespaces.
+package dataplane

@@ -1,0 +1,302 @@
+package dataplane
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Tables reads the maps of a data plane. Its methods may be called by several
+// goroutines. Each takes what it finds while it reads: entries made or removed
+// meanwhile may be there or not.
+type Tables struct {
+	maps *bpfMaps
+}
+
+// OpenTables opens the pinned maps of a node for reading, beside a running
+// agent or without one. The caller closes them.
+func OpenTables(pinDir string) (*Tables, error) {
+	m := &bpfMaps{}
+	t := &Tables{maps: m}
+	for name, field := range map[string]**ebpf.Map{
+		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1,
+		bpfMapHostRouteV1: &m.HostRouteV1, bpfMapRouteV1: &m.RouteV1, bpfMapFlowV1: &m.FlowV1,
+		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV1: &m.FlowMadeV1, bpfMapFlowGoneV1: &m.FlowGoneV1,
+		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1,
+	} {
+		pinned, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, mapDirName, name),
+			&ebpf.LoadPinOptions{ReadOnly: true})
+		if err != nil {
+			t.Close()
+			return nil, fmt.Errorf("open table %s of %s: %w", name, pinDir, err)
+		}
+		*field = pinned
+	}
+	return t, nil
+}
+
+// Close lets go of the maps.
+func (t *Tables) Close() error {
+	if err := t.maps.Close(); err != nil {
+		return fmt.Errorf("close tables: %w", err)
+	}
+	return nil
+}
+
+// entries reads a map whole.
+func entries[K comparable, V any](m *ebpf.Map, what string) (map[K]V, error) {
+	all := map[K]V{}
+	var (
+		k K
+		v V
+	)
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		all[k] = v
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	return all, nil
+}
+
+func (t *Tables) vifs() (map[int]bpfVif, error) {
+	raw, err := entries[uint32, bpfVif](t.maps.VifV1, "ports")
+	if err != nil {
+		return nil, err
+	}
+	vifs := make(map[int]bpfVif, len(raw))
+	for ifindex, v := range raw {
+		vifs[int(ifindex)] = v
+	}
+	return vifs, nil
+}
+
+// Ports returns all ports by interface index, also those whose device is gone.
+func (t *Tables) Ports() (map[int]Port, error) {
+	vifs, err := t.vifs()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := entries[bpfPortAddrKey, uint32](t.maps.PortAddrV1, "addresses of ports")
+	if err != nil {
+		return nil, err
+	}
+	ports := make(map[int]Port, len(vifs))
+	for ifindex, v := range vifs {
+		ports[ifindex] = Port{
+			IfIndex: ifindex, Name: nameOf(v.Name), VRF: v.Vrf, Label: v.Label,
+			MAC: MAC(v.Mac), Blocked: v.Blocked != 0,
+		}
+	}
+	for k := range addrs {
+		if p, ok := ports[int(k.Ifindex)]; ok {
+			p.Addresses = append(p.Addresses, fromAddr(k.Addr))
+			ports[p.IfIndex] = p
+		}
+	}
+	for _, p := range ports {
+		slices.SortFunc(p.Addresses, netip.Addr.Compare)
+	}
+	return ports, nil
+}
+
+// Routes returns all routes of all VRFs.
+func (t *Tables) Routes() (map[RouteKey]NextHop, error) {
+	hosts, err := entries[bpfHostRouteKey, bpfNextHop](t.maps.HostRouteV1, "host routes")
+	if err != nil {
+		return nil, err
+	}
+	prefixes, err := entries[bpfRouteKey, bpfNextHop](t.maps.RouteV1, "routes")
+	if err != nil {
+		return nil, err
+	}
+	routes := make(map[RouteKey]NextHop, len(hosts)+len(prefixes))
+	for k, v := range hosts {
+		routes[fromHostRouteKey(k)] = fromNextHop(v)
+	}
+	for k, v := range prefixes {
+		routes[fromRouteKey(k)] = fromNextHop(v)
+	}
+	return routes, nil
+}
+
+// NextHopUse is a next hop and how many routes lead to it.
+type NextHopUse struct {
+	NextHop NextHop `json:"next_hop"`
+	Routes  int     `json:"routes"`
+}
+
+// NextHops returns the next hops in use, the most used first.
+func (t *Tables) NextHops() ([]NextHopUse, error) {
+	routes, err := t.Routes()
+	if err != nil {
+		return nil, err
+	}
+	count := map[NextHop]int{}
+	for _, nh := range routes {
+		count[nh]++
+	}
+	uses := make([]NextHopUse, 0, len(count))
+	for nh, n := range count {
+		uses = append(uses, NextHopUse{nh, n})
+	}
+	slices.SortFunc(uses, func(a, b NextHopUse) int {
+		return cmp.Or(cmp.Compare(b.Routes, a.Routes), cmp.Compare(a.NextHop.String(), b.NextHop.String()))
+	})
+	return uses, nil
+}
+
+// Labels returns the interface index behind each label.
+func (t *Tables) Labels() (map[uint32]int, error) {
+	raw, err := entries[uint32, uint32](t.maps.LabelV1, "labels")
+	if err != nil {
+		return nil, err
+	}
+	labels := make(map[uint32]int, len(raw))
+	for label, ifindex := range raw {
+		labels[label] = int(ifindex)
+	}
+	return labels, nil
+}
+
+// Drops returns what was dropped, by reason and interface.
+func (t *Tables) Drops() ([]Drop, error) {
+	var (
+		drops []Drop
+		k     bpfDropKey
+		v     []bpfDropCount
+	)
+	it := t.maps.DropV1.Iterate()
+	for it.Next(&k, &v) {
+		d := Drop{Reason: DropReason(k.Reason), IfIndex: int(k.Ifindex)}
+		for _, cpu := range v {
+			d.Packets += cpu.Packets
+			d.Bytes += cpu.Bytes
+		}
+		if d.Packets != 0 {
+			drops = append(drops, d)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read drops: %w", err)
+	}
+	slices.SortFunc(drops, func(a, b Drop) int {
+		return cmp.Or(cmp.Compare(a.IfIndex, b.IfIndex), cmp.Compare(a.Reason, b.Reason))
+	})
+	return drops, nil
+}
+
+// ErrNoPort says that an interface carries no port.
+var ErrNoPort = errors.New("no such port")
+
+// Counters returns what passed through a port.
+func (t *Tables) Counters(ifindex int) (Counters, error) {
+	var vif bpfVif
+	err := t.maps.VifV1.Lookup(uint32(ifindex), &vif)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return Counters{}, fmt.Errorf("read counters of port %d: %w", ifindex, ErrNoPort)
+	}
+	var cpus []bpfCounters
+	if err == nil {
+		err = t.maps.CounterV1.Lookup(vif.Slot, &cpus)
+	}
+	if err != nil {
+		return Counters{}, fmt.Errorf("read counters of port %d: %w", ifindex, err)
+	}
+	var sum Counters
+	for _, c := range cpus {
+		sum.FromPackets += c.FromPackets
+		sum.FromBytes += c.FromBytes
+		sum.ToPackets += c.ToPackets
+		sum.ToBytes += c.ToBytes
+	}
+	return sum, nil
+}
+
+// Flows yields the flow table; the order has no meaning. An error ends it.
+func (t *Tables) Flows() iter.Seq2[Flow, error] {
+	return func(yield func(Flow, error) bool) {
+		generation, err := t.generation()
+		if err != nil {
+			yield(Flow{}, err)
+			return
+		}
+		for e, err := range t.rawFlows() {
+			if err != nil {
+				yield(Flow{}, err)
+				return
+			}
+			if !yield(fromFlow(e.key, e.value, generation), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (t *Tables) generation() (uint32, error) {
+	var node bpfNode
+	if err := t.maps.NodeV1.Lookup(uint32(0), &node); err != nil {
+		return 0, fmt.Errorf("read generation: %w", err)
+	}
+	return node.Generation, nil
+}
+
+type rawFlow struct {
+	key   bpfFlowKey
+	value bpfFlow
+}
+
+// rawFlows reads the flow table in batches, some ten times as fast as one by
+// one.
+func (t *Tables) rawFlows() iter.Seq2[rawFlow, error] {
+	return func(yield func(rawFlow, error) bool) {
+		// A batch ends at a bucket's end; one that does not hold a whole bucket
+		// cannot be read, so it must not be small.
+		size := min(4096, int(t.maps.FlowV1.MaxEntries()))
+		keys, values := make([]bpfFlowKey, size), make([]bpfFlow, size)
+		var cursor ebpf.MapBatchCursor
+		for {
+			n, err := t.maps.FlowV1.BatchLookup(&cursor, keys, values, nil)
+			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				yield(rawFlow{}, fmt.Errorf("read flows: %w", err))
+				return
+			}
+			for i := range n {
+				if !yield(rawFlow{keys[i], values[i]}, nil) {
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Now returns the time of the clock that flows are stamped with: monotonic,
+// since boot without sleep, in steps of some milliseconds.
+func Now() (time.Duration, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &ts); err != nil {
+		return 0, fmt.Errorf("read clock: %w", err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// sortedKeys is for deterministic writes in key order, which tries like.
+func sortedKeys(m map[RouteKey]NextHop) []RouteKey {
+	return slices.SortedFunc(maps.Keys(m), func(a, b RouteKey) int {
+		return cmp.Or(cmp.Compare(a.VRF, b.VRF), a.Prefix.Addr().Compare(b.Prefix.Addr()),
+			cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
+	})
+}
