@@ -146,6 +146,15 @@ func (s *Store) entry(kv *mvccpb.KeyValue) Entry {
 	}
 }
 
+// Head returns the store's newest revision.
+func (s *Store) Head(ctx context.Context) (int64, error) {
+	resp, err := s.get(ctx, s.path(EpochKey), clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
+
 // Sync makes the store tell the followers how far it is, even where the newest
 // revisions changed nothing that they follow.
 func (s *Store) Sync(ctx context.Context) error {
@@ -164,7 +173,7 @@ func (s *Store) load(ctx context.Context) (int64, []Entry, error) {
 	l := loader{store: s, revision: resp.Header.Revision}
 	for _, space := range followed {
 		start := s.prefix + string(space) + "/"
-		if space == SpaceObject {
+		if space == SpaceObject || space == SpaceRef {
 			err = l.types(ctx, start)
 		} else {
 			err = l.space(ctx, start)
@@ -192,7 +201,7 @@ type loader struct {
 	entries  []Entry
 }
 
-// types loads the objects type by type, skipping from one type to the next.
+// types loads a space whose keys begin with a type, one type after the other.
 func (l *loader) types(ctx context.Context, start string) error {
 	end := clientv3.GetPrefixRangeEnd(start)
 	for from := start; ; {

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 // Key is the place of one fact, without the store's prefix. Segments are
@@ -21,7 +23,7 @@ type Space string
 //	obj/<type>/<uuid>                            an object, JSON without references
 //	fq/<type>/<fq name joined by ":">            uuid of the object that has the name
 //	child/<parent uuid>/<type>/<uuid>            empty; stands for "the parent has this child"
-//	ref/<to uuid>/<from type>/<from uuid>        a reference, JSON
+//	ref/<to type>/<to uuid>/<from type>/<from uuid>  a reference, JSON
 //	node/<uuid>                                  a node, JSON
 //	binding/<interface uuid>                     where an interface is plugged, JSON
 //	ip/<scope>/<address>                         uuid of the object that has the address
@@ -71,23 +73,29 @@ func key(space Space, segments ...string) Key {
 	return Key(b.String())
 }
 
-// ObjectKey is the key of an object. kind is the dashed type.
-func ObjectKey(kind, uuid string) Key { return key(SpaceObject, kind, uuid) }
+// ObjectKey is the key of an object.
+func ObjectKey(e model.Entity) Key { return key(SpaceObject, string(e.Kind), e.UUID) }
 
 // NameKey is the key of a unique name.
-func NameKey(kind string, fqName []string) Key { return key(SpaceName, kind, FQ(fqName)) }
+func NameKey(kind model.Kind, fqName []string) Key {
+	return key(SpaceName, string(kind), model.FQString(fqName))
+}
 
 // ChildKey is the key that stands for a parent's child.
-func ChildKey(parent, kind, uuid string) Key { return key(SpaceChild, parent, kind, uuid) }
+func ChildKey(parent string, child model.Entity) Key {
+	return key(SpaceChild, parent, string(child.Kind), child.UUID)
+}
 
 // ChildPrefix is the range of a parent's children.
 func ChildPrefix(parent string) Key { return key(SpaceChild, parent) + "/" }
 
 // RefKey is the key of the reference from one object to another.
-func RefKey(to, fromKind, from string) Key { return key(SpaceRef, to, fromKind, from) }
+func RefKey(e model.Edge) Key {
+	return key(SpaceRef, string(e.To.Kind), e.To.UUID, string(e.From.Kind), e.From.UUID)
+}
 
 // RefPrefix is the range of the references to an object.
-func RefPrefix(to string) Key { return key(SpaceRef, to) + "/" }
+func RefPrefix(to model.Entity) Key { return key(SpaceRef, string(to.Kind), to.UUID) + "/" }
 
 // NodeKey is the key of a node.
 func NodeKey(uuid string) Key { return key(SpaceNode, uuid) }
@@ -126,9 +134,6 @@ func TombKey(node, container, ifname, boot, namespace string) Key {
 
 // RestKey is the rest of a released key.
 func RestKey(k Key) Key { return Key(SpaceRest) + "/" + k }
-
-// FQ joins an fq name as properties do.
-func FQ(name []string) string { return strings.Join(name, ":") }
 
 // Space of a key.
 func (k Key) Space() Space {

@@ -18,6 +18,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leakOptions...) }
@@ -244,7 +246,7 @@ func TestGuards(t *testing.T) {
 	srv := startServer(t)
 	st := srv.open("/g/")
 	x := st.Txn()
-	x.Create("ref/a/vmi/1", []byte("x"))
+	x.Create("ref/vn/a/vmi/1", []byte("x"))
 	x.Create("obj/t/1", []byte("x"))
 	first := commit(t, x)
 	x = st.Txn()
@@ -264,12 +266,15 @@ func TestGuards(t *testing.T) {
 		{"changed", Guard{Condition: Unchanged, Key: "obj/t/1", Revision: first}, false},
 		{"unchanged absence", Guard{Condition: Unchanged, Key: "obj/t/2", Revision: 0}, true},
 		{"unchanged but gone", Guard{Condition: Unchanged, Key: "obj/t/2", Revision: first}, false},
-		{"empty range", Guard{Condition: RangeEmpty, Key: RefPrefix("b")}, true},
-		{"range not empty", Guard{Condition: RangeEmpty, Key: RefPrefix("a")}, false},
-		{"range of a longer name", Guard{Condition: RangeEmpty, Key: RefPrefix("")}, true},
-		{"range unchanged", Guard{Condition: RangeUnchanged, Key: RefPrefix("a"), Revision: first}, true},
-		{"range unchanged and empty", Guard{Condition: RangeUnchanged, Key: RefPrefix("b"), Revision: 1}, true},
-		{"range changed", Guard{Condition: RangeUnchanged, Key: RefPrefix("a"), Revision: first - 1}, false},
+		{"not since", Guard{Condition: NotSince, Key: "obj/t/1", Revision: second}, true},
+		{"not since and gone", Guard{Condition: NotSince, Key: "obj/t/2", Revision: first}, true},
+		{"written since", Guard{Condition: NotSince, Key: "obj/t/1", Revision: first}, false},
+		{"empty range", Guard{Condition: RangeEmpty, Key: RefPrefix(model.Entity{Kind: "vn", UUID: "b"})}, true},
+		{"range not empty", Guard{Condition: RangeEmpty, Key: RefPrefix(model.Entity{Kind: "vn", UUID: "a"})}, false},
+		{"range of a longer name", Guard{Condition: RangeEmpty, Key: RefPrefix(model.Entity{Kind: "vn"})}, true},
+		{"range unchanged", Guard{Condition: RangeUnchanged, Key: RefPrefix(model.Entity{Kind: "vn", UUID: "a"}), Revision: first}, true},
+		{"range unchanged and empty", Guard{Condition: RangeUnchanged, Key: RefPrefix(model.Entity{Kind: "vn", UUID: "b"}), Revision: 1}, true},
+		{"range changed", Guard{Condition: RangeUnchanged, Key: RefPrefix(model.Entity{Kind: "vn", UUID: "a"}), Revision: first - 1}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -418,7 +423,7 @@ func TestFollowLoadsMoreThanAPage(t *testing.T) {
 	for from := 0; from < count; from += MaxOps {
 		x := st.Txn()
 		for i := from; i < min(from+MaxOps, count); i++ {
-			x.Put(ObjectKey("virtual-machine", fmt.Sprintf("%08x", i*0x9e3779b1&0xffffffff)), []byte("x"))
+			x.Put(ObjectKey(model.Entity{Kind: "virtual-machine", UUID: fmt.Sprintf("%08x", i*0x9e3779b1&0xffffffff)}), []byte("x"))
 		}
 		rev = commit(t, x)
 	}

@@ -25,13 +25,17 @@ const (
 	Unchanged      Condition = "unchanged"
 	RangeEmpty     Condition = "range empty"
 	RangeUnchanged Condition = "range unchanged"
+	// NotSince holds for a key that was not written after the revision; also
+	// for one that is absent.
+	NotSince Condition = "untouched"
 )
 
 // Guard is a condition on a key, or on the range of keys that begin with it.
 type Guard struct {
 	Condition Condition
 	Key       Key
-	// Revision is the one that Unchanged and RangeUnchanged were seen at.
+	// Revision of the key for Unchanged; for RangeUnchanged and NotSince the
+	// one that the writer had seen of the store.
 	Revision int64
 }
 
@@ -121,6 +125,8 @@ func (t *Txn) compare(g Guard) clientv3.Cmp {
 		return clientv3.Compare(clientv3.ModRevision(k), "=", g.Revision)
 	case RangeEmpty:
 		return clientv3.Compare(clientv3.CreateRevision(k), "=", 0).WithPrefix()
+	case NotSince:
+		return clientv3.Compare(clientv3.ModRevision(k), "<", g.Revision+1)
 	default: // RangeUnchanged: deletions pass, they only take away what was seen
 		return clientv3.Compare(clientv3.ModRevision(k), "<", g.Revision+1).WithPrefix()
 	}
@@ -164,6 +170,8 @@ func (t *Txn) explain(ctx context.Context, revision int64) error {
 		switch g.Condition {
 		case RangeEmpty:
 			options = append(options, clientv3.WithPrefix(), clientv3.WithLimit(1))
+		case NotSince:
+			options = append(options, clientv3.WithMinModRev(g.Revision+1))
 		case RangeUnchanged:
 			options = append(options, clientv3.WithPrefix(), clientv3.WithMinModRev(g.Revision+1), clientv3.WithLimit(1))
 		}
