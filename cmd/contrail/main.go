@@ -29,5 +29,7 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand()
+	root.AddCommand(newMesosManagerCommand())
+	root.AddCommand(newNodeCommand())
 	return root
 }
