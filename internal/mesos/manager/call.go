@@ -40,11 +40,21 @@ func call[Req, Res any](ctx context.Context, m *Manager, what string, method una
 	}
 }
 
-// mayHaveRun tells whether a failed request may have reached the server and
-// been carried out: not when the server itself answered with the error, and
-// not when there was no connection.
+// answered tells whether err is what the configuration API decided, and not
+// that it, the store or the way to them was away or slow.
+func answered(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeUnavailable:
+		return false
+	}
+	return connect.IsWireError(err)
+}
+
+// mayHaveRun tells whether a failed request may have been carried out: not
+// when the configuration API decided against it, and not when there was no
+// connection.
 func mayHaveRun(err error) bool {
-	if connect.IsWireError(err) {
+	if answered(err) {
 		return false
 	}
 	var op *net.OpError
@@ -54,7 +64,7 @@ func mayHaveRun(err error) bool {
 // explain keeps what the configuration API answered as it is, and says what is
 // wrong where it did not answer.
 func (m *Manager) explain(caller context.Context, what string, err error) error {
-	if e := (*connect.Error)(nil); errors.As(err, &e) && connect.IsWireError(err) {
+	if e := (*connect.Error)(nil); errors.As(err, &e) && answered(err) {
 		answer := connect.NewError(e.Code(), errors.New(e.Message()))
 		for _, detail := range e.Details() {
 			answer.AddDetail(detail)

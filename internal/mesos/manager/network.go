@@ -316,8 +316,10 @@ func requestedAddress(info *networkInfo) (string, error) {
 	return found, nil
 }
 
-// checkName accepts letters, digits, '.', '_' and '-' of ASCII. Names become
-// part of fq_names, URLs and command lines; more would need quoting somewhere.
+const nameCharacters = "use letters, digits and -_.+@"
+
+// checkName accepts what the configuration API lets a label bring into being:
+// letters and digits of any script, "-_.+@", and spaces inside.
 func checkName(key, value string) error {
 	if value == "" {
 		return refuse(key, value, "has an empty name", "name it, or leave the label out")
@@ -325,18 +327,17 @@ func checkName(key, value string) error {
 	if len(value) > maxName {
 		return tooLong(key, value, maxName)
 	}
-	for i, r := range value {
-		letter := r <= unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r))
-		if letter || r == '.' || r == '_' || r == '-' {
-			continue
-		}
-		if r == utf8.RuneError {
-			return refuse(key, value, fmt.Sprintf("has an illegal byte at position %d", i), "use letters, digits, '.', '_' and '-'")
-		}
-		return refuse(key, value, fmt.Sprintf("has the illegal character %q", r), "use letters, digits, '.', '_' and '-'")
+	if !utf8.ValidString(value) {
+		return refuse(key, value, "is not UTF-8", nameCharacters)
 	}
-	if strings.Trim(value, ".") == "" {
-		return refuse(key, value, "is no name", "use letters, digits, '.', '_' and '-'")
+	for i, r := range value {
+		inside := r == ' ' && i > 0 && !strings.HasSuffix(value, " ")
+		if !inside && !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.+@", r) {
+			return refuse(key, value, fmt.Sprintf("has the illegal character %q", r), nameCharacters)
+		}
+	}
+	if value == "." || value == ".." {
+		return refuse(key, value, "is no name", nameCharacters)
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ func TestLabels(t *testing.T) {
 		"of others":    {[]string{"tenant", "a:b/c", "tenant", "d", "networks", "blue"}, wanted("default-domain", "mesos-default", "blue")},
 		"empty first":  {[]string{"networks", "", "networks", "blue"}, wanted("default-domain", "mesos-default", "blue")},
 		"old names":    {[]string{"networks", "__public__", "floating-ips", ""}, wanted("default-domain", "mesos-default", "__public__")},
+		"any script":   {[]string{"networks", "grün 2"}, wanted("default-domain", "mesos-default", "grün 2")},
 		"longest name": {[]string{"networks", strings.Repeat("a", maxName)}, wanted("default-domain", "mesos-default", strings.Repeat("a", maxName))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,10 +103,11 @@ func TestBadLabels(t *testing.T) {
 	}{
 		"project with slash":  {[]string{"project-name", "a/b"}, []string{`label "project-name"`, `"a/b"`, `'/'`, "use letters"}},
 		"project with colon":  {[]string{"project-name", "a:b"}, []string{`label "project-name"`, `':'`}},
-		"project with space":  {[]string{"project-name", "my project"}, []string{`' '`}},
+		"project with pipe":   {[]string{"project-name", "a|b"}, []string{`'|'`}},
+		"space at the end":    {[]string{"networks", "d:p :blue"}, []string{`' '`}},
+		"no UTF-8":            {[]string{"networks", "a\xffb"}, []string{`label "networks"`, "illegal"}},
 		"domain with newline": {[]string{"domain-name", "a\nb"}, []string{`label "domain-name"`, `"a\nb"`, `'\n'`}},
 		"domain of dots":      {[]string{"domain-name", ".."}, []string{`label "domain-name"`, `".."`}},
-		"umlaut":              {[]string{"networks", "grün"}, []string{`label "networks"`, `'ü'`}},
 		"two elements":        {[]string{"networks", "p:blue"}, []string{"write NETWORK or DOMAIN:PROJECT:NETWORK"}},
 		"empty element":       {[]string{"networks", "d::blue"}, []string{"empty name"}},
 		"twice":               {[]string{"networks", "blue,blue"}, []string{"same network twice (blue)", "name it once"}},
