@@ -28,7 +28,8 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand()
+	root.AddCommand(newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand())
+	root.AddCommand(newExecCommand(), newLogsCommand(), newRepoCommand(), newVersionCommand())
 	root.AddCommand(newMesosManagerCommand())
 	root.AddCommand(newNodeCommand())
 	return root
