@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,7 +174,7 @@ func (c *Config) removeBPF() error {
 			return fmt.Errorf("remove pins %s: %w", c.pins(), err)
 		}
 		left, err := os.ReadDir(bpfRoot)
-		if err != nil || len(left) > 0 {
+		if err != nil || slices.ContainsFunc(left, isPin) {
 			return err
 		}
 		mounts, err := readMounts()
@@ -191,6 +192,10 @@ func (c *Config) removeBPF() error {
 		return nil
 	})
 }
+
+// isPin tells somebody's pin from the iterators that the kernel puts into a
+// new BPF file system.
+func isPin(entry os.DirEntry) bool { return !strings.HasSuffix(entry.Name(), ".debug") }
 
 func isBPF() bool {
 	var st unix.Statfs_t

@@ -33,6 +33,7 @@ type Supervisor struct {
 	cfg    Config
 	log    *slog.Logger
 	binary string // hash of the binary that components run
+	plan   []component
 
 	mu     sync.Mutex
 	status Status
@@ -55,7 +56,7 @@ func NewSupervisor(log *slog.Logger, cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("read own start time: %w", err)
 	}
 	return &Supervisor{
-		cfg: cfg, log: log, binary: hash,
+		cfg: cfg, log: log, binary: hash, plan: cfg.plan(cfg.Nodes),
 		status: Status{
 			Name: cfg.Name, Data: cfg.Data, Namespace: namespace, Nodes: cfg.Nodes,
 			Supervisor: ProcessStatus{PID: os.Getpid(), Started: started, Running: true},
@@ -75,8 +76,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("cluster %s has a supervisor already: %w", s.cfg.Name, err)
 	}
-	plan := s.cfg.plan(s.cfg.Nodes)
-	for i, c := range plan {
+	for i, c := range s.plan {
 		s.index[c.name], s.ready[c.name] = i, make(chan struct{})
 		node := ""
 		if c.node > 0 {
@@ -86,14 +86,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			Name: c.name, Node: node, State: StateWaiting, Since: time.Now(), Log: s.cfg.logFile(c.name),
 		})
 	}
-	if err := s.stopStrangers(ctx, plan); err != nil {
+	if err := s.stopStrangers(ctx); err != nil {
 		return err
 	}
 	if err := s.status.write(s.cfg.runDir()); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
-	for _, c := range plan {
+	for _, c := range s.plan {
 		wg.Go(func() { s.keep(ctx, c) })
 	}
 	wg.Go(func() { s.renew(ctx) })
@@ -102,13 +102,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 }
 
 // stopStrangers ends components that the plan no longer has.
-func (s *Supervisor) stopStrangers(ctx context.Context, plan []component) error {
+func (s *Supervisor) stopStrangers(ctx context.Context) error {
 	processes, err := findProcesses(s.cfg.Name)
 	if err != nil {
 		return err
 	}
 	strangers := slices.DeleteFunc(processes, func(p process) bool {
-		return p.component == supervisorName || slices.ContainsFunc(plan, func(c component) bool { return c.name == p.component })
+		return p.component == supervisorName || slices.ContainsFunc(s.plan, func(c component) bool { return c.name == p.component })
 	})
 	return stopProcesses(ctx, strangers, stopGrace)
 }
