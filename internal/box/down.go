@@ -62,8 +62,17 @@ func (c *Config) stopAll(ctx context.Context) error {
 	return untilNone(ctx, func() ([]process, error) { return findProcesses(c.Name) }, stopGrace)
 }
 
+// killContainers ends what carries no marks: containers have an environment of
+// their own. They are known by their cgroups and by their network namespaces.
 func (c *Config) killContainers(ctx context.Context) error {
-	return untilNone(ctx, func() ([]process, error) { return processesIn(c.Name) }, 0)
+	return untilNone(ctx, func() ([]process, error) {
+		inCgroups, err := processesIn(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		inNamespaces, err := processesOf(c.runDir())
+		return append(inCgroups, inNamespaces...), err
+	}, 0)
 }
 
 // untilNone stops what find finds, again and again: what is being stopped may

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-type mount struct{ point, kind, source string }
+// mount is one line of mountinfo; root is what of the file system is mounted.
+type mount struct{ root, point, kind, source string }
 
 // readMounts lists the mounts of this mount namespace in the order of mounting.
 func readMounts() ([]mount, error) {
@@ -30,7 +31,7 @@ func readMounts() ([]mount, error) {
 		if !ok || len(fields) < 5 || len(tail) < 2 {
 			continue
 		}
-		mounts = append(mounts, mount{point: unescape(fields[4]), kind: tail[0], source: tail[1]})
+		mounts = append(mounts, mount{root: unescape(fields[3]), point: unescape(fields[4]), kind: tail[0], source: tail[1]})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)

@@ -218,3 +218,41 @@ func stopProcesses(ctx context.Context, processes []process, grace time.Duration
 	}
 	return errors.New("processes do not end even when killed; see `ps -o pid,stat,wchan,cmd` for what they wait for")
 }
+
+// processesOf lists the processes in network namespaces that are mounted below
+// dir: the tasks' containers.
+func processesOf(dir string) ([]process, error) {
+	mounts, err := readMounts()
+	if err != nil {
+		return nil, err
+	}
+	mounted := make(map[string]bool)
+	for _, m := range mounts {
+		if m.kind == "nsfs" && strings.HasPrefix(m.point, dir+"/") {
+			mounted[m.root] = true // net:[4026532000]
+		}
+	}
+	if len(mounted) == 0 {
+		return nil, nil
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var found []process
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		path := filepath.Join("/proc", entry.Name())
+		namespace, err := os.Readlink(filepath.Join(path, "ns/net"))
+		if err != nil || !mounted[namespace] {
+			continue
+		}
+		if started, _, err := readStat(path); err == nil {
+			found = append(found, process{pid: pid, started: started})
+		}
+	}
+	return found, nil
+}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -212,9 +213,28 @@ func TestNetDown(t *testing.T) {
 	if err := unix.Mount("tmpfs", mountPoint, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
+	// A container that nothing knows but its namespace, mounted under the run directory.
+	var container *exec.Cmd
+	inside := filepath.Join(c.runDir(), "ns")
+	if err := os.WriteFile(inside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		container = exec.Command("sleep", "1000")
+		return errors.Join(unix.Mount("/proc/thread-self/ns/net", inside, "", unix.MS_BIND, ""), container.Start())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- container.Wait() }()
 	if err := Down(t.Context(), c.Config, true, t.Output()); err != nil {
 		t.Fatal(err)
 	}
+	<-ended
 	for _, component := range status.Components {
 		if runs(component.PID, component.Started) {
 			t.Errorf("%s still runs", component.Name)
