@@ -32,5 +32,6 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newExecCommand(), newLogsCommand(), newRepoCommand(), newVersionCommand())
 	root.AddCommand(newMesosManagerCommand())
 	root.AddCommand(newNodeCommand())
+	root.AddCommand(newVRouterAgentCommand())
 	return root
 }

@@ -30,6 +30,13 @@ type Target[K comparable, V any] interface {
 	Delete(ctx context.Context, k K) error
 }
 
+// BatchTarget is a target that can put many objects at once for less.
+type BatchTarget[K comparable, V any] interface {
+	Target[K, V]
+	// PutAll puts all, or fails and may have put some.
+	PutAll(ctx context.Context, objects map[K]V) error
+}
+
 // State of an object's way to the target.
 type State string
 
@@ -83,8 +90,8 @@ type Table[K comparable, V any] struct {
 	status  map[K]*status
 	listed  bool
 	relist  bool
-	// busy is the key that the target is working on.
-	busy *K
+	// busy tells whether the target is working on a key.
+	busy func(K) bool
 	// changed is closed and replaced whenever a status changes.
 	changed chan struct{}
 	wake    chan struct{}
@@ -176,7 +183,7 @@ func (t *Table[K, V]) pending(k K) {
 	s.version++
 	s.attempts, s.retryAt = 0, time.Time{}
 	s.Status = Status{State: Pending, Since: time.Now()}
-	if t.listed && (t.busy == nil || *t.busy != k) {
+	if t.listed && (t.busy == nil || !t.busy(k)) {
 		t.rest(k)
 	}
 	t.announce()
@@ -310,6 +317,9 @@ func (t *Table[K, V]) round(ctx context.Context) time.Duration {
 		return t.options.RetryMin
 	}
 	puts, deletes := t.due()
+	if batch, ok := t.target.(BatchTarget[K, V]); ok && len(puts) > 1 && t.putAll(ctx, batch, puts) {
+		puts = nil
+	}
 	for _, k := range puts {
 		t.put(ctx, k)
 	}
@@ -382,7 +392,7 @@ func (t *Table[K, V]) put(ctx context.Context, k K) {
 	v, desired := t.tracker.desired[k]
 	version := t.version(k)
 	if desired {
-		t.busy = &k
+		t.busy = func(x K) bool { return x == k }
 	}
 	t.mu.Unlock()
 	if !desired {
@@ -401,6 +411,40 @@ func (t *Table[K, V]) put(ctx context.Context, k K) {
 	}
 }
 
+// putAll is put for many; false means that it failed and each has to be put by
+// itself, to find the one that cannot be.
+func (t *Table[K, V]) putAll(ctx context.Context, target BatchTarget[K, V], keys []K) bool {
+	objects, versions := map[K]V{}, map[K]uint64{}
+	t.mu.Lock()
+	for _, k := range keys {
+		if v, desired := t.tracker.desired[k]; desired {
+			objects[k], versions[k] = v, t.version(k)
+		}
+	}
+	t.busy = func(k K) bool { _, ok := versions[k]; return ok }
+	t.mu.Unlock()
+	err := target.PutAll(ctx, objects)
+	var settled []K
+	t.mu.Lock()
+	t.busy = nil
+	if err == nil {
+		for k, v := range objects {
+			t.tracker.SetActual(k, v)
+			if t.settle(k, versions[k], nil) {
+				settled = append(settled, k)
+			}
+		}
+		t.announce()
+	}
+	t.mu.Unlock()
+	if t.options.Applied != nil {
+		for _, k := range settled {
+			t.options.Applied(k, objects[k])
+		}
+	}
+	return err == nil
+}
+
 func (t *Table[K, V]) remove(ctx context.Context, k K) {
 	if t.options.MayDelete != nil && !t.options.MayDelete(k) {
 		return
@@ -409,7 +453,7 @@ func (t *Table[K, V]) remove(ctx context.Context, k K) {
 	_, desired := t.tracker.desired[k]
 	version := t.version(k)
 	if !desired {
-		t.busy = &k
+		t.busy = func(x K) bool { return x == k }
 	}
 	t.mu.Unlock()
 	if desired {

@@ -98,6 +98,15 @@ func (m *memory) Put(_ context.Context, k, v int) error {
 	return nil
 }
 
+func (m *memory) PutAll(ctx context.Context, objects map[int]int) error {
+	for k, v := range objects {
+		if err := m.Put(ctx, k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m *memory) Delete(_ context.Context, k int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

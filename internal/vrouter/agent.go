@@ -1,0 +1,287 @@
+package vrouter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
+	"github.com/contrail-mesos/contrail/api/contrail/manager/v1/managerv1connect"
+	"github.com/contrail-mesos/contrail/internal/lifecycle"
+	"github.com/contrail-mesos/contrail/internal/serve"
+	ctls "github.com/contrail-mesos/contrail/internal/tls"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
+)
+
+// Config of an agent. All fields are needed unless said otherwise.
+type Config struct {
+	// Name of the node, for people; the UUID comes from the credentials.
+	Name string
+	// RunDir holds the socket and the token, StateDir the ports and the queue.
+	RunDir, StateDir string
+	// Underlay is the device that carries the tunnels, Address the node's own
+	// on it.
+	Underlay string
+	Address  netip.Addr
+	// Manager and Control are host:port.
+	Manager     string
+	Control     []string
+	Credentials *ctls.Credentials
+	// PortAPI and Introspect are host:port on loopback; empty ones are not opened.
+	PortAPI, Introspect string
+	// TokenFile holds the bearer token of both; default RunDir/agent.token.
+	TokenFile string
+	// PortAPIOpen answers on PortAPI without a token, for old clients.
+	PortAPIOpen bool
+}
+
+// Files of a node.
+const (
+	socketName = "agent.sock"
+	tokenName  = "agent.token"
+	portsName  = "ports"
+	queueName  = "detach-queue"
+)
+
+// Dataplane is what the agent needs of package dataplane.
+type Dataplane interface {
+	Ports() (map[int]dataplane.Port, error)
+	PutPort(dataplane.Port) error
+	DeletePort(ifindex int) error
+	Routes() (map[dataplane.RouteKey]dataplane.NextHop, error)
+	PutRoute(dataplane.RouteKey, dataplane.NextHop) error
+	PutRoutes(map[dataplane.RouteKey]dataplane.NextHop) error
+	DeleteRoute(dataplane.RouteKey) error
+	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
+	Drops() ([]dataplane.Drop, error)
+	Counters(ifindex int) (dataplane.Counters, error)
+}
+
+// Agent is a node's vRouter agent.
+type Agent struct {
+	log    *slog.Logger
+	config Config
+	node   string // UUID
+	bootID string
+
+	dataplane Dataplane
+	links     hostLinks
+	registry  *registry
+	files     portFiles
+	queue     *detachQueue
+	manager   *manager
+	routing   *routing
+	sessions  *sessions
+	ports     *reconcile.Table[int, dataplane.Port]
+	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
+	flows     flowCount
+}
+
+// New makes an agent over an open data plane. It must be called in the network
+// namespace of the node, and reads the ports that an earlier agent left.
+func New(log *slog.Logger, config Config, plane Dataplane) (*Agent, error) {
+	links, err := newKernelLinks()
+	if err != nil {
+		return nil, err
+	}
+	return newAgent(log, config, plane, links)
+}
+
+func newAgent(log *slog.Logger, config Config, plane Dataplane, links hostLinks) (*Agent, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	identity, err := config.Credentials.Identity()
+	if err != nil {
+		return nil, err
+	}
+	if identity.Role != ctls.RoleNode {
+		return nil, fmt.Errorf("--tls-dir: the certificate is that of %s, want a node's", identity)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	if config.TokenFile == "" {
+		config.TokenFile = filepath.Join(config.RunDir, tokenName)
+	}
+	a := &Agent{
+		log:       log,
+		config:    config,
+		node:      identity.Node,
+		bootID:    strings.TrimSpace(string(boot)),
+		dataplane: plane,
+		links:     links,
+		registry:  newRegistry(),
+		files:     portFiles{filepath.Join(config.StateDir, portsName)},
+	}
+	if err := a.connect(); err != nil {
+		return nil, err
+	}
+	a.queue = newDetachQueue(log, filepath.Join(config.StateDir, queueName), a.bootID, a.manager.detach)
+	a.makeTables()
+	return a, a.loadPorts()
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Name == "":
+		return errors.New("--name is missing: the node's name")
+	case c.Credentials == nil:
+		return errors.New("--tls-dir is missing: the node's certificate says who it is")
+	case c.Manager == "":
+		return errors.New("--manager is missing: the host:port of the Mesos manager")
+	case !c.Address.Is4():
+		return fmt.Errorf("--address %s: want the node's IPv4 address on the underlay", c.Address)
+	case !filepath.IsAbs(c.RunDir) || !filepath.IsAbs(c.StateDir):
+		return fmt.Errorf("--run-dir %q and --state-dir %q: want absolute paths", c.RunDir, c.StateDir)
+	}
+	return nil
+}
+
+// connect makes the clients; nothing is sent yet.
+func (a *Agent) connect() error {
+	client, base, err := serve.Client(a.config.Manager, a.config.Credentials, false, ctls.RoleManager)
+	if err != nil {
+		return err
+	}
+	a.manager = &manager{address: a.config.Manager, client: managerv1connect.NewManagerClient(client, base)}
+	a.routing = newRouting(a.log, a.config.Address)
+	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portStates}
+	for _, address := range a.config.Control {
+		client, base, err := serve.Client(address, a.config.Credentials, true, ctls.RoleController)
+		if err != nil {
+			return err
+		}
+		a.sessions.peers = append(a.sessions.peers, controlPeer{
+			address, controlv1connect.NewControlClient(client, base, connect.WithGRPC()),
+		})
+	}
+	return nil
+}
+
+func (a *Agent) makeTables() {
+	a.ports = reconcile.New(a.log, portTarget{a.dataplane}, reconcile.Options[int, dataplane.Port]{
+		Name:    "ports",
+		Equal:   dataplane.Port.Equal,
+		Resync:  time.Minute,
+		Applied: func(int, dataplane.Port) { a.registry.touch() },
+	})
+	a.routes = reconcile.New(a.log, routeTarget{a.dataplane}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
+		Name:      "routes",
+		Equal:     func(x, y dataplane.NextHop) bool { return x == y },
+		MayDelete: a.routing.mayDelete,
+		Resync:    time.Minute,
+	})
+	a.routing.routes = a.routes
+	a.routing.usesVRF = a.registry.usesVRF
+	a.routing.portIndex = func(id string) int {
+		if r := a.registry.get(id); r != nil {
+			return r.HostIndex
+		}
+		return 0
+	}
+	a.routing.portsChanged = a.registry.touch
+}
+
+// loadPorts brings back the ports of an earlier agent. They are desired from
+// the start, so the data plane's own are adopted, not removed.
+func (a *Agent) loadPorts() error {
+	records, err := a.files.load()
+	if err != nil && records == nil {
+		return err
+	}
+	if err != nil {
+		a.log.Error("some port files cannot be read; their containers are released if nothing else knows them", "error", err)
+	}
+	for _, r := range records {
+		port, complete, err := r.port()
+		if err != nil {
+			a.log.Error("port file is not used", "port", r.ID, "error", err)
+			continue
+		}
+		a.registry.put(r)
+		if complete {
+			a.ports.Set(r.HostIndex, port)
+		}
+	}
+	return nil
+}
+
+// Run does everything until ctx ends. Forwarding goes on afterwards.
+func (a *Agent) Run(ctx context.Context) error {
+	group := lifecycle.New(a.log)
+	group.Add("ports", a.ports.Run)
+	group.Add("routes", a.routes.Run)
+	group.Add("links", a.runLinks)
+	group.Add("graph", a.runGraph)
+	group.Add("flows", a.runFlows)
+	group.Add("detach queue", func(ctx context.Context) error { return a.queue.run(ctx, a.received) })
+	group.Add("reports", a.runReports)
+	group.Add("control sessions", a.sessions.run)
+	servers, err := a.listen()
+	if err != nil {
+		return err
+	}
+	for name, server := range servers {
+		group.Add(name, server.Run)
+	}
+	a.log.Info("vrouter agent starts", "node", a.node, "name", a.config.Name, "address", a.config.Address,
+		"manager", a.config.Manager, "control", a.config.Control)
+	return group.Wait(ctx)
+}
+
+// portStates is what control nodes are told.
+func (a *Agent) portStates() (map[string]controlv1.PortStatus_State, <-chan struct{}) {
+	records, changed := a.registry.all()
+	states := make(map[string]controlv1.PortStatus_State, len(records))
+	for _, r := range records {
+		if r.HostIndex == 0 {
+			continue
+		}
+		if s, desired := a.ports.StatusOf(r.HostIndex); desired && s.State == reconcile.Applied && !r.Disabled {
+			states[r.ID] = controlv1.PortStatus_STATE_UP
+		} else {
+			states[r.ID] = controlv1.PortStatus_STATE_DOWN
+		}
+	}
+	return states, changed
+}
+
+// portTarget makes ports real.
+type portTarget struct{ plane Dataplane }
+
+func (t portTarget) List(context.Context) (map[int]dataplane.Port, error) { return t.plane.Ports() }
+
+func (t portTarget) Put(_ context.Context, _ int, p dataplane.Port) error { return t.plane.PutPort(p) }
+
+func (t portTarget) Delete(_ context.Context, ifindex int) error { return t.plane.DeletePort(ifindex) }
+
+// routeTarget makes routes real.
+type routeTarget struct{ plane Dataplane }
+
+func (t routeTarget) List(context.Context) (map[dataplane.RouteKey]dataplane.NextHop, error) {
+	return t.plane.Routes()
+}
+
+func (t routeTarget) Put(_ context.Context, k dataplane.RouteKey, n dataplane.NextHop) error {
+	return t.plane.PutRoute(k, n)
+}
+
+func (t routeTarget) PutAll(_ context.Context, routes map[dataplane.RouteKey]dataplane.NextHop) error {
+	return t.plane.PutRoutes(routes)
+}
+
+func (t routeTarget) Delete(_ context.Context, k dataplane.RouteKey) error {
+	return t.plane.DeleteRoute(k)
+}

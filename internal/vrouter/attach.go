@@ -1,0 +1,299 @@
+package vrouter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	managerv1 "github.com/contrail-mesos/contrail/api/contrail/manager/v1"
+	"github.com/contrail-mesos/contrail/api/portapi"
+)
+
+// attach gives a container its interface: the manager makes the attachment, the
+// port is plugged and written to disk. When it fails, what was made is undone
+// or, where that needs a manager who is away, queued.
+func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi.AttachResponse, error) {
+	if err := validAttach(req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, portapi.AttachTimeout)
+	defer cancel()
+	key := attachKey{req.ContainerID, req.Interface}
+	adding := &configv1.AttachmentKey{
+		Node: a.node, ContainerId: req.ContainerID, Interface: req.Interface, BootId: a.bootID, Namespace: req.Namespace,
+	}
+	ctx, end, err := a.registry.begin(ctx, key, adding)
+	if err != nil {
+		return nil, &portapi.Error{Kind: portapi.KindUnavailable, Message: err.Error()}
+	}
+	defer end()
+	index, err := a.links.find(req.HostInterface)
+	if err == nil && index == 0 {
+		err = fmt.Errorf("host_interface %q does not exist on the node; the plugin makes it before it asks", req.HostInterface)
+	}
+	if err != nil {
+		return nil, &portapi.Error{Kind: portapi.KindInvalid, Message: err.Error()}
+	}
+	old := a.registry.byKey(key)
+	if old != nil && old.Namespace == req.Namespace && old.HostIndex == index {
+		return old.answer(), nil // the runtime asks again
+	}
+	if err := a.queue.settleKey(ctx, key); err != nil {
+		return nil, a.manager.explain(err)
+	}
+	response, err := a.askManager(ctx, req)
+	if err != nil {
+		if reached(err) {
+			a.release(adding, "ADD failed: "+err.Error())
+		}
+		if errors.Is(context.Cause(ctx), errPreempted) {
+			return nil, &portapi.Error{Kind: portapi.KindConflict, Message: "the interface was detached while it was being attached"}
+		}
+		return nil, a.manager.explain(err)
+	}
+	r := a.newRecord(req, index, response)
+	if err := a.plug(ctx, old, r); err != nil {
+		a.unplug(r)
+		a.release(adding, "ADD failed: "+err.Error())
+		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", req.HostInterface, err)}
+	}
+	a.log.Info("port attached", "port", r.ID, "container", r.ContainerID, "interface", r.Interface,
+		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label)
+	return r.answer(), nil
+}
+
+func validAttach(req portapi.AttachRequest) error {
+	missing := func(field string) error {
+		return &portapi.Error{Kind: portapi.KindInvalid, Message: field + " is missing in the request to the vRouter agent"}
+	}
+	switch {
+	case req.ContainerID == "":
+		return missing("container_id")
+	case req.Interface == "":
+		return missing("interface")
+	case req.Namespace == "":
+		return missing("namespace")
+	case req.HostInterface == "":
+		return missing("host_interface")
+	}
+	return nil
+}
+
+// askManager joins first if the manager does not know the node.
+func (a *Agent) askManager(ctx context.Context, req portapi.AttachRequest) (*managerv1.AttachResponse, error) {
+	request := &managerv1.AttachRequest{
+		ContainerId: req.ContainerID, Interface: req.Interface, BootId: a.bootID,
+		Namespace: req.Namespace, NetworkConfiguration: req.NetworkConfiguration,
+	}
+	response, err := a.manager.attach(ctx, request)
+	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		return response, err
+	}
+	if joinErr := a.report(ctx); joinErr != nil {
+		return nil, err
+	}
+	return a.manager.attach(ctx, request)
+}
+
+func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *managerv1.AttachResponse) *record {
+	at := response.GetAttachment()
+	r := &record{
+		ID:               at.GetInterfaceId(),
+		ContainerID:      req.ContainerID,
+		Interface:        req.Interface,
+		Namespace:        req.Namespace,
+		NetnsPath:        req.NetnsPath,
+		BootID:           a.bootID,
+		HostInterface:    req.HostInterface,
+		HostIndex:        index,
+		VirtualMachineID: at.GetVirtualMachineId(),
+		NetworkID:        at.GetNetworkId(),
+		NetworkName:      at.GetNetworkFqName(),
+		VRF:              at.GetVrf(),
+		Label:            at.GetLabel(),
+		MAC:              at.GetMac(),
+		MTU:              at.GetMtu(),
+		DisplayName:      at.GetDisplayName(),
+		Epoch:            response.GetPosition().GetEpoch(),
+		Revision:         at.GetRevision(),
+	}
+	for _, address := range at.GetAddresses() {
+		r.Addresses = append(r.Addresses, portapi.Address{
+			Address:      address.GetAddress(),
+			PrefixLength: int(address.GetPrefixLength()),
+			Gateway:      address.GetGateway(),
+			DNSServer:    address.GetDnsServer(),
+		})
+	}
+	return r
+}
+
+// plug makes the port forward and its file durable; both must succeed before
+// the ADD is answered. old is the port of an earlier namespace of the same
+// interface, or nil.
+func (a *Agent) plug(ctx context.Context, old, r *record) error {
+	port, complete, err := r.port()
+	if err != nil {
+		return err
+	}
+	if r.ID == "" || !complete {
+		return fmt.Errorf("the manager's answer is incomplete: interface %q, vrf %d, label %d, %d addresses",
+			r.ID, r.VRF, r.Label, len(r.Addresses))
+	}
+	if old != nil {
+		a.unplug(old)
+	}
+	if err := a.links.prepare(r.HostIndex, r.HostInterface, r.MTU); err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() { written <- a.files.write(r) }()
+	a.ports.Set(r.HostIndex, port)
+	err = errors.Join(a.ports.Wait(ctx, r.HostIndex), <-written)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	a.registry.put(r)
+	return nil
+}
+
+// unplugWait bounds how long a removal waits for the data plane; the table goes
+// on trying.
+const unplugWait = 2 * time.Second
+
+// unplug removes a port from the node. The pair goes first: from then on no
+// packet passes, whatever fails afterwards.
+func (a *Agent) unplug(r *record) {
+	ctx, cancel := context.WithTimeout(context.Background(), unplugWait)
+	defer cancel()
+	a.registry.remove(r)
+	var failed error
+	if !r.isClassic() {
+		failed = a.links.remove(r.HostIndex, r.HostInterface)
+	}
+	if r.HostIndex != 0 {
+		a.ports.Delete(r.HostIndex)
+		failed = errors.Join(failed, a.ports.Wait(ctx, r.HostIndex))
+	}
+	if a.registry.get(r.ID) == nil {
+		failed = errors.Join(failed, a.files.remove(r.ID))
+	}
+	if failed != nil {
+		a.log.Warn("port is not removed completely and is tried again", "port", r.ID, "error", failed)
+	}
+}
+
+// release queues the end of an attachment that failed on its way.
+func (a *Agent) release(k *configv1.AttachmentKey, reason string) {
+	_, err := a.queue.add(portapi.DetachRequest{
+		ContainerID: k.GetContainerId(), Interface: k.GetInterface(), Namespace: k.GetNamespace(), BootID: k.GetBootId(), Reason: reason,
+	})
+	if err != nil {
+		// The next report releases it: the interface is not live here.
+		a.log.Error("release cannot be queued", "container", k.GetContainerId(), "interface", k.GetInterface(), "error", err)
+	}
+	a.queue.wake()
+}
+
+// detachTry bounds the attempt to have a release confirmed while DEL waits.
+const detachTry = 2 * time.Second
+
+// detach gives a container's interface back. It succeeds once the port is off
+// and the release is on disk, whether or not a manager is there.
+func (a *Agent) detach(ctx context.Context, req portapi.DetachRequest) error {
+	if req.ContainerID == "" || req.Interface == "" {
+		return &portapi.Error{Kind: portapi.KindInvalid, Message: "container_id and interface are needed to detach"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, portapi.DetachTimeout)
+	defer cancel()
+	key := attachKey{req.ContainerID, req.Interface}
+	_, end, err := a.registry.begin(ctx, key, nil)
+	if err != nil {
+		return &portapi.Error{Kind: portapi.KindUnavailable, Message: err.Error()}
+	}
+	defer end()
+	r := a.registry.byKey(key)
+	if r != nil && req.Namespace != "" && req.Namespace != r.Namespace {
+		r = nil // the same container runs in a new namespace by now
+	}
+	if r != nil {
+		req.Namespace, req.BootID = r.Namespace, r.BootID
+	}
+	queued, err := a.queue.add(req)
+	if err != nil {
+		return &portapi.Error{Kind: portapi.KindInternal, Message: err.Error()}
+	}
+	a.settleBeside(ctx, queued, func() {
+		if r != nil {
+			a.unplug(r)
+		}
+	})
+	a.log.Info("port detached", "container", req.ContainerID, "interface", req.Interface,
+		"namespace", req.Namespace, "reason", req.Reason, "existed", r != nil)
+	return nil
+}
+
+// settleBeside asks the manager for a release while the port is taken off: the
+// address rests for longer than that takes.
+func (a *Agent) settleBeside(ctx context.Context, queued portapi.DetachRequest, work func()) {
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		tryCtx, cancel := context.WithTimeout(ctx, detachTry)
+		defer cancel()
+		if err := a.queue.settle(tryCtx, queued); err != nil {
+			a.log.Info("release is queued", "container", queued.ContainerID, "interface", queued.Interface, "error", err)
+			a.queue.wake()
+		}
+	})
+	work()
+	wait.Wait()
+}
+
+// dropStale detaches a port whose interface has gone without a DEL.
+func (a *Agent) dropStale(r *record) error {
+	end, free := a.registry.tryBegin(r.key())
+	if !free {
+		return nil // an ADD or DEL is at it
+	}
+	defer end()
+	if a.registry.get(r.ID) != r {
+		return nil
+	}
+	_, err := a.queue.add(portapi.DetachRequest{
+		ContainerID: r.ContainerID, Interface: r.Interface, Namespace: r.Namespace, BootID: r.BootID,
+		Reason: "host interface " + r.HostInterface + " is gone",
+	})
+	if err != nil {
+		return err
+	}
+	a.unplug(r)
+	a.queue.wake()
+	a.log.Info("port removed because its interface is gone", "port", r.ID, "container", r.ContainerID, "interface", r.Interface)
+	return nil
+}
+
+// received takes a port off whose release the plugin queued while the agent
+// did not answer.
+func (a *Agent) received(q portapi.DetachRequest) {
+	key := attachKey{q.ContainerID, q.Interface}
+	if a.registry.byKey(key) == nil {
+		return
+	}
+	end, free := a.registry.tryBegin(key)
+	if !free {
+		return
+	}
+	defer end()
+	r := a.registry.byKey(key)
+	if r == nil || !a.queue.holds(q) || q.Namespace != "" && q.Namespace != r.Namespace {
+		return
+	}
+	a.unplug(r)
+}

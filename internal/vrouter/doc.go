@@ -1,0 +1,34 @@
+// Package vrouter is the agent of a node: it gives containers their ports and
+// keeps the node's forwarding as the controllers want it.
+//
+//	CNI plugin -- unix socket --> attach, detach --> Mesos manager (mutual TLS)
+//	                                 |        `---> detach queue on disk
+//	old clients -- 9091, token -->   v
+//	                         registry of ports, on disk ---+
+//	                                 ^                      |--> ports table --> dataplane
+//	control node -- session --> ports and routes of graph --+--> routes table -> dataplane
+//	kernel -- link events --> ports whose interface is gone
+//
+// Intent (attachments, routes) comes from the controllers; what only the node
+// knows (a port is up, a container is gone) goes to them. Two tables of package
+// reconcile are the only ones that change the data plane.
+//
+// # Invariants
+//
+//   - A port's file is on disk before its ADD is answered, and a release that
+//     the manager has not confirmed is in the detach queue: a crash at any
+//     point ends with an attachment that is known, or released.
+//   - One operation at a time per (container, interface); a DEL ends an ADD
+//     that is in progress. A release is confirmed before the same interface is
+//     attached again.
+//   - A container's interface is cut off before anything else of it is removed.
+//   - Silence deletes nothing: routes stay while no control node answers, and
+//     go when a complete snapshot lacks them; ports go by CNI DEL, because
+//     their interface is gone, or because a snapshot that is newer than their
+//     attachment lacks them.
+//
+// # Inspecting
+//
+// GET /v1/ports and /v1/status on the unix socket; /ports, /routes, /drops,
+// /sessions, /queue and /metrics on 8085 with the bearer token.
+package vrouter

@@ -1,0 +1,177 @@
+package vrouter
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/contrail-mesos/contrail/api/portapi"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+)
+
+// runGraph keeps ports as the graph has them: it fills in what a classic client
+// did not say, follows later changes, and removes ports that the graph lacks.
+func (a *Agent) runGraph(ctx context.Context) error {
+	indices := map[string]int{}
+	for {
+		records, changed := a.registry.all()
+		present := map[string]int{}
+		for _, r := range records {
+			present[r.ID] = r.HostIndex
+			a.followGraph(r)
+		}
+		a.announceMoves(indices, present)
+		indices = present
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// announceMoves has the routes resolved anew that lead to ports whose
+// interface is another than before.
+func (a *Agent) announceMoves(before, now map[string]int) {
+	for id, index := range now {
+		if before[id] != index {
+			a.routing.portMoved(id)
+		}
+	}
+	for id := range before {
+		if _, exists := now[id]; !exists {
+			a.routing.portMoved(id)
+		}
+	}
+}
+
+func (a *Agent) followGraph(r *record) {
+	graph, absent := a.routing.graphPort(r)
+	switch {
+	case absent:
+		end, free := a.registry.tryBegin(r.key())
+		if !free {
+			return // what is done to it now decides
+		}
+		defer end()
+		if a.registry.get(r.ID) == r {
+			a.log.Info("port removed because its attachment is", "port", r.ID, "container", r.ContainerID, "interface", r.Interface)
+			a.unplug(r)
+		}
+	case graph != nil && graph.GetRevision() > r.Revision && (r.isClassic() || graph.GetNamespace() == r.Namespace):
+		end, free := a.registry.tryBegin(r.key())
+		if !free {
+			return
+		}
+		defer end()
+		next := *r
+		next.VRF, next.Label, next.MAC = graph.GetVrf(), graph.GetLabel(), graph.GetMac()
+		next.NetworkID, next.NetworkName = graph.GetNetworkId(), []string{graph.GetNetworkName()}
+		next.VirtualMachineID, next.DisplayName = graph.GetVirtualMachineId(), graph.GetDisplayName()
+		next.Revision = graph.GetRevision()
+		next.Addresses = followAddresses(r.Addresses, graph.GetAddresses())
+		a.update(r, &next)
+	}
+}
+
+// followAddresses keeps prefix and gateway of addresses that stay.
+func followAddresses(old []portapi.Address, now []string) []portapi.Address {
+	addresses := make([]portapi.Address, 0, len(now))
+	for _, text := range now {
+		address := portapi.Address{Address: text}
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			address.Address, address.PrefixLength = prefix.Addr().String(), prefix.Bits()
+		}
+		for _, o := range old {
+			if o.Address == address.Address {
+				address = o
+			}
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses
+}
+
+// update replaces a port's record, on disk, in the registry and in the data plane.
+func (a *Agent) update(old, next *record) {
+	port, complete, err := next.port()
+	if err == nil {
+		err = a.files.write(next)
+	}
+	if err != nil {
+		a.log.Warn("port cannot be changed", "port", next.ID, "error", err)
+		return
+	}
+	if !a.registry.replace(old, next) {
+		return
+	}
+	if old.HostIndex != 0 && old.HostIndex != next.HostIndex {
+		a.ports.Delete(old.HostIndex)
+	}
+	if complete {
+		if err := a.links.prepare(next.HostIndex, next.HostInterface, next.MTU); err != nil {
+			a.log.Warn("interface of port cannot be prepared", "port", next.ID, "error", err)
+		}
+		a.ports.Set(next.HostIndex, port)
+	}
+}
+
+// followClassic looks for the interface of a port that a classic client
+// announced: the client makes and removes it when it likes.
+func (a *Agent) followClassic(r *record, links map[int]string) {
+	if r.HostIndex != 0 && links[r.HostIndex] == r.HostInterface {
+		return
+	}
+	index := 0
+	for i, name := range links {
+		if name == r.HostInterface {
+			index = i
+		}
+	}
+	if index == r.HostIndex {
+		return
+	}
+	end, free := a.registry.tryBegin(r.key())
+	if !free {
+		return
+	}
+	defer end()
+	next := *r
+	next.HostIndex = index
+	a.update(r, &next)
+}
+
+// sweepEvery is the pause between two walks through the flow table.
+const sweepEvery = 5 * time.Second
+
+// flowCount is of the last walk.
+type flowCount struct{ live atomic.Int64 }
+
+func (a *Agent) runFlows(ctx context.Context) error {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		live, err := a.sweepFlows()
+		if err != nil && !failing {
+			a.log.Warn("flow table cannot be swept", "error", err)
+		}
+		failing = err != nil
+		a.flows.live.Store(int64(live))
+	}
+}
+
+func (a *Agent) sweepFlows() (live int, err error) {
+	now, err := dataplane.Now()
+	if err != nil {
+		return 0, err
+	}
+	_, live, err = a.dataplane.SweepFlows(now, dataplane.DefaultAges())
+	return live, err
+}

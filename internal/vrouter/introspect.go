@@ -1,0 +1,166 @@
+package vrouter
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/contrail-mesos/contrail/api/portapi"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
+)
+
+// routeState is a route as it is shown.
+type routeState struct {
+	VRF     uint32            `json:"vrf"`
+	Prefix  string            `json:"prefix"`
+	NextHop dataplane.NextHop `json:"next_hop"`
+	Status  portapi.State     `json:"status"`
+}
+
+// dropState is a drop counter as it is shown.
+type dropState struct {
+	dataplane.Drop
+	Help string `json:"help"`
+	Port string `json:"port,omitempty"`
+}
+
+// introspectHandler shows every table with the status of its objects.
+func (a *Agent) introspectHandler() http.Handler {
+	mux := http.NewServeMux()
+	show := func(path string, value func() (any, error)) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			v, err := value()
+			reply(w, v, err)
+		})
+	}
+	show("/{$}", func() (any, error) {
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/routes", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+	})
+	show("/status", func() (any, error) { return a.status(), nil })
+	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
+	show("/graph", func() (any, error) { return map[string]any{"ports": a.routing.graphPorts()}, nil })
+	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
+	show("/drops", func() (any, error) {
+		drops, err := a.dropList()
+		return map[string]any{"drops": drops}, err
+	})
+	show("/sessions", func() (any, error) { return map[string]any{"sessions": []sessionState{a.sessions.current()}}, nil })
+	show("/queue", func() (any, error) { return map[string]any{"detaches": a.queue.pending()}, nil })
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{a})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func (a *Agent) routeList() []routeState {
+	objects := a.routes.Objects()
+	slices.SortFunc(objects, func(x, y reconcile.Object[dataplane.RouteKey, dataplane.NextHop]) int {
+		return cmp.Or(cmp.Compare(x.Key.VRF, y.Key.VRF), x.Key.Prefix.Addr().Compare(y.Key.Prefix.Addr()),
+			cmp.Compare(x.Key.Prefix.Bits(), y.Key.Prefix.Bits()))
+	})
+	routes := make([]routeState, 0, len(objects))
+	for _, o := range objects {
+		routes = append(routes, routeState{o.Key.VRF, o.Key.Prefix.String(), o.Value, stateOf(o.Status)})
+	}
+	return routes
+}
+
+func (a *Agent) dropList() ([]dropState, error) {
+	drops, err := a.dataplane.Drops()
+	if err != nil {
+		return nil, err
+	}
+	records, _ := a.registry.all()
+	names := map[int]string{}
+	for _, r := range records {
+		names[r.HostIndex] = r.ID
+	}
+	list := make([]dropState, 0, len(drops))
+	for _, d := range drops {
+		list = append(list, dropState{d, d.Reason.Help(), names[d.IfIndex]})
+	}
+	return list, nil
+}
+
+// collector reads the metrics when they are asked for.
+type collector struct{ agent *Agent }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("contrail_vrouter_"+name, help, labels, nil)
+}
+
+// Metrics of the agent.
+var (
+	descPorts      = describe("ports", "Ports of the node, by state.", "state")
+	descRoutes     = describe("routes", "Routes of the node, by state.", "state")
+	descQueue      = describe("detach_queue", "Releases that the manager has not confirmed.")
+	descJoined     = describe("manager_joined", "1 if the last report to the manager was accepted.")
+	descSession    = describe("control_session", "1 if a control session is up.")
+	descFlows      = describe("flows", "Flows found by the last walk through the table.")
+	descDrops      = describe("drops_total", "Packets dropped, by reason and interface index; 0 is former ports.", "reason", "interface")
+	descPortBytes  = describe("port_bytes_total", "Bytes forwarded, by port and direction.", "port", "direction")
+	descPortFrames = describe("port_packets_total", "Packets forwarded, by port and direction.", "port", "direction")
+)
+
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descPorts, descRoutes, descQueue, descJoined, descSession, descFlows, descDrops, descPortBytes, descPortFrames,
+	} {
+		ch <- d
+	}
+}
+
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	states := map[string]int{}
+	for _, p := range c.agent.portList() {
+		states[p.Status.State]++
+		counters, err := c.agent.dataplane.Counters(p.HostIndex)
+		if err != nil {
+			continue // not plugged
+		}
+		counter(descPortBytes, counters.FromBytes, p.ID, "from")
+		counter(descPortBytes, counters.ToBytes, p.ID, "to")
+		counter(descPortFrames, counters.FromPackets, p.ID, "from")
+		counter(descPortFrames, counters.ToPackets, p.ID, "to")
+	}
+	for state, n := range states {
+		gauge(descPorts, float64(n), state)
+	}
+	routes := map[reconcile.State]int{}
+	for _, o := range c.agent.routes.Objects() {
+		routes[o.Status.State]++
+	}
+	for state, n := range routes {
+		gauge(descRoutes, float64(n), string(state))
+	}
+	status := c.agent.status()
+	gauge(descQueue, float64(status.QueuedDetaches))
+	gauge(descJoined, boolean(status.Ready))
+	gauge(descSession, boolean(c.agent.sessions.current().Connected))
+	gauge(descFlows, float64(c.agent.flows.live.Load()))
+	drops, err := c.agent.dataplane.Drops()
+	if err != nil {
+		return
+	}
+	for _, d := range drops {
+		counter(descDrops, d.Packets, d.Reason.String(), strconv.Itoa(d.IfIndex))
+	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

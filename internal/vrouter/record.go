@@ -1,0 +1,151 @@
+package vrouter
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/contrail-mesos/contrail/api/portapi"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+)
+
+// attachKey names an interface of a container on this node.
+type attachKey struct {
+	container string
+	ifname    string
+}
+
+func (k attachKey) String() string { return k.container + " " + k.ifname }
+
+// record is one port of the node, and the content of its file. Records are
+// replaced, never changed.
+type record struct {
+	// ID is the interface's UUID in the configuration.
+	ID string `json:"id"`
+	// ContainerID, Interface, Namespace and BootID are the attachment's key.
+	// ContainerID is empty for ports of the classic port API.
+	ContainerID string `json:"container_id,omitempty"`
+	Interface   string `json:"interface,omitempty"`
+	Namespace   string `json:"namespace,omitempty"`
+	NetnsPath   string `json:"netns_path,omitempty"`
+	BootID      string `json:"boot_id"`
+
+	HostInterface string `json:"host_interface"`
+	HostIndex     int    `json:"host_index"`
+
+	VirtualMachineID string            `json:"virtual_machine_id,omitempty"`
+	NetworkID        string            `json:"network_id,omitempty"`
+	NetworkName      []string          `json:"network_name,omitempty"`
+	VRF              uint32            `json:"vrf"`
+	Label            uint32            `json:"label"`
+	MAC              string            `json:"mac"`
+	Addresses        []portapi.Address `json:"addresses"`
+	MTU              uint32            `json:"mtu"`
+	DisplayName      string            `json:"display_name,omitempty"`
+	// Epoch and Revision of the store at which the attachment was made.
+	Epoch    uint64 `json:"epoch,omitempty"`
+	Revision uint64 `json:"revision,omitempty"`
+
+	// Disabled ports drop everything (PUT /disable-port).
+	Disabled bool `json:"disabled,omitempty"`
+	// Classic is what a client of the classic port API posted.
+	Classic map[string]any `json:"classic,omitempty"`
+}
+
+func (r *record) key() attachKey {
+	if r.ContainerID == "" {
+		return attachKey{container: r.ID}
+	}
+	return attachKey{r.ContainerID, r.Interface}
+}
+
+func (r *record) isClassic() bool { return r.ContainerID == "" }
+
+// port is the record as the data plane wants it; ok is false while something
+// that it needs is not known yet.
+func (r *record) port() (p dataplane.Port, ok bool, err error) {
+	if r.HostIndex == 0 || r.VRF == 0 || r.Label == 0 || len(r.Addresses) == 0 {
+		return p, false, nil
+	}
+	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: r.VRF, Label: r.Label, Blocked: r.Disabled}
+	if p.MAC, err = dataplane.ParseMAC(r.MAC); err != nil {
+		return p, false, err
+	}
+	for _, a := range r.Addresses {
+		address, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			return p, false, fmt.Errorf("address of port %s: %w", r.ID, err)
+		}
+		p.Addresses = append(p.Addresses, address)
+	}
+	return p, true, nil
+}
+
+func (r *record) answer() *portapi.AttachResponse {
+	return &portapi.AttachResponse{
+		InterfaceID: r.ID, MAC: r.MAC, Addresses: r.Addresses, MTU: r.MTU, NetworkName: r.NetworkName,
+	}
+}
+
+// portFiles is the directory that holds a file per port.
+type portFiles struct{ dir string }
+
+func (f portFiles) path(id string) string { return filepath.Join(f.dir, id+".json") }
+
+// write returns when the record would survive a power failure.
+func (f portFiles) write(r *record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write file of port %s: %w", r.ID, err)
+	}
+	if err := portapi.WriteDurably(f.path(r.ID), data); err != nil {
+		return fmt.Errorf("write file of port %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// remove need not be durable: a file that comes back is of an interface that is
+// gone, and is removed again.
+func (f portFiles) remove(id string) error {
+	if err := os.Remove(f.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove file of port %s: %w", id, err)
+	}
+	return nil
+}
+
+// load returns all ports; what cannot be read is reported beside them.
+func (f portFiles) load() ([]*record, error) {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("load ports: %w", err)
+	}
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return nil, fmt.Errorf("load ports: %w", err)
+	}
+	var records []*record
+	var bad []error
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, ".json") {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(f.dir, name))
+		r := &record{}
+		if err == nil {
+			err = json.Unmarshal(data, r)
+		}
+		if err == nil && r.ID+".json" != name {
+			err = fmt.Errorf("names port %q", r.ID)
+		}
+		if err != nil {
+			bad = append(bad, fmt.Errorf("load ports: %s: %w", name, err))
+			continue
+		}
+		records = append(records, r)
+	}
+	return records, errors.Join(bad...)
+}

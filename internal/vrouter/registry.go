@@ -1,0 +1,188 @@
+package vrouter
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+)
+
+// registry knows the node's ports and what is being done to them. It is safe
+// for concurrent use; it does no I/O.
+type registry struct {
+	mu      sync.Mutex
+	ports   map[string]*record // by interface id
+	busy    map[attachKey]*operation
+	changed chan struct{} // closed and replaced with each change of ports
+}
+
+// operation is an ADD or DEL in progress.
+type operation struct {
+	// adding is the key of an ADD, nil for anything else.
+	adding *configv1.AttachmentKey
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+func newRegistry() *registry {
+	return &registry{ports: map[string]*record{}, busy: map[attachKey]*operation{}, changed: make(chan struct{})}
+}
+
+// errPreempted is the cause of an ADD's end when a DEL came.
+var errPreempted = fmt.Errorf("the interface is being detached")
+
+// begin waits until nothing else is done to the interface. The context it
+// returns ends early if a DEL comes. An operation that is not an ADD ends one
+// that is in progress. end must be called.
+func (g *registry) begin(ctx context.Context, k attachKey, adding *configv1.AttachmentKey) (opCtx context.Context, end func(), err error) {
+	for {
+		g.mu.Lock()
+		other := g.busy[k]
+		if other == nil {
+			opCtx, cancel := context.WithCancelCause(ctx)
+			op := &operation{adding: adding, cancel: cancel, done: make(chan struct{})}
+			g.busy[k] = op
+			g.mu.Unlock()
+			return opCtx, func() { g.end(k, op) }, nil
+		}
+		g.mu.Unlock()
+		if adding == nil && other.adding != nil {
+			other.cancel(errPreempted)
+		}
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("wait for another operation on interface %s: %w", k, context.Cause(ctx))
+		}
+	}
+}
+
+// tryBegin is begin for work that can wait for its next turn.
+func (g *registry) tryBegin(k attachKey) (end func(), free bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.busy[k] != nil {
+		return nil, false
+	}
+	op := &operation{cancel: func(error) {}, done: make(chan struct{})}
+	g.busy[k] = op
+	return func() { g.end(k, op) }, true
+}
+
+func (g *registry) end(k attachKey, op *operation) {
+	g.mu.Lock()
+	delete(g.busy, k)
+	g.mu.Unlock()
+	op.cancel(nil)
+	close(op.done)
+}
+
+func (g *registry) put(r *record) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ports[r.ID] = r
+	g.announce()
+}
+
+// replace puts next where old is still what is known.
+func (g *registry) replace(old, next *record) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ports[old.ID] != old {
+		return false
+	}
+	g.ports[next.ID] = next
+	g.announce()
+	return true
+}
+
+// remove takes r out if it is still the one that is known.
+func (g *registry) remove(r *record) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ports[r.ID] != r {
+		return false
+	}
+	delete(g.ports, r.ID)
+	g.announce()
+	return true
+}
+
+// touch announces a change of what belongs to ports but is kept elsewhere.
+func (g *registry) touch() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.announce()
+}
+
+func (g *registry) announce() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+func (g *registry) get(id string) *record {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ports[id]
+}
+
+// byKey finds the port of a container's interface.
+func (g *registry) byKey(k attachKey) *record {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.ports {
+		if r.key() == k {
+			return r
+		}
+	}
+	return nil
+}
+
+// all returns the ports by id, and a channel that is closed with the next change.
+func (g *registry) all() ([]*record, <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(g.ports))
+	records := make([]*record, len(ids))
+	for i, id := range ids {
+		records[i] = g.ports[id]
+	}
+	return records, g.changed
+}
+
+// usesVRF tells whether any port is in the VRF.
+func (g *registry) usesVRF(vrf uint32) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.ports {
+		if r.VRF == vrf {
+			return true
+		}
+	}
+	return false
+}
+
+// live returns the keys of all attachments, those in progress included, as of
+// one moment: an ADD is in one of the two lists until it has failed.
+func (g *registry) live(node string) []*configv1.AttachmentKey {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var keys []*configv1.AttachmentKey
+	for _, r := range g.ports {
+		if r.isClassic() {
+			continue
+		}
+		keys = append(keys, &configv1.AttachmentKey{
+			Node: node, ContainerId: r.ContainerID, Interface: r.Interface, BootId: r.BootID, Namespace: r.Namespace,
+		})
+	}
+	for _, op := range g.busy {
+		if op.adding != nil {
+			keys = append(keys, op.adding)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,353 @@
+package vrouter
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
+)
+
+// routing keeps what the control nodes said, and turns it into the desired
+// routes. It outlives sessions: while none is there, everything stays.
+//
+//	session --> view (of that session) --EndOfTable--> believed --> routes table
+//
+// What a new session adds is believed at once; that something is gone is
+// believed when the session has closed the table's snapshot. A session that is
+// behind what has been believed (a control node that restarts or is cut off)
+// is only listened to until it has caught up.
+type routing struct {
+	log *slog.Logger
+	own netip.Addr
+	// portIndex is the interface of a port that is plugged here, else 0.
+	portIndex func(id string) int
+	usesVRF   func(vrf uint32) bool
+	// portsChanged is told, without locks held, when graph ports changed.
+	portsChanged func()
+	routes       *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
+
+	mu       sync.Mutex
+	believed tables
+	position *typesv1.Position // newest that believed reflects
+	mtu      uint32
+	// local has the routes that lead to a port of this node.
+	local map[string]map[dataplane.RouteKey]struct{}
+}
+
+// tables are the ports and routes as a control node told them.
+type tables struct {
+	ports     map[string]*controlv1.Port
+	portsDone bool
+	vrfs      map[uint32]*vrfTable
+}
+
+type vrfTable struct {
+	routes map[netip.Prefix][]*controlv1.Path
+	done   bool
+}
+
+func newTables() tables {
+	return tables{ports: map[string]*controlv1.Port{}, vrfs: map[uint32]*vrfTable{}}
+}
+
+func (t *tables) vrf(number uint32) *vrfTable {
+	v := t.vrfs[number]
+	if v == nil {
+		v = &vrfTable{routes: map[netip.Prefix][]*controlv1.Path{}}
+		t.vrfs[number] = v
+	}
+	return v
+}
+
+func newRouting(log *slog.Logger, own netip.Addr) *routing {
+	return &routing{log: log, own: own, believed: newTables(), local: map[string]map[dataplane.RouteKey]struct{}{}}
+}
+
+// view is one session's tables.
+type view struct {
+	tables
+	// floor is what was believed before the session: until the session has
+	// reached it, nothing of it is believed.
+	floor    *typesv1.Position
+	caughtUp bool
+	position *typesv1.Position
+}
+
+func (r *routing) newView() *view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &view{tables: newTables(), floor: r.position}
+}
+
+func (r *routing) seen() *typesv1.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.position
+}
+
+// apply takes a message of a session in.
+func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
+	r.mu.Lock()
+	if m.GetPosition() != nil {
+		v.position = m.GetPosition()
+	}
+	if !v.caughtUp && !newer(v.floor, v.position) {
+		v.caughtUp = true
+		r.adopt(v)
+	}
+	portsChanged := r.take(v, m)
+	if v.caughtUp && newer(v.position, r.position) {
+		r.position = v.position
+	}
+	r.mu.Unlock()
+	if portsChanged {
+		r.portsChanged()
+	}
+}
+
+// adopt believes what a session said before it had caught up.
+func (r *routing) adopt(v *view) {
+	for id, p := range v.ports {
+		r.believed.ports[id] = p
+	}
+	for number, t := range v.vrfs {
+		for prefix, paths := range t.routes {
+			r.setRoute(number, prefix, paths)
+		}
+		if t.done {
+			r.closeVRF(v, number)
+		}
+	}
+	if v.portsDone {
+		r.closePorts(v)
+	}
+}
+
+func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool) {
+	switch body := m.GetBody().(type) {
+	case *controlv1.ControlMessage_Cluster:
+		r.mtu = body.Cluster.GetMtu()
+	case *controlv1.ControlMessage_Port:
+		v.ports[body.Port.GetInterfaceId()] = body.Port
+		if v.caughtUp {
+			r.believed.ports[body.Port.GetInterfaceId()] = body.Port
+			return true
+		}
+	case *controlv1.ControlMessage_PortGone:
+		id := body.PortGone.GetInterfaceId()
+		delete(v.ports, id)
+		if v.caughtUp && v.portsDone {
+			delete(r.believed.ports, id)
+			return true
+		}
+	case *controlv1.ControlMessage_Route:
+		prefix, err := netip.ParsePrefix(body.Route.GetPrefix())
+		if err != nil || body.Route.GetVrf() == 0 {
+			r.log.Warn("control node sent a route that is none", "vrf", body.Route.GetVrf(), "prefix", body.Route.GetPrefix())
+			return false
+		}
+		v.vrf(body.Route.GetVrf()).routes[prefix.Masked()] = body.Route.GetPaths()
+		if v.caughtUp {
+			r.setRoute(body.Route.GetVrf(), prefix.Masked(), body.Route.GetPaths())
+		}
+	case *controlv1.ControlMessage_RouteGone:
+		prefix, err := netip.ParsePrefix(body.RouteGone.GetPrefix())
+		if err != nil {
+			return false
+		}
+		delete(v.vrf(body.RouteGone.GetVrf()).routes, prefix.Masked())
+		if v.caughtUp {
+			r.dropRoute(body.RouteGone.GetVrf(), prefix.Masked())
+		}
+	case *controlv1.ControlMessage_VrfGone:
+		delete(v.vrfs, body.VrfGone.GetVrf())
+		if v.caughtUp {
+			r.dropVRF(body.VrfGone.GetVrf())
+		}
+	case *controlv1.ControlMessage_EndOfTable:
+		return r.endOfTable(v, body.EndOfTable)
+	case *controlv1.ControlMessage_KeepAlive:
+		// Its position may have passed that of a port that is still missing.
+		return v.caughtUp
+	}
+	return false
+}
+
+func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged bool) {
+	switch table := end.GetTable().(type) {
+	case *controlv1.EndOfTable_Ports:
+		v.portsDone = true
+		if v.caughtUp {
+			r.closePorts(v)
+			return true
+		}
+	case *controlv1.EndOfTable_Vrf:
+		v.vrf(table.Vrf).done = true
+		if v.caughtUp {
+			r.closeVRF(v, table.Vrf)
+		}
+	}
+	return false
+}
+
+// closePorts believes that what the session did not name does not exist.
+func (r *routing) closePorts(v *view) {
+	r.believed.ports, r.believed.portsDone = v.ports, true
+	for number := range r.believed.vrfs {
+		if v.vrfs[number] == nil && !r.needed(number) {
+			r.dropVRF(number)
+		}
+	}
+	r.routes.Wake()
+}
+
+func (r *routing) closeVRF(v *view, number uint32) {
+	now := v.vrf(number)
+	for prefix := range r.believed.vrf(number).routes {
+		if _, stays := now.routes[prefix]; !stays {
+			r.dropRoute(number, prefix)
+		}
+	}
+	r.believed.vrfs[number] = now
+	now.done = true
+	r.routes.Wake()
+}
+
+func (r *routing) needed(vrf uint32) bool {
+	if r.usesVRF(vrf) {
+		return true
+	}
+	for _, p := range r.believed.ports {
+		if p.GetVrf() == vrf {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *routing) setRoute(vrf uint32, prefix netip.Prefix, paths []*controlv1.Path) {
+	key := dataplane.RouteKey{VRF: vrf, Prefix: prefix}
+	table := r.believed.vrf(vrf)
+	r.forgetLocal(key, table.routes[prefix])
+	table.routes[prefix] = paths
+	for _, p := range paths {
+		if r.isLocal(p) {
+			if r.local[p.GetInterfaceId()] == nil {
+				r.local[p.GetInterfaceId()] = map[dataplane.RouteKey]struct{}{}
+			}
+			r.local[p.GetInterfaceId()][key] = struct{}{}
+		}
+	}
+	r.routes.Set(key, r.nextHop(paths))
+}
+
+func (r *routing) dropRoute(vrf uint32, prefix netip.Prefix) {
+	key := dataplane.RouteKey{VRF: vrf, Prefix: prefix}
+	if table := r.believed.vrfs[vrf]; table != nil {
+		r.forgetLocal(key, table.routes[prefix])
+		delete(table.routes, prefix)
+	}
+	r.routes.Delete(key)
+}
+
+func (r *routing) dropVRF(vrf uint32) {
+	if table := r.believed.vrfs[vrf]; table != nil {
+		for prefix := range table.routes {
+			r.dropRoute(vrf, prefix)
+		}
+		delete(r.believed.vrfs, vrf)
+	}
+	r.routes.Wake()
+}
+
+func (r *routing) forgetLocal(key dataplane.RouteKey, paths []*controlv1.Path) {
+	for _, p := range paths {
+		if routes := r.local[p.GetInterfaceId()]; routes != nil {
+			delete(routes, key)
+			if len(routes) == 0 {
+				delete(r.local, p.GetInterfaceId())
+			}
+		}
+	}
+}
+
+func (r *routing) isLocal(p *controlv1.Path) bool {
+	address, err := netip.ParseAddr(p.GetNextHop())
+	return err == nil && address == r.own
+}
+
+// nextHop picks one path: a port of this node, else the lowest of the others,
+// so that all nodes with the same paths pick alike. A path that cannot be used
+// (its port is not plugged here) discards, and is counted by the data plane.
+func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
+	var tunnels []dataplane.NextHop
+	for _, p := range paths {
+		address, err := netip.ParseAddr(p.GetNextHop())
+		switch {
+		case err != nil:
+			r.log.Warn("control node sent a next hop that is no address", "next_hop", p.GetNextHop())
+		case address == r.own:
+			if index := r.portIndex(p.GetInterfaceId()); index != 0 {
+				return dataplane.NextHop{Kind: dataplane.Local, IfIndex: index}
+			}
+		default:
+			tunnels = append(tunnels, dataplane.NextHop{Kind: dataplane.Tunnel, Remote: address, Label: p.GetLabel()})
+		}
+	}
+	if len(tunnels) == 0 {
+		return dataplane.NextHop{Kind: dataplane.Discard}
+	}
+	return slices.MinFunc(tunnels, func(a, b dataplane.NextHop) int {
+		if c := a.Remote.Compare(b.Remote); c != 0 {
+			return c
+		}
+		return int(a.Label) - int(b.Label)
+	})
+}
+
+// portMoved resolves the routes that lead to a port anew.
+func (r *routing) portMoved(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.local[id] {
+		r.routes.Set(key, r.nextHop(r.believed.vrf(key.VRF).routes[key.Prefix]))
+	}
+}
+
+// mayDelete tells whether a route that nobody desires may go: when a snapshot
+// of its VRF is complete, or a complete list of ports needs the VRF no more.
+func (r *routing) mayDelete(key dataplane.RouteKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if table := r.believed.vrfs[key.VRF]; table != nil && table.done {
+		return true
+	}
+	return r.believed.portsDone && !r.needed(key.VRF)
+}
+
+// graphPort is what the graph says of a port. absent is true only if a complete
+// snapshot that is newer than the port's own attachment lacks it.
+func (r *routing) graphPort(rec *record) (port *controlv1.Port, absent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	port = r.believed.ports[rec.ID]
+	absent = port == nil && r.believed.portsDone && rec.Epoch == r.position.GetEpoch() &&
+		rec.Revision != 0 && rec.Revision <= r.position.GetRevision()
+	return port, absent
+}
+
+// graphPorts are all ports that the graph binds to this node.
+func (r *routing) graphPorts() []*controlv1.Port {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ports := make([]*controlv1.Port, 0, len(r.believed.ports))
+	for _, p := range r.believed.ports {
+		ports = append(ports, p)
+	}
+	return ports
+}
