@@ -100,6 +100,9 @@ func load(fsys fs.FS) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(names) == 0 {
+		return nil, errors.New("no .yaml file in the directory of the model")
+	}
 	m := &model{objects: map[string]object{}, types: map[string]typ{}}
 	for _, name := range names {
 		f, err := loadFile(fsys, name)

@@ -1,0 +1,374 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// naive is a graph without indices: everything is found by looking at everything.
+type naive struct {
+	position   Position
+	objects    map[string]Object
+	references map[Edge]Reference
+	nodes      map[string]Node
+	bindings   map[string]Binding
+}
+
+func newNaive() *naive {
+	return &naive{objects: map[string]Object{}, references: map[Edge]Reference{}, nodes: map[string]Node{}, bindings: map[string]Binding{}}
+}
+
+func (n *naive) apply(b Batch) {
+	for _, e := range b.DeleteObjects {
+		delete(n.objects, e.UUID)
+	}
+	for _, e := range b.DeleteReferences {
+		delete(n.references, e)
+	}
+	for _, id := range b.DeleteNodes {
+		delete(n.nodes, id)
+	}
+	for _, id := range b.DeleteBindings {
+		delete(n.bindings, id)
+	}
+	for _, o := range b.Objects {
+		n.objects[o.GetMeta().UUID] = o
+	}
+	for _, r := range b.References {
+		n.references[r.Edge()] = r
+	}
+	for _, x := range b.Nodes {
+		n.nodes[x.UUID] = x
+	}
+	for _, x := range b.Bindings {
+		n.bindings[x.Interface] = x
+	}
+	n.position = b.Position
+}
+
+func (n *naive) sorted(keep func(Object) bool) []Object {
+	var list []Object
+	for _, o := range n.objects {
+		if keep(o) {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
+	return list
+}
+
+func (n *naive) links(keep func(Reference) bool) []Reference {
+	var list []Reference
+	for _, r := range n.references {
+		if keep(r) {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b Reference) int {
+		return cmp.Or(compareEntities(a.From, b.From), compareEntities(a.To, b.To))
+	})
+	return list
+}
+
+// world is a small set of things that batches are made of: each place has one
+// kind, and its name, parent, targets and numbers vary.
+var (
+	worldKinds = []Kind{KindProject, KindVirtualNetwork, KindVirtualMachineInterface, KindInstanceIP}
+	worldNodes = []string{"n1", "n2", "n3"}
+)
+
+const worldSize = 12
+
+func worldEntity(i int) Entity {
+	return Entity{Kind: worldKinds[i%len(worldKinds)], UUID: fmt.Sprintf("u%02d", i)}
+}
+
+func randomEntity(t *rapid.T, label string) Entity {
+	return worldEntity(rapid.IntRange(0, worldSize-1).Draw(t, label))
+}
+
+func randomBatch(t *rapid.T, n *naive) Batch {
+	b := Batch{Position: Position{Epoch: n.position.Epoch, Revision: n.position.Revision + 1}}
+	touched := map[string]bool{}
+	for range rapid.IntRange(0, 4).Draw(t, "objects") {
+		e := randomEntity(t, "object")
+		if touched[e.UUID] {
+			continue
+		}
+		touched[e.UUID] = true
+		if rapid.IntRange(0, 2).Draw(t, "delete object") == 0 {
+			b.DeleteObjects = append(b.DeleteObjects, e)
+			continue
+		}
+		o, err := New(e.Kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := o.GetMeta()
+		m.UUID = e.UUID
+		// Names are unique in the store; they may pass from one object to another.
+		m.FQName = []string{rapid.SampledFrom([]string{e.UUID, "shared"}).Draw(t, "name")}
+		if m.FQName[0] == "shared" && nameIsTaken(n, &b, e, "shared") {
+			m.FQName[0] = e.UUID
+		}
+		if rapid.Bool().Draw(t, "has parent") {
+			parent := randomEntity(t, "parent")
+			m.ParentType, m.ParentUUID = string(parent.Kind), parent.UUID
+		}
+		b.Objects = append(b.Objects, o)
+	}
+	edges := map[Edge]bool{}
+	for range rapid.IntRange(0, 4).Draw(t, "references") {
+		e := Edge{From: randomEntity(t, "from"), To: randomEntity(t, "to")}
+		if edges[e] {
+			continue
+		}
+		edges[e] = true
+		if rapid.IntRange(0, 2).Draw(t, "delete reference") == 0 {
+			b.DeleteReferences = append(b.DeleteReferences, e)
+			continue
+		}
+		b.References = append(b.References, Reference{From: e.From, To: e.To, Relaxed: rapid.Bool().Draw(t, "relaxed")})
+	}
+	randomRecords(t, &b)
+	return b
+}
+
+func nameIsTaken(n *naive, b *Batch, e Entity, name string) bool {
+	after := newNaive()
+	maps.Copy(after.objects, n.objects)
+	after.apply(*b)
+	for id, o := range after.objects {
+		if id != e.UUID && o.Kind() == e.Kind && o.GetMeta().FQName[0] == name {
+			return true
+		}
+	}
+	return false
+}
+
+func randomRecords(t *rapid.T, b *Batch) {
+	if rapid.IntRange(0, 3).Draw(t, "node") == 0 {
+		id := rapid.SampledFrom(worldNodes).Draw(t, "node id")
+		if rapid.Bool().Draw(t, "delete node") {
+			b.DeleteNodes = append(b.DeleteNodes, id)
+		} else {
+			b.Nodes = append(b.Nodes, Node{UUID: id, Name: "name of " + id, FabricMTU: rapid.Uint32().Draw(t, "mtu"), Revision: b.Position.Revision})
+		}
+	}
+	bound := map[string]bool{}
+	for range rapid.IntRange(0, 3).Draw(t, "bindings") {
+		vmi := randomEntity(t, "interface").UUID
+		if bound[vmi] {
+			continue
+		}
+		bound[vmi] = true
+		if rapid.IntRange(0, 2).Draw(t, "unbind") == 0 {
+			b.DeleteBindings = append(b.DeleteBindings, vmi)
+			continue
+		}
+		b.Bindings = append(b.Bindings, Binding{Interface: vmi, Node: rapid.SampledFrom(worldNodes).Draw(t, "bound to"), Label: rapid.Uint32().Draw(t, "label")})
+	}
+}
+
+func equal(t *rapid.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%s (-want +got):\n%s", what, gocmp.Diff(want, got))
+	}
+}
+
+// checkView compares everything that a view can say with the naive graph.
+func checkView(t *rapid.T, v *View, n *naive) {
+	equal(t, "position", v.Position(), n.position)
+	for _, kind := range worldKinds {
+		want := n.sorted(func(o Object) bool { return o.Kind() == kind })
+		got := slices.SortedFunc(v.All(kind), func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
+		equal(t, "all "+string(kind), got, want)
+		equal(t, "count "+string(kind), v.Count(kind), len(want))
+	}
+	for i := range worldSize {
+		checkPlace(t, v, n, worldEntity(i))
+	}
+	for _, id := range worldNodes {
+		node, ok := v.Node(id)
+		want, there := n.nodes[id]
+		equal(t, "node "+id, []any{node, ok}, []any{want, there})
+		node, ok = v.NodeByName("name of " + id)
+		equal(t, "node by name "+id, []any{node, ok}, []any{want, there})
+		var bound []Binding
+		for _, vmi := range slices.Sorted(maps.Keys(n.bindings)) {
+			if n.bindings[vmi].Node == id {
+				bound = append(bound, n.bindings[vmi])
+			}
+		}
+		equal(t, "bindings of "+id, append([]Binding(nil), v.BindingsOfNode(id)...), bound)
+	}
+	equal(t, "nodes", len(v.Nodes()), len(n.nodes))
+	equal(t, "number of bindings", v.CountBindings(), len(n.bindings))
+	all := slices.SortedFunc(v.Bindings(), func(a, b Binding) int { return strings.Compare(a.Interface, b.Interface) })
+	for _, b := range all {
+		equal(t, "binding", b, n.bindings[b.Interface])
+	}
+}
+
+func checkPlace(t *rapid.T, v *View, n *naive, e Entity) {
+	want, there := n.objects[e.UUID]
+	got, ok := v.Find(e.UUID)
+	equal(t, "find "+e.UUID, []any{got, ok}, []any{want, there})
+	got, ok = v.Object(e.Kind, e.UUID)
+	equal(t, "object "+e.UUID, []any{got, ok}, []any{want, there})
+	if _, ok := v.Object(KindDomain, e.UUID); ok {
+		t.Fatalf("%s is found as a domain", e.UUID)
+	}
+	for _, name := range []string{e.UUID, "shared"} {
+		var named Object
+		for _, o := range n.objects {
+			if o.Kind() == e.Kind && o.GetMeta().FQName[0] == name {
+				named = o
+			}
+		}
+		got, ok := v.ByName(e.Kind, []string{name})
+		equal(t, "by name "+name, []any{got, ok}, []any{named, named != nil})
+	}
+	for _, kind := range append([]Kind{""}, worldKinds...) {
+		children := n.sorted(func(o Object) bool {
+			return o.GetMeta().ParentUUID == e.UUID && (kind == "" || o.Kind() == kind)
+		})
+		equal(t, "children of "+e.UUID, v.Children(e.UUID, kind), children)
+		equal(t, "number of children of "+e.UUID, v.CountChildren(e.UUID, kind), len(children))
+		out := n.links(func(r Reference) bool { return r.From == e && (kind == "" || r.To.Kind == kind) })
+		equal(t, "references of "+e.UUID, v.References(e.UUID, kind), out)
+		in := n.links(func(r Reference) bool { return r.To == e && (kind == "" || r.From.Kind == kind) })
+		equal(t, "back references of "+e.UUID, v.BackReferences(e.UUID, kind), in)
+		equal(t, "number of back references of "+e.UUID, v.CountBackReferences(e.UUID, kind), len(in))
+	}
+	for i := range worldSize {
+		edge := Edge{From: e, To: worldEntity(i)}
+		want, there := n.references[edge]
+		got, ok := v.Reference(e.UUID, edge.To.UUID)
+		equal(t, "reference", []any{got, ok}, []any{want, there})
+	}
+	b, ok := v.Binding(e.UUID)
+	wantBinding, bound := n.bindings[e.UUID]
+	equal(t, "binding of "+e.UUID, []any{b, ok}, []any{wantBinding, bound})
+}
+
+func TestGraphAgainstNaive(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g, n := NewGraph(), newNaive()
+		n.position.Epoch = 1
+		s := g.Subscribe()
+		defer s.Close()
+		replica := newNaive()
+		for range rapid.IntRange(1, 12).Draw(t, "batches") {
+			if rapid.IntRange(0, 9).Draw(t, "reset") == 0 {
+				fresh := newNaive()
+				fresh.position = Position{Epoch: n.position.Epoch + 1, Revision: n.position.Revision}
+				b := randomBatch(t, fresh)
+				n = fresh
+				n.apply(b)
+				g.Reset(b)
+			} else {
+				b := randomBatch(t, n)
+				n.apply(b)
+				g.Apply(b)
+			}
+			g.View(func(v *View) { checkView(t, v, n) })
+			if rapid.Bool().Draw(t, "subscriber looks") {
+				follow(t, g, s, replica)
+				equalNaive(t, replica, n)
+			}
+		}
+		g.View(func(v *View) { checkNothingIsLeft(t, v.data) })
+	})
+}
+
+// follow is what every subscriber does: look again at what may have changed.
+func follow(t *rapid.T, g *Graph, s *Subscription, r *naive) {
+	changes, err := s.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.View(func(v *View) {
+		if changes.Everything {
+			*r = *newNaive()
+			for _, kind := range worldKinds {
+				for o := range v.All(kind) {
+					put(&changes.Objects, EntityOf(o))
+				}
+			}
+			for i := range worldSize {
+				for x := range v.ReferenceSeq(worldEntity(i).UUID, "") {
+					put(&changes.References, x.Edge())
+				}
+			}
+			for _, x := range v.Nodes() {
+				put(&changes.Nodes, x.UUID)
+			}
+			for b := range v.Bindings() {
+				put(&changes.Bindings, b.Interface)
+			}
+		}
+		for e := range changes.Objects {
+			replace(r.objects, e.UUID)(v.Find(e.UUID))
+		}
+		for e := range changes.References {
+			replace(r.references, e)(v.Reference(e.From.UUID, e.To.UUID))
+		}
+		for id := range changes.Nodes {
+			replace(r.nodes, id)(v.Node(id))
+		}
+		for vmi := range changes.Bindings {
+			replace(r.bindings, vmi)(v.Binding(vmi))
+		}
+		r.position = changes.Position
+	})
+}
+
+func replace[K comparable, V any](m map[K]V, k K) func(V, bool) {
+	return func(v V, ok bool) {
+		if ok {
+			m[k] = v
+		} else {
+			delete(m, k)
+		}
+	}
+}
+
+func equalNaive(t *rapid.T, got, want *naive) {
+	equal(t, "followed position", got.position, want.position)
+	equal(t, "followed objects", got.objects, want.objects)
+	equal(t, "followed references", got.references, want.references)
+	equal(t, "followed nodes", got.nodes, want.nodes)
+	equal(t, "followed bindings", got.bindings, want.bindings)
+}
+
+// checkNothingIsLeft deletes everything and looks for what stays behind.
+func checkNothingIsLeft(t *rapid.T, d *data) {
+	b := Batch{}
+	for _, x := range d.vertices {
+		b.DeleteObjects = append(b.DeleteObjects, x.entity)
+	}
+	for _, e := range d.edges {
+		b.DeleteReferences = append(b.DeleteReferences, e.Edge())
+	}
+	b.DeleteNodes = slices.Collect(maps.Keys(d.nodes))
+	b.DeleteBindings = slices.Collect(maps.Keys(d.bindings))
+	d.apply(&b)
+	for kind, list := range d.kinds {
+		if len(list) > 0 {
+			t.Fatalf("%d of %s are left", len(list), kind)
+		}
+	}
+	if n := len(d.vertices) + len(d.names) + len(d.edges) + len(d.nodes) + len(d.nodeName) + len(d.bindings) + len(d.bound); n > 0 {
+		t.Fatalf("%d entries are left: %+v", n, d)
+	}
+}
