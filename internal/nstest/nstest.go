@@ -220,15 +220,31 @@ func (n *NS) Enslave(device, bridge string) {
 	n.setUp(device)
 }
 
-// Dummy makes a device that swallows what is sent and brings it up.
+// DisableIPv6 keeps the devices of the namespace quiet: with IPv6 they send
+// router solicitations and group reports of their own.
+func (n *NS) DisableIPv6() {
+	n.t.Helper()
+	n.Must(func() error {
+		for _, which := range []string{"all", "default"} {
+			path := "/proc/sys/net/ipv6/conf/" + which + "/disable_ipv6"
+			if err := os.WriteFile(path, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Dummy makes a device that swallows what is sent and brings it up: a veth
+// whose other end has a namespace to itself (not every kernel has dummy
+// devices).
 func (n *NS) Dummy(name string) netlink.Link {
 	n.t.Helper()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	if err := n.Links.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil {
-		n.t.Fatalf("make device %s in %s: %v", name, n.name, err)
-	}
+	sink := New(n.t, n.name+"/"+name)
+	sink.DisableIPv6()
+	Veth(n.t, n, name, sink, "sink")
 	n.setUp(name)
+	sink.setUp("sink")
 	return n.Link(name)
 }
 

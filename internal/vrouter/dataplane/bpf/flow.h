@@ -34,13 +34,13 @@ static __noinline int count_drop(struct __sk_buff *skb, __u32 reason, __u32 ifin
 	return 0;
 }
 
-static __always_inline void count_from(struct __sk_buff *skb, __u32 slot)
+static __always_inline void count_from(__u32 slot, __u32 packets, __u32 bytes)
 {
 	struct counters *c = bpf_map_lookup_elem(&counter_v1, &slot);
 
 	if (c) {
-		c->from_packets += packets_of(skb);
-		c->from_bytes += skb->len;
+		c->from_packets += packets;
+		c->from_bytes += bytes;
 	}
 }
 

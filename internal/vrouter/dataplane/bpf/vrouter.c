@@ -118,16 +118,19 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 				   const struct flow *f, __u32 ifindex)
 {
 	struct next_hop nh = f->nh;
+	__u32 packets = packets_of(skb), bytes = skb->len, slot = f->slot;
 
 	if (nh.kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p))
 		return drop(skb, DROP_TOO_BIG, ifindex);
-	count_from(skb, f->slot);
 	if (decrement_ttl(skb, sizeof(struct ethhdr)))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	if (nh.kind == NEXT_HOP_LOCAL)
+	if (nh.kind == NEXT_HOP_LOCAL) {
+		count_from(slot, packets, bytes);
 		return deliver(skb, f->dmac, nh.ifindex, f->out_slot);
+	}
 	if (encapsulate(skb, p, &nh, f->udp_sport))
 		return drop(skb, DROP_ENCAPSULATE, ifindex);
+	count_from(slot, packets, bytes);
 	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
 }
 

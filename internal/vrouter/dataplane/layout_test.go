@@ -1,0 +1,184 @@
+package dataplane
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"pgregory.net/rapid"
+)
+
+// The layout of the pinned maps: bpf/types.h asserts the same sizes. Whoever
+// has to change a number here needs a new layout version of the map.
+func TestLayoutOfSharedStructs(t *testing.T) {
+	sizes := []struct {
+		name      string
+		got, want uintptr
+	}{
+		{"addr", unsafe.Sizeof(bpfAddr{}), 16},
+		{"next_hop", unsafe.Sizeof(bpfNextHop{}), 32},
+		{"next_hop.remote", unsafe.Offsetof(bpfNextHop{}.Remote), 16},
+		{"vif", unsafe.Sizeof(bpfVif{}), 52},
+		{"vif.mac", unsafe.Offsetof(bpfVif{}.Mac), 12},
+		{"vif.blocked", unsafe.Offsetof(bpfVif{}.Blocked), 18},
+		{"vif.primary", unsafe.Offsetof(bpfVif{}.Primary), 20},
+		{"vif.name", unsafe.Offsetof(bpfVif{}.Name), 36},
+		{"port_addr_key", unsafe.Sizeof(bpfPortAddrKey{}), 20},
+		{"host_route_key", unsafe.Sizeof(bpfHostRouteKey{}), 20},
+		{"route_key", unsafe.Sizeof(bpfRouteKey{}), 24},
+		{"route_key.vrf", unsafe.Offsetof(bpfRouteKey{}.Vrf), 4},
+		{"route_key.addr", unsafe.Offsetof(bpfRouteKey{}.Addr), 8},
+		{"flow_key", unsafe.Sizeof(bpfFlowKey{}), 44},
+		{"flow_key.dst", unsafe.Offsetof(bpfFlowKey{}.Dst), 16},
+		{"flow_key.scope", unsafe.Offsetof(bpfFlowKey{}.Scope), 32},
+		{"flow_key.sport", unsafe.Offsetof(bpfFlowKey{}.Sport), 36},
+		{"flow_key.proto", unsafe.Offsetof(bpfFlowKey{}.Proto), 40},
+		{"flow", unsafe.Sizeof(bpfFlow{}), 104},
+		{"flow.generation", unsafe.Offsetof(bpfFlow{}.Generation), 32},
+		{"flow.slot", unsafe.Offsetof(bpfFlow{}.Slot), 44},
+		{"flow.smac", unsafe.Offsetof(bpfFlow{}.Smac), 52},
+		{"flow.nh", unsafe.Offsetof(bpfFlow{}.Nh), 68},
+		{"node", unsafe.Sizeof(bpfNode{}), 16},
+		{"counters", unsafe.Sizeof(bpfCounters{}), 32},
+		{"drop_key", unsafe.Sizeof(bpfDropKey{}), 8},
+		{"drop_count", unsafe.Sizeof(bpfDropCount{}), 16},
+	}
+	for _, s := range sizes {
+		if s.got != s.want {
+			t.Errorf("%s is at or has %d bytes, want %d", s.name, s.got, s.want)
+		}
+	}
+}
+
+func TestLayoutOfMaps(t *testing.T) {
+	spec, err := loadBpf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps := map[string]struct{ key, value uintptr }{
+		bpfMapVifV1:       {4, unsafe.Sizeof(bpfVif{})},
+		bpfMapPortAddrV1:  {unsafe.Sizeof(bpfPortAddrKey{}), 4},
+		bpfMapLabelV1:     {4, 4},
+		bpfMapHostRouteV1: {unsafe.Sizeof(bpfHostRouteKey{}), unsafe.Sizeof(bpfNextHop{})},
+		bpfMapRouteV1:     {unsafe.Sizeof(bpfRouteKey{}), unsafe.Sizeof(bpfNextHop{})},
+		bpfMapFlowV1:      {unsafe.Sizeof(bpfFlowKey{}), unsafe.Sizeof(bpfFlow{})},
+		bpfMapNodeV1:      {4, unsafe.Sizeof(bpfNode{})},
+		bpfMapFlowMadeV1:  {4, 4},
+		bpfMapFlowGoneV1:  {4, 4},
+		bpfMapCounterV1:   {4, unsafe.Sizeof(bpfCounters{})},
+		bpfMapDropV1:      {unsafe.Sizeof(bpfDropKey{}), unsafe.Sizeof(bpfDropCount{})},
+	}
+	for name, m := range spec.Maps {
+		if name[0] == '.' {
+			continue
+		}
+		want, ok := maps[name]
+		if !ok {
+			t.Errorf("map %s is not in this test", name)
+		} else if uintptr(m.KeySize) != want.key || uintptr(m.ValueSize) != want.value {
+			t.Errorf("map %s has a key of %d and a value of %d bytes, want %d and %d",
+				name, m.KeySize, m.ValueSize, want.key, want.value)
+		}
+	}
+}
+
+func TestDropReasonsAgreeWithHeader(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "drop_reasons.go")
+	gen := exec.Command("go", "run", "./gendrops", "bpf/drop_reasons.h", out)
+	if msg, err := gen.CombinedOutput(); err != nil {
+		t.Fatalf("generate: %v: %s", err, msg)
+	}
+	want, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("drop_reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("drop_reasons.go is not what bpf/drop_reasons.h says: run go generate")
+	}
+}
+
+func drawAddr(t *rapid.T) netip.Addr {
+	b := rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "address")
+	return netip.AddrFrom4([4]byte(b))
+}
+
+func TestRouteKeysRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		key := RouteKey{
+			VRF:    rapid.Uint32Min(1).Draw(t, "vrf"),
+			Prefix: netip.PrefixFrom(drawAddr(t), rapid.IntRange(0, 32).Draw(t, "bits")).Masked(),
+		}
+		if got := fromRouteKey(toRouteKey(key)); got != key {
+			t.Fatalf("trie key of %s reads as %s", key, got)
+		}
+		key.Prefix = netip.PrefixFrom(key.Prefix.Addr(), 32)
+		if got := fromHostRouteKey(toHostRouteKey(key)); got != key {
+			t.Fatalf("host key of %s reads as %s", key, got)
+		}
+	})
+}
+
+func TestNextHopsRoundTrip(t *testing.T) {
+	for _, nh := range []NextHop{
+		{},
+		{Kind: Local, IfIndex: 7},
+		{Kind: Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 1<<20 - 1},
+	} {
+		if err := nh.validate(); err != nil {
+			t.Errorf("%s: %v", nh, err)
+		}
+		if got := fromNextHop(toNextHop(nh)); got != nh {
+			t.Errorf("%s reads as %s", nh, got)
+		}
+	}
+}
+
+func TestBadInputNamesTheField(t *testing.T) {
+	good := Port{
+		IfIndex: 1, Name: "tap1", VRF: 1, Label: 16, MAC: MAC{2, 0, 0, 0, 0, 1},
+		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+	}
+	if err := good.validate(); err != nil {
+		t.Fatal(err)
+	}
+	ports := map[string]func(*Port){
+		"ifindex":   func(p *Port) { p.IfIndex = 0 },
+		"name":      func(p *Port) { p.Name = "sixteen-letters-" },
+		"vrf":       func(p *Port) { p.VRF = 0 },
+		"label":     func(p *Port) { p.Label = 15 },
+		"mac":       func(p *Port) { p.MAC = MAC{1} },
+		"addresses": func(p *Port) { p.Addresses = nil },
+		"address":   func(p *Port) { p.Addresses = []netip.Addr{netip.MustParseAddr("::1")} },
+	}
+	for field, spoil := range ports {
+		p := good
+		spoil(&p)
+		if err := p.validate(); err == nil || !bytes.Contains([]byte(err.Error()), []byte(field)) {
+			t.Errorf("port with a bad %s: error is %v", field, err)
+		}
+	}
+	hops := map[string]NextHop{
+		"label":   {Kind: Tunnel, Remote: netip.MustParseAddr("1.2.3.4"), Label: 1 << 20},
+		"remote":  {Kind: Tunnel, Label: 16},
+		"ifindex": {Kind: Local},
+		"unknown": {Kind: 9},
+		"discard": {Label: 1},
+	}
+	for field, nh := range hops {
+		if err := nh.validate(); err == nil || !bytes.Contains([]byte(err.Error()), []byte(field)) {
+			t.Errorf("next hop with a bad %s: error is %v", field, err)
+		}
+	}
+	key := RouteKey{VRF: 1, Prefix: netip.MustParsePrefix("10.0.0.1/8")}
+	if err := key.validate(); err == nil {
+		t.Error("a prefix with host bits is accepted")
+	}
+}
