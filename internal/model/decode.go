@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -389,6 +390,23 @@ var formats = map[string]format{
 	"service-interface": {
 		serviceInterface.MatchString, "management, left, right or other with a number",
 	},
+	"route-target": {isRouteTarget, "a route target such as target:64512:100 or target:192.0.2.1:100"},
+}
+
+// isRouteTarget knows the three kinds of RFC 4360 section 3.1 and RFC 5668:
+// six bytes are shared between the administrator and its number.
+func isRouteTarget(s string) bool {
+	rest, ok := strings.CutPrefix(s, "target:")
+	admin, number, two := strings.Cut(rest, ":")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if !ok || !two || err != nil {
+		return false
+	}
+	if a, err := netip.ParseAddr(admin); err == nil {
+		return a.Is4() && n <= math.MaxUint16
+	}
+	asn, err := strconv.ParseUint(admin, 10, 32)
+	return err == nil && (asn <= math.MaxUint16 || n <= math.MaxUint16)
 }
 
 // stringWant returns what would be accepted when s is not, else "". The empty

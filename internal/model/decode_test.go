@@ -42,6 +42,10 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		{"time", "virtual-network", `{"id_perms":{"created":"yesterday"}}`, "id_perms.created", "a time such as"},
 		{"number of hexadecimal digits", "tag", `{"tag_id":"0x123456789"}`, "tag_id", "hexadecimal"},
 		{"negative unsigned", "virtual-network", `{"id_perms":{"uuid":{"uuid_mslong":-1,"uuid_lslong":1}}}`, "id_perms.uuid.uuid_mslong", "an integer from 0"},
+		{"route target without a number", "virtual-network", `{"route_target_list":{"route_target":["target:64512"]}}`, "route_target_list.route_target[0]", "a route target such as"},
+		{"route target of seven bytes", "virtual-network", `{"route_target_list":{"route_target":["target:4200000000:65536"]}}`, "route_target_list.route_target[0]", "a route target such as"},
+		{"route target of an IPv6 address", "virtual-network", `{"route_target_list":{"route_target":["target:2001:db8::1:1"]}}`, "route_target_list.route_target[0]", "a route target such as"},
+		{"route target of a large number", "virtual-network", `{"route_target_list":{"route_target":["target:192.0.2.1:65536"]}}`, "route_target_list.route_target[0]", "a route target such as"},
 		{"no list", "virtual-network", `{"fq_name":"a:b:c"}`, "fq_name", "a list"},
 		{"list for a value", "virtual-network", `{"display_name":["a"]}`, "display_name", "a string"},
 		{"hole in a list", "virtual-network", `{"route_target_list":{"route_target":["target:1:1",null]}}`, "route_target_list.route_target[1]", "a string"},
@@ -350,6 +354,7 @@ func randomSingle(t *rapid.T, v *Value, depth int) any {
 		"uuid":              {"753a65ef-918a-4d2b-9a3c-0f3c1d2e4b5a"},
 		"hex16":             {"0x0", "0xFFff"},
 		"hex32":             {"0x0", "0xFFFFffff"},
+		"route-target":      {"target:64512:8000001", "target:192.0.2.1:65535", "target:4200000000:1"},
 		"service-interface": {"left", "right", "management", "other", "other12"},
 	}
 	if list, ok := examples[v.Format]; ok {

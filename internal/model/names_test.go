@@ -49,7 +49,7 @@ func TestIsUUID(t *testing.T) {
 		"{753a65ef-918a-4d2b-9a3c-0f3c1d2e4b5a}":        false,
 		"urn:uuid:753a65ef-918a-4d2b-9a3c-0f3c1d2e4b5a": false,
 		"753a65ef-918a-4d2b-9a3c-0f3c1d2e4b5g":          false,
-		"": false,
+		"":                                              false,
 	} {
 		if IsUUID(s) != want {
 			t.Errorf("IsUUID(%q) is %t", s, !want)

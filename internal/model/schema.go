@@ -56,7 +56,7 @@ type Value struct {
 	// Minimum and Maximum bound integers, both included.
 	Minimum, Maximum *int64
 	Enum             []string
-	// Format is one of date-time, ip, uuid, hex16, hex32, service-interface.
+	// Format is one of date-time, ip, uuid, hex16, hex32, service-interface, route-target.
 	Format string
 	// Default in JSON, for the reader of an absent value; it is not stored.
 	Default string

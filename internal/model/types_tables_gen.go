@@ -121,7 +121,7 @@ func typesTable() table {
 				{Name: "route", Value: Value{Type: "RouteType", List: true}, Effective: true},
 			}},
 			{Name: "RouteTargetList", new: func() any { return new(RouteTargetList) }, Fields: []*Field{
-				{Name: "route_target", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "route_target", Value: Value{Type: "string", List: true, Format: "route-target"}, Effective: true},
 			}},
 			{Name: "RouteType", new: func() any { return new(RouteType) }, Fields: []*Field{
 				{Name: "community_attributes", Value: Value{Type: "CommunityAttributes"}, Effective: true},

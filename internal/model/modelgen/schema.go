@@ -91,7 +91,7 @@ type model struct {
 var (
 	baseTypes = []string{"string", "boolean", "integer", "unsigned"}
 	presences = []string{"", "required", "system", "admin", "exclusive"}
-	formats   = []string{"", "date-time", "ip", "uuid", "hex16", "hex32", "service-interface"}
+	formats   = []string{"", "date-time", "ip", "uuid", "hex16", "hex32", "service-interface", "route-target"}
 )
 
 // load reads every .yaml file of fsys. Keys it does not know are errors.
