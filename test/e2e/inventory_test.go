@@ -1,0 +1,295 @@
+//go:build net
+
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// inventory is everything that containers may leave behind, by kind, as
+// programs that are not ours tell it.
+type inventory map[string][]string
+
+// inventory lists what there is now.
+func (c *cluster) inventory(t *testing.T) inventory {
+	t.Helper()
+	inv, err := c.tryInventory(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+func (c *cluster) tryInventory(t *testing.T) (inventory, error) {
+	inv := make(inventory)
+	for _, part := range []struct {
+		name string
+		list func(*testing.T) ([]string, error)
+	}{
+		{"store", c.storeKeys},
+		{"links", c.links},
+		{"routes", c.routes},
+		{"map entries", c.mapEntries},
+		{"pins", c.pins},
+		{"namespaces", c.namespaces},
+		{"mounts", c.mounts},
+		{"cgroups", c.cgroups},
+		{"processes", c.processes},
+		{"port files", c.portFiles},
+	} {
+		list, err := part.list(t)
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", part.name, err)
+		}
+		slices.Sort(list)
+		inv[part.name] = list
+	}
+	return inv, nil
+}
+
+// same waits until everything is as it was; what rests or is remembered for a
+// time is listed apart, and has to have an end.
+func (c *cluster) same(t *testing.T, before inventory) {
+	t.Helper()
+	eventually(t, recovery, "as before", func() error {
+		now, err := c.tryInventory(t)
+		if err != nil {
+			return err
+		}
+		return before.diff(now)
+	})
+	c.inactiveEnd(t)
+}
+
+func (inv inventory) diff(now inventory) error {
+	var b strings.Builder
+	for _, kind := range slices.Sorted(maps.Keys(now)) {
+		for _, item := range now[kind] {
+			if !slices.Contains(inv[kind], item) {
+				fmt.Fprintf(&b, "\n  more %s: %s", kind, item)
+			}
+		}
+		for _, item := range inv[kind] {
+			if !slices.Contains(now[kind], item) {
+				fmt.Fprintf(&b, "\n  less %s: %s", kind, item)
+			}
+		}
+	}
+	if b.Len() > 0 {
+		return fmt.Errorf("inventory differs:%s", b.String())
+	}
+	return nil
+}
+
+func lines(text string) []string {
+	return slices.DeleteFunc(strings.Split(text, "\n"), func(s string) bool { return strings.TrimSpace(s) == "" })
+}
+
+func (c *cluster) etcdctl(t *testing.T, args ...string) (string, error) {
+	command := []string{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints", "unix:///run/" + c.name + "/store.sock"}
+	return run(contextOf(t), append(command, args...)...)
+}
+
+// inactive tells the keys that hold what rests or is remembered.
+func inactive(key string) bool {
+	return strings.HasPrefix(key, "/contrail/tomb/") || strings.HasPrefix(key, "/contrail/rest/")
+}
+
+func (c *cluster) storeKeys(t *testing.T) ([]string, error) {
+	out, err := c.etcdctl(t, "get", "/", "--prefix", "--keys-only")
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(lines(out), inactive), nil
+}
+
+// inactiveEnd checks that resting addresses and tombstones go by themselves.
+func (c *cluster) inactiveEnd(t *testing.T) {
+	t.Helper()
+	eventually(t, rest+tombstone+recovery, "rests and tombstones end", func() error {
+		out, err := c.etcdctl(t, "get", "/", "--prefix", "--keys-only")
+		if err != nil {
+			return err
+		}
+		left := slices.DeleteFunc(lines(out), func(key string) bool { return !inactive(key) })
+		if len(left) > 0 {
+			return fmt.Errorf("left: %s", strings.Join(left, ", "))
+		}
+		return nil
+	})
+}
+
+// eachNode lists something in every node's namespace.
+func (c *cluster) eachNode(t *testing.T, command ...string) ([]string, error) {
+	var all []string
+	for n := 1; n <= 3; n++ {
+		out, err := run(contextOf(t), append([]string{"nsenter", "--net=/run/netns/" + c.node(n)}, command...)...)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines(out) {
+			all = append(all, c.node(n)+": "+strings.TrimSpace(line))
+		}
+	}
+	return all, nil
+}
+
+func (c *cluster) links(t *testing.T) ([]string, error) {
+	list, err := c.eachNode(t, "ip", "-brief", "link")
+	for i, line := range list {
+		list[i] = strings.Join(strings.Fields(line)[:2], " ")
+	}
+	return list, err
+}
+
+func (c *cluster) routes(t *testing.T) ([]string, error) {
+	return c.eachNode(t, "ip", "route", "show", "table", "all", "type", "unicast")
+}
+
+func (c *cluster) pins(*testing.T) ([]string, error) {
+	var all []string
+	root := "/sys/fs/bpf/" + c.name
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			all = append(all, path)
+		}
+		return err
+	})
+	return all, err
+}
+
+// statistics are maps whose entries count or remember and do not forward:
+// flows end by themselves, and counters stay.
+func statistics(pin string) bool {
+	name := filepath.Base(pin)
+	return slices.ContainsFunc([]string{"flow", "drop", "count", "stat", "event"}, func(s string) bool { return strings.Contains(name, s) })
+}
+
+func (c *cluster) mapEntries(t *testing.T) ([]string, error) {
+	pins, err := c.pins(t)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, pin := range pins {
+		if statistics(pin) {
+			continue
+		}
+		shown, err := run(contextOf(t), "bpftool", "-j", "map", "show", "pinned", pin)
+		if err != nil || strings.Contains(shown, "array") {
+			continue // a program, a link, or a map whose entries are always there
+		}
+		out, err := run(contextOf(t), "bpftool", "map", "dump", "pinned", pin)
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range lines(out) {
+			if strings.Contains(line, "key") {
+				all = append(all, pin+" "+strings.Join(strings.Fields(line), " "))
+			}
+		}
+	}
+	return all, nil
+}
+
+func (c *cluster) namespaces(t *testing.T) ([]string, error) {
+	out, err := run(contextOf(t), "lsns", "--type", "net", "--noheadings", "--output", "NSFS")
+	if err != nil {
+		return nil, err
+	}
+	return c.ours(lines(out)), nil
+}
+
+func (c *cluster) mounts(t *testing.T) ([]string, error) {
+	out, err := run(contextOf(t), "findmnt", "--list", "--noheadings", "--output", "TARGET")
+	if err != nil {
+		return nil, err
+	}
+	return c.ours(lines(out)), nil
+}
+
+// ours keeps the lines that name the cluster or its data.
+func (c *cluster) ours(list []string) []string {
+	return slices.DeleteFunc(list, func(line string) bool {
+		return !strings.Contains(line, c.name) && !strings.Contains(line, c.data)
+	})
+}
+
+func (c *cluster) cgroups(*testing.T) ([]string, error) {
+	var all []string
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && strings.Contains(path, "/"+c.name+"/") {
+			all = append(all, path)
+		}
+		return nil // others come and go meanwhile
+	})
+	return all, err
+}
+
+// processes lists the command lines of what runs in the cluster's namespaces
+// or carries its mark; the services themselves count by what they are.
+func (c *cluster) processes(*testing.T) ([]string, error) {
+	found, err := c.findProcesses()
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, p := range found {
+		all = append(all, p.command)
+	}
+	return all, nil
+}
+
+type foundProcess struct {
+	pid     string
+	command string
+}
+
+func (c *cluster) findProcesses() ([]foundProcess, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var all []foundProcess
+	for _, entry := range entries {
+		dir := filepath.Join("/proc", entry.Name())
+		environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+		if err != nil {
+			continue
+		}
+		groups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
+		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.name+"\x00") && !strings.Contains(string(groups), "/"+c.name+"/") {
+			continue
+		}
+		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if len(command) == 0 {
+			continue // it is ending
+		}
+		all = append(all, foundProcess{entry.Name(), strings.ReplaceAll(strings.TrimSuffix(string(command), "\x00"), "\x00", " ")})
+	}
+	return all, nil
+}
+
+// portFiles lists what the vRouter agents and Mesos agents keep of ports and
+// containers.
+func (c *cluster) portFiles(*testing.T) ([]string, error) {
+	var all []string
+	for _, pattern := range []string{
+		c.data + "/node-*/vrouter/ports/*", c.data + "/node-*/vrouter/detach/*",
+		"/run/" + c.name + "/node-*/mesos/isolators/network/cni/*",
+	} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}

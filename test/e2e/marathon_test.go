@@ -1,0 +1,171 @@
+//go:build net
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+)
+
+const (
+	marathon = "127.0.0.1:8080"
+	master   = "127.0.0.1:5050"
+	config   = "127.0.0.1:8082"
+)
+
+// app is an application of the example image in a virtual network.
+func app(id, network string, instances int, more ...map[string]any) map[string]any {
+	def := map[string]any{
+		"id": id, "cmd": "exec /bin/contrail-example serve", "instances": instances, "cpus": 0.1, "mem": 32,
+		"container": map[string]any{"type": "MESOS", "docker": map[string]any{"image": "contrail/example"}},
+		"networks":  networks(map[string]string{"networks": network}),
+	}
+	for _, m := range more {
+		maps.Copy(def, m)
+	}
+	return def
+}
+
+func networks(labels map[string]string) []map[string]any {
+	return []map[string]any{{"mode": "container", "name": "contrail", "labels": labels}}
+}
+
+var unique = map[string]any{"constraints": [][]string{{"hostname", "UNIQUE"}}}
+
+// on places an application on one node.
+func (c *cluster) on(n int) map[string]any {
+	return map[string]any{"constraints": [][]string{{"hostname", "CLUSTER", c.node(n)}}}
+}
+
+type task struct {
+	ID          string `json:"id"`
+	Host        string `json:"host"`
+	State       string `json:"state"`
+	IPAddresses []struct {
+		IPAddress string `json:"ipAddress"`
+	} `json:"ipAddresses"`
+}
+
+func (t task) address() string {
+	if len(t.IPAddresses) == 0 {
+		return ""
+	}
+	return t.IPAddresses[0].IPAddress
+}
+
+// post creates an application, and destroys it when the test ends.
+func (c *cluster) post(t *testing.T, def map[string]any) {
+	t.Helper()
+	body, err := json.Marshal(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.curl(t, "POST", marathon+"/v2/apps", string(body)); got.status != 201 {
+		t.Fatalf("POST %v: %d %s", def["id"], got.status, got.body)
+	}
+	t.Cleanup(func() { c.destroy(t, def["id"].(string)) })
+}
+
+// destroy deletes an application; one that is gone already is fine.
+func (c *cluster) destroy(t *testing.T, id string) {
+	t.Helper()
+	cmd := func() error {
+		got, err := c.tryCurl(contextOf(t), "DELETE", marathon+"/v2/apps"+id+"?force=true", "")
+		if err == nil && got.status != 200 && got.status != 404 {
+			err = fmt.Errorf("DELETE %s: %d %s", id, got.status, got.body)
+		}
+		return err
+	}
+	eventually(t, recovery, "destroy "+id, cmd)
+}
+
+func (c *cluster) tasks(t *testing.T, id string) ([]task, error) {
+	t.Helper()
+	got, err := c.tryCurl(contextOf(t), "GET", marathon+"/v2/apps"+id+"/tasks", "")
+	if err != nil {
+		return nil, err
+	}
+	if got.status != 200 {
+		return nil, fmt.Errorf("tasks of %s: %d %s", id, got.status, got.body)
+	}
+	var list struct {
+		Tasks []task `json:"tasks"`
+	}
+	return list.Tasks, json.Unmarshal([]byte(got.body), &list)
+}
+
+// running waits until an application has n running tasks with addresses.
+func (c *cluster) running(t *testing.T, id string, n int) []task {
+	t.Helper()
+	var found []task
+	eventually(t, time.Minute, id+" runs", func() error {
+		all, err := c.tasks(t, id)
+		if err != nil {
+			return err
+		}
+		found = nil
+		for _, task := range all {
+			if task.State == "TASK_RUNNING" && task.address() != "" {
+				found = append(found, task)
+			}
+		}
+		if len(found) != n || len(all) != n {
+			return fmt.Errorf("%d of %d tasks run: %+v; last failure: %s", len(found), n, all, c.lastFailure(t, id))
+		}
+		return nil
+	})
+	return found
+}
+
+// lastFailure is what Marathon says of the last task that failed.
+func (c *cluster) lastFailure(t *testing.T, id string) string {
+	t.Helper()
+	got, err := c.tryCurl(contextOf(t), "GET", marathon+"/v2/apps"+id+"?embed=app.lastTaskFailure", "")
+	if err != nil {
+		return err.Error()
+	}
+	var answer struct {
+		App struct {
+			LastTaskFailure struct {
+				State   string `json:"state"`
+				Message string `json:"message"`
+			} `json:"lastTaskFailure"`
+		} `json:"app"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &answer); err != nil {
+		return err.Error()
+	}
+	return answer.App.LastTaskFailure.State + " " + answer.App.LastTaskFailure.Message
+}
+
+// check asks from a task's container by one of icmp, tcp and udp.
+func (c *cluster) check(t *testing.T, from task, address, way, timeout string) error {
+	t.Helper()
+	_, err := c.contrail(contextOf(t), "exec", from.ID, "--", "/bin/contrail-example", "check", address, "--"+way, "--timeout", timeout)
+	return err
+}
+
+var ways = []string{"icmp", "tcp", "udp"}
+
+// reaches fails the test unless every way works.
+func (c *cluster) reaches(t *testing.T, from task, address string) {
+	t.Helper()
+	for _, way := range ways {
+		if err := c.check(t, from, address, way, "10s"); err != nil {
+			t.Errorf("%s on %s does not reach %s by %s: %v", from.ID, from.Host, address, way, err)
+		}
+	}
+}
+
+// refused fails the test if any way works.
+func (c *cluster) refused(t *testing.T, from task, address string) {
+	t.Helper()
+	for _, way := range ways {
+		if err := c.check(t, from, address, way, "500ms"); err == nil {
+			t.Errorf("%s on %s reaches %s by %s", from.ID, from.Host, address, way)
+		}
+	}
+}
