@@ -38,7 +38,7 @@ func (e *jsonEncoder) message(m protoreflect.Message) {
 	first := true
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		if !m.Has(field) && !(e.defaults && field.HasDefault()) {
+		if !m.Has(field) && !(e.defaults && field.HasDefault()) && !emptyLists[field.FullName()] {
 			continue
 		}
 		if !first {
@@ -50,6 +50,18 @@ func (e *jsonEncoder) message(m protoreflect.Message) {
 		e.field(field, m.Get(field))
 	}
 	e.out.WriteByte('}')
+}
+
+// emptyLists are the lists that a Mesos master writes also when they are empty.
+var emptyLists = map[protoreflect.FullName]bool{
+	"mesos.v1.master.Response.GetTasks.tasks":                     true,
+	"mesos.v1.master.Response.GetTasks.unreachable_tasks":         true,
+	"mesos.v1.master.Response.GetTasks.completed_tasks":           true,
+	"mesos.v1.master.Response.GetExecutors.executors":             true,
+	"mesos.v1.master.Response.GetFrameworks.frameworks":           true,
+	"mesos.v1.master.Response.GetFrameworks.completed_frameworks": true,
+	"mesos.v1.master.Response.GetAgents.agents":                   true,
+	"mesos.v1.master.Response.GetAgents.recovered_agents":         true,
 }
 
 func (e *jsonEncoder) field(field protoreflect.FieldDescriptor, v protoreflect.Value) {

@@ -225,7 +225,7 @@ func (m *Master) markGone(id string, now time.Time) (bool, error) {
 		m.lose(t, mesosv1.TaskState_TASK_GONE_BY_OPERATOR, mesosv1.TaskStatus_REASON_AGENT_REMOVED_BY_OPERATOR, "Agent has been marked gone", now)
 	}
 	a.send(&clusterv1.MasterMessage{Body: &clusterv1.MasterMessage_Shutdown{
-		Shutdown: &clusterv1.Shutdown{Message: "Agent has been marked gone"},
+		Shutdown: &clusterv1.Shutdown{Message: proto.String("Agent has been marked gone")},
 	}})
 	m.dropAgent(a)
 	m.log.Info("agent marked gone", "agent", id)

@@ -274,4 +274,3 @@ func validUUID(data []byte) bool {
 	id, err := uuid.FromBytes(data)
 	return err == nil && id.Variant() == uuid.RFC4122 && id.Version() >= 1 && id.Version() <= 5
 }
-

@@ -106,7 +106,7 @@ func (m *Master) finishTask(t *task, status *mesosv1.TaskStatus) {
 func (m *Master) statusUpdate(a *agent, update *clusterv1.StatusUpdate, now time.Time) {
 	m.counters.statusUpdates++
 	status := update.GetStatus()
-	if !proto.IsInitialized(update) || status == nil || update.GetFrameworkId() == nil {
+	if proto.CheckInitialized(update) != nil || status == nil || update.GetFrameworkId() == nil {
 		m.counters.invalidUpdates++
 		m.log.Warn("status update has required fields missing", "agent", a.id())
 		return
