@@ -61,7 +61,14 @@ func (t *Type) DecodeStored(data []byte) (Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode stored %s: %w", t.Kind, err)
 	}
-	return t.build(tree, reader{})
+	o, err := t.build(tree, reader{})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.keepUnknown(o.GetMeta(), tree); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 func onlySpace(data []byte) bool { return len(bytes.TrimSpace(data)) == 0 }
@@ -72,19 +79,13 @@ func Encode(o Object) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", EntityOf(o), err)
 	}
-	unknown := o.GetMeta().Unknown
-	if len(unknown) == 0 {
+	if len(o.GetMeta().Unknown) == 0 {
 		return data, nil
 	}
-	rest, err := marshal(unknown)
-	if err != nil {
-		return nil, fmt.Errorf("encode unknown properties of %s: %w", EntityOf(o), err)
+	if data, err = withUnknown(o, data); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", EntityOf(o), err)
 	}
-	if len(data) == len("{}") {
-		return rest, nil
-	}
-	data[len(data)-1] = ','
-	return append(data, rest[1:]...), nil
+	return data, nil
 }
 
 // marshal is json.Marshal that leaves <, > and & alone.
@@ -120,6 +121,10 @@ func (t *Type) Patch(o Object, changes map[string]json.RawMessage) (Object, erro
 	}
 	patched := t.new()
 	reflect.ValueOf(patched).Elem().Set(reflect.ValueOf(o).Elem())
+	if m := patched.GetMeta(); m.Unknown != nil {
+		m.Unknown = maps.Clone(m.Unknown)
+		maps.DeleteFunc(m.Unknown, func(name string, _ json.RawMessage) bool { _, replaced := changes[name]; return replaced })
+	}
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		tree, err := parse(changes[name])
 		if err != nil {
@@ -166,9 +171,6 @@ func (t *Type) build(tree map[string]any, r reader) (Object, error) {
 			if r.strict {
 				return nil, t.unknown(name, tree[name])
 			}
-			if err := keepUnknown(o.GetMeta(), name, tree[name]); err != nil {
-				return nil, err
-			}
 			continue
 		}
 		if err := r.value(dst.FieldByIndex(p.index), tree[name], &p.Value, name); err != nil {
@@ -180,18 +182,6 @@ func (t *Type) build(tree map[string]any, r reader) (Object, error) {
 
 func (t *Type) unknown(name string, tree any) error {
 	return &PropertyError{Property: name, Value: brief(tree), Want: "no such property: " + string(t.Kind) + " does not have it"}
-}
-
-func keepUnknown(m *Meta, name string, tree any) error {
-	raw, err := marshal(tree)
-	if err != nil {
-		return fmt.Errorf("keep unknown property %s: %w", name, err)
-	}
-	if m.Unknown == nil {
-		m.Unknown = map[string]json.RawMessage{}
-	}
-	m.Unknown[name] = raw
-	return nil
 }
 
 // parse reads one JSON value; numbers stay as they are written.

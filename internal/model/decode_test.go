@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,7 +133,7 @@ func TestStoredObjectsKeepWhatIsNotKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"uuid":"u","fq_name":["p"],"display_name":"P","vxlan_routing":true,"colour":{"name":"blue","weights":[1,18446744073709551616]}}`
+	want := `{"colour":{"name":"blue","weights":[1,18446744073709551616]},"display_name":"P","fq_name":["p"],"uuid":"u","vxlan_routing":true}`
 	if string(out) != want {
 		t.Errorf("stored %s", out)
 	}
@@ -139,6 +141,42 @@ func TestStoredObjectsKeepWhatIsNotKnown(t *testing.T) {
 	if out, err := Encode(only); err != nil || string(out) != `{"colour":1}` {
 		t.Errorf("stored %s, %v", out, err)
 	}
+}
+
+func TestStoredObjectsKeepUnknownFieldsOfKnownProperties(t *testing.T) {
+	ipam := typeOf(t, "network-ipam")
+	stored := `{"fq_name":["a"],"ipam_subnets":{"new":1,"subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}},` +
+		`{"colour":"red","subnet":{"ip_prefix":"10.0.1.0","ip_prefix_len":24,"zone":2}}]},"network_ipam_mgmt":{"new":3}}`
+	decode := func() *NetworkIPAM {
+		o, err := ipam.DecodeStored([]byte(stored))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.(*NetworkIPAM)
+	}
+	check := func(what string, o Object, want string) {
+		t.Helper()
+		if got, err := Encode(o); err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v", what, got, err)
+		}
+	}
+	check("unchanged", decode(), stored)
+
+	longer := decode()
+	longer.IPAMSubnets = &IpamSubnets{Subnets: append(longer.IPAMSubnets.Subnets[:1:1], IpamSubnetType{}, IpamSubnetType{})}
+	check("list of another length", longer, `{"fq_name":["a"],"ipam_subnets":{"new":1,"subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}},{},{}]},"network_ipam_mgmt":{"new":3}}`)
+
+	cleared := decode()
+	cleared.IPAMSubnets = nil
+	check("property cleared", cleared, `{"fq_name":["a"],"network_ipam_mgmt":{"new":3}}`)
+
+	before := decode()
+	patched, err := ipam.Patch(before, map[string]json.RawMessage{"network_ipam_mgmt": json.RawMessage(`{"ipam_method":"dhcp"}`), "ipam_subnets": json.RawMessage(`null`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("patched", patched, `{"fq_name":["a"],"network_ipam_mgmt":{"ipam_method":"dhcp"}}`)
+	check("the original of the patch", before, stored)
 }
 
 func TestStoredObjectsMayHaveValuesOfAnotherVersion(t *testing.T) {
@@ -275,6 +313,56 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A newer version's fields, wherever they are, survive this one.
+func TestUnknownSurvives(t *testing.T) {
+	types := Types()
+	rapid.Check(t, func(t *rapid.T) {
+		typ := rapid.SampledFrom(types).Draw(t, "type")
+		sent := randomObject(t, typ)
+		addUnknown(t, sent)
+		text, err := marshal(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := typ.DecodeStored(text)
+		if err != nil {
+			t.Fatalf("decode %s: %v", text, err)
+		}
+		encoded, err := Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := parseObject(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseObject(encoded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(withoutEmpty(want), withoutEmpty(got)); diff != "" {
+			t.Fatalf("stored and encoded differ: %s", diff)
+		}
+	})
+}
+
+// addUnknown puts fields that no version has into some objects of the tree.
+func addUnknown(t *rapid.T, tree any) {
+	switch x := tree.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(x)) {
+			addUnknown(t, x[k])
+		}
+		if rapid.Bool().Draw(t, "newer") {
+			x["of another version"] = map[string]any{"n": rapid.Int().Draw(t, "n"), "list": []any{"a", 1.5}}
+		}
+	case []any:
+		for _, item := range x {
+			addUnknown(t, item)
+		}
+	}
 }
 
 // withoutEmpty drops what counts as absent.

@@ -35,8 +35,8 @@ type Meta struct {
 	// ConfigurationVersion counts the changes of the object.
 	ConfigurationVersion *int64 `json:"configuration_version,omitempty"`
 
-	// Unknown keeps the properties that a newer version stored and this one
-	// does not know. Encode writes them again. Decode never sets it.
+	// Unknown keeps, by property, what a newer version stored and this one
+	// does not know. DecodeStored fills it and Encode writes it again.
 	Unknown map[string]json.RawMessage `json:"-"`
 }
 
