@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -212,7 +211,7 @@ func targetOf(v *model.View, t Target) (target *model.RouteTarget, stored bool) 
 		return o.(*model.RouteTarget), true
 	}
 	return &model.RouteTarget{Meta: model.Meta{
-		UUID: TargetUUID(t), FQName: name, DisplayName: strings.Join(name, ""),
+		UUID: TargetUUID(t), FQName: name, DisplayName: string(t),
 	}}, false
 }
 

@@ -1,0 +1,157 @@
+package control
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// frame is a ControlMessage as it goes to one session: a position, and a body
+// that was encoded once for all sessions. Fields of a protobuf message may come
+// in any order, so the message is the two strung together.
+type frame struct {
+	position, body []byte
+}
+
+func (f *frame) message() (*controlv1.ControlMessage, error) {
+	m := new(controlv1.ControlMessage)
+	data := append(append([]byte(nil), f.position...), f.body...)
+	if err := proto.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("decode own message: %w", err)
+	}
+	return m, nil
+}
+
+// encode encodes a message that this package made. Such messages hold only
+// what cannot fail to encode; strings from the graph are UTF-8.
+func encode(m *controlv1.ControlMessage) []byte {
+	data, err := proto.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("encode control message: %v", err))
+	}
+	return data
+}
+
+func positionMessage(p model.Position) []byte {
+	return encode(&controlv1.ControlMessage{Position: &typesv1.Position{Epoch: p.Epoch, Revision: p.Revision}})
+}
+
+func portMessage(a *attachment) []byte {
+	p := &controlv1.Port{
+		InterfaceId:      a.Interface,
+		VirtualMachineId: a.Machine,
+		ContainerId:      a.ContainerID,
+		Interface:        a.IfName,
+		NetworkId:        a.network,
+		NetworkName:      a.networkName,
+		Vrf:              a.vrf,
+		Label:            a.Label,
+		Mac:              a.mac,
+		DisplayName:      a.displayName,
+		Revision:         a.Revision,
+		Namespace:        a.Namespace,
+	}
+	for _, address := range a.addresses {
+		p.Addresses = append(p.Addresses, address.String())
+	}
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: p}})
+}
+
+func portGoneMessage(iface string) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_PortGone{PortGone: &controlv1.PortGone{InterfaceId: iface}}})
+}
+
+func routeMessage(vrf uint32, prefix string, paths ...*controlv1.Path) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Route{
+		Route: &controlv1.Route{Vrf: vrf, Prefix: prefix, Paths: paths},
+	}})
+}
+
+func routeGoneMessage(vrf uint32, prefix string) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_RouteGone{
+		RouteGone: &controlv1.RouteGone{Vrf: vrf, Prefix: prefix},
+	}})
+}
+
+func vrfGoneMessage(vrf uint32) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_VrfGone{VrfGone: &controlv1.VrfGone{Vrf: vrf}}})
+}
+
+func endOfPortsMessage() []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_EndOfTable{
+		EndOfTable: &controlv1.EndOfTable{Table: &controlv1.EndOfTable_Ports{Ports: true}},
+	}})
+}
+
+func endOfVRFMessage(vrf uint32) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_EndOfTable{
+		EndOfTable: &controlv1.EndOfTable{Table: &controlv1.EndOfTable_Vrf{Vrf: vrf}},
+	}})
+}
+
+func clusterMessage(mtu uint32) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu}}})
+}
+
+func keepAliveMessage() []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{}}})
+}
+
+// binaryCodec is connect's protobuf codec, which also knows frames.
+type binaryCodec struct{}
+
+func (binaryCodec) Name() string { return "proto" }
+
+func (c binaryCodec) Marshal(m any) ([]byte, error) { return c.MarshalAppend(nil, m) }
+
+func (binaryCodec) MarshalAppend(dst []byte, m any) ([]byte, error) {
+	switch m := m.(type) {
+	case *frame:
+		return append(append(dst, m.position...), m.body...), nil
+	case proto.Message:
+		return proto.MarshalOptions{}.MarshalAppend(dst, m)
+	default:
+		return nil, fmt.Errorf("encode %T: not a message", m)
+	}
+}
+
+func (binaryCodec) Unmarshal(data []byte, m any) error {
+	message, ok := m.(proto.Message)
+	if !ok {
+		return fmt.Errorf("decode %T: not a message", m)
+	}
+	return proto.Unmarshal(data, message)
+}
+
+// jsonCodec is connect's JSON codec, which also knows frames.
+type jsonCodec struct{}
+
+func (jsonCodec) Name() string { return "json" }
+
+func (jsonCodec) Marshal(m any) ([]byte, error) {
+	switch m := m.(type) {
+	case *frame:
+		message, err := m.message()
+		if err != nil {
+			return nil, err
+		}
+		return protojson.Marshal(message)
+	case proto.Message:
+		return protojson.Marshal(m)
+	default:
+		return nil, fmt.Errorf("encode %T: not a message", m)
+	}
+}
+
+func (jsonCodec) Unmarshal(data []byte, m any) error {
+	message, ok := m.(proto.Message)
+	if !ok {
+		return fmt.Errorf("decode %T: not a message", m)
+	}
+	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(data, message)
+}

@@ -1,0 +1,238 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"connectrpc.com/connect"
+
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+)
+
+const (
+	// batch is the most messages that a session takes under the tables' lock.
+	batch = 256
+	// maxEarly bounds the early reports kept for one node.
+	maxEarly = 1024
+)
+
+// session is one agent's stream. Its cursors are protected by the tables'
+// lock; run is its only sender.
+type session struct {
+	tables *tables
+	node   *node
+	bootID string
+	since  time.Time
+	// ended is closed when run has returned and the node has no session.
+	ended chan struct{}
+	wake  chan struct{}
+	end   context.CancelCauseFunc
+
+	// limit is the most messages taken at once, about.
+	limit int
+	mtu   uint32
+	ports *cursor
+	vrfs  map[uint32]*cursor
+	sent  uint64
+}
+
+// open makes the session of a node, if it has none.
+func (t *tables) open(id, bootID string, end context.CancelCauseFunc) (s, other *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.node(id)
+	if n.session != nil {
+		return nil, n.session
+	}
+	s = &session{
+		tables: t, node: n, bootID: bootID, since: time.Now(), end: end,
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, vrfs: map[uint32]*cursor{},
+	}
+	n.session = s
+	s.ports = n.table.read(s)
+	t.sessions[s] = struct{}{}
+	return s, nil
+}
+
+// close ends a session: what its agent had not said yet counts as up again.
+func (s *session) close() {
+	t, n := s.tables, s.node
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.ports.close()
+	for _, c := range s.vrfs {
+		c.close()
+	}
+	delete(t.sessions, s)
+	n.session = nil
+	clear(n.early)
+	for _, p := range n.ports {
+		if p.waiting {
+			p.waiting = false
+			t.computePort(p)
+		}
+	}
+	t.tidyNode(n)
+	t.wakeTouched()
+	close(s.ended)
+}
+
+func (s *session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends what changes until ctx ends or send fails, and when there is
+// nothing to send, a keep-alive every interval.
+func (s *session) run(ctx context.Context, interval time.Duration, send func(*frame) error) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	bodies := make([][]byte, 0, batch+16)
+	for {
+		position, out, more := s.collect(bodies[:0])
+		for _, body := range out {
+			if err := send(&frame{position, body}); err != nil {
+				return fmt.Errorf("send to node %s: %w", s.node.id, err)
+			}
+		}
+		if more && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-ticker.C:
+			if err := s.keepAlive(send); err != nil {
+				return fmt.Errorf("send to node %s: %w", s.node.id, err)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// keepAlive sends the position that everything sent so far stands for, unless
+// there is more to send.
+func (s *session) keepAlive(send func(*frame) error) error {
+	s.tables.mu.Lock()
+	position := positionMessage(s.tables.position)
+	behind := len(s.wake) > 0
+	s.tables.mu.Unlock()
+	if behind {
+		return nil // what is sent next carries the position
+	}
+	return send(&frame{position, keepAliveMessage()})
+}
+
+// collect takes the next messages: cluster values, ports, then the routes of
+// the VRFs that the ports need. more says that there is more.
+func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool) {
+	t := s.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	position = positionMessage(t.position)
+	defer func() { s.sent += uint64(len(out)) }()
+	if s.mtu != t.mtu {
+		s.mtu = t.mtu
+		out = append(out, clusterMessage(t.mtu))
+	}
+	out, done := s.ports.next(out, s.limit)
+	if !done {
+		return position, out, true
+	}
+	if !s.ports.synced {
+		s.ports.synced = true
+		out = append(out, endOfPortsMessage())
+	}
+	out = s.choose(out)
+	for _, number := range slices.Sorted(maps.Keys(s.vrfs)) {
+		c := s.vrfs[number]
+		if c.synced && c.at == c.table.last {
+			continue
+		}
+		if out, done = c.next(out, max(s.limit-len(out), 0)); !done {
+			return position, out, true
+		}
+		if !c.synced {
+			c.synced = true
+			out = append(out, endOfVRFMessage(number))
+		}
+	}
+	return position, out, false
+}
+
+// choose makes the session's VRFs those that the node's ports need.
+func (s *session) choose(out [][]byte) [][]byte {
+	for number, c := range s.vrfs {
+		v, ok := s.tables.vrfs[number]
+		if ok && v.table == c.table && s.node.vrfs[number] > 0 {
+			continue
+		}
+		c.close()
+		delete(s.vrfs, number)
+		out = append(out, vrfGoneMessage(number))
+	}
+	for number := range s.node.vrfs {
+		v, ok := s.tables.vrfs[number]
+		if _, has := s.vrfs[number]; ok && !has {
+			s.vrfs[number] = v.table.read(s)
+		}
+	}
+	return out
+}
+
+// report takes an agent's word on a port.
+func (s *session) report(status *controlv1.PortStatus) error {
+	if status.InterfaceId == "" {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("port_status.interface_id is empty"))
+	}
+	t := s.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.node.session != s {
+		return nil
+	}
+	p, ok := t.ports[status.InterfaceId]
+	bound := ok && p.Node == s.node.id
+	switch status.State {
+	case controlv1.PortStatus_STATE_UP:
+		if !bound {
+			s.hold(status.InterfaceId)
+			return nil
+		}
+		if !p.usable() {
+			p.waiting, p.down = false, false
+			t.computePort(p)
+		}
+	case controlv1.PortStatus_STATE_DOWN:
+		delete(s.node.early, status.InterfaceId)
+		if bound && (p.waiting || !p.down) {
+			p.waiting, p.down = false, true
+			t.computePort(p)
+		}
+	default:
+		return connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("port_status.state: %d is neither up nor down", status.State))
+	}
+	t.wakeTouched()
+	return nil
+}
+
+// hold keeps the word on a port that the graph does not bind to the node. It
+// has no effect unless the graph comes to do so.
+func (s *session) hold(iface string) {
+	t, early := s.tables, s.node.early
+	t.metrics.held.Inc()
+	if len(early) >= maxEarly && !early[iface] {
+		t.metrics.dropped.Inc()
+		t.log.Warn("node reports too many ports that are not bound to it", "node", s.node.id, "interface", iface, "held", len(early))
+		return
+	}
+	early[iface] = true
+	t.log.Debug("port is not bound to the node; its report is held", "node", s.node.id, "interface", iface)
+}
