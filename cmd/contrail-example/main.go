@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,6 +21,11 @@ const usage = `usage:
   contrail-example check ADDRESS [--icmp] [--tcp] [--udp] [--timeout DURATION]
 `
 
+// usageError says what is wrong, and how it is right.
+type usageError string
+
+func (e usageError) Error() string { return string(e) + "\n" + usage }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -33,7 +37,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("no command\n" + usage)
+		return usageError("no command")
 	}
 	flags := pflag.NewFlagSet(args[0], pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
@@ -55,10 +59,10 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		if flags.NArg() != 1 {
-			return errors.New("check wants one address\n" + usage)
+			return usageError("check wants one address")
 		}
 		return c.run(ctx, flags.Arg(0))
 	default:
-		return fmt.Errorf("no command %q\n%s", args[0], usage)
+		return usageError("no command is named " + args[0])
 	}
 }

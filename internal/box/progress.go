@@ -22,9 +22,8 @@ func (p *progress) step(name string, do func() error) error {
 	return nil
 }
 
-func (p *progress) done(name, detail string)    { fmt.Fprintf(p.out, "  ok    %-48s %s\n", name, detail) }
-func (p *progress) failed(name string)          { fmt.Fprintf(p.out, "  FAIL  %s\n", name) }
-func (p *progress) say(format string, a ...any) { fmt.Fprintf(p.out, format+"\n", a...) }
+func (p *progress) done(name, detail string) { fmt.Fprintf(p.out, "  ok    %-48s %s\n", name, detail) }
+func (p *progress) failed(name string)       { fmt.Fprintf(p.out, "  FAIL  %s\n", name) }
 
 // permanent marks an error that waiting does not mend.
 func permanent(err error) error { return backoff.Permanent(err) }
