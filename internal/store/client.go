@@ -49,7 +49,7 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 		DialKeepAliveTimeout: 5 * time.Second,
 		MaxCallSendMsgSize:   16 << 20,
 		MaxCallRecvMsgSize:   256 << 20,
-		Logger:               zap.New(&zapBridge{handler: log.Handler()}),
+		Logger:               zap.New(&zapBridge{handler: log.Handler(), quiet: context.Background()}),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			// A store that restarts on this machine is back within a second.
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

@@ -106,6 +106,9 @@ func BindingKey(vmi string) Key { return key(SpaceBinding, vmi) }
 // AddressKey is the key of an address in a scope, a joined fq name.
 func AddressKey(scope string, a netip.Addr) Key { return key(SpaceAddress, scope, a.String()) }
 
+// AddressPrefix is the range of a scope's addresses.
+func AddressPrefix(scope string) Key { return key(SpaceAddress, scope) + "/" }
+
 // PrefixKey is the key of a prefix of the cluster's pool.
 func PrefixKey(p netip.Prefix) Key {
 	return key(SpacePrefix, p.Addr().String()+"_"+strconv.Itoa(p.Bits()))

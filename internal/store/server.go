@@ -39,7 +39,8 @@ const (
 // Call it in a process whose umask is 077: etcd makes the socket with the
 // umask's mode, and only then can it be narrowed to 0600.
 func Serve(ctx context.Context, log *slog.Logger, c ServerConfig) error {
-	cfg, err := c.etcd(log)
+	bridge := &zapBridge{handler: log.Handler(), quiet: ctx}
+	cfg, err := c.etcd(bridge)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func Serve(ctx context.Context, log *slog.Logger, c ServerConfig) error {
 	}
 }
 
-func (c ServerConfig) etcd(log *slog.Logger) (*embed.Config, error) {
+func (c ServerConfig) etcd(bridge *zapBridge) (*embed.Config, error) {
 	for _, dir := range []string{c.DataDir, filepath.Dir(c.Socket)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("start store: %w", err)
@@ -100,7 +101,7 @@ func (c ServerConfig) etcd(log *slog.Logger) (*embed.Config, error) {
 	cfg.MaxTxnOps = MaxOps
 	cfg.AutoCompactionMode = embed.CompactorModePeriodic
 	cfg.AutoCompactionRetention = retention.String()
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&zapBridge{handler: log.Handler()}))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge))
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("start store: %w", err)
 	}
@@ -112,10 +113,15 @@ func (c ServerConfig) etcd(log *slog.Logger) (*embed.Config, error) {
 type zapBridge struct {
 	handler slog.Handler
 	fields  []zapcore.Field
+	// quiet has ended when the server is being stopped: its listeners then
+	// complain about being closed.
+	quiet context.Context
 }
 
-func bridgeLevel(l zapcore.Level) slog.Level {
+func (b *zapBridge) level(l zapcore.Level) slog.Level {
 	switch {
+	case b.quiet.Err() != nil:
+		return slog.LevelDebug
 	case l >= zapcore.ErrorLevel:
 		return slog.LevelError
 	case l == zapcore.WarnLevel:
@@ -126,11 +132,11 @@ func bridgeLevel(l zapcore.Level) slog.Level {
 }
 
 func (b *zapBridge) Enabled(l zapcore.Level) bool {
-	return b.handler.Enabled(context.Background(), bridgeLevel(l))
+	return b.handler.Enabled(context.Background(), b.level(l))
 }
 
 func (b *zapBridge) With(fields []zapcore.Field) zapcore.Core {
-	return &zapBridge{b.handler, append(b.fields[:len(b.fields):len(b.fields)], fields...)}
+	return &zapBridge{b.handler, append(b.fields[:len(b.fields):len(b.fields)], fields...), b.quiet}
 }
 
 func (b *zapBridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -145,7 +151,7 @@ func (b *zapBridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for _, f := range append(b.fields[:len(b.fields):len(b.fields)], fields...) {
 		f.AddTo(encoder)
 	}
-	record := slog.NewRecord(e.Time, bridgeLevel(e.Level), "etcd: "+e.Message, 0)
+	record := slog.NewRecord(e.Time, b.level(e.Level), "etcd: "+e.Message, 0)
 	for k, v := range encoder.Fields {
 		record.AddAttrs(slog.Any(k, v))
 	}

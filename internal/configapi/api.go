@@ -1,0 +1,93 @@
+package configapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/store"
+)
+
+// Config of the configuration API.
+type Config struct {
+	// Rest is how long a released address, label or number is not given out
+	// again; nothing rests when it is 0. The store counts in seconds and knows
+	// nothing between 0 and 2.
+	Rest time.Duration
+	// Tombstone is how long an attachment that was detached cannot come back.
+	Tombstone time.Duration
+	// Pool is the IPv4 prefix from which new networks get a /20 each.
+	Pool netip.Prefix
+}
+
+// API is the configuration API. All methods are safe for concurrent use.
+type API struct {
+	log     *slog.Logger
+	cfg     Config
+	store   *store.Store
+	graph   *model.Graph
+	ledger  *ledger
+	metrics *metrics
+	ready   chan struct{}
+}
+
+// New makes the API of a store. It answers when Run has loaded the store.
+func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
+	if !cfg.Pool.IsValid() || !cfg.Pool.Addr().Is4() || cfg.Pool != cfg.Pool.Masked() || cfg.Pool.Bits() > networkBits {
+		return nil, fmt.Errorf("address pool %s: want an IPv4 prefix of at most %d bits without host bits, such as 10.32.0.0/12", cfg.Pool, networkBits)
+	}
+	return &API{
+		log: log, cfg: cfg, store: s,
+		graph: model.NewGraph(), ledger: newLedger(), metrics: newMetrics(), ready: make(chan struct{}),
+	}, nil
+}
+
+// Graph is what the API reads from.
+func (a *API) Graph() *model.Graph { return a.graph }
+
+// Registry holds the metrics of the API.
+func (a *API) Registry() *prometheus.Registry { return a.metrics.registry }
+
+// Run follows the store until ctx ends, and makes the initial objects first.
+func (a *API) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	followed := make(chan error, 1)
+	// The ledger comes first: when the graph shows a revision, the ledger knows it.
+	go func() { followed <- a.store.Follow(ctx, a.ledger, store.Into(a.log, a.graph)) }()
+	if err := a.initialise(ctx); err != nil {
+		cancel()
+		<-followed
+		return err
+	}
+	close(a.ready)
+	return <-followed
+}
+
+// initialise waits for the first load and creates what a new cluster has.
+func (a *API) initialise(ctx context.Context) error {
+	if err := a.graph.WaitFor(ctx, 1); err != nil {
+		return err
+	}
+	for _, o := range initialObjects() {
+		if err := a.createInitial(ctx, o); err != nil {
+			return fmt.Errorf("create initial %s %v: %w", o.kind, o.fqName, err)
+		}
+	}
+	return nil
+}
+
+// waitReady blocks until the API answers.
+func (a *API) waitReady(ctx context.Context) error {
+	select {
+	case <-a.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

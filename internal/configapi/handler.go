@@ -1,0 +1,93 @@
+package configapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// maxBody is the largest request body of the REST interface, in bytes.
+const maxBody = 1_024_000
+
+// Handler serves both interfaces, /metrics and /inventory. Requests wait until
+// the API has loaded the store.
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}))
+	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}))
+	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
+	mux.Handle("GET /inventory", admin(http.HandlerFunc(a.inventory)))
+	mux.Handle("/", admin(a.rest()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.waitReady(r.Context()); err != nil {
+			http.Error(w, "the configuration API has not loaded the store yet; try again", http.StatusServiceUnavailable)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// admin lets only administrators and the controller side through: what is
+// behind it shows the data of all tenants.
+func admin(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := mayAdminister(r.Context()); err != nil {
+			fail(w, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// inventory answers what is attached and what is at rest, as the RPC List does.
+func (a *API) inventory(w http.ResponseWriter, r *http.Request) {
+	list, err := a.list(r.Context(), &configv1.ListRequest{Inactive: true})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	data, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(list)
+	if err != nil {
+		fail(w, fmt.Errorf("encode inventory: %w", err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(data)
+}
+
+// fail answers an error as plain text: classic clients take the text as it is.
+func fail(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(httpStatus(err))
+	fmt.Fprint(w, err.Error())
+}
+
+// positionHeader tells at which revision of the store an answer was made.
+const positionHeader = "Contrail-Position"
+
+func setPosition(w http.ResponseWriter, p model.Position) {
+	w.Header().Set(positionHeader, fmt.Sprintf("%d.%d", p.Epoch, p.Revision))
+}
+
+// reply answers JSON.
+func reply(w http.ResponseWriter, at model.Position, v any) {
+	data, ok := v.(json.RawMessage)
+	if !ok {
+		var err error
+		if data, err = json.Marshal(v); err != nil {
+			fail(w, fmt.Errorf("encode answer: %w", err))
+			return
+		}
+	}
+	setPosition(w, at)
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.Write(data)
+}

@@ -1,0 +1,273 @@
+package configapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
+	"github.com/contrail-mesos/contrail/internal/store"
+)
+
+const (
+	// attempts bounds how often a write is decided anew.
+	attempts = 40
+	// writeTimeout bounds a write with all its attempts.
+	writeTimeout = 20 * time.Second
+)
+
+// errNeedLeases makes write decide again, with leases at hand.
+var errNeedLeases = errors.New("leases needed")
+
+// leases are those of things that rest and of tombstones.
+type leases struct {
+	rest, tomb store.Lease
+}
+
+// change is one write being decided: a view to decide on, and the transaction
+// that comes out of it.
+type change struct {
+	*store.Txn
+	api *API
+	v   *model.View
+	// since is the revision of the view: guards refer to it.
+	since   uint64
+	now     time.Time
+	leases  *leases
+	deleted map[string]bool
+	release []func()
+	early   int
+}
+
+// audit says what a write is, for the log.
+type audit struct {
+	operation string
+	object    string
+}
+
+// write decides and commits one transaction, deciding anew for as long as
+// others get in between, and answers when the local graph shows the result.
+// decide must not keep anything of the view. A decision without any key
+// changes nothing and succeeds.
+func (a *API) write(ctx context.Context, what audit, decide func(c *change) error) (model.Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	var granted *leases
+	for attempt := range attempts {
+		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}}
+		var err error
+		a.graph.View(func(v *model.View) {
+			c.v, c.since = v, v.Position().Revision
+			err = decide(c)
+			c.v = nil
+		})
+		position := model.Position{Epoch: a.store.Epoch(), Revision: c.since}
+		var retry bool
+		switch {
+		case errors.Is(err, errNeedLeases):
+			granted, err = a.grant(ctx)
+			retry = err == nil
+		case err == nil && !c.Empty():
+			position, retry, err = a.commit(ctx, c, attempt)
+			if retry {
+				granted = nil // one of them may be the reason
+			}
+		}
+		for _, f := range c.release {
+			f()
+		}
+		if !retry {
+			if err == nil && !c.Empty() {
+				a.recordWrite(ctx, what, c, position)
+			}
+			return position, err
+		}
+	}
+	return model.Position{}, fmt.Errorf("%s %s: %w", what.operation, what.object, errBusy)
+}
+
+// commit commits c and waits until the graph shows it. retry says to decide anew.
+func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Position, retry bool, err error) {
+	revision, err := c.Commit(ctx)
+	var conflict *store.Conflict
+	switch {
+	case err == nil:
+		at = model.Position{Epoch: a.store.Epoch(), Revision: uint64(revision)}
+		return at, false, a.catchUp(ctx, revision)
+	case errors.As(err, &conflict):
+		a.metrics.conflicts.WithLabelValues(string(conflict.Guard.Key.Space())).Inc()
+		revision = conflict.Revision
+	case errors.Is(err, store.ErrLeaseGone):
+		a.store.ForgetLeases()
+		return at, true, nil
+	case ctx.Err() != nil:
+		return at, false, err
+	default:
+		// It is not known whether the transaction happened. The graph will tell.
+		a.log.Warn("store did not answer a transaction; looking at what became of it", "error", err)
+		if revision, err = a.store.Head(ctx); err != nil {
+			return at, false, err
+		}
+	}
+	if err := a.catchUp(ctx, revision); err != nil {
+		return at, false, err
+	}
+	if attempt > 2 {
+		pause := time.NewTimer(time.Duration(rand.Int64N(int64(min(attempt, 20)) * int64(2*time.Millisecond))))
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return at, false, ctx.Err()
+		}
+	}
+	return at, true, nil
+}
+
+// catchUp waits until the graph has seen a revision.
+func (a *API) catchUp(ctx context.Context, revision int64) error {
+	if a.graph.Position().Revision >= uint64(revision) {
+		return nil
+	}
+	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	err := a.graph.WaitFor(soon, uint64(revision))
+	cancel()
+	if err == nil {
+		return nil
+	}
+	// The revision may be one that changed nothing we follow: ask.
+	if err := a.store.Sync(ctx); err != nil {
+		return err
+	}
+	return a.graph.WaitFor(ctx, uint64(revision))
+}
+
+func (a *API) grant(ctx context.Context) (*leases, error) {
+	var l leases
+	var err error
+	if l.rest, err = a.store.Lease(ctx, max(a.cfg.Rest, time.Second)); err != nil {
+		return nil, err
+	}
+	l.tomb, err = a.store.Lease(ctx, max(a.cfg.Tombstone, time.Second))
+	return &l, err
+}
+
+func (a *API) recordWrite(ctx context.Context, what audit, c *change, at model.Position) {
+	a.metrics.early.Add(float64(c.early))
+	a.metrics.writes.WithLabelValues(what.operation).Inc()
+	caller := serve.CallerOf(ctx)
+	a.log.Info("write", "who", caller.Identity.String(), "via", caller.Via,
+		"operation", what.operation, "object", what.object, "revision", at.Revision)
+}
+
+// tombstone leaves a tombstone for a key of an attachment.
+func (c *change) tombstone(k store.Key) error {
+	if c.leases == nil {
+		return errNeedLeases
+	}
+	c.PutLeased(k, nil, c.leases.tomb)
+	return nil
+}
+
+// giveBack takes a key out of use and lets it rest. owner is kept with the rest.
+func (c *change) giveBack(k store.Key, owner string) error {
+	c.Delete(k)
+	if c.api.cfg.Rest <= 0 {
+		return nil
+	}
+	if c.leases == nil {
+		return errNeedLeases
+	}
+	c.PutLeased(store.RestKey(k), []byte(owner), c.leases.rest)
+	return nil
+}
+
+// take takes a key that the ledger chose. since is when its rest began, 0 when
+// it has none.
+func (c *change) take(k store.Key, owner string, early *rest) {
+	c.Create(k, []byte(owner))
+	rested := store.RestKey(k)
+	if early == nil {
+		c.Guard(store.Guard{Condition: store.Absent, Key: rested})
+		return
+	}
+	c.Guard(store.Guard{Condition: store.Unchanged, Key: rested, Revision: early.since})
+	c.Delete(rested)
+	c.early++
+}
+
+// meta is that of a new object below its parent (nil for the top).
+func (c *change) meta(uuid string, parent model.Object, fqName ...string) (model.Meta, error) {
+	perms, err := model.NewIDPerms(uuid, c.now)
+	if err != nil {
+		return model.Meta{}, err
+	}
+	m := model.Meta{UUID: uuid, FQName: fqName, IDPerms: perms, DisplayName: fqName[len(fqName)-1], Perms2: model.NewPerms2("")}
+	if parent != nil {
+		m.ParentType = string(parent.Kind())
+		m.ParentUUID = parent.GetMeta().UUID
+		if p := parent.GetMeta().Perms2; p != nil {
+			m.Perms2 = model.NewPerms2(p.Owner)
+		}
+	}
+	return m, nil
+}
+
+// below is the fq name of a child.
+func below(parent model.Object, name string) []string {
+	fq := parent.GetMeta().FQName
+	return append(fq[:len(fq):len(fq)], name)
+}
+
+// own marks an object as one that goes with its last attachment.
+func (c *change) own(o model.Object) {
+	c.Put(store.OwnedKey(o.GetMeta().UUID), []byte(o.Kind()))
+}
+
+// disown keeps an object that a client uses for himself.
+func (c *change) disown(uuid string) {
+	if k := store.OwnedKey(uuid); c.api.ledger.isOwned(uuid) && !c.Touches(k) {
+		c.Delete(k)
+	}
+}
+
+// refer puts a reference between objects of which at least one is new.
+func (c *change) refer(from, to model.Object, attr any) error {
+	r := model.Reference{From: model.EntityOf(from), To: model.EntityOf(to)}
+	if attr != nil {
+		data, err := json.Marshal(attr)
+		if err != nil {
+			return fmt.Errorf("encode attribute of reference %s -> %s: %w", r.From, r.To, err)
+		}
+		r.Attr = data
+	}
+	c.PutReference(r)
+	return nil
+}
+
+// remove deletes an object with all references from it and to it. Whether it
+// may go is the caller's decision; what it was based on is guarded.
+func (c *change) remove(o model.Object) {
+	e := model.EntityOf(o)
+	c.deleted[e.UUID] = true
+	c.DeleteObject(o, c.since)
+	for r := range c.v.ReferenceSeq(e.UUID, "") {
+		c.dropEdge(r.Edge())
+	}
+	for r := range c.v.BackReferenceSeq(e.UUID, "") {
+		c.dropEdge(r.Edge())
+	}
+	if k := store.OwnedKey(e.UUID); c.api.ledger.isOwned(e.UUID) && !c.Touches(k) {
+		c.Delete(k)
+	}
+}
+
+func (c *change) dropEdge(e model.Edge) {
+	if k := store.RefKey(e); !c.Touches(k) {
+		c.Delete(k)
+	}
+}
