@@ -37,6 +37,10 @@ import (
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
+// pingAfter is how long an HTTP/2 connection may be silent before its peer is
+// asked, and how long the peer may take to answer before it is given up.
+const pingAfter = 5 * time.Second
+
 // Config says where a service listens. Zero fields are not opened.
 type Config struct {
 	// Unix is the path of a unix socket. A stale one is replaced.
@@ -192,6 +196,8 @@ func (s *Server) Run(ctx context.Context) error {
 			IdleTimeout:       5 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
 			Protocols:         &protocols,
+			// A peer that is gone without a word does not hold its streams for long.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 			BaseContext:       func(net.Listener) context.Context { return ctx },
 			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}

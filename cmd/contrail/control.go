@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/contrail-mesos/contrail/internal/control"
+	"github.com/contrail-mesos/contrail/internal/lifecycle"
+	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
+	"github.com/contrail-mesos/contrail/internal/store"
+)
+
+// newControlCommand is `contrail controller control`.
+func newControlCommand() *cobra.Command {
+	var flags serviceFlags
+	var endpoint string
+	cmd := &cobra.Command{
+		Use:   "control",
+		Short: "Build the routes of all networks and stream them to the nodes",
+		Long: `Follows the store, computes the routes of every network, and streams to each
+node's vRouter agent what its containers need. It serves on from what it knows
+while the store or the configuration API is away.`,
+		Example: "  contrail controller control --store unix:/run/contrail/store.sock --listen-tls 172.31.0.1:5269 --listen-unix /run/contrail/control.sock --tls-dir /etc/contrail/tls",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, _, err := flags.load("control")
+			if err != nil {
+				return err
+			}
+			graph := model.NewGraph()
+			node := control.New(log, control.Config{}, graph)
+			server, err := serve.Listen(log, flags.listen, node.Handler())
+			if err != nil {
+				return err
+			}
+			group := lifecycle.New(log)
+			group.Add("store", func(ctx context.Context) error {
+				s, err := store.Open(ctx, log, store.Config{Endpoints: []string{etcdEndpoint(endpoint)}})
+				if err != nil {
+					return err
+				}
+				defer s.Close()
+				return s.Follow(ctx, store.Into(log, graph))
+			})
+			group.Add("routes", node.Run)
+			group.Add("sessions", server.Run)
+			return group.Wait(cmd.Context())
+		},
+	}
+	flags.register(cmd.Flags())
+	cmd.Flags().StringVar(&endpoint, "store", "unix:/run/contrail/store.sock", "`address` of the store: unix:PATH or an etcd URL")
+	return cmd
+}
+
+// etcdEndpoint is what etcd's client calls an address in our form.
+func etcdEndpoint(address string) string {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok && !strings.HasPrefix(path, "//") {
+		return "unix://" + path
+	}
+	return address
+}
