@@ -26,7 +26,7 @@ type attachment struct {
 
 func (a *attachment) add(ctx context.Context) (*current.Result, error) {
 	var err error
-	if a.created, err = a.links.createVeth(a.hostName, a.args.IfName); err != nil {
+	if a.hostName, a.created, err = a.links.createVeth(a.args.ContainerID, a.args.IfName); err != nil {
 		return nil, err
 	}
 	answer := &portapi.AttachResponse{}

@@ -17,11 +17,17 @@ import (
 	"github.com/contrail-mesos/contrail/api/portapi"
 )
 
-// HostInterface is the name of the host's side of an interface: `tap` and 12
-// characters of a hash, 15 in all, which is the longest that Linux allows.
-func HostInterface(containerID, ifname string) string {
-	sum := sha256.Sum256([]byte(containerID + "\x00" + ifname))
-	return "tap" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:12]
+// hostInterfaces are the names that the host's side of an interface may have:
+// `tap` and 12 characters of a hash, 15 in all, which is the longest that Linux
+// allows. The first is the usual one; the others are for a container that is
+// added in a new namespace while its old one still holds the first.
+func hostInterfaces(containerID, ifname string) [3]string {
+	var names [3]string
+	for i := range names {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d", containerID, ifname, i))
+		names[i] = "tap" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:12]
+	}
+	return names
 }
 
 // namespace is an open network namespace.
@@ -106,39 +112,34 @@ func (l *links) close() {
 // container's namespace under its final name. The host's side stays down: the
 // agent sets it up when its port is plugged, so that nothing passes before.
 //
-// created is false if this very pair was there already. A host side that was
-// left by an earlier namespace of the same container is replaced.
-func (l *links) createVeth(hostName, ifname string) (created bool, err error) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = hostName
-	veth := netlink.NewVeth(attrs)
-	veth.PeerName = ifname
-	veth.PeerNamespace = netlink.NsFd(l.namespace.file.Fd())
-	for range 2 {
+// created is false if this very pair was there already. A pair that leads to
+// an earlier namespace of the same container is the agent's to remove.
+func (l *links) createVeth(containerID, ifname string) (hostName string, created bool, err error) {
+	for _, hostName := range hostInterfaces(containerID, ifname) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = hostName
+		veth := netlink.NewVeth(attrs)
+		veth.PeerName, veth.PeerNamespace = ifname, netlink.NsFd(l.namespace.file.Fd())
 		err = l.host.LinkAdd(veth)
 		if err == nil {
-			return true, nil
+			return hostName, true, nil
 		}
 		if !errors.Is(err, unix.EEXIST) {
-			break
+			return "", false, fmt.Errorf("create interface pair %s and %s: %w", hostName, ifname, err)
 		}
-		existing, lookup := l.host.LinkByName(hostName)
-		if isNotFound(lookup) {
+		existing, err := l.host.LinkByName(hostName)
+		switch {
+		case err == nil && l.isPair(existing, ifname):
+			return hostName, false, nil
+		case isNotFound(err):
 			// It is the container's side that exists.
-			return false, types.NewError(types.ErrInvalidEnvironmentVariables,
+			return "", false, types.NewError(types.ErrInvalidEnvironmentVariables,
 				fmt.Sprintf("interface %s exists already in the container, and is not ours; remove it or ask for another CNI_IFNAME", ifname), "")
-		}
-		if lookup != nil {
-			return false, fmt.Errorf("look up interface %s: %w", hostName, lookup)
-		}
-		if l.isPair(existing, ifname) {
-			return false, nil
-		}
-		if err := l.host.LinkDel(existing); err != nil && !isNotFound(err) {
-			return false, fmt.Errorf("remove interface %s of an earlier namespace: %w", hostName, err)
+		case err != nil:
+			return "", false, fmt.Errorf("look up interface %s: %w", hostName, err)
 		}
 	}
-	return false, fmt.Errorf("create interface pair %s and %s: %w", hostName, ifname, err)
+	return "", false, fmt.Errorf("create interface pair for %s: all names are taken by earlier namespaces of the container", ifname)
 }
 
 // isPair tells whether host's peer is the interface of this container.

@@ -129,7 +129,7 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS: "+err.Error(), "")
 	}
 	defer ns.close()
-	a := &attachment{config: c, args: args, namespace: ns, hostName: HostInterface(args.ContainerID, args.IfName)}
+	a := &attachment{config: c, args: args, namespace: ns}
 	if a.links, err = openLinks(ns); err != nil {
 		return err
 	}
@@ -163,6 +163,11 @@ func (p *plugin) del(args *skel.CmdArgs) error {
 	defer cancel()
 	err = agent{c.options.AgentSocket}.call(ctx, portapi.PathDetach, request, &struct{}{})
 	if err == nil {
+		// The agent removes the pairs it knows; one of an ADD that was killed
+		// on its way it does not.
+		if err := deleteOwnPair(ns, request); err != nil {
+			fmt.Fprintf(p.stderr, "contrail-cni: %v\n", err)
+		}
 		return nil
 	}
 	fmt.Fprintf(p.stderr, "contrail-cni: %v; the interface is removed here, and the agent is left a note in %s\n",
@@ -183,25 +188,30 @@ func detachAlone(c *config, ns *namespace, request portapi.DetachRequest) error 
 // deleteOwnPair leaves a pair alone that leads to another namespace than the
 // one that DEL names: the same container has been added anew there.
 func deleteOwnPair(ns *namespace, request portapi.DetachRequest) error {
-	name := HostInterface(request.ContainerID, request.Interface)
+	names := hostInterfaces(request.ContainerID, request.Interface)
 	if ns == nil {
 		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			return fmt.Errorf("open netlink: %w", err)
 		}
 		defer handle.Close()
-		return deleteHostLink(handle, name)
+		var failed error
+		for _, name := range names {
+			failed = errors.Join(failed, deleteHostLink(handle, name))
+		}
+		return failed
 	}
 	l, err := openLinks(ns)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	host, err := l.host.LinkByName(name)
-	if err != nil || !l.isPair(host, request.Interface) {
-		return nil
+	for _, name := range names {
+		if host, err := l.host.LinkByName(name); err == nil && l.isPair(host, request.Interface) {
+			return deleteHostLink(l.host, name)
+		}
 	}
-	return deleteHostLink(l.host, name)
+	return nil
 }
 
 func queueDetach(c *config, request portapi.DetachRequest) error {

@@ -1,0 +1,7 @@
+//go:build !net
+
+package vrouter
+
+var programs map[string]func(args []string) int
+
+func cleanUp() {}
