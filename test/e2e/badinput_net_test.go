@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 // TestNetRefusedByMarathon: what cannot be right is refused at once, with the
@@ -33,13 +35,13 @@ func TestNetRefusedByMarathon(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := c.curl(t, "POST", marathon+"/v2/apps", test.body)
-			if got.status != test.status || !strings.Contains(got.body, test.want) {
-				t.Errorf("%d %s; want %d with %q", got.status, got.body, test.status, test.want)
+			if got.Status != test.status || !strings.Contains(got.Body, test.want) {
+				t.Errorf("%d %s; want %d with %q", got.Status, got.Body, test.status, test.want)
 			}
 		})
 	}
-	if got := c.curl(t, "GET", marathon+"/v2/apps/none", ""); got.status != 404 {
-		t.Errorf("unknown app: %d", got.status)
+	if got := c.curl(t, "GET", marathon+"/v2/apps/none", ""); got.Status != 404 {
+		t.Errorf("unknown app: %d", got.Status)
 	}
 	c.same(t, before)
 }
@@ -118,8 +120,8 @@ func TestNetPoolExhausted(t *testing.T) {
 	one := app("/more", "small", 1)
 	maps.Copy(one, small)
 	c.fails(t, one, "small", "address")
-	if got := c.curl(t, "PUT", marathon+"/v2/apps/small?force=true", `{"instances":3}`); got.status != 200 {
-		t.Fatalf("%d %s", got.status, got.body)
+	if got := c.curl(t, "PUT", marathon+"/v2/apps/small?force=true", `{"instances":3}`); got.Status != 200 {
+		t.Fatalf("%d %s", got.Status, got.Body)
 	}
 	c.running(t, "/more", 1)
 	c.destroy(t, "/more")
@@ -145,7 +147,7 @@ func TestNetServiceAway(t *testing.T) {
 					"type": "MESOS", "docker": map[string]any{"image": "contrail/example", "forcePullImage": true},
 				}}
 			}
-			c.fails(t, app("/away", "green", 1, c.on(1), image), test.want)
+			c.fails(t, app("/away", "green", 1, c.On(1), image), test.want)
 			kill(t, pid, syscall.SIGCONT)
 			c.running(t, "/away", 1)
 			c.destroy(t, "/away")
@@ -159,15 +161,15 @@ func TestNetServiceAway(t *testing.T) {
 func TestNetOtherUser(t *testing.T) {
 	c := start(t)
 	for name, command := range map[string][]string{
-		"socket":     {"curl", "-s", "--unix-socket", "/run/" + c.name + "/node-1/agent.sock", "http://agent/v1/status"},
+		"socket":     {"curl", "-s", "--unix-socket", "/run/" + c.Name + "/node-1/agent.sock", "http://agent/v1/status"},
 		"port API":   {"curl", "-s", "-f", "http://127.0.0.1:9091/ports"},
 		"introspect": {"curl", "-s", "-f", "http://127.0.0.1:8085/"},
-		"token":      {"cat", "/run/" + c.name + "/node-1/token"},
-		"store":      {"curl", "-s", "--unix-socket", "/run/" + c.name + "/store.sock", "http://store/version"},
+		"token":      {"cat", "/run/" + c.Name + "/node-1/token"},
+		"store":      {"curl", "-s", "--unix-socket", "/run/" + c.Name + "/store.sock", "http://store/version"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nobody := []string{"nsenter", "--net=/run/netns/" + c.node(1), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
-			if out, err := run(t.Context(), append(nobody, command...)...); err == nil {
+			nobody := []string{"nsenter", "--net=/run/netns/" + c.Node(1), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+			if out, err := base.Run(t.Context(), append(nobody, command...)...); err == nil {
 				t.Errorf("nobody got %q", out)
 			}
 		})

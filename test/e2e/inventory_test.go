@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 // inventory is everything that containers may leave behind, by kind, as
@@ -93,8 +95,8 @@ func lines(text string) []string {
 }
 
 func (c *cluster) etcdctl(t *testing.T, args ...string) (string, error) {
-	command := []string{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints", "unix:///run/" + c.name + "/store.sock"}
-	return run(contextOf(t), append(command, args...)...)
+	command := []string{"env", "ETCDCTL_API=3", "etcdctl", "--endpoints", "unix:///run/" + c.Name + "/store.sock"}
+	return base.Run(contextOf(t), append(command, args...)...)
 }
 
 // inactive tells the keys that hold what rests or is remembered.
@@ -130,12 +132,12 @@ func (c *cluster) inactiveEnd(t *testing.T) {
 func (c *cluster) eachNode(t *testing.T, command ...string) ([]string, error) {
 	var all []string
 	for n := 1; n <= 3; n++ {
-		out, err := run(contextOf(t), append([]string{"nsenter", "--net=/run/netns/" + c.node(n)}, command...)...)
+		out, err := base.Run(contextOf(t), append([]string{"nsenter", "--net=/run/netns/" + c.Node(n)}, command...)...)
 		if err != nil {
 			return nil, err
 		}
 		for _, line := range lines(out) {
-			all = append(all, c.node(n)+": "+strings.TrimSpace(line))
+			all = append(all, c.Node(n)+": "+strings.TrimSpace(line))
 		}
 	}
 	return all, nil
@@ -155,7 +157,7 @@ func (c *cluster) routes(t *testing.T) ([]string, error) {
 
 func (c *cluster) pins(*testing.T) ([]string, error) {
 	var all []string
-	root := "/sys/fs/bpf/" + c.name
+	root := "/sys/fs/bpf/" + c.Name
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			all = append(all, path)
@@ -182,11 +184,11 @@ func (c *cluster) mapEntries(t *testing.T) ([]string, error) {
 		if statistics(pin) {
 			continue
 		}
-		shown, err := run(contextOf(t), "bpftool", "-j", "map", "show", "pinned", pin)
+		shown, err := base.Run(contextOf(t), "bpftool", "-j", "map", "show", "pinned", pin)
 		if err != nil || strings.Contains(shown, "array") {
 			continue // a program, a link, or a map whose entries are always there
 		}
-		out, err := run(contextOf(t), "bpftool", "map", "dump", "pinned", pin)
+		out, err := base.Run(contextOf(t), "bpftool", "map", "dump", "pinned", pin)
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +202,7 @@ func (c *cluster) mapEntries(t *testing.T) ([]string, error) {
 }
 
 func (c *cluster) namespaces(t *testing.T) ([]string, error) {
-	out, err := run(contextOf(t), "lsns", "--type", "net", "--noheadings", "--output", "NSFS")
+	out, err := base.Run(contextOf(t), "lsns", "--type", "net", "--noheadings", "--output", "NSFS")
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +210,7 @@ func (c *cluster) namespaces(t *testing.T) ([]string, error) {
 }
 
 func (c *cluster) mounts(t *testing.T) ([]string, error) {
-	out, err := run(contextOf(t), "findmnt", "--list", "--noheadings", "--output", "TARGET")
+	out, err := base.Run(contextOf(t), "findmnt", "--list", "--noheadings", "--output", "TARGET")
 	if err != nil {
 		return nil, err
 	}
@@ -218,14 +220,14 @@ func (c *cluster) mounts(t *testing.T) ([]string, error) {
 // ours keeps the lines that name the cluster or its data.
 func (c *cluster) ours(list []string) []string {
 	return slices.DeleteFunc(list, func(line string) bool {
-		return !strings.Contains(line, c.name) && !strings.Contains(line, c.data)
+		return !strings.Contains(line, c.Name) && !strings.Contains(line, c.Data)
 	})
 }
 
 func (c *cluster) cgroups(*testing.T) ([]string, error) {
 	var all []string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() && strings.Contains(path, "/"+c.name+"/") {
+		if err == nil && entry.IsDir() && strings.Contains(path, "/"+c.Name+"/") {
 			all = append(all, path)
 		}
 		return nil // others come and go meanwhile
@@ -265,7 +267,7 @@ func (c *cluster) findProcesses() ([]foundProcess, error) {
 			continue
 		}
 		groups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
-		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.name+"\x00") && !strings.Contains(string(groups), "/"+c.name+"/") {
+		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.Name+"\x00") && !strings.Contains(string(groups), "/"+c.Name+"/") {
 			continue
 		}
 		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
@@ -282,8 +284,8 @@ func (c *cluster) findProcesses() ([]foundProcess, error) {
 func (c *cluster) portFiles(*testing.T) ([]string, error) {
 	var all []string
 	for _, pattern := range []string{
-		c.data + "/node-*/vrouter/ports/*", c.data + "/node-*/vrouter/detach/*",
-		"/run/" + c.name + "/node-*/mesos/isolators/network/cni/*",
+		c.Data + "/node-*/vrouter/ports/*", c.Data + "/node-*/vrouter/detach/*",
+		"/run/" + c.Name + "/node-*/mesos/isolators/network/cni/*",
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {

@@ -22,7 +22,7 @@ type component struct {
 
 func (c *cluster) components(t *testing.T) map[string]component {
 	t.Helper()
-	out, _ := c.contrail(contextOf(t), "status", "-o", "json") // 1 when degraded, and that is seen below
+	out, _ := c.Contrail(contextOf(t), "status", "-o", "json") // 1 when degraded, and that is seen below
 	var status struct {
 		Components []component `json:"components"`
 	}
@@ -39,7 +39,7 @@ func (c *cluster) components(t *testing.T) map[string]component {
 // wait blocks until everything runs.
 func (c *cluster) wait(t *testing.T) {
 	t.Helper()
-	if _, err := c.contrail(contextOf(t), "status", "--wait", "--timeout", recovery.String()); err != nil {
+	if _, err := c.Contrail(contextOf(t), "status", "--wait", "--timeout", recovery.String()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -71,13 +71,13 @@ func TestNetKill(t *testing.T) {
 	c := start(t)
 	for _, victim := range []string{
 		"controller", "controller store", "controller config", "controller control", "mesos-manager", "mesos master", "mesos marathon",
-		"vrouter-agent --name " + c.node(1), "mesos agent",
+		"vrouter-agent --name " + c.Node(1), "mesos agent",
 	} {
 		t.Run(victim, func(t *testing.T) {
 			before := c.inventory(t)
 			c.killOne(t, victim, func() { c.post(t, app("/kill", "green", 3, unique)) })
 			tasks := c.running(t, "/kill", 3)
-			c.reaches(t, tasks[0], tasks[1].address())
+			c.reaches(t, tasks[0], tasks[1].Address())
 			c.killOne(t, victim, func() { c.destroy(t, "/kill") })
 			c.same(t, before)
 		})
@@ -111,7 +111,7 @@ func TestNetKillPlugin(t *testing.T) {
 	agent := c.components(t)["vrouter-agent-1"].PID
 	kill(t, agent, syscall.SIGSTOP)
 	t.Cleanup(func() { kill(t, agent, syscall.SIGCONT) })
-	c.post(t, app("/plugin", "green", 1, c.on(1)))
+	c.post(t, app("/plugin", "green", 1, c.On(1)))
 	eventually(t, recovery, "the plugin is called", func() error {
 		processes, err := c.findProcesses()
 		if err != nil {
@@ -138,10 +138,10 @@ func TestNetKillPlugin(t *testing.T) {
 // up are killed, each of them.
 func TestNetTrafficSurvives(t *testing.T) {
 	c := start(t)
-	c.post(t, app("/steady/a", "green", 1, c.on(1)))
-	c.post(t, app("/steady/b", "green", 1, c.on(2)))
+	c.post(t, app("/steady/a", "green", 1, c.On(1)))
+	c.post(t, app("/steady/b", "green", 1, c.On(2)))
 	a, b := c.running(t, "/steady/a", 1)[0], c.running(t, "/steady/b", 1)[0]
-	c.reaches(t, a, b.address())
+	c.reaches(t, a, b.Address())
 	type result struct {
 		out string
 		err error
@@ -149,7 +149,7 @@ func TestNetTrafficSurvives(t *testing.T) {
 	done := make(chan result, 1)
 	go func() {
 		// 100 echo requests, 100 ms apart; an answer may take a second on a busy machine.
-		out, err := c.contrail(t.Context(), "exec", a.ID, "--", "ping", "-i", "0.1", "-c", "100", "-W", "2", b.address())
+		out, err := c.Contrail(t.Context(), "exec", a.ID, "--", "ping", "-i", "0.1", "-c", "100", "-W", "2", b.Address())
 		done <- result{out, err}
 	}()
 	for _, name := range []string{"vrouter-agent-1", "vrouter-agent-2", "controller", "mesos-agent-1", "mesos-agent-2", "mesos-master"} {
@@ -160,7 +160,7 @@ func TestNetTrafficSurvives(t *testing.T) {
 		t.Errorf("packets were lost: %v\n%s", ping.err, ping.out)
 	}
 	c.wait(t)
-	c.reaches(t, a, b.address())
+	c.reaches(t, a, b.Address())
 }
 
 // TestNetCycles starts and destroys an application again and again.
@@ -172,9 +172,9 @@ func TestNetCycles(t *testing.T) {
 		c.running(t, "/cycle", 1)
 		c.destroy(t, "/cycle")
 		eventually(t, recovery, "the task is gone", func() error {
-			got, err := c.tryCurl(t.Context(), "GET", marathon+"/v2/apps/cycle", "")
-			if err == nil && got.status != 404 {
-				err = fmt.Errorf("still there: %d", got.status)
+			got, err := c.Curl(t.Context(), "GET", marathon+"/v2/apps/cycle", "")
+			if err == nil && got.Status != 404 {
+				err = fmt.Errorf("still there: %d", got.Status)
 			}
 			return err
 		})

@@ -8,53 +8,30 @@ import (
 	"maps"
 	"testing"
 	"time"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 const (
-	marathon = "127.0.0.1:8080"
-	master   = "127.0.0.1:5050"
-	config   = "127.0.0.1:8082"
+	marathon = base.Marathon
+	master   = base.Master
+	config   = base.Config
 )
+
+type task = base.Task
 
 // app is an application of the example image in a virtual network.
 func app(id, network string, instances int, more ...map[string]any) map[string]any {
-	def := map[string]any{
-		"id": id, "cmd": "exec /bin/contrail-example serve", "instances": instances, "cpus": 0.1, "mem": 32,
-		"container": map[string]any{"type": "MESOS", "docker": map[string]any{"image": "contrail/example"}},
-		"networks":  networks(map[string]string{"networks": network}),
-	}
+	def := base.App(id, network, instances)
 	for _, m := range more {
 		maps.Copy(def, m)
 	}
 	return def
 }
 
-func networks(labels map[string]string) []map[string]any {
-	return []map[string]any{{"mode": "container", "name": "contrail", "labels": labels}}
-}
+func networks(labels map[string]string) []map[string]any { return base.Networks(labels) }
 
 var unique = map[string]any{"constraints": [][]string{{"hostname", "UNIQUE"}}}
-
-// on places an application on one node.
-func (c *cluster) on(n int) map[string]any {
-	return map[string]any{"constraints": [][]string{{"hostname", "CLUSTER", c.node(n)}}}
-}
-
-type task struct {
-	ID          string `json:"id"`
-	Host        string `json:"host"`
-	State       string `json:"state"`
-	IPAddresses []struct {
-		IPAddress string `json:"ipAddress"`
-	} `json:"ipAddresses"`
-}
-
-func (t task) address() string {
-	if len(t.IPAddresses) == 0 {
-		return ""
-	}
-	return t.IPAddresses[0].IPAddress
-}
 
 // post creates an application, and destroys it when the test ends.
 func (c *cluster) post(t *testing.T, def map[string]any) {
@@ -63,8 +40,8 @@ func (c *cluster) post(t *testing.T, def map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.curl(t, "POST", marathon+"/v2/apps", string(body)); got.status != 201 {
-		t.Fatalf("POST %v: %d %s", def["id"], got.status, got.body)
+	if got := c.curl(t, "POST", marathon+"/v2/apps", string(body)); got.Status != 201 {
+		t.Fatalf("POST %v: %d %s", def["id"], got.Status, got.Body)
 	}
 	t.Cleanup(func() { c.destroy(t, def["id"].(string)) })
 }
@@ -73,28 +50,13 @@ func (c *cluster) post(t *testing.T, def map[string]any) {
 func (c *cluster) destroy(t *testing.T, id string) {
 	t.Helper()
 	cmd := func() error {
-		got, err := c.tryCurl(contextOf(t), "DELETE", marathon+"/v2/apps"+id+"?force=true", "")
-		if err == nil && got.status != 200 && got.status != 404 {
-			err = fmt.Errorf("DELETE %s: %d %s", id, got.status, got.body)
+		got, err := c.Curl(contextOf(t), "DELETE", marathon+"/v2/apps"+id+"?force=true", "")
+		if err == nil && got.Status != 200 && got.Status != 404 {
+			err = fmt.Errorf("DELETE %s: %d %s", id, got.Status, got.Body)
 		}
 		return err
 	}
 	eventually(t, recovery, "destroy "+id, cmd)
-}
-
-func (c *cluster) tasks(t *testing.T, id string) ([]task, error) {
-	t.Helper()
-	got, err := c.tryCurl(contextOf(t), "GET", marathon+"/v2/apps"+id+"/tasks", "")
-	if err != nil {
-		return nil, err
-	}
-	if got.status != 200 {
-		return nil, fmt.Errorf("tasks of %s: %d %s", id, got.status, got.body)
-	}
-	var list struct {
-		Tasks []task `json:"tasks"`
-	}
-	return list.Tasks, json.Unmarshal([]byte(got.body), &list)
 }
 
 // running waits until an application has n running tasks with addresses.
@@ -102,13 +64,13 @@ func (c *cluster) running(t *testing.T, id string, n int) []task {
 	t.Helper()
 	var found []task
 	eventually(t, time.Minute, id+" runs", func() error {
-		all, err := c.tasks(t, id)
+		all, err := c.Tasks(contextOf(t), id)
 		if err != nil {
 			return err
 		}
 		found = nil
 		for _, task := range all {
-			if task.State == "TASK_RUNNING" && task.address() != "" {
+			if task.State == "TASK_RUNNING" && task.Address() != "" {
 				found = append(found, task)
 			}
 		}
@@ -123,7 +85,7 @@ func (c *cluster) running(t *testing.T, id string, n int) []task {
 // lastFailure is what Marathon says of the last task that failed.
 func (c *cluster) lastFailure(t *testing.T, id string) string {
 	t.Helper()
-	got, err := c.tryCurl(contextOf(t), "GET", marathon+"/v2/apps"+id+"?embed=app.lastTaskFailure", "")
+	got, err := c.Curl(contextOf(t), "GET", marathon+"/v2/apps"+id+"?embed=app.lastTaskFailure", "")
 	if err != nil {
 		return err.Error()
 	}
@@ -135,7 +97,7 @@ func (c *cluster) lastFailure(t *testing.T, id string) string {
 			} `json:"lastTaskFailure"`
 		} `json:"app"`
 	}
-	if err := json.Unmarshal([]byte(got.body), &answer); err != nil {
+	if err := json.Unmarshal([]byte(got.Body), &answer); err != nil {
 		return err.Error()
 	}
 	return answer.App.LastTaskFailure.State + " " + answer.App.LastTaskFailure.Message
@@ -144,7 +106,7 @@ func (c *cluster) lastFailure(t *testing.T, id string) string {
 // check asks from a task's container by one of icmp, tcp and udp.
 func (c *cluster) check(t *testing.T, from task, address, way, timeout string) error {
 	t.Helper()
-	_, err := c.contrail(contextOf(t), "exec", from.ID, "--", "/bin/contrail-example", "check", address, "--"+way, "--timeout", timeout)
+	_, err := c.Contrail(contextOf(t), "exec", from.ID, "--", "/bin/contrail-example", "check", address, "--"+way, "--timeout", timeout)
 	return err
 }
 

@@ -28,10 +28,10 @@ func TestNetWorkflow(t *testing.T) {
 	t.Run("addresses are unique in their network", func(t *testing.T) {
 		seen := make(map[string]string)
 		for _, task := range append(append([]task{}, webs...), client) {
-			if other := seen[task.address()]; other != "" {
-				t.Errorf("%s and %s both have %s", other, task.ID, task.address())
+			if other := seen[task.Address()]; other != "" {
+				t.Errorf("%s and %s both have %s", other, task.ID, task.Address())
 			}
-			seen[task.address()] = task.ID
+			seen[task.Address()] = task.ID
 		}
 	})
 	t.Run("one network", func(t *testing.T) {
@@ -42,16 +42,16 @@ func TestNetWorkflow(t *testing.T) {
 			} else {
 				across++
 			}
-			c.reaches(t, client, web.address())
+			c.reaches(t, client, web.Address())
 		}
 		if same != 1 || across != 2 {
 			t.Errorf("%d webs beside the client and %d on other nodes; want 1 and 2", same, across)
 		}
 	})
 	t.Run("two networks", func(t *testing.T) {
-		c.refused(t, client, db.address())
-		c.refused(t, db, client.address())
-		c.refused(t, db, webs[0].address())
+		c.refused(t, client, db.Address())
+		c.refused(t, db, client.Address())
+		c.refused(t, db, webs[0].Address())
 	})
 	t.Run("containers cannot reach the fabric", func(t *testing.T) {
 		for _, address := range []string{"172.31.0.1", "172.31.0.11"} {
@@ -63,12 +63,12 @@ func TestNetWorkflow(t *testing.T) {
 	t.Run("Mesos tells the address", func(t *testing.T) { c.mesosKnows(t, client) })
 	t.Run("configuration API shows the objects", func(t *testing.T) { c.configKnows(t, client) })
 	t.Run("scaling", func(t *testing.T) {
-		if got := c.curl(t, "PUT", marathon+"/v2/apps/flow/client", `{"instances":2}`); got.status != 200 {
-			t.Fatalf("%d %s", got.status, got.body)
+		if got := c.curl(t, "PUT", marathon+"/v2/apps/flow/client", `{"instances":2}`); got.Status != 200 {
+			t.Fatalf("%d %s", got.Status, got.Body)
 		}
 		c.running(t, "/flow/client", 2)
-		if got := c.curl(t, "PUT", marathon+"/v2/apps/flow/client", `{"instances":1}`); got.status != 200 {
-			t.Fatalf("%d %s", got.status, got.body)
+		if got := c.curl(t, "PUT", marathon+"/v2/apps/flow/client", `{"instances":1}`); got.Status != 200 {
+			t.Fatalf("%d %s", got.Status, got.Body)
 		}
 		c.running(t, "/flow/client", 1)
 	})
@@ -88,13 +88,13 @@ func (c *cluster) mesosKnows(t *testing.T, task task) {
 			} `json:"tasks"`
 		} `json:"get_tasks"`
 	}
-	c.curl(t, "POST", master+"/api/v1", `{"type":"GET_TASKS"}`).decode(t, &answer)
+	decode(t, c.curl(t, "POST", master+"/api/v1", `{"type":"GET_TASKS"}`), &answer)
 	for _, known := range answer.GetTasks.Tasks {
 		if known.TaskID.Value != task.ID {
 			continue
 		}
-		if statuses := fmt.Sprintf("%s", known.Statuses); !strings.Contains(statuses, fmt.Sprintf("%q", task.address())) {
-			t.Errorf("statuses of %s do not tell %s: %s", task.ID, task.address(), statuses)
+		if statuses := fmt.Sprintf("%s", known.Statuses); !strings.Contains(statuses, fmt.Sprintf("%q", task.Address())) {
+			t.Errorf("statuses of %s do not tell %s: %s", task.ID, task.Address(), statuses)
 		}
 		return
 	}
@@ -111,25 +111,25 @@ func (c *cluster) configKnows(t *testing.T, task task) {
 			} `json:"instance-ip"`
 		} `json:"instance-ips"`
 	}
-	c.curl(t, "GET", config+"/instance-ips?detail=true", "").decode(t, &list)
+	decode(t, c.curl(t, "GET", config+"/instance-ips?detail=true", ""), &list)
 	for _, ip := range list.IPs {
-		if ip.IP.Address == task.address() {
+		if ip.IP.Address == task.Address() {
 			return
 		}
 	}
-	t.Errorf("no instance-ip has %s: %+v", task.address(), list)
+	t.Errorf("no instance-ip has %s: %+v", task.Address(), list)
 }
 
 // TestNetEncapsulation looks at the fabric with tcpdump while two containers
 // on different nodes talk.
 func TestNetEncapsulation(t *testing.T) {
 	c := start(t)
-	c.post(t, app("/tunnel/a", "violet", 1, c.on(1)))
-	c.post(t, app("/tunnel/b", "violet", 1, c.on(2)))
+	c.post(t, app("/tunnel/a", "violet", 1, c.On(1)))
+	c.post(t, app("/tunnel/b", "violet", 1, c.On(2)))
 	a, b := c.running(t, "/tunnel/a", 1)[0], c.running(t, "/tunnel/b", 1)[0]
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	dump := exec.CommandContext(ctx, "nsenter", "--net=/run/netns/"+c.node(1),
+	dump := exec.CommandContext(ctx, "nsenter", "--net=/run/netns/"+c.Node(1),
 		"tcpdump", "-l", "-n", "-v", "-i", "eth0", "udp", "port", "6635")
 	out, err := dump.StdoutPipe()
 	if err != nil {
@@ -146,11 +146,11 @@ func TestNetEncapsulation(t *testing.T) {
 	if ready := bufio.NewScanner(stderr); !ready.Scan() {
 		t.Fatal("tcpdump does not start")
 	}
-	c.reaches(t, a, b.address())
+	c.reaches(t, a, b.Address())
 	want := map[string]bool{
 		// RFC 7510: UDP to port 6635, then one label with the bottom-of-stack bit.
 		"172.31.0.12.6635: MPLS": false, "[S], ttl 64": false,
-		a.address() + " > " + b.address() + ": ICMP echo request": false,
+		a.Address() + " > " + b.Address() + ": ICMP echo request": false,
 	}
 	lines := bufio.NewScanner(out)
 	var seen strings.Builder
@@ -178,7 +178,7 @@ func TestNetPythonMarathon(t *testing.T) {
 	c := start(t)
 	before := c.inventory(t)
 	t.Cleanup(func() { c.destroy(t, "/python") })
-	out, err := c.inHost(t.Context(), "/usr/bin/python3", "testdata/marathon_client.py", "http://"+marathon)
+	out, err := c.InHost(t.Context(), "/usr/bin/python3", "testdata/marathon_client.py", "http://"+marathon)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 // TestNetUpAgain: a second up finds everything running and says so.
@@ -36,7 +38,7 @@ func TestNetUpAfterKill(t *testing.T) {
 		}
 		kill(t, pid, syscall.SIGKILL)
 		kill(t, before["mesos-manager"].PID, syscall.SIGKILL)
-		if _, err := c.contrail(t.Context(), "status"); err == nil {
+		if _, err := c.Contrail(t.Context(), "status"); err == nil {
 			t.Error("status does not tell that the supervisor is gone")
 		}
 		if err := c.up("--no-example"); err != nil {
@@ -91,18 +93,18 @@ func TestNetDownLeavesNothing(t *testing.T) {
 			}
 			c.killAll(t)
 		}
-		if _, err := c.contrail(t.Context(), "down"); err != nil {
+		if _, err := c.Contrail(t.Context(), "down"); err != nil {
 			t.Fatal(err)
 		}
 		c.nothing(t)
-		if _, err := os.Stat(c.data + "/pki/ca/ca.crt"); err != nil {
+		if _, err := os.Stat(c.Data + "/pki/ca/ca.crt"); err != nil {
 			t.Errorf("down without --purge removed data: %v", err)
 		}
 	}
-	if _, err := c.contrail(t.Context(), "down", "--purge"); err != nil {
+	if _, err := c.Contrail(t.Context(), "down", "--purge"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(c.data); err == nil {
+	if _, err := os.Stat(c.Data); err == nil {
 		t.Error("down --purge left the data")
 	}
 	if err := c.up("--no-example"); err != nil { // for whoever comes next
@@ -121,19 +123,19 @@ func (c *cluster) nothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, item := range found {
-			if !strings.Contains(item, c.host) {
+			if !strings.Contains(item, c.Host) {
 				t.Errorf("%s: %s is left", name, item)
 			}
 		}
 	}
 	for _, path := range []string{
-		"/run/" + c.name, "/sys/fs/bpf/" + c.name, "/run/netns/" + c.fabric(), "/run/netns/" + c.node(1), "/sys/fs/cgroup/memory/" + c.name,
+		"/run/" + c.Name, "/sys/fs/bpf/" + c.Name, "/run/netns/" + c.Fabric(), "/run/netns/" + c.Node(1), "/sys/fs/cgroup/memory/" + c.Name,
 	} {
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s is left", path)
 		}
 	}
-	if out, err := run(t.Context(), "ip", "netns", "exec", c.host, "ss", "-Hltn"); err != nil || strings.TrimSpace(out) != "" {
+	if out, err := base.Run(t.Context(), "ip", "netns", "exec", c.Host, "ss", "-Hltn"); err != nil || strings.TrimSpace(out) != "" {
 		t.Errorf("listeners are left: %v %s", err, out)
 	}
 }
