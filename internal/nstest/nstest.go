@@ -23,17 +23,25 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
+// TB is the part of testing.TB that is used, so that a benchmark program can
+// have namespaces, too. Fatalf must not return.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // NS is a network namespace with its loopback up. The test that made it ends
 // it. Its methods may be called by several goroutines.
 type NS struct {
-	t      testing.TB
+	t      TB
 	name   string
 	handle netns.NsHandle
 	// Links works in the namespace from any thread.
@@ -41,7 +49,7 @@ type NS struct {
 }
 
 // New makes a namespace; name is for messages.
-func New(t testing.TB, name string) *NS {
+func New(t TB, name string) *NS {
 	t.Helper()
 	handle, err := create()
 	if err != nil {
@@ -251,7 +259,7 @@ func (n *NS) Dummy(name string) netlink.Link {
 // Veth joins two namespaces by a veth pair, both ends down and without
 // addresses. The pair is made where it belongs, so names cannot collide with
 // those of the machine.
-func Veth(t testing.TB, a *NS, aName string, b *NS, bName string) {
+func Veth(t TB, a *NS, aName string, b *NS, bName string) {
 	t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = aName
@@ -277,11 +285,11 @@ func RandomMAC() net.HardwareAddr {
 
 // BPFFS mounts a bpf file system of the test's own and returns where. Files in
 // it go with the mount.
-func BPFFS(t testing.TB) string {
+func BPFFS(t TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "nstest-bpf-")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("make mount point: %v", err)
 	}
 	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
 		os.Remove(dir)

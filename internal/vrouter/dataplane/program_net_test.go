@@ -109,6 +109,7 @@ func TestNetDecapsulation(t *testing.T) {
 	flows := b.flows()
 	if len(flows) != 1 || flows[0].Direction != FromTunnel || flows[0].Label != label1 ||
 		flows[0].OuterSource != remoteIP || flows[0].IfIndex != b.port1.IfIndex || flows[0].Packets != 2 ||
+		flows[0].Bytes != uint64(2*len(inner)) ||
 		flows[0].NextHop != (NextHop{Kind: Local, IfIndex: b.port1.IfIndex}) {
 		t.Errorf("flows are %+v", flows)
 	}

@@ -85,13 +85,13 @@ static __always_inline struct next_hop *find_route(__u32 vrf, const struct addr 
 	return bpf_map_lookup_elem(&route_v1, &key);
 }
 
-/* Counts the packet on the entry. */
-static __always_inline void touch(struct __sk_buff *skb, struct flow *f)
+/* Counts the packet on the entry; bytes are those of the container's frame. */
+static __always_inline void touch(struct __sk_buff *skb, struct flow *f, __u32 bytes)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	__sync_fetch_and_add(&f->packets, packets_of(skb));
-	__sync_fetch_and_add(&f->bytes, skb->len);
+	__sync_fetch_and_add(&f->bytes, bytes);
 	if (f->last_seen != now)
 		f->last_seen = now;
 }
@@ -102,12 +102,13 @@ static __always_inline void touch(struct __sk_buff *skb, struct flow *f)
  * in but for times and counts. Returns a drop reason or DROP_NONE.
  */
 static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_key *key,
-				      const struct flow *old, struct flow *f)
+				      const struct flow *old, struct flow *f,
+				      __u32 bytes)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
 	f->packets = packets_of(skb);
-	f->bytes = skb->len;
+	f->bytes = bytes;
 	f->last_seen = now;
 	f->created = now;
 	if (old) {

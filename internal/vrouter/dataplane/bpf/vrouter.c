@@ -203,7 +203,7 @@ int vif_rx(struct __sk_buff *skb)
 		 * given to another flow while we hold it. */
 		if (f && f->generation == generation && f->ifindex == ifindex &&
 		    same_mac(f->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1) {
-			touch(skb, f);
+			touch(skb, f, skb->len);
 			return forward(skb, &p, f, ifindex);
 		}
 	}
@@ -231,7 +231,7 @@ int vif_rx(struct __sk_buff *skb)
 	if (reason)
 		return drop(skb, reason, ifindex);
 	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
-	reason = enter_flow(skb, &p.key, old, &fresh);
+	reason = enter_flow(skb, &p.key, old, &fresh, skb->len);
 	if (reason)
 		return drop(skb, reason, ifindex);
 	return forward(skb, &p, &fresh, ifindex);
@@ -329,7 +329,7 @@ int underlay_rx(struct __sk_buff *skb)
 	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
 	if (old && old->generation == generation && old->nh.label == p.key.scope &&
 	    old->nh.remote.w[3] == outer_src) {
-		touch(skb, old);
+		touch(skb, old, skb->len - sizeof(struct outer));
 		return receive(skb, old, underlay);
 	}
 
@@ -337,7 +337,7 @@ int underlay_rx(struct __sk_buff *skb)
 	reason = decide_from_tunnel(&p, outer_src, &fresh);
 	if (reason)
 		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
-	reason = enter_flow(skb, &p.key, old, &fresh);
+	reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer));
 	if (reason)
 		return drop(skb, reason, fresh.ifindex);
 	return receive(skb, &fresh, underlay);

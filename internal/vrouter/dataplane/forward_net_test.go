@@ -1,0 +1,612 @@
+//go:build net
+
+package dataplane
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"github.com/contrail-mesos/contrail/internal/nstest"
+)
+
+const overhead = 32 // MPLSoUDP over IPv4
+
+// cluster is a fabric with nodes and the containers on them.
+type cluster struct {
+	t      *testing.T
+	fabric *nstest.NS
+	bpffs  string
+	nodes  []*testNode
+	all    []*container
+}
+
+type testNode struct {
+	*nstest.NS
+	config Config
+	dp     *Dataplane
+}
+
+type container struct {
+	*nstest.NS
+	node *testNode
+	port Port
+	addr netip.Addr
+}
+
+func newCluster(t *testing.T, nodes int) *cluster {
+	t.Helper()
+	c := &cluster{t: t, fabric: nstest.New(t, "fabric"), bpffs: nstest.BPFFS(t)}
+	c.fabric.Bridge("br0")
+	for i := range nodes {
+		n := &testNode{NS: nstest.New(t, fmt.Sprintf("node-%d", i+1))}
+		n.config = Config{
+			PinDir:   filepath.Join(c.bpffs, n.Name()),
+			Underlay: "eth0", LocalIP: netip.AddrFrom4([4]byte{172, 31, 0, byte(11 + i)}),
+			FlowEntries: 8192, MaxPorts: 64,
+		}
+		port := fmt.Sprintf("n%d", i+1)
+		nstest.Veth(t, n.NS, "eth0", c.fabric, port)
+		c.fabric.Enslave(port, "br0")
+		n.Up("eth0", netip.PrefixFrom(n.config.LocalIP, 24))
+		n.open(t)
+		t.Cleanup(func() { n.dp.Close() })
+		c.nodes = append(c.nodes, n)
+	}
+	return c
+}
+
+func (n *testNode) open(t *testing.T) {
+	t.Helper()
+	n.Must(func() (err error) {
+		n.dp, err = Open(discardLog(), n.config)
+		return err
+	})
+}
+
+// container starts one on a node and plugs it.
+func (c *cluster) container(node int, vrf uint32, addr string, more ...string) *container {
+	c.t.Helper()
+	n := c.nodes[node]
+	number := len(c.all) + 1
+	k := &container{NS: nstest.New(c.t, fmt.Sprintf("container-%d", number)), node: n, addr: netip.MustParseAddr(addr)}
+	k.DisableIPv6()
+	tap := fmt.Sprintf("tap%d", number)
+	nstest.Veth(c.t, k.NS, "eth0", n.NS, tap)
+	k.MTU("eth0", 1500-overhead)
+	k.Up("eth0", netip.PrefixFrom(k.addr, 8))
+	k.port = Port{
+		IfIndex: n.Link(tap).Attrs().Index, Name: tap, VRF: vrf, Label: uint32(1000 + number),
+		MAC: MAC(k.Link("eth0").Attrs().HardwareAddr), Addresses: []netip.Addr{k.addr},
+	}
+	for _, a := range more {
+		k.port.Addresses = append(k.port.Addresses, netip.MustParseAddr(a))
+	}
+	n.Must(func() error { return n.dp.PutPort(k.port) })
+	c.all = append(c.all, k)
+	return k
+}
+
+// connect gives all nodes the routes to all containers, by VRF.
+func (c *cluster) connect() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		routes := map[RouteKey]NextHop{}
+		for _, k := range c.all {
+			routes[host(k.port.VRF, k.addr)] = k.nextHop(n)
+		}
+		if err := n.dp.PutRoutes(routes); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// nextHop is the way to the container from a node.
+func (k *container) nextHop(from *testNode) NextHop {
+	if k.node == from {
+		return NextHop{Kind: Local, IfIndex: k.port.IfIndex}
+	}
+	return NextHop{Kind: Tunnel, Remote: k.node.config.LocalIP, Label: k.port.Label}
+}
+
+// dump logs what the nodes know, for failures.
+func (c *cluster) dump() {
+	for _, n := range c.nodes {
+		ports, _ := n.dp.Ports()
+		routes, _ := n.dp.Routes()
+		drops, _ := n.dp.Drops()
+		c.t.Logf("%s: ports %+v, routes %v, drops %v", n.Name(), ports, routes, drops)
+		for f := range n.dp.Flows() {
+			c.t.Logf("%s: flow %+v", n.Name(), f)
+		}
+	}
+}
+
+const patience = 5 * time.Second
+
+// serve answers on TCP and UDP port 7 with what it gets (RFC 862).
+func (k *container) serve(t *testing.T) {
+	t.Helper()
+	var listener *net.TCPListener
+	var conn *net.UDPConn
+	k.Must(func() (err error) {
+		if listener, err = net.ListenTCP("tcp", &net.TCPAddr{IP: k.addr.AsSlice(), Port: 7}); err != nil {
+			return err
+		}
+		conn, err = net.ListenUDP("udp", &net.UDPAddr{IP: k.addr.AsSlice(), Port: 7})
+		return err
+	})
+	conn.SetReadBuffer(4 << 20)
+	t.Cleanup(func() {
+		listener.Close()
+		conn.Close()
+	})
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	go func() {
+		buf := make([]byte, 65536)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			conn.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+}
+
+func (k *container) ping(to netip.Addr) error {
+	_, err := k.Run("ping", "-n", "-c", "3", "-i", "0.02", "-W", "2", to.String())
+	return err
+}
+
+// refused succeeds if nothing answers.
+func (k *container) refused(to netip.Addr) error {
+	if _, err := k.Run("ping", "-n", "-c", "2", "-i", "0.02", "-W", "0.2", to.String()); err == nil {
+		return fmt.Errorf("%s reaches %s", k.Name(), to)
+	}
+	return nil
+}
+
+// tcp sends size random bytes and compares what comes back.
+func (k *container) tcp(to netip.Addr, size int) error {
+	var conn *net.TCPConn
+	err := k.Do(func() (err error) {
+		// To an address the dialer dials on the calling thread.
+		dialer := net.Dialer{Timeout: patience}
+		c, err := dialer.Dial("tcp", netip.AddrPortFrom(to, 7).String())
+		if err == nil {
+			conn = c.(*net.TCPConn)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	sent := make([]byte, size)
+	rand.Read(sent)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(sent)
+		failed <- errors.Join(err, conn.CloseWrite())
+	}()
+	got, err := io.ReadAll(conn)
+	if err := errors.Join(err, <-failed); err != nil {
+		return fmt.Errorf("tcp to %s: %w", to, err)
+	}
+	if !bytes.Equal(got, sent) {
+		return fmt.Errorf("tcp to %s: %d bytes came back changed, of %d", to, len(got), len(sent))
+	}
+	return nil
+}
+
+func (k *container) dialUDP(to netip.Addr) (*net.UDPConn, error) {
+	var conn *net.UDPConn
+	err := k.Do(func() (err error) {
+		conn, err = net.DialUDP("udp", nil, &net.UDPAddr{IP: to.AsSlice(), Port: 7})
+		return err
+	})
+	return conn, err
+}
+
+// udp sends one datagram and compares what comes back.
+func (k *container) udp(to netip.Addr, size int) error {
+	conn, err := k.dialUDP(to)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	sent := make([]byte, size)
+	rand.Read(sent)
+	if _, err := conn.Write(sent); err != nil {
+		return err
+	}
+	got := make([]byte, size+1)
+	n, err := conn.Read(got)
+	if err != nil {
+		return fmt.Errorf("udp of %d bytes to %s: %w", size, to, err)
+	}
+	if !bytes.Equal(got[:n], sent) {
+		return fmt.Errorf("udp of %d bytes to %s: came back changed", size, to)
+	}
+	return nil
+}
+
+// sniffer captures what passes an interface.
+type sniffer struct{ file *os.File }
+
+func sniff(t *testing.T, ns *nstest.NS, device string) *sniffer {
+	t.Helper()
+	s := &sniffer{}
+	ns.Must(func() error {
+		fd, err := packetSocket(ns.Link(device).Attrs().Index)
+		s.file = os.NewFile(uintptr(fd), "packets of "+device)
+		return err
+	})
+	t.Cleanup(func() { s.file.Close() })
+	return s
+}
+
+func packetSocket(ifindex int) (int, error) {
+	const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, all)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// find reads until a frame matches.
+func (s *sniffer) find(match func(gopacket.Packet) bool) error {
+	s.file.SetReadDeadline(time.Now().Add(patience))
+	buf := make([]byte, 70000)
+	for {
+		n, err := s.file.Read(buf)
+		if err != nil {
+			return err
+		}
+		if match(gopacket.NewPacket(buf[:n], layers.LayerTypeEthernet, gopacket.Default)) {
+			return nil
+		}
+	}
+}
+
+// inject sends frames of the test's making.
+func (k *container) inject(frames ...[]byte) error {
+	return k.Do(func() error {
+		index := k.Link("eth0").Attrs().Index
+		fd, err := packetSocket(index)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, f := range frames {
+			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// waitDrops waits until the counts are there.
+func (n *testNode) waitDrops(t *testing.T, want ...Drop) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		drops, err := n.dp.Drops()
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := map[Drop]bool{}
+		for _, d := range drops {
+			d.Bytes = 0
+			have[d] = true
+		}
+		missing := 0
+		for _, d := range want {
+			if !have[d] {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("drops are %v, want %v", drops, want)
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // between looks, not for order
+	}
+}
+
+func TestNetContainersReachEachOther(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	b := c.container(0, 1, "10.32.0.4")
+	far := c.container(1, 1, "10.32.0.5")
+	red := c.container(1, 2, "10.48.0.3")
+	c.connect()
+	far.serve(t)
+	b.serve(t)
+	red.serve(t)
+	wire := sniff(t, c.fabric, "n1")
+
+	for name, to := range map[string]netip.Addr{"same node": b.addr, "cross node": far.addr} {
+		checks := map[string]error{
+			"ping":               a.ping(to),
+			"tcp":                a.tcp(to, 100),
+			"tcp bulk":           a.tcp(to, 32<<20),
+			"udp":                a.udp(to, 100),
+			"udp of one packet":  a.udp(to, 1500-overhead-28),
+			"udp of fragments":   a.udp(to, 8000),
+			"udp of the largest": a.udp(to, 65507),
+		}
+		for check, err := range checks {
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, check, err)
+			}
+		}
+	}
+	for _, err := range []error{
+		a.refused(red.addr), red.refused(a.addr), a.refused(netip.MustParseAddr("172.31.0.11")),
+		a.refused(netip.MustParseAddr("172.31.0.12")), a.refused(netip.MustParseAddr("10.32.0.99")),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	err := wire.find(func(p gopacket.Packet) bool {
+		ip, ok := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		outer, isUDP := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+		if !ok || !isUDP || outer.DstPort != 6635 || outer.Checksum != 0 || outer.SrcPort < 49152 ||
+			!ip.SrcIP.Equal(net.IP(c.nodes[0].config.LocalIP.AsSlice())) || len(outer.Payload) < 24 {
+			return false
+		}
+		entry := binary.BigEndian.Uint32(outer.Payload)
+		inner := gopacket.NewPacket(outer.Payload[4:], layers.LayerTypeIPv4, gopacket.Default)
+		in, ok := inner.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		return ok && entry == far.port.Label<<12|1<<8|64 && in.DstIP.Equal(far.addr.AsSlice()) && in.TTL == 63
+	})
+	if err != nil {
+		t.Errorf("no MPLSoUDP packet for label %d on the wire: %v", far.port.Label, err)
+	}
+	if t.Failed() {
+		c.dump()
+	}
+}
+
+func TestNetOverlappingAddresses(t *testing.T) {
+	c := newCluster(t, 2)
+	type pair struct{ here, there *container }
+	var pairs []pair
+	for vrf := uint32(1); vrf <= 2; vrf++ {
+		p := pair{c.container(0, vrf, "10.32.0.3"), c.container(1, vrf, "10.32.0.4")}
+		p.there.serve(t)
+		pairs = append(pairs, p)
+	}
+	c.connect()
+	for i, p := range pairs {
+		if err := errors.Join(p.here.ping(p.there.addr), p.here.tcp(p.there.addr, 1<<20)); err != nil {
+			t.Errorf("network %d: %v", i+1, err)
+		}
+	}
+	// Each reached its own: take one away and only its peer notices.
+	c.nodes[1].Must(func() error { return c.nodes[1].dp.DeletePort(pairs[0].there.port.IfIndex) })
+	if err := errors.Join(pairs[0].here.refused(pairs[0].there.addr), pairs[1].here.ping(pairs[1].there.addr)); err != nil {
+		t.Error(err)
+		c.dump()
+	}
+}
+
+func TestNetSpoofedPacketsAreDropped(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	b := c.container(1, 1, "10.32.0.4")
+	c.connect()
+	if err := a.ping(b.addr); err != nil {
+		t.Fatal(err)
+	}
+	own := a.port.MAC
+	runt := append(udpFrame(own, a.addr, b.addr)[:14], 0x45, 0)
+	if err := a.inject(
+		udpFrame(own, netip.MustParseAddr("10.32.0.66"), b.addr),
+		udpFrame(own, b.addr, b.addr),
+		udpFrame(MAC{2, 6, 6, 6, 6, 6}, a.addr, b.addr),
+		runt,
+	); err != nil {
+		t.Fatal(err)
+	}
+	at := a.port.IfIndex
+	c.nodes[0].waitDrops(t,
+		Drop{Reason: DropSourceAddress, IfIndex: at, Packets: 2},
+		Drop{Reason: DropSourceMAC, IfIndex: at, Packets: 1},
+		Drop{Reason: DropMalformed, IfIndex: at, Packets: 1})
+
+	// Somebody on the underlay who knows the label gets nothing in.
+	c.fabric.Up("br0", netip.MustParsePrefix("172.31.0.66/24"))
+	inner := udpFrame(own, a.addr, b.addr)[14:]
+	packet := append(binary.BigEndian.AppendUint32(nil, b.port.Label<<12|1<<8|64), inner...)
+	c.fabric.Must(func() error {
+		conn, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: c.nodes[1].config.LocalIP.AsSlice(), Port: 6635})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write(packet)
+		return err
+	})
+	c.nodes[1].waitDrops(t, Drop{Reason: DropTunnelSource, IfIndex: b.port.IfIndex, Packets: 1})
+}
+
+// A restart of the agent, again and again, under traffic: not one packet may be
+// lost, nor may one pass unseen.
+func TestNetForwardingSurvivesRestarts(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	b := c.container(1, 1, "10.32.0.4")
+	c.connect()
+	b.serve(t)
+	if err := a.udp(b.addr, 100); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := a.dialUDP(b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetReadBuffer(4 << 20)
+
+	stop := make(chan struct{})
+	sent := make(chan int, 1)
+	go func() {
+		pace := time.NewTicker(time.Millisecond)
+		defer pace.Stop()
+		packet := make([]byte, 64)
+		for n := 0; ; {
+			select {
+			case <-stop:
+				sent <- n
+				return
+			case <-pace.C:
+				for range 4 {
+					binary.BigEndian.PutUint64(packet, uint64(n))
+					if _, err := conn.Write(packet); err == nil {
+						n++
+					}
+				}
+			}
+		}
+	}()
+	const rounds = 20
+	for range rounds {
+		for _, n := range c.nodes {
+			if err := n.dp.Close(); err != nil {
+				t.Error(err)
+			}
+			n.open(t)
+		}
+	}
+	close(stop)
+	total := <-sent
+	conn.SetReadDeadline(time.Now().Add(patience))
+	seen := map[uint64]bool{}
+	packet := make([]byte, 64)
+	for len(seen) < total {
+		if _, err := conn.Read(packet); err != nil {
+			break
+		}
+		seen[binary.BigEndian.Uint64(packet)] = true
+	}
+	t.Logf("%d packets over %d restarts", total, rounds*len(c.nodes))
+	if len(seen) != total {
+		t.Errorf("%d of %d packets are lost", total-len(seen), total)
+		c.dump()
+	}
+}
+
+// A container that routes (a service instance) sends into the overlay what came
+// out of it: the kernel refuses to encapsulate that twice unless it is asked in
+// another way.
+func TestNetContainerForwards(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	far := c.container(0, 2, "10.33.0.3")
+	router := c.container(1, 3, "10.34.0.3", "10.32.0.3", "10.33.0.3")
+	far.serve(t)
+	one, two := c.nodes[0], c.nodes[1]
+	via := router.nextHop(one)
+	for _, err := range []error{
+		one.dp.PutRoutes(map[RouteKey]NextHop{
+			host(1, far.addr): via, host(1, a.addr): a.nextHop(one),
+			host(2, a.addr): via, host(2, far.addr): far.nextHop(one),
+		}),
+		two.dp.PutRoutes(map[RouteKey]NextHop{host(3, a.addr): a.nextHop(two), host(3, far.addr): far.nextHop(two)}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Both addresses are the router's own as far as its port goes, so that it
+	// may send from them: it asks for the gateway's MAC, not for theirs.
+	for _, to := range []netip.Addr{a.addr, far.addr} {
+		router.Route("eth0", netip.PrefixFrom(to, 32), netip.MustParseAddr("10.34.0.1"))
+	}
+	router.Must(func() error {
+		for name, value := range map[string]string{
+			"ip_forward": "1", "conf/all/send_redirects": "0", "conf/eth0/send_redirects": "0", "conf/all/rp_filter": "0",
+		} {
+			if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(a.ping(far.addr), a.tcp(far.addr, 16<<20), a.udp(far.addr, 8000)); err != nil {
+		t.Error(err)
+		c.dump()
+	}
+}
+
+func TestNetNothingIsLeftAfterRemove(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	b := c.container(1, 1, "10.32.0.4")
+	c.connect()
+	if err := a.ping(b.addr); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		n.Must(n.dp.Remove)
+		if err := n.dp.Close(); err != nil {
+			t.Error(err)
+		}
+		out, err := n.Run("bpftool", "net", "show")
+		if err != nil {
+			t.Error(err)
+		}
+		for _, program := range []string{"vif_rx", "underlay_rx"} {
+			if strings.Contains(out, program) {
+				t.Errorf("%s still runs in %s: %s", program, n.Name(), out)
+			}
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(c.bpffs, "node-*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("pins are left: %v, %v", left, err)
+	}
+	if err := a.refused(b.addr); err != nil {
+		t.Error(err)
+	}
+}
