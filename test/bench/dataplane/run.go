@@ -1,0 +1,93 @@
+// Package dataplane measures forwarding between containers: packets of 64
+// bytes, request/response, connect/request/response and TCP streams, across two
+// nodes and on one, next to a raw veth pair (the limit) and to Linux bridge +
+// VXLAN over the same kind of underlay.
+//
+// All variants are set up at once in namespaces of their own and idle until
+// their turn. Each round runs every case in every variant, in another order
+// each time.
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+)
+
+const (
+	ours          = "mplsoudp"
+	defaultRounds = 11
+	slice         = 400 * time.Millisecond
+)
+
+// targets are the ratios to reach against bridge + VXLAN across nodes.
+func targets() map[string]float64 {
+	return map[string]float64{"udp64/cross": 1.5, "rr/cross": 1.25, "crr/cross": 1.25, "tcp2/cross": 0.9}
+}
+
+// Run measures; rounds is 0 for the default. It needs root.
+func Run(ctx context.Context, rounds int) (*report.Area, error) {
+	if rounds == 0 {
+		rounds = defaultRounds
+	}
+	// Threads in system calls unknown to the runtime each hold a processor.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(12))
+	area := &report.Area{Area: "dataplane", Machine: report.ThisMachine()}
+	samples := report.NewSamples()
+	s := &scope{}
+	err := s.run(func() error {
+		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
+		for round := range rounds {
+			if err := oneRound(ctx, variants, round, samples); err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range cases() {
+		kind := loads()[name.load]
+		area.Results = append(area.Results, samples.Result(name.String(), ours, kind.unit, "higher",
+			map[string]float64{"bridge+vxlan": targets()[name.String()]}))
+	}
+	return area, nil
+}
+
+type benchCase struct{ load, where string }
+
+func (c benchCase) String() string { return c.load + "/" + c.where }
+
+func cases() []benchCase {
+	var all []benchCase
+	for _, where := range []string{"cross", "same"} {
+		for _, name := range []string{"udp64", "rr", "crr", "tcp1", "tcp2"} {
+			all = append(all, benchCase{name, where})
+		}
+	}
+	return all
+}
+
+func oneRound(ctx context.Context, variants []variant, round int, samples report.Samples) error {
+	for _, c := range cases() {
+		// Who comes first changes, so that no one always follows the same.
+		turn := round % len(variants)
+		order := slices.Concat(variants[turn:], variants[:turn])
+		for _, v := range order {
+			p := v.pairs[c.where]
+			rate, err := measure(ctx, loads()[c.load], p.client, p.server, slice)
+			if err != nil {
+				return fmt.Errorf("%s/%s: %w", c, v.name, err)
+			}
+			samples.Add(c.String(), v.name, rate)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+// Command bench measures one area of Contrail for Mesos against its peers and
+// writes the result as a table and as JSON:
+//
+//	go run ./test/bench -area dataplane [-rounds N] [-out bench/out]
+//
+// An area is a package below this one with a Run function, listed in areas.
+// Rounds are interleaved: each runs every variant of every case, and a ratio is
+// the median of the ratios of the rounds, so that what else the machine does
+// falls on all alike.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/contrail-mesos/contrail/test/bench/dataplane"
+	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+)
+
+// areas returns what can be measured. rounds is 0 for the area's own number.
+func areas() map[string]func(ctx context.Context, rounds int) (*report.Area, error) {
+	return map[string]func(ctx context.Context, rounds int) (*report.Area, error){
+		"dataplane": dataplane.Run,
+	}
+}
+
+func main() {
+	area := flag.String("area", "", "what to measure: "+strings.Join(names(), ", "))
+	rounds := flag.Int("rounds", 0, "how often to run every case (0: the area's own number)")
+	out := flag.String("out", "bench/out", "directory for AREA.json")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, *area, *rounds, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: "+err.Error())
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, name string, rounds int, out string) error {
+	measure, ok := areas()[name]
+	if !ok {
+		return fmt.Errorf("area %q is not known; choose with -area one of %s", name, strings.Join(names(), ", "))
+	}
+	result, err := measure(ctx, rounds)
+	if err != nil {
+		return fmt.Errorf("measure %s: %w", name, err)
+	}
+	result.Print(os.Stdout)
+	path, err := result.Write(out)
+	if err != nil {
+		return err
+	}
+	fmt.Println("written to", path)
+	return nil
+}
+
+func names() []string {
+	var all []string
+	for name := range areas() {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return all
+}
