@@ -230,8 +230,8 @@ func later(a, b *typesv1.Position) bool {
 //     the kernel.
 //   - Else it is dead if the report does not have its container and interface.
 //     The namespace is not compared, since an ADD under way may be replacing it.
-//   - An attachment without a namespace was made for a foreign caller; a report
-//     of namespaces says nothing about it, only the boot does.
+//   - An attachment of a foreign plugin has no namespace that the report could
+//     have; only the boot says something about it.
 func notLive(node string, report *managerv1.ReportRequest, listed *configv1.ListResponse) []*configv1.AttachmentKey {
 	if report.Since.Epoch != listed.Position.GetEpoch() {
 		return nil
@@ -250,7 +250,7 @@ func notLive(node string, report *managerv1.ReportRequest, listed *configv1.List
 			continue
 		}
 		if sameBoot := k.BootId == "" || k.BootId == report.BootId; sameBoot &&
-			(k.Namespace == "" || live[endpoint{k.ContainerId, k.Interface}]) {
+			(k.Namespace == foreignNamespace || live[endpoint{k.ContainerId, k.Interface}]) {
 			continue
 		}
 		dead = append(dead, k)

@@ -82,7 +82,10 @@ func (s *configServer) attach(req *configv1.AttachRequest) (*connect.Response[co
 	}
 	s.requests = append(s.requests, req)
 	id := endpointOf(req.Key)
-	if s.tombstones[id+req.Key.Namespace] {
+	if req.Key.BootId == "" || req.Key.Namespace == "" {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("boot_id and namespace are needed"))
+	}
+	if s.tombstones[id+req.Key.Namespace] || s.tombstones[id] {
 		return nil, connect.NewError(connect.CodeAlreadyExists, fmt.Errorf("container %s was detached", req.Key.ContainerId))
 	}
 	s.revision++

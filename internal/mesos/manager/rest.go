@@ -24,6 +24,9 @@ const (
 	maxBody = 1_024_000
 	// defaultInterface is meant where a foreign body names none.
 	defaultInterface = "eth0"
+	// foreignNamespace stands for the namespace of a container that a foreign
+	// plugin asked for: its body does not say.
+	foreignNamespace = "foreign"
 )
 
 // cniInfo is the body of /add_cni_info and /del_cni_info. Two forms are in use:
@@ -198,7 +201,8 @@ func (m *Manager) restAdd(r *http.Request) (any, error) {
 		return nil, err
 	}
 	res, err := m.attach(r.Context(), &configv1.AttachmentKey{
-		Node: node.Id, ContainerId: info.ContainerID, Interface: info.Interface, BootId: node.BootId,
+		Node: node.Id, ContainerId: info.ContainerID, Interface: info.Interface,
+		BootId: node.BootId, Namespace: foreignNamespace,
 	}, info.configuration)
 	if err != nil {
 		return nil, err
@@ -234,7 +238,8 @@ func (m *Manager) restDelete(r *http.Request) (any, error) {
 		}
 	}
 	for ifname := range interfaces {
-		key := &configv1.AttachmentKey{Node: node.Id, ContainerId: info.ContainerID, Interface: ifname, BootId: node.BootId}
+		// Of any boot and namespace.
+		key := &configv1.AttachmentKey{Node: node.Id, ContainerId: info.ContainerID, Interface: ifname}
 		if _, err := m.detach(r.Context(), key); err != nil {
 			return nil, err
 		}

@@ -304,8 +304,8 @@ func TestReportReleases(t *testing.T) {
 		"older boot":                      {key("boot-0", "4:1"), 50, nil, since, true},
 		"older boot claimed live":         {key("boot-0", "4:1"), 50, key("boot-0", "4:1"), since, true},
 		"newer boot, old report":          {key("boot-2", "4:1"), 101, nil, since, false},
-		"foreign caller's":                {key("boot-1", ""), 50, nil, since, false},
-		"foreign caller's, of older boot": {key("boot-0", ""), 50, nil, since, true},
+		"foreign caller's":                {key("boot-1", foreignNamespace), 50, nil, since, false},
+		"foreign caller's, of older boot": {key("boot-0", foreignNamespace), 50, nil, since, true},
 		"other epoch":                     {key("boot-1", "4:1"), 50, nil, &typesv1.Position{Epoch: 2, Revision: 100}, false},
 		"nothing seen":                    {key("boot-0", "4:1"), 50, nil, nil, false},
 	} {
