@@ -33,5 +33,6 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newMesosManagerCommand())
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newVRouterAgentCommand())
+	root.AddCommand(newControllerCommand())
 	return root
 }

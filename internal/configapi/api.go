@@ -10,7 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
+	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // Config of the configuration API.
@@ -74,6 +76,7 @@ func (a *API) initialise(ctx context.Context) error {
 	if err := a.graph.WaitFor(ctx, 1); err != nil {
 		return err
 	}
+	ctx = serve.WithCaller(ctx, serve.Caller{Identity: ctls.Identity{Role: ctls.RoleController}, Via: "itself"})
 	for _, o := range initialObjects() {
 		if err := a.createInitial(ctx, o); err != nil {
 			return fmt.Errorf("create initial %s %v: %w", o.kind, o.fqName, err)
