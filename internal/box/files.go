@@ -116,7 +116,7 @@ func (c *Config) ensureCNI() error {
 			"cniVersion": "0.2.0", "name": networkName, "type": "contrail",
 			"contrail": map[string]any{
 				"agent-socket": c.agentSocket(n),
-				"detach-queue": filepath.Join(c.nodeData(n), "vrouter", "detach"),
+				"detach-queue": filepath.Join(c.nodeData(n), "vrouter", "detach-queue"),
 			},
 		}
 		data, err := json.MarshalIndent(conf, "", "  ")

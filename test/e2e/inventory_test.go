@@ -284,7 +284,7 @@ func (c *cluster) findProcesses() ([]foundProcess, error) {
 func (c *cluster) portFiles(*testing.T) ([]string, error) {
 	var all []string
 	for _, pattern := range []string{
-		c.Data + "/node-*/vrouter/ports/*", c.Data + "/node-*/vrouter/detach/*",
+		c.Data + "/node-*/vrouter/ports/*", c.Data + "/node-*/vrouter/detach-queue/*",
 		"/run/" + c.Name + "/node-*/mesos/isolators/network/cni/*",
 	} {
 		found, err := filepath.Glob(pattern)
