@@ -288,15 +288,20 @@ func (c *controllers) Session(ctx context.Context, stream *connect.BidiStream[co
 	return c.push(ctx, node, stream)
 }
 
+func portOf(a *configv1.Attachment) *controlv1.Port {
+	return &controlv1.Port{
+		InterfaceId: a.GetInterfaceId(), VirtualMachineId: a.GetVirtualMachineId(), NetworkId: a.GetNetworkId(),
+		Vrf: a.GetVrf(), Label: a.GetLabel(), Mac: a.GetMac(), Addresses: []string{a.GetAddresses()[0].GetAddress()},
+		Revision: a.GetRevision(), Namespace: a.GetKey().GetNamespace(),
+	}
+}
+
 // desired is what a node is to know.
 func (c *controllers) desired(node string) (ports map[string]*controlv1.Port, routes map[uint32]map[string]*controlv1.Route) {
 	ports, routes = map[string]*controlv1.Port{}, map[uint32]map[string]*controlv1.Route{}
 	for _, a := range c.attachments {
 		if a.GetKey().GetNode() == node {
-			ports[a.GetInterfaceId()] = &controlv1.Port{
-				InterfaceId: a.GetInterfaceId(), Vrf: a.GetVrf(), Label: a.GetLabel(), Mac: a.GetMac(),
-				Addresses: []string{a.GetAddresses()[0].GetAddress()}, Revision: a.GetRevision(), Namespace: a.GetKey().GetNamespace(),
-			}
+			ports[a.GetInterfaceId()] = portOf(a)
 			routes[a.GetVrf()] = map[string]*controlv1.Route{}
 		}
 	}
@@ -372,4 +377,14 @@ func (c *controllers) push(ctx context.Context, node string, stream *connect.Bid
 		case <-keepAlive.C:
 		}
 	}
+}
+
+// bind puts a port into the graph without an attachment, as the classic API does.
+func (c *controllers) bind(node, network string) (port *controlv1.Port, vm string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.make(node, network, &managerv1.AttachRequest{ContainerId: uuid.NewString(), Interface: "eth0"})
+	c.attachments[placeOf(node, a.GetKey().GetContainerId(), "eth0")] = a
+	a.Revision = c.commit().GetRevision()
+	return portOf(a), a.GetVirtualMachineId()
 }

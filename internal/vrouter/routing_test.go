@@ -1,0 +1,243 @@
+package vrouter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// noTarget is for tables that are looked at and never run.
+type noTarget struct{}
+
+func (noTarget) List(context.Context) (map[dataplane.RouteKey]dataplane.NextHop, error) {
+	return nil, nil
+}
+func (noTarget) Put(context.Context, dataplane.RouteKey, dataplane.NextHop) error { return nil }
+func (noTarget) Delete(context.Context, dataplane.RouteKey) error                 { return nil }
+
+const ownAddress = "172.31.0.11"
+
+func newTestRouting(ports map[string]int) *routing {
+	r := newRouting(quiet(), netip.MustParseAddr(ownAddress))
+	r.portIndex = func(id string) int { return ports[id] }
+	r.usesVRF = func(uint32) bool { return false }
+	r.portsChanged = func() {}
+	r.routes = reconcile.New(quiet(), noTarget{}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
+		Name: "routes", Equal: func(a, b dataplane.NextHop) bool { return a == b }, MayDelete: r.mayDelete,
+	})
+	return r
+}
+
+func (r *routing) desired() map[dataplane.RouteKey]dataplane.NextHop {
+	all := map[dataplane.RouteKey]dataplane.NextHop{}
+	for _, o := range r.routes.Objects() {
+		all[o.Key] = o.Value
+	}
+	return all
+}
+
+func at(revision uint64) *typesv1.Position { return &typesv1.Position{Epoch: 1, Revision: revision} }
+
+func portMessage(id string, vrf uint32) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: &controlv1.Port{InterfaceId: id, Vrf: vrf}}}
+}
+
+func routeMessage(vrf uint32, prefix, nextHop string, label uint32, id string) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_Route{Route: &controlv1.Route{
+		Vrf: vrf, Prefix: prefix, Paths: []*controlv1.Path{{NextHop: nextHop, Label: label, InterfaceId: id}},
+	}}}
+}
+
+func routeGone(vrf uint32, prefix string) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_RouteGone{RouteGone: &controlv1.RouteGone{Vrf: vrf, Prefix: prefix}}}
+}
+
+func endOfPorts() *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_EndOfTable{EndOfTable: &controlv1.EndOfTable{Table: &controlv1.EndOfTable_Ports{Ports: true}}}}
+}
+
+func endOfVRF(vrf uint32) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_EndOfTable{EndOfTable: &controlv1.EndOfTable{Table: &controlv1.EndOfTable_Vrf{Vrf: vrf}}}}
+}
+
+// say applies messages at a position.
+func (r *routing) say(v *view, revision uint64, messages ...*controlv1.ControlMessage) {
+	for _, m := range messages {
+		m.Position = at(revision)
+		r.apply(v, m)
+	}
+}
+
+func key(vrf uint32, prefix string) dataplane.RouteKey {
+	return dataplane.RouteKey{VRF: vrf, Prefix: netip.MustParsePrefix(prefix)}
+}
+
+func TestNextHops(t *testing.T) {
+	ports := map[string]int{"here": 7}
+	r := newTestRouting(ports)
+	v := r.newView()
+	r.say(v, 1,
+		portMessage("here", 1),
+		routeMessage(1, "10.0.0.3/32", ownAddress, 20, "here"),
+		routeMessage(1, "10.0.0.4/32", ownAddress, 21, "elsewhere"),
+		routeMessage(1, "10.0.0.5/32", "172.31.0.12", 22, "there"),
+		routeMessage(1, "10.0.0.6/32", "none", 22, "there"),
+		routeMessage(1, "none", "172.31.0.12", 22, "there"),
+	)
+	want := map[dataplane.RouteKey]dataplane.NextHop{
+		key(1, "10.0.0.3/32"): {Kind: dataplane.Local, IfIndex: 7},
+		key(1, "10.0.0.4/32"): {Kind: dataplane.Discard},
+		key(1, "10.0.0.5/32"): {Kind: dataplane.Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 22},
+		key(1, "10.0.0.6/32"): {Kind: dataplane.Discard},
+	}
+	if got := r.desired(); !maps.Equal(got, want) {
+		t.Errorf("routes %v, want %v", got, want)
+	}
+	// The port comes, and goes.
+	ports["elsewhere"] = 9
+	r.portMoved("elsewhere")
+	if got := r.desired()[key(1, "10.0.0.4/32")]; got != (dataplane.NextHop{Kind: dataplane.Local, IfIndex: 9}) {
+		t.Errorf("route to the port that came: %v", got)
+	}
+	delete(ports, "elsewhere")
+	r.portMoved("elsewhere")
+	if got := r.desired()[key(1, "10.0.0.4/32")]; got.Kind != dataplane.Discard {
+		t.Errorf("route to the port that went: %v", got)
+	}
+}
+
+func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
+	r := newTestRouting(nil)
+	first := r.newView()
+	r.say(first, 5, portMessage("a", 1), endOfPorts(),
+		routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), routeMessage(1, "10.0.0.4/32", "172.31.0.12", 21, "y"), endOfVRF(1))
+	second := r.newView()
+	r.say(second, 6, portMessage("a", 1), routeMessage(1, "10.0.0.3/32", "172.31.0.13", 30, "x"))
+	if got := r.desired(); len(got) != 2 || got[key(1, "10.0.0.3/32")].Label != 30 {
+		t.Errorf("in the middle of a snapshot: %v, want both, the first changed", got)
+	}
+	r.say(second, 6, endOfPorts(), endOfVRF(1))
+	if got := r.desired(); len(got) != 1 {
+		t.Errorf("after the snapshot: %v, want one", got)
+	}
+}
+
+func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
+	r := newTestRouting(nil)
+	first := r.newView()
+	r.say(first, 10, portMessage("a", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), endOfVRF(1))
+	behind := r.newView()
+	r.say(behind, 8, endOfPorts())
+	r.say(behind, 9, portMessage("a", 1), endOfVRF(1), routeMessage(1, "10.0.0.9/32", "172.31.0.12", 29, "z"))
+	if got := r.desired(); len(got) != 1 || got[key(1, "10.0.0.3/32")].Label != 20 {
+		t.Errorf("routes %v changed by a session that is behind", got)
+	}
+	r.say(behind, 10, &controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{}}})
+	if got := r.desired(); len(got) != 1 || got[key(1, "10.0.0.9/32")].Label != 29 {
+		t.Errorf("routes %v after it has caught up, want what it said", got)
+	}
+}
+
+func TestMayDelete(t *testing.T) {
+	r := newTestRouting(nil)
+	v := r.newView()
+	in := func(vrf uint32) bool { return r.mayDelete(key(vrf, "10.0.0.3/32")) }
+	if in(1) {
+		t.Error("a route may go before any session")
+	}
+	r.say(v, 1, portMessage("a", 1), routeMessage(1, "10.0.0.9/32", "172.31.0.12", 20, "x"))
+	if in(1) || in(2) {
+		t.Error("a route may go before the tables are closed")
+	}
+	r.say(v, 1, endOfPorts())
+	if in(1) || !in(2) {
+		t.Errorf("needed VRF may be cleaned: %v, want not yet; other VRF: %v, want yes", in(1), in(2))
+	}
+	r.say(v, 1, endOfVRF(1))
+	if !in(1) {
+		t.Error("a route may not go after its table is closed")
+	}
+}
+
+func TestAbsenceNeedsANewerSnapshot(t *testing.T) {
+	r := newTestRouting(nil)
+	v := r.newView()
+	absent := func(epoch, revision uint64) bool {
+		_, absent := r.graphPort(&record{ID: "p", Epoch: epoch, Revision: revision})
+		return absent
+	}
+	r.say(v, 10, portMessage("q", 1))
+	if absent(1, 5) {
+		t.Error("absent before the table is closed")
+	}
+	r.say(v, 10, endOfPorts())
+	for _, tt := range []struct {
+		epoch, revision uint64
+		want            bool
+	}{{1, 5, true}, {1, 10, true}, {1, 11, false}, {2, 5, false}, {1, 0, false}} {
+		if got := absent(tt.epoch, tt.revision); got != tt.want {
+			t.Errorf("port of epoch %d, revision %d: absent %v, want %v", tt.epoch, tt.revision, got, tt.want)
+		}
+	}
+}
+
+// TestSessionsAgainstModel: whatever sessions come and go, once one has closed
+// all tables, exactly what it says is desired.
+func TestSessionsAgainstModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := newTestRouting(nil)
+		revision := uint64(1)
+		vrfs := rapid.SliceOfDistinct(rapid.Uint32Range(1, 3), func(v uint32) uint32 { return v })
+		for session := range rapid.IntRange(1, 3).Draw(t, "sessions") {
+			v := r.newView()
+			want := map[dataplane.RouteKey]uint32{}
+			said := vrfs.Draw(t, "vrfs")
+			for _, vrf := range said {
+				r.say(v, revision, portMessage(fmt.Sprint("port", session, vrf), vrf))
+			}
+			r.say(v, revision, endOfPorts())
+			for _, vrf := range said {
+				closed := false
+				for range rapid.IntRange(0, 8).Draw(t, "messages") {
+					revision++
+					prefix := fmt.Sprintf("10.0.0.%d/32", rapid.IntRange(1, 4).Draw(t, "host"))
+					switch {
+					case !closed && rapid.Bool().Draw(t, "close"):
+						closed = true
+						r.say(v, revision, endOfVRF(vrf))
+					case rapid.Bool().Draw(t, "gone"):
+						delete(want, key(vrf, prefix))
+						r.say(v, revision, routeGone(vrf, prefix))
+					default:
+						label := rapid.Uint32Range(16, 20).Draw(t, "label")
+						want[key(vrf, prefix)] = label
+						r.say(v, revision, routeMessage(vrf, prefix, "172.31.0.12", label, "x"))
+					}
+				}
+				if !closed {
+					r.say(v, revision, endOfVRF(vrf))
+				}
+			}
+			got := map[dataplane.RouteKey]uint32{}
+			for k, nh := range r.desired() {
+				got[k] = nh.Label
+			}
+			if !maps.Equal(got, want) {
+				t.Fatalf("session %d: routes %v, want %v", session, got, want)
+			}
+		}
+	})
+}
