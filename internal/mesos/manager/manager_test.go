@@ -27,7 +27,14 @@ import (
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain ignores what embedded etcd leaves running.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
+		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"),
+		goleak.IgnoreAnyFunction("go.etcd.io/etcd/client/pkg/v3/logutil.(*MergeLogger).outputLoop"),
+	)
+}
 
 var defaults = Defaults{Domain: "default-domain", Project: "mesos-default", Network: "mesos-default-pod-task-network"}
 
@@ -200,12 +207,7 @@ func (b *bed) start(cfg Config) (stop func()) {
 	client := b.configWeb.Client()
 	m := New(log, cfg, configv1connect.NewAttachmentsClient(client, b.configWeb.URL), configv1connect.NewNodesClient(client, b.configWeb.URL))
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.address = l.Addr().String()
-	l.Close()
+	b.address = freeAddress(b.t)
 	b.socket = filepath.Join(b.t.TempDir(), "manager.sock")
 	server, err := serve.Listen(log, serve.Config{
 		TLS: b.address, Unix: b.socket, Credentials: b.credentials(ctls.RoleManager, ""),
@@ -227,6 +229,16 @@ func (b *bed) start(cfg Config) (stop func()) {
 	}
 	b.t.Cleanup(stop)
 	return stop
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func (b *bed) credentials(role, id string) *ctls.Credentials {
