@@ -13,6 +13,9 @@ import (
 )
 
 func main() {
+	if code, ok := runHelper(os.Args); ok {
+		os.Exit(code)
+	}
 	ctx, stop := lifecycle.WithSignals(context.Background())
 	defer stop()
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
@@ -31,6 +34,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand())
 	root.AddCommand(newExecCommand(), newLogsCommand(), newRepoCommand(), newVersionCommand())
 	root.AddCommand(newMesosManagerCommand())
+	root.AddCommand(newMesosCommand())
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newVRouterAgentCommand())
 	root.AddCommand(newControllerCommand())

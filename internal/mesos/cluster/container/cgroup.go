@@ -312,11 +312,11 @@ func killAndWait(ctx context.Context, pid int) error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	return waitPidfd(ctx, fd)
+	return WaitPidfd(ctx, fd)
 }
 
-// waitPidfd blocks until the process of fd is dead, looking at ctx four times a second.
-func waitPidfd(ctx context.Context, fd int) error {
+// WaitPidfd blocks until the process of fd is dead, looking at ctx four times a second.
+func WaitPidfd(ctx context.Context, fd int) error {
 	for ctx.Err() == nil {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 250)
 		if n > 0 {
@@ -404,4 +404,26 @@ func table(dir, file string) map[string]int64 {
 		t[key], _ = strconv.ParseInt(value, 10, 64)
 	}
 	return t
+}
+
+// ListGroups names the cgroups directly below path.
+func ListGroups(path string) ([]string, error) {
+	seen := map[string]bool{}
+	var names []string
+	for _, dir := range OpenGroup(path).dirs() {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list cgroups: %w", err)
+		}
+		for _, e := range entries {
+			if e.IsDir() && !seen[e.Name()] {
+				seen[e.Name()] = true
+				names = append(names, e.Name())
+			}
+		}
+	}
+	return names, nil
 }

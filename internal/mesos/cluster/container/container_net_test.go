@@ -143,7 +143,6 @@ func mounts(t *testing.T) string {
 }
 
 func TestNetContainerWorld(t *testing.T) {
-	before := mounts(t)
 	f := newFixture(t, `
 		echo A=$A home; hostname; cat /etc/resolv.conf; echo pid $$
 		ls /dev; mount | grep ' / '; touch /etc/new && echo wrote
@@ -166,8 +165,8 @@ func TestNetContainerWorld(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.dir, "upper/etc/new")); err != nil {
 		t.Errorf("write is not in the upper directory: %v", err)
 	}
-	if after := mounts(t); after != before {
-		t.Errorf("mounts changed:\n%s\nwere:\n%s", after, before)
+	if strings.Contains(mounts(t), f.dir) {
+		t.Errorf("mounts are left:\n%s", mounts(t))
 	}
 }
 

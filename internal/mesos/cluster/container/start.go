@@ -15,7 +15,7 @@ import (
 
 // Launcher starts containers.
 type Launcher struct {
-	// Init is the argv that runs Init of this package, its first element a path.
+	// Init runs Init of this package: the path of a program, and its arguments.
 	Init []string
 }
 
@@ -110,7 +110,7 @@ func (l Launcher) fork(p *Process, netNS string, spec []byte, stdout, stderr *os
 	defer reportWrite.Close()
 	cmd := exec.Cmd{
 		Path:       l.Init[0],
-		Args:       l.Init,
+		Args:       append([]string{"contrail"}, l.Init[1:]...),
 		Env:        []string{},
 		Dir:        "/",
 		Stdout:     stdout,
