@@ -48,8 +48,10 @@ func TestWriteAndPrint(t *testing.T) {
 	s := NewSamples()
 	s.Add("rr/same", "ours", 1000)
 	s.Add("rr/same", "veth", 2000)
-	area := &Area{Area: "dataplane", Machine: ThisMachine(),
-		Results: []Result{s.Result("rr/same", "ours", "transactions/s", "higher", nil)}}
+	area := &Area{
+		Area: "dataplane", Machine: ThisMachine(),
+		Results: []Result{s.Result("rr/same", "ours", "transactions/s", "higher", nil)},
+	}
 	path, err := area.Write(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
