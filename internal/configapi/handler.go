@@ -58,8 +58,7 @@ func (a *API) inventory(w http.ResponseWriter, r *http.Request) {
 		fail(w, fmt.Errorf("encode inventory: %w", err))
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(data)
+	reply(w, model.Position{Epoch: list.Position.Epoch, Revision: list.Position.Revision}, json.RawMessage(data))
 }
 
 // fail answers an error as plain text: classic clients take the text as it is.

@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
-
-	"connectrpc.com/connect"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -173,10 +170,14 @@ func (c *change) addressInstance(o *model.InstanceIP, refs []model.Reference) er
 			return invalid("Bad property in create: instance_ip_address: %q is no address", brief(o.InstanceIPAddress))
 		}
 	} else {
+		family := "v4"
 		six := o.InstanceIPFamily == "v6"
+		if six {
+			family = "v6"
+		}
 		filtered := slices.DeleteFunc(slices.Clone(subnets), func(s subnet) bool { return s.prefix.Addr().Is6() != six })
 		if len(filtered) == 0 && len(subnets) > 0 {
-			return invalid("Virtual-Network(%s) has no subnet of family %s", model.FQString(vn.FQName), model.ValueOr(&o.InstanceIPFamily, "v4"))
+			return invalid("Virtual-Network(%s) has no subnet of family %s", model.FQString(vn.FQName), family)
 		}
 		subnets = filtered
 	}
@@ -305,7 +306,11 @@ func (c *change) dropReference(r model.Reference) error {
 			return err
 		}
 	case e.From.Kind == model.KindVirtualNetwork && e.To.Kind == model.KindNetworkIPAM:
-		if err := c.keepUsed(e.From.UUID, e.To.UUID, nil); err != nil {
+		rest, err := c.otherPrefixes(e.From.UUID, e.To.UUID)
+		if err != nil {
+			return err
+		}
+		if err := c.keepUsed(e.From.UUID, rest); err != nil {
 			return err
 		}
 	}
@@ -314,32 +319,73 @@ func (c *change) dropReference(r model.Reference) error {
 	return nil
 }
 
-// keepUsed refuses to take subnets away while addresses of them are in use.
-func (c *change) keepUsed(network, ipam string, after []netip.Prefix) error {
+// otherPrefixes are the subnets that a network has by other IPAMs than one.
+func (c *change) otherPrefixes(network, ipam string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for r := range c.v.ReferenceSeq(network, model.KindNetworkIPAM) {
+		if r.To.UUID == ipam {
+			continue
+		}
+		attr, err := model.RefAttr[model.VnSubnetsType](r)
+		if err != nil {
+			return nil, err
+		}
+		for i := range attr.IPAMSubnets {
+			p, err := prefixOf(attr.IPAMSubnets[i].Subnet)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// keepUsed refuses to leave a network with these subnets only while addresses
+// of others are in use.
+func (c *change) keepUsed(network string, after []netip.Prefix) error {
 	vn, ok := model.Get[*model.VirtualNetwork](c.v, network)
 	if !ok {
 		return nil
 	}
 	scope := model.FQString(vn.FQName)
-	for r := range c.v.ReferenceSeq(network, model.KindNetworkIPAM) {
-		if r.To.UUID != ipam {
-			attr, err := model.RefAttr[model.VnSubnetsType](r)
-			if err != nil {
-				return err
-			}
-			for i := range attr.IPAMSubnets {
-				if p, err := prefixOf(attr.IPAMSubnets[i].Subnet); err == nil {
-					after = append(after, p)
-				}
-			}
-		}
-	}
 	for _, a := range c.api.ledger.addressesOf(scope) {
 		if !slices.ContainsFunc(after, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			return taken("address %s of network %s is in use; its subnet can not be removed", a, scope)
 		}
 	}
 	c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: store.AddressPrefix(scope), Revision: int64(c.since)})
+	return nil
+}
+
+// inheritSubnets gives subnets that a client sends again without their ids the
+// ones they had.
+func (c *change) inheritSubnets(refs []model.Reference) error {
+	for i := range refs {
+		old, ok := c.v.Reference(refs[i].From.UUID, refs[i].To.UUID)
+		if !ok || refs[i].To.Kind != model.KindNetworkIPAM {
+			continue
+		}
+		before, err := model.RefAttr[model.VnSubnetsType](old)
+		if err != nil {
+			return err
+		}
+		after, err := model.RefAttr[model.VnSubnetsType](refs[i])
+		if err != nil {
+			return err
+		}
+		for j := range after.IPAMSubnets {
+			s := &after.IPAMSubnets[j]
+			for k := range before.IPAMSubnets {
+				if b := &before.IPAMSubnets[k]; s.SubnetUUID == "" && s.Subnet != nil && b.Subnet != nil && *s.Subnet == *b.Subnet {
+					s.SubnetUUID = b.SubnetUUID
+				}
+			}
+		}
+		if refs[i].Attr, err = json.Marshal(after); err != nil {
+			return fmt.Errorf("encode subnets: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -452,26 +498,25 @@ func derive(v *model.View, kind model.Kind) []derived {
 	var list []derived
 	seen := map[string]bool{}
 	for o := range v.All(model.KindVirtualNetwork) {
-		network := o.GetMeta().UUID
-		d, ok := compile.Derive(v, network)
-		if !ok {
-			continue
-		}
-		if kind == model.KindRoutingInstance {
-			list = append(list, derived{d.Instance, d.References, network})
-			continue
-		}
-		for _, t := range d.Targets {
-			if !seen[t.UUID] {
-				seen[t.UUID] = true
-				list = append(list, derived{t, nil, network})
+		for _, d := range deriveOf(v, o.GetMeta().UUID) {
+			if id := d.object.GetMeta().UUID; d.object.Kind() == kind && !seen[id] {
+				seen[id] = true
+				list = append(list, d)
 			}
 		}
 	}
 	return list
 }
 
-func tooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, connect.CodeInvalidArgument,
-		"request body is larger than %d bytes", maxBody)
+// deriveOf returns the objects derived from one network.
+func deriveOf(v *model.View, network string) []derived {
+	d, ok := compile.Derive(v, network)
+	if !ok {
+		return nil
+	}
+	list := []derived{{d.Instance, d.References, network}}
+	for _, t := range d.Targets {
+		list = append(list, derived{t, nil, network})
+	}
+	return list
 }

@@ -1,5 +1,410 @@
 package configapi
 
-import "net/http"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
 
-func (a *API) rest() http.Handler { return http.NotFoundHandler() }
+	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
+)
+
+// rest serves the classic interface. It is the same for every type: what a
+// type has is read from the schema.
+func (a *API) rest() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.homepage)
+	mux.HandleFunc("POST /fqname-to-id", a.handle(a.nameToID))
+	mux.HandleFunc("POST /id-to-fqname", a.handle(a.idToName))
+	mux.HandleFunc("POST /ref-update", a.handle(a.refUpdate))
+	mux.HandleFunc("POST /{collection}", a.handle(a.createObject))
+	mux.HandleFunc("GET /{collection}", a.handle(a.listObjects))
+	mux.HandleFunc("GET /{type}/{uuid}", a.handle(a.readObject))
+	mux.HandleFunc("PUT /{type}/{uuid}", a.handle(a.updateObject))
+	mux.HandleFunc("DELETE /{type}/{uuid}", a.handle(a.removeObject))
+	return mux
+}
+
+// answer is what a handler says when it succeeds: JSON, or nothing.
+type answer struct {
+	at   model.Position
+	body any
+	// etag of the object, if it is one.
+	etag string
+}
+
+// handle turns a function that answers into a handler.
+func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		got, err := f(r)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		if got.etag != "" {
+			w.Header().Set("ETag", got.etag)
+			if r.Header.Get("If-None-Match") == got.etag {
+				setPosition(w, got.at)
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+		}
+		if got.body == nil {
+			setPosition(w, got.at)
+			return
+		}
+		reply(w, got.at, got.body)
+	}
+}
+
+// body reads a JSON body into v.
+func body(r *http.Request, v any) error {
+	data, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return tooLarge()
+	case err != nil:
+		return invalid("Bad Request, body cannot be read: %v", err)
+	case len(data) == 0:
+		return nil
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return invalid("Bad Request, body is no JSON of the expected form: %v", err)
+	}
+	return nil
+}
+
+// fields reads the body {"<type>": {...}}; nil when the body is empty.
+func fields(r *http.Request, t *model.Type) (map[string]json.RawMessage, error) {
+	var envelope map[string]map[string]json.RawMessage
+	if err := body(r, &envelope); err != nil {
+		return nil, err
+	}
+	if envelope == nil {
+		return nil, nil
+	}
+	inner, ok := envelope[string(t.Kind)]
+	if !ok || inner == nil {
+		return nil, invalid(`Bad Request, no "%s" in the body`, t.Kind)
+	}
+	return inner, nil
+}
+
+// base is the beginning of the hrefs in the answer to a request.
+func base(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host
+}
+
+func typeOf(r *http.Request) (*model.Type, error) {
+	name := r.PathValue("type")
+	t, ok := model.TypeOf(name)
+	if !ok || string(t.Kind) != name {
+		return nil, missing("Resource type '%s' not found", brief(name))
+	}
+	return t, nil
+}
+
+func typeOfCollection(r *http.Request) (*model.Type, error) {
+	t, ok := model.TypeOfCollection(r.PathValue("collection"))
+	if !ok {
+		return nil, missing("Resource type '%s' not found", brief(r.PathValue("collection")))
+	}
+	return t, nil
+}
+
+// pathID is the UUID of the path in lower case.
+func pathID(r *http.Request) (string, error) {
+	id := strings.ToLower(r.PathValue("uuid"))
+	if !model.IsUUID(id) {
+		return "", missing("No %s object found for id %s", r.PathValue("type"), brief(r.PathValue("uuid")))
+	}
+	return id, nil
+}
+
+func notFound(kind model.Kind, id string) error {
+	return missing("No %s object found for id %s", kind, id)
+}
+
+// homepage lists what there is; some clients discover all types from it.
+func (a *API) homepage(w http.ResponseWriter, r *http.Request) {
+	type link struct {
+		Rel    string `json:"rel"`
+		HREF   string `json:"href"`
+		Name   string `json:"name"`
+		Method string `json:"method"`
+	}
+	type entry struct {
+		Link link `json:"link"`
+	}
+	at := base(r)
+	links := []entry{{link{"root", at + "/config-root", "config-root", "GET"}}}
+	for _, t := range model.Types() {
+		if t.Kind == model.KindConfigRoot {
+			continue
+		}
+		links = append(links,
+			entry{link{"collection", at + "/" + t.Collection(), string(t.Kind), "GET"}},
+			entry{link{"resource-base", at + "/" + string(t.Kind), string(t.Kind), "GET"}})
+	}
+	for _, name := range []string{"fqname-to-id", "id-to-fqname", "ref-update"} {
+		links = append(links, entry{link{"action", at + "/" + name, name, "POST"}})
+	}
+	reply(w, a.graph.Position(), struct {
+		HREF  string  `json:"href"`
+		Links []entry `json:"links"`
+	}{at, links})
+}
+
+func (a *API) nameToID(r *http.Request) (*answer, error) {
+	var q struct {
+		Type   string   `json:"type"`
+		FQName []string `json:"fq_name"`
+	}
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	t, ok := model.TypeOf(q.Type)
+	if !ok {
+		return nil, missing("Resource type '%s' not found", brief(q.Type))
+	}
+	out := &answer{}
+	var found bool
+	a.graph.View(func(v *model.View) {
+		out.at = v.Position()
+		var o model.Object
+		if o, found = byName(v, t.Kind, q.FQName); found {
+			out.body = map[string]string{"uuid": o.GetMeta().UUID}
+		}
+	})
+	if !found {
+		return nil, missing("Name %s not found", pyList(q.FQName))
+	}
+	return out, nil
+}
+
+func (a *API) idToName(r *http.Request) (*answer, error) {
+	var q struct {
+		UUID string `json:"uuid"`
+	}
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	if !model.IsUUID(q.UUID) {
+		return nil, invalid("Invalid UUID format: %s", brief(q.UUID))
+	}
+	out := &answer{}
+	a.graph.View(func(v *model.View) {
+		out.at = v.Position()
+		if i, ok := find(v, "", strings.ToLower(q.UUID)); ok {
+			out.body = map[string]any{"fq_name": i.object.GetMeta().FQName, "type": i.object.Kind()}
+		}
+	})
+	if out.body == nil {
+		return nil, missing("UUID %s not found", q.UUID)
+	}
+	return out, nil
+}
+
+// byName finds a stored or derived object by its name.
+func byName(v *model.View, kind model.Kind, name []string) (model.Object, bool) {
+	if o, ok := v.ByName(kind, name); ok {
+		return o, true
+	}
+	var candidates []derived
+	switch kind {
+	case model.KindRoutingInstance:
+		if len(name) < 2 {
+			return nil, false
+		}
+		if vn, ok := v.ByName(model.KindVirtualNetwork, name[:len(name)-1]); ok {
+			candidates = deriveOf(v, vn.GetMeta().UUID)
+		}
+	case model.KindRouteTarget:
+		candidates = derive(v, kind)
+	}
+	for _, d := range candidates {
+		if d.object.Kind() == kind && slices.Equal(d.object.GetMeta().FQName, name) {
+			return d.object, true
+		}
+	}
+	return nil, false
+}
+
+// find finds a stored or derived object; an empty kind means any.
+func find(v *model.View, kind model.Kind, id string) (derived, bool) {
+	if o, ok := v.Find(id); ok {
+		return derived{object: o}, kind == "" || o.Kind() == kind
+	}
+	for _, k := range []model.Kind{model.KindRoutingInstance, model.KindRouteTarget} {
+		if kind == "" || kind == k {
+			if d, ok := findDerived(v, k, id); ok {
+				return d, true
+			}
+		}
+	}
+	return derived{}, false
+}
+
+// refUpdate adds or removes one reference, so that concurrent writers of one
+// object's references do not undo each other's.
+func (a *API) refUpdate(r *http.Request) (*answer, error) {
+	var q struct {
+		Type      string          `json:"type"`
+		UUID      string          `json:"uuid"`
+		RefType   string          `json:"ref-type"`
+		RefUUID   string          `json:"ref-uuid"`
+		RefFQName []string        `json:"ref-fq-name"`
+		Operation string          `json:"operation"`
+		Attr      json.RawMessage `json:"attr"`
+		Relaxed   bool            `json:"relax_ref_for_delete"`
+	}
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	from, ok := model.TypeOf(q.Type)
+	if !ok {
+		return nil, missing("Resource type '%s' not found", brief(q.Type))
+	}
+	to, ok := model.TypeOf(q.RefType)
+	if !ok {
+		return nil, missing("Resource type '%s' not found", brief(q.RefType))
+	}
+	reference, ok := from.Reference(to.Kind)
+	if !ok {
+		return nil, invalid("Bad Request: %s has no references to %s", from.Kind, to.Kind)
+	}
+	if q.RefUUID == "" && len(q.RefFQName) == 0 {
+		return nil, invalid("Bad Request: ref-uuid or ref-fq-name must be specified")
+	}
+	operation := strings.ToUpper(q.Operation)
+	if operation != "ADD" && operation != "DELETE" {
+		return nil, invalid("Bad Request: operation should be add or delete: %s", brief(q.Operation))
+	}
+	if err := reference.ValidateAttr(q.Attr); err != nil {
+		return nil, invalid("Bad reference in ref-update: %v", err)
+	}
+	id := strings.ToLower(q.UUID)
+	at, err := a.write(r.Context(), audit{"ref-update " + operation, string(from.Kind) + "/" + id + " -> " + string(to.Kind)}, func(c *change) error {
+		o, ok := c.v.Object(from.Kind, id)
+		if !ok {
+			return notFound(from.Kind, brief(q.UUID))
+		}
+		target, ok := resolveTarget(c.v, to.Kind, strings.ToLower(q.RefUUID), q.RefFQName)
+		if operation == "DELETE" {
+			if !ok {
+				return nil
+			}
+			old, ok := c.v.Reference(id, target.UUID)
+			if !ok {
+				return nil
+			}
+			return c.dropReference(old)
+		}
+		if !ok {
+			return missing("Name %s not found", pyList(append(slices.Clone(q.RefFQName), q.RefUUID)))
+		}
+		r := model.Reference{From: model.EntityOf(o), To: target, Attr: nonNull(q.Attr), Relaxed: q.Relaxed}
+		if err := c.checkSubnetsOf(&r); err != nil {
+			return err
+		}
+		return c.setReference(r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &answer{at: at, body: map[string]string{"uuid": id}}, nil
+}
+
+// checkSubnetsOf checks a network's reference to an IPAM and fills it in.
+func (c *change) checkSubnetsOf(r *model.Reference) error {
+	if r.From.Kind != model.KindVirtualNetwork || r.To.Kind != model.KindNetworkIPAM {
+		return nil
+	}
+	all := []model.Reference{*r}
+	for old := range c.v.ReferenceSeq(r.From.UUID, model.KindNetworkIPAM) {
+		if old.To != r.To {
+			all = append(all, old)
+		}
+	}
+	if err := c.inheritSubnets(all[:1]); err != nil {
+		return err
+	}
+	prefixes, err := completeSubnets(all)
+	if err != nil {
+		return invalid("Bad reference in ref-update: %v", err)
+	}
+	r.Attr = all[0].Attr
+	return c.keepUsed(r.From.UUID, prefixes)
+}
+
+func resolveTarget(v *model.View, kind model.Kind, id string, name []string) (model.Entity, bool) {
+	if id != "" {
+		d, ok := find(v, kind, id)
+		if !ok {
+			return model.Entity{}, false
+		}
+		return model.EntityOf(d.object), true
+	}
+	o, ok := byName(v, kind, name)
+	if !ok {
+		return model.Entity{}, false
+	}
+	return model.EntityOf(o), true
+}
+
+// nonNull is the attribute of a reference, nil when there is none.
+func nonNull(attr json.RawMessage) json.RawMessage {
+	if string(attr) == "null" {
+		return nil
+	}
+	return attr
+}
+
+func (a *API) removeObject(r *http.Request) (*answer, error) {
+	t, err := typeOf(r)
+	if err != nil {
+		return nil, err
+	}
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	at, err := a.write(r.Context(), audit{"delete", string(t.Kind) + "/" + id}, func(c *change) error {
+		o, ok := c.v.Object(t.Kind, id)
+		if !ok {
+			if _, ok := findDerived(c.v, t.Kind, id); ok {
+				return denied("%s %s follows from its network and cannot be deleted by itself", t.Kind, id)
+			}
+			return notFound(t.Kind, id)
+		}
+		return c.deleteObject(o, base(r))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &answer{at: at}, nil
+}
+
+// pyList is a list of names as the classic texts show it.
+func pyList(names []string) string {
+	parts := make([]string, len(names))
+	for i, n := range names {
+		parts[i] = "'" + strings.ReplaceAll(brief(n), "'", `\'`) + "'"
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
+}
+
+// creator is the tenant that the caller is, for id_perms.
+func creator(r *http.Request) string {
+	return fmt.Sprint(serve.CallerOf(r.Context()).Identity)
+}
