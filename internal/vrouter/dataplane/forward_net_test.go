@@ -579,6 +579,70 @@ func TestNetContainerForwards(t *testing.T) {
 	}
 }
 
+// UDP super-packets (UDP_SEGMENT) keep whole over a veth underlay; see the
+// package comment for receivers without UDP_GRO on another node.
+func TestNetUDPSegmentation(t *testing.T) {
+	c := newCluster(t, 2)
+	a := c.container(0, 1, "10.32.0.3")
+	same := c.container(0, 1, "10.32.0.4")
+	far := c.container(1, 1, "10.32.0.5")
+	c.connect()
+	const segment, segments = 1200, 10
+	for _, to := range []*container{same, far} {
+		var server *net.UDPConn
+		to.Must(func() (err error) {
+			server, err = net.ListenUDP("udp", &net.UDPAddr{IP: to.addr.AsSlice(), Port: 7})
+			return err
+		})
+		defer server.Close()
+		conn, err := a.dialUDP(to.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if to == far {
+			setUDP(t, server, unix.UDP_GRO, 1)
+		}
+		setUDP(t, conn, unix.UDP_SEGMENT, segment)
+		sent := make([]byte, segment*segments)
+		rand.Read(sent)
+		if _, err := conn.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		server.SetReadDeadline(time.Now().Add(patience))
+		var got []byte
+		for buf := make([]byte, 65536); len(got) < len(sent); {
+			n, err := server.Read(buf)
+			if err != nil {
+				t.Errorf("%s: %d of %d bytes arrive: %v", to.Name(), len(got), len(sent), err)
+				c.dump()
+				break
+			}
+			got = append(got, buf[:n]...)
+		}
+		if !bytes.Equal(got, sent) {
+			t.Errorf("%s: what arrives differs", to.Name())
+		}
+		counters, err := a.node.dp.Counters(a.port.IfIndex)
+		if err != nil || counters.FromPackets%segments != 0 {
+			t.Errorf("sender's counters are %+v, %v, want all segments", counters, err)
+		}
+	}
+}
+
+func setUDP(t *testing.T, conn *net.UDPConn, option, value int) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_UDP, option, value)
+		}), err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestNetNothingIsLeftAfterRemove(t *testing.T) {
 	c := newCluster(t, 2)
 	a := c.container(0, 1, "10.32.0.3")

@@ -13,6 +13,20 @@ import (
 // errTooMany is what the kernel says when a map is full.
 const errTooMany = unix.E2BIG
 
+// Guard attaches the program to a device that is to become a port, so that it
+// drops all packets until PutPort. PutPort does without it, but the kernel takes
+// some 10 ms for the first attachment (an RCU grace period): whoever waits for
+// something else meanwhile, such as the answer that says what the port is, can
+// spend them here. DeletePort undoes it.
+func (d *Dataplane) Guard(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.attacher.attach(ifindex, d.objects.VifRx, d.vifPin(ifindex)); err != nil {
+		return fmt.Errorf("guard interface %d: %w", ifindex, err)
+	}
+	return nil
+}
+
 // PutPort makes the port as described: it writes the tables, attaches the
 // program to the device and brings the device up, in this order, so that no
 // packet passes unseen. It may be repeated, also with changes.
@@ -183,7 +197,7 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	var vif bpfVif
 	err := d.maps().VifV1.Lookup(uint32(ifindex), &vif)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return nil
+		return d.unguard(ifindex)
 	}
 	if err != nil {
 		return fmt.Errorf("read port: %w", err)
@@ -230,6 +244,15 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	}
 	delete(d.slots, ifindex)
 	return nil
+}
+
+// unguard closes a device that has the program and no port.
+func (d *Dataplane) unguard(ifindex int) error {
+	pinned, err := d.pinnedVifs()
+	if err != nil || !slices.Contains(pinned, ifindex) {
+		return err
+	}
+	return d.closeDevice(ifindex)
 }
 
 // closeDevice takes the device down and then detaches the program. A device

@@ -330,6 +330,29 @@ func (b *bench) wantNextHopDrop() {
 	b.wantDrop(b.send(b.port2, addr1, 9), DropNextHop, b.port2.IfIndex)
 }
 
+func TestNetGuardedDevice(t *testing.T) {
+	b := newBench(t)
+	tap3 := b.ns.Dummy("tap3").Attrs().Index
+	third := Port{
+		IfIndex: tap3, Name: "tap3", VRF: vrf, Label: 1003,
+		MAC: MAC{2, 0, 0, 0, 0, 3}, Addresses: []netip.Addr{netip.MustParseAddr("10.32.0.9")},
+	}
+	guard := func() {
+		t.Helper()
+		b.ns.Must(func() error { return b.dp.Guard(tap3) })
+	}
+	guard()
+	b.wantDrop(b.send(third, farAddr, 1), DropNoPort, tap3)
+	b.putPort(third)
+	wantVerdict(t, b.send(third, farAddr, 1), tcRedirect)
+	b.ns.Must(func() error { return b.dp.DeletePort(tap3) })
+	guard()
+	b.ns.Must(func() error { return b.dp.DeletePort(tap3) })
+	if pins, err := b.dp.pinnedVifs(); err != nil || slices.Contains(pins, tap3) {
+		t.Errorf("pinned links are %v, %v, want none of %d", pins, err, tap3)
+	}
+}
+
 func TestNetAdoption(t *testing.T) {
 	b := newBench(t)
 	wantVerdict(t, b.send(b.port1, farAddr, 1), tcRedirect)

@@ -189,6 +189,7 @@ int vif_rx(struct __sk_buff *skb)
 	copy_mac(dmac, eth->h_dest);
 
 	struct packet p = {};
+	struct flow *old = 0;
 	__be16 proto = eth->h_proto;
 	if (proto == bpf_htons(ETH_P_IP)) {
 		int reason = parse_ipv4(skb, sizeof(struct ethhdr), &p);
@@ -197,14 +198,14 @@ int vif_rx(struct __sk_buff *skb)
 			return drop(skb, reason, ifindex);
 		p.key.scope = ifindex;
 		p.key.dir = FLOW_FROM_PORT;
-		struct flow *f = bpf_map_lookup_elem(&flow_v1, &p.key);
+		old = bpf_map_lookup_elem(&flow_v1, &p.key);
 		/* The key says that the port had the source address in this
-		 * generation. vrf and ifindex guard against an entry that is
-		 * given to another flow while we hold it. */
-		if (f && f->generation == generation && f->ifindex == ifindex &&
-		    same_mac(f->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1) {
-			touch(skb, f, skb->len);
-			return forward(skb, &p, f, ifindex);
+		 * generation. The interface guards against an entry that is
+		 * given to another port's flow while we hold it. */
+		if (old && old->generation == generation && old->ifindex == ifindex &&
+		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1) {
+			touch(skb, old, skb->len);
+			return forward(skb, &p, old, ifindex);
 		}
 	}
 
@@ -230,7 +231,6 @@ int vif_rx(struct __sk_buff *skb)
 	int reason = decide_from_port(skb, &p, vif, &fresh);
 	if (reason)
 		return drop(skb, reason, ifindex);
-	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
 	reason = enter_flow(skb, &p.key, old, &fresh, skb->len);
 	if (reason)
 		return drop(skb, reason, ifindex);
@@ -327,8 +327,8 @@ int underlay_rx(struct __sk_buff *skb)
 	p.key.scope = entry >> MPLS_LABEL_SHIFT;
 	p.key.dir = FLOW_FROM_TUNNEL;
 	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
-	if (old && old->generation == generation && old->nh.label == p.key.scope &&
-	    old->nh.remote.w[3] == outer_src) {
+	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
+	    old->nh.label == p.key.scope && old->nh.remote.w[3] == outer_src) {
 		touch(skb, old, skb->len - sizeof(struct outer));
 		return receive(skb, old, underlay);
 	}
