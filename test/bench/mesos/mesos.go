@@ -1,4 +1,7 @@
-package main
+// Package mesos measures how long a user waits: from the post of an application
+// to Marathon until its containers answer ping, in a whole cluster of three
+// nodes that the run starts and removes.
+package mesos
 
 import (
 	"context"
@@ -8,42 +11,71 @@ import (
 	"maps"
 	"time"
 
+	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 	"github.com/contrail-mesos/contrail/test/cluster"
 )
 
-// patience bounds how long an application may take to start or to end.
-const patience = time.Minute
+const (
+	defaultRounds = 10
+	ours          = "contrail"
+	// patience bounds how long an application may take to start or to end.
+	patience = time.Minute
+)
 
-// launches measures from the post of an application to the answer of its last
-// container to a ping from another container of its network.
-func launches(ctx context.Context, b *bench) (err error) {
+type bench struct{ *cluster.Cluster }
+
+// Run measures launches of one and of ten containers. rounds is 0 for the default.
+func Run(ctx context.Context, rounds int) (area *report.Area, err error) {
+	if rounds == 0 {
+		rounds = defaultRounds
+	}
+	c, err := cluster.New(ctx, "bench", ".")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Remove()) }()
+	if err := c.Up(ctx, "--no-example", "--rest", "1s", "--tombstone", "1s"); err != nil {
+		return nil, err
+	}
+	b := &bench{c}
+	// The pinger also keeps the network and the image, which are not measured.
 	pinger := cluster.App("/pinger", "launch", 1)
 	maps.Copy(pinger, b.On(1))
 	if err := b.post(ctx, pinger); err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.destroy(ctx, "/pinger")) }()
 	if err := b.answers(ctx, "/pinger", 1, ""); err != nil {
-		return err
+		return nil, err
 	}
+	area = &report.Area{Area: "mesos", Machine: report.ThisMachine()}
+	samples := report.NewSamples()
 	for _, count := range []int{1, 10} {
-		var took samples
-		for range b.rounds {
-			began := time.Now()
-			if err := b.post(ctx, cluster.App("/launch", "launch", count)); err != nil {
-				return err
+		name := fmt.Sprintf("launch-to-ping/%d", count)
+		for range rounds {
+			took, err := b.launch(ctx, count)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			if err := b.answers(ctx, "/launch", count, "/pinger"); err != nil {
-				return err
-			}
-			took = append(took, []float64{float64(time.Since(began).Milliseconds())})
-			if err := b.destroy(ctx, "/launch"); err != nil {
-				return err
-			}
+			samples.Add(name, ours, float64(took.Milliseconds()))
 		}
-		b.report.add(fmt.Sprintf("launch-to-ping/%d", count), "ms", "lower", true, took, nil, nil)
+		result := samples.Result(name, ours, "ms", "lower", nil)
+		result.Case, result.P99 = name, report.Percentile(samples[name][ours], 99)
+		area.Results = append(area.Results, result)
 	}
-	return nil
+	return area, nil
+}
+
+// launch starts an application, waits for its answers, and destroys it.
+func (b *bench) launch(ctx context.Context, count int) (time.Duration, error) {
+	began := time.Now()
+	if err := b.post(ctx, cluster.App("/launch", "launch", count)); err != nil {
+		return 0, err
+	}
+	if err := b.answers(ctx, "/launch", count, "pinger"); err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	return took, b.destroy(ctx, "/launch")
 }
 
 func (b *bench) post(ctx context.Context, app map[string]any) error {
