@@ -147,6 +147,11 @@ func (a *Agent) registration() *clusterv1.Register {
 	all := a.current()
 	for _, t := range all {
 		task := a.asTask(t)
+		t.mu.Lock()
+		if t.acknowledged == len(t.statuses) {
+			task.StatusUpdateState, task.StatusUpdateUuid = nil, nil
+		}
+		t.mu.Unlock()
 		// The newest is enough, and keeps the message small.
 		if n := len(task.Statuses); n > 1 {
 			task.Statuses = task.Statuses[n-1:]

@@ -175,7 +175,8 @@ func address(p mesosv1.NetworkInfo_Protocol, ip string) *mesosv1.NetworkInfo_IPA
 	return &mesosv1.NetworkInfo_IPAddress{Protocol: p.Enum(), IpAddress: proto.String(ip)}
 }
 
-// asTask is the task as operators and the master see it.
+// asTask is the task as operators see it: with the update that is under way, or
+// the last one.
 func (a *Agent) asTask(t *task) *mesosv1.Task {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,9 +189,9 @@ func (a *Agent) asTask(t *task) *mesosv1.Task {
 	if user := t.info.GetCommand().GetUser(); user != "" {
 		m.User = proto.String(user)
 	}
-	if t.acknowledged < len(t.statuses) {
-		first := t.statuses[t.acknowledged]
-		m.StatusUpdateState, m.StatusUpdateUuid = first.State, first.GetUuid()
+	if n := len(t.statuses); n > 0 {
+		under := t.statuses[min(t.acknowledged, n-1)]
+		m.StatusUpdateState, m.StatusUpdateUuid = under.State, under.GetUuid()
 	}
 	return m
 }
