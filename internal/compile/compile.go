@@ -142,13 +142,17 @@ func Views(v *model.View) []Derived {
 	return all
 }
 
-// Derive derives the objects of one network; false as for VRFOf.
+// Derive derives the objects of one network; false as for VRFOf, and when an
+// object is stored under the instance's name, which then stands for it.
 func Derive(v *model.View, network string) (Derived, bool) {
 	vrf, ok := VRFOf(v, network)
 	if !ok {
 		return Derived{}, false
 	}
 	vn, _ := model.Get[*model.VirtualNetwork](v, network)
+	if _, stored := v.ByName(model.KindRoutingInstance, InstanceName(vn.FQName)); stored {
+		return Derived{}, false
+	}
 	d := Derived{Instance: &model.RoutingInstance{
 		Meta:                     instanceMeta(vn),
 		RoutingInstanceIsDefault: new(true),
@@ -167,9 +171,15 @@ func Derive(v *model.View, network string) (Derived, bool) {
 	return d, true
 }
 
+// fabric is the network that stands for the underlay.
+var fabric = []string{"default-domain", "default-project", "ip-fabric"}
+
 // InstanceName is the fq_name of a network's own routing instance: that of
-// the network, its last element repeated.
+// the network, its last element repeated; the underlay's is __default__.
 func InstanceName(network []string) []string {
+	if slices.Equal(network, fabric) {
+		return append(slices.Clone(network), "__default__")
+	}
 	return append(slices.Clone(network), network[len(network)-1])
 }
 

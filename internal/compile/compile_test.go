@@ -99,6 +99,24 @@ func TestDerive(t *testing.T) {
 	})
 }
 
+// TestStoredInstance: an instance that is stored under the derived one's name
+// stands for it; that of the underlay always is.
+func TestStoredInstance(t *testing.T) {
+	underlay := network("ip-fabric", 1)
+	underlay.FQName = []string{"default-domain", "default-project", "ip-fabric"}
+	stored := &model.RoutingInstance{Meta: model.Meta{UUID: model.NewUUID(), FQName: append(slices.Clone(underlay.FQName), "__default__")}}
+	graphOf(underlay).View(func(v *model.View) {
+		if d, ok := Derive(v, underlay.UUID); !ok || d.Instance.Name() != "__default__" {
+			t.Errorf("derived %v, %t", d.Instance, ok)
+		}
+	})
+	graphOf(underlay, stored).View(func(v *model.View) {
+		if len(Views(v)) != 0 {
+			t.Error("derived beside the stored one")
+		}
+	})
+}
+
 // drawNetworks draws networks with numbers of their own and targets from a
 // small set, so that some are shared.
 func drawNetworks(t *rapid.T) []*model.VirtualNetwork {

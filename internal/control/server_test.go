@@ -199,10 +199,12 @@ func (r *remote) wantSame(w *world, usable func(string) bool) {
 }
 
 func TestSessionOverTLS(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string][]connect.ClientOption{
 		"binary": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, Config{})
 			c.twoNodes()
 			one, two := c.agent("n1", options...), c.agent("n2", options...)
@@ -226,6 +228,7 @@ func TestSessionOverTLS(t *testing.T) {
 }
 
 func TestReconnectAndRestart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{})
 	c.twoNodes()
 	one := c.agent("n1")
@@ -247,6 +250,7 @@ func TestReconnectAndRestart(t *testing.T) {
 // TestSlowAgent does not read for thousands of changes, twice for each route,
 // loses none, and holds up nobody.
 func TestSlowAgent(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{})
 	c.twoNodes()
 	slow, quick := c.agent("n1"), c.agent("n2")
@@ -267,6 +271,7 @@ func TestSlowAgent(t *testing.T) {
 }
 
 func TestCallers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{FirstMessage: 50 * time.Millisecond})
 	<-c.server.tables.ready
 	hello := &controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{}}}
@@ -288,6 +293,7 @@ func TestCallers(t *testing.T) {
 }
 
 func TestNotReady(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{})
 	c.stop()
 	c.start(model.NewGraph(), Config{})
@@ -297,6 +303,7 @@ func TestNotReady(t *testing.T) {
 }
 
 func TestSecondSession(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{Displace: 300 * time.Millisecond})
 	c.twoNodes()
 	first := c.agent("n1")
@@ -313,6 +320,7 @@ func TestSecondSession(t *testing.T) {
 // TestSuccessor: the new process of a killed agent is there before the old
 // connection is known to be dead, and waits for that.
 func TestSuccessor(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{Displace: patience})
 	c.twoNodes()
 	first := c.agent("n1")
@@ -351,6 +359,7 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 }
 
 func TestIntrospection(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, Config{})
 	c.twoNodes()
 	one := c.agent("n1")

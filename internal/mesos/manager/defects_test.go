@@ -25,6 +25,7 @@ import (
 //	    API's test; here: the manager asks for it to be made in the same transaction
 //	12  label and node are part of the one transaction; here: the node is the certificate's
 func TestDefects(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]func(*testing.T, *bed, *node){
 		"01 answer before anything exists":     defectFireAndForget,
 		"02 one failure ends the worker":       defectWorkerDies,
@@ -43,6 +44,7 @@ func TestDefects(t *testing.T) {
 		"15 only UUIDs":                        defectOnlyUUID,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t, short())
 			test(t, b, b.node("contrail-node-1"))
 		})

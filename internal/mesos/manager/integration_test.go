@@ -199,6 +199,7 @@ func (c *controller) list() *configv1.ListResponse {
 // TestWithRealController goes from a node's request to the other node's routes
 // and back, with nothing between that was made for tests.
 func TestWithRealController(t *testing.T) {
+	t.Parallel()
 	c := newController(t)
 	one := c.join("11111111-1111-4111-8111-111111111111", "contrail-node-1", "172.31.0.11")
 	two := c.join("22222222-2222-4222-8222-222222222222", "contrail-node-2", "172.31.0.12")

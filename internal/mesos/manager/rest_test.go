@@ -26,9 +26,11 @@ func stringForm(command, container, cluster string) string {
 }
 
 func TestAddCNIInfo(t *testing.T) {
+	t.Parallel()
 	for form, body := range map[string]func(command, container, cluster string) string{"object": objectForm, "string": stringForm} {
 		for _, command := range []string{"ADD", "add", ""} {
 			t.Run(form+" "+command, func(t *testing.T) {
+				t.Parallel()
 				b := newBed(t, Config{})
 				n := b.node("contrail-node-1")
 				code, text := n.post(t, "/add_cni_info", body(command, containerID, "contrail-node-1"))
@@ -67,6 +69,7 @@ func TestAddCNIInfo(t *testing.T) {
 }
 
 func TestBodyNamesNode(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n, other := b.node("contrail-node-1"), b.node("contrail-node-2")
 	for _, named := range []string{n.id, n.name, ""} {
@@ -105,6 +108,7 @@ func TestBodyNamesNode(t *testing.T) {
 }
 
 func TestGetShowsOwnNode(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	one, two := b.node("contrail-node-1"), b.node("contrail-node-2")
 	for i, n := range []*node{one, two} {
@@ -127,6 +131,7 @@ func TestGetShowsOwnNode(t *testing.T) {
 }
 
 func TestRESTErrors(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, short())
 	n := b.node("contrail-node-1")
 	for body, says := range map[string]string{
@@ -162,6 +167,7 @@ func TestRESTErrors(t *testing.T) {
 }
 
 func TestHomeAndMetrics(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
 	if code, text := n.get(t, "/"); code != http.StatusOK || !strings.Contains(text, `"name":"add_cni_info"`) || !strings.Contains(text, `"href":"https://`) {

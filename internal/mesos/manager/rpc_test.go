@@ -56,6 +56,7 @@ func (n *node) report(req *managerv1.ReportRequest) (*managerv1.ReportResponse, 
 }
 
 func TestAttachIsThereWhenAnswered(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
 	got, err := n.attach(blue(containerID))
@@ -91,12 +92,14 @@ func TestAttachIsThereWhenAnswered(t *testing.T) {
 
 // TestRecordedCalls feeds what a real Mesos agent gave its plugin.
 func TestRecordedCalls(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/cni-*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no recordings: %v", err)
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -142,6 +145,7 @@ func TestRecordedCalls(t *testing.T) {
 }
 
 func TestOnlyNodesSpeakRPC(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	for _, role := range []string{ctls.RoleMarathon, ctls.RoleManager, ctls.RoleAdmin} {
 		_, err := b.stranger(role, "").attach(blue(containerID))
@@ -155,6 +159,7 @@ func TestOnlyNodesSpeakRPC(t *testing.T) {
 }
 
 func TestBadKeys(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
 	long := func(r *managerv1.AttachRequest) { r.ContainerId = string(make([]byte, 300)) }
@@ -173,6 +178,7 @@ func TestBadKeys(t *testing.T) {
 		"configuration no JSON": {func(r *managerv1.AttachRequest) { r.NetworkConfiguration = []byte("{") }, "not JSON"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			req := blue(containerID)
 			c.change(req)
 			_, err := n.attach(req)
@@ -185,6 +191,7 @@ func TestBadKeys(t *testing.T) {
 }
 
 func TestAttachTriesAgain(t *testing.T) {
+	t.Parallel()
 	for _, code := range []connect.Code{connect.CodeUnavailable, connect.CodeAborted} {
 		b := newBed(t, Config{})
 		b.config.attachError = func(try int) error {
@@ -200,6 +207,7 @@ func TestAttachTriesAgain(t *testing.T) {
 }
 
 func TestErrorsPassUnchanged(t *testing.T) {
+	t.Parallel()
 	for _, code := range []connect.Code{
 		connect.CodeInvalidArgument, connect.CodeResourceExhausted, connect.CodeAlreadyExists,
 		connect.CodePermissionDenied, connect.CodeFailedPrecondition, connect.CodeNotFound,
@@ -215,6 +223,7 @@ func TestErrorsPassUnchanged(t *testing.T) {
 }
 
 func TestConfigurationAPIDown(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, short())
 	n := b.node("contrail-node-1")
 	b.configWeb.Close()
@@ -231,6 +240,7 @@ func TestConfigurationAPIDown(t *testing.T) {
 // TestLostAnswer: the transaction was made, its answer never came. The caller
 // gets an error, so nothing may be left.
 func TestLostAnswer(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, short())
 	b.config.afterAttach = func(ctx context.Context) error {
 		<-ctx.Done()
@@ -245,6 +255,7 @@ func TestLostAnswer(t *testing.T) {
 
 // TestCallerLeaves: the agent dies while its ADD is under way.
 func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -269,6 +280,7 @@ func TestCallerLeaves(t *testing.T) {
 }
 
 func TestReportJoins(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.stranger(ctls.RoleNode, "c0ffee00-0000-4000-8000-000000000001")
 	n.name = "contrail-node-7"
@@ -285,6 +297,7 @@ func TestReportJoins(t *testing.T) {
 }
 
 func TestReportReleases(t *testing.T) {
+	t.Parallel()
 	since := &typesv1.Position{Epoch: 1, Revision: 100}
 	key := func(boot, namespace string) *configv1.AttachmentKey {
 		return &configv1.AttachmentKey{ContainerId: containerID, Interface: "eth0", BootId: boot, Namespace: namespace}
@@ -310,6 +323,7 @@ func TestReportReleases(t *testing.T) {
 		"nothing seen":                    {key("boot-0", "4:1"), 50, nil, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t, Config{})
 			b.config.revision = 200
 			n, other := b.node("contrail-node-1"), b.node("contrail-node-2")
@@ -337,6 +351,7 @@ func TestReportReleases(t *testing.T) {
 }
 
 func TestInputIsBounded(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
 	req := blue(containerID)
