@@ -500,4 +500,3 @@ func expect(t *testing.T, events chan *masterv1.Event, want ...string) {
 		}
 	}
 }
-
