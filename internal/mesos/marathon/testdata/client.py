@@ -52,8 +52,16 @@ assert len(client.list_deployments()) <= 1
 until("updated", lambda: client.list_deployments() == [])
 assert client.get_app("/demo/web").env["X"] == "1"
 assert len(client.list_versions("/demo/web")) == 3
+before = {t.id for t in client.list_tasks("/demo/web")}
 client.kill_tasks("/demo/web")
-until("came back", lambda: client.get_app("/demo/web").tasks_running == 3)
+
+
+def replaced():
+    now = [t for t in client.list_tasks("/demo/web") if t.state == "TASK_RUNNING"]
+    return len(now) == 3 and not before & {t.id for t in now}
+
+
+until("came back", replaced)
 client.create_app("/big", MarathonApp(cmd="x", cpus=100, mem=32))
 assert [item.app.id for item in client.list_queue()] == ["/big"]
 client.delete_app("/big", force=True)
