@@ -16,7 +16,6 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
-	"github.com/contrail-mesos/contrail/internal/lifecycle"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
@@ -72,9 +71,6 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 
 // Run computes until ctx ends.
 func (s *Server) Run(ctx context.Context) error { return s.tables.follow(ctx, s.graph) }
-
-// AddTo adds the control node's parts to a group.
-func (s *Server) AddTo(g *lifecycle.Group) { g.Add("routes", s.Run) }
 
 // Handler serves agents' sessions, and to administrators the introspection.
 // It expects requests from internal/serve, which says who is calling.

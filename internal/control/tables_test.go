@@ -243,6 +243,35 @@ func TestNetworksAreIsolated(t *testing.T) {
 	}
 }
 
+// TestEncodedOnce: two agents get the same bytes, not equal ones.
+func TestEncodedOnce(t *testing.T) {
+	b := newBench()
+	b.node("n1", "172.31.0.11", 1500)
+	b.node("n2", "172.31.0.12", 1500)
+	b.network("blue", 1, nil, nil)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.attach("b2", "blue", "n2", "10.0.0.4", 16)
+	b.step()
+	seen := map[*byte]int{}
+	for _, name := range []string{"n1", "n2"} {
+		b.connect(name, batch)
+		_, bodies, _ := b.agents[name].collect(nil)
+		for _, body := range bodies {
+			if m, err := (&frame{nil, body}).message(); err == nil && m.GetRoute() != nil {
+				seen[&body[0]]++
+			}
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("two routes went to two agents in %d encodings", len(seen))
+	}
+	for _, times := range seen {
+		if times != 2 {
+			t.Errorf("an encoding was sent %d times", times)
+		}
+	}
+}
+
 func TestPortStates(t *testing.T) {
 	up, down := controlv1.PortStatus_STATE_UP, controlv1.PortStatus_STATE_DOWN
 	b := newBench()
