@@ -56,6 +56,7 @@ const (
 // Dataplane is what the agent needs of package dataplane.
 type Dataplane interface {
 	Ports() (map[int]dataplane.Port, error)
+	Guard(ifindex int) error
 	PutPort(dataplane.Port) error
 	DeletePort(ifindex int) error
 	Routes() (map[dataplane.RouteKey]dataplane.NextHop, error)

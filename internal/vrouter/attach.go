@@ -45,8 +45,13 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 	if err := a.queue.settleKey(ctx, key); err != nil {
 		return nil, a.manager.explain(err)
 	}
+	started := time.Now()
+	// The kernel takes a while for what the manager's answer does not change.
+	g := a.guard(index)
 	response, err := a.askManager(ctx, req)
+	asked := time.Now()
 	if err != nil {
+		g.undo()
 		if reached(err) {
 			a.release(adding, "ADD failed: "+err.Error())
 		}
@@ -56,14 +61,49 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 		return nil, a.manager.explain(err)
 	}
 	r := a.newRecord(req, index, response)
-	if err := a.plug(ctx, old, r); err != nil {
+	if err := a.plug(ctx, old, r, g); err != nil {
 		a.unplug(r)
+		g.undo()
 		a.release(adding, "ADD failed: "+err.Error())
 		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", req.HostInterface, err)}
 	}
 	a.log.Info("port attached", "port", r.ID, "container", r.ContainerID, "interface", r.Interface,
-		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label)
+		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label,
+		"manager_took", asked.Sub(started), "plug_took", time.Since(asked))
 	return r.answer(), nil
+}
+
+// guard is an interface that is being readied: it drops everything until its
+// port is plugged.
+type guard struct {
+	agent *Agent
+	index int
+	done  chan struct{}
+	err   error
+}
+
+func (a *Agent) guard(index int) *guard {
+	g := &guard{agent: a, index: index, done: make(chan struct{})}
+	go func() {
+		defer close(g.done)
+		g.err = a.dataplane.Guard(index)
+	}()
+	return g
+}
+
+func (g *guard) wait() error {
+	<-g.done
+	return g.err
+}
+
+// undo is for a port that did not come to be.
+func (g *guard) undo() {
+	if g.wait() != nil {
+		return
+	}
+	if err := g.agent.dataplane.DeletePort(g.index); err != nil {
+		g.agent.log.Warn("interface cannot be released", "index", g.index, "error", err)
+	}
 }
 
 func validAttach(req portapi.AttachRequest) error {
@@ -135,7 +175,7 @@ func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *manage
 // plug makes the port forward and its file durable; both must succeed before
 // the ADD is answered. old is the port of an earlier namespace of the same
 // interface, or nil.
-func (a *Agent) plug(ctx context.Context, old, r *record) error {
+func (a *Agent) plug(ctx context.Context, old, r *record, g *guard) error {
 	port, complete, err := r.port()
 	if err != nil {
 		return err
@@ -145,23 +185,24 @@ func (a *Agent) plug(ctx context.Context, old, r *record) error {
 			r.ID, r.VRF, r.Label, len(r.Addresses))
 	}
 	if old != nil {
-		a.unplug(old)
-	}
-	if err := a.links.prepare(r.HostIndex, r.HostInterface, r.MTU); err != nil {
-		return err
+		a.unplug(old) // it has the same file
 	}
 	written := make(chan error, 1)
 	go func() { written <- a.files.write(r) }()
-	a.ports.Set(r.HostIndex, port)
-	err = errors.Join(a.ports.Wait(ctx, r.HostIndex), <-written)
+	if err = g.wait(); err == nil {
+		err = a.links.prepare(r.HostIndex, r.HostInterface, r.MTU)
+	}
 	if err == nil {
+		a.ports.Set(r.HostIndex, port)
+		err = a.ports.Wait(ctx, r.HostIndex)
+	}
+	if err = errors.Join(err, <-written); err == nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		a.registry.put(r)
 	}
-	a.registry.put(r)
-	return nil
+	return err
 }
 
 // unplugWait bounds how long a removal waits for the data plane; the table goes
