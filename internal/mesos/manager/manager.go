@@ -23,6 +23,8 @@ import (
 const (
 	// maxMessage bounds an RPC; a report of a full node is the largest.
 	maxMessage = 4 << 20
+	// undoTimeout is how much longer than Config.Timeout a caller may wait.
+	undoTimeout = 2 * time.Second
 	// releases is how many attachments of one report are detached at a time.
 	releases = 8
 )
@@ -123,7 +125,7 @@ func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf 
 // its answer was lost. It tries once: what stays is released by DEL, which
 // every runtime sends after a failed ADD, or by the node's next report.
 func (m *Manager) undo(ctx context.Context, key *configv1.AttachmentKey) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout/5)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	if _, err := m.attachments.Detach(ctx, connect.NewRequest(&configv1.DetachRequest{Key: key})); err != nil {
 		m.log.Warn("undo of attach failed", "node", key.Node, "container", key.ContainerId, "interface", key.Interface, "error", err)
