@@ -202,7 +202,8 @@ func (c *change) bindInterface(vmi, vm string) error {
 		return c.bind(vmi, vm, r.From.UUID)
 	}
 	// A machine that gets its place meanwhile must not be missed.
-	c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: store.RefPrefix(model.Entity{Kind: model.KindVirtualMachine, UUID: vm}), Revision: int64(c.since)})
+	machine := model.Entity{Kind: model.KindVirtualMachine, UUID: vm}
+	c.Guard(store.Guard{Condition: store.RangeEmpty, Key: store.RefPrefixFrom(machine, model.KindVirtualRouter)})
 	return nil
 }
 
@@ -254,7 +255,7 @@ func (c *change) referenceAdded(e model.Edge) error {
 			}
 		}
 		// An interface that the machine gets meanwhile must not be missed.
-		c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: store.RefPrefix(e.To), Revision: int64(c.since)})
+		c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: store.RefPrefixFrom(e.To, model.KindVirtualMachineInterface), Revision: int64(c.since)})
 		for r := range c.v.BackReferenceSeq(e.To.UUID, model.KindVirtualMachineInterface) {
 			if err := c.bind(r.From.UUID, e.To.UUID, e.From.UUID); err != nil {
 				return err

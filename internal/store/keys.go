@@ -97,6 +97,11 @@ func RefKey(e model.Edge) Key {
 // RefPrefix is the range of the references to an object.
 func RefPrefix(to model.Entity) Key { return key(SpaceRef, string(to.Kind), to.UUID) + "/" }
 
+// RefPrefixFrom is the range of the references to an object from one kind.
+func RefPrefixFrom(to model.Entity, from model.Kind) Key {
+	return key(SpaceRef, string(to.Kind), to.UUID, string(from)) + "/"
+}
+
 // NodeKey is the key of a node.
 func NodeKey(uuid string) Key { return key(SpaceNode, uuid) }
 

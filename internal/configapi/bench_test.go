@@ -1,0 +1,104 @@
+package configapi
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/store"
+)
+
+// BenchmarkAttach is the rate of attachments by 1, 16 and 64 writers, next to
+// that of bare transactions with the same keys and values.
+func BenchmarkAttach(b *testing.B) {
+	for _, writers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("attach/%d", writers), func(b *testing.B) {
+			api := newBench(b, testConfig())
+			node := api.join(1)
+			api.attach(request(node, containerID(), "blue"))
+			b.ResetTimer()
+			spread(b, writers, func(int64) error {
+				_, err := api.api.attach(api.ctx(), request(node, containerID(), "blue"))
+				return err
+			})
+		})
+		b.Run(fmt.Sprintf("etcd-txn/%d", writers), func(b *testing.B) {
+			api := newBench(b, testConfig())
+			keys := keysOfAttach(api)
+			b.ResetTimer()
+			spread(b, writers, func(n int64) error {
+				x := api.store.Txn()
+				for k, v := range keys {
+					x.Create(store.Key("bare/"+string(k)+fmt.Sprint(n)), []byte(v))
+				}
+				_, err := x.Commit(api.ctx())
+				return err
+			})
+		})
+	}
+}
+
+// keysOfAttach returns what one attachment to an existing network writes.
+func keysOfAttach(b *bench) map[store.Key]string {
+	node := b.join(1)
+	b.attach(request(node, containerID(), "blue"))
+	before := b.dump()
+	b.attach(request(node, containerID(), "blue"))
+	keys := b.dump()
+	for k := range before {
+		delete(keys, k)
+	}
+	return keys
+}
+
+// spread runs f b.N times from several goroutines.
+func spread(b *testing.B, writers int, f func(n int64) error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for range writers {
+		wg.Go(func() {
+			for {
+				n := next.Add(1)
+				if n > int64(b.N) {
+					return
+				}
+				if err := f(n); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "per-second")
+}
+
+// BenchmarkCreateInterface is the classic way: POST of an interface with its
+// references and of an instance-ip.
+func BenchmarkCreateInterface(b *testing.B) {
+	for _, writers := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			api := newBench(b, testConfig())
+			node := api.join(1)
+			vn := api.attach(request(node, containerID(), "blue")).NetworkId
+			vm := api.create("virtual-machine", `{"fq_name": ["vm"]}`)
+			b.ResetTimer()
+			spread(b, writers, func(n int64) error {
+				name := fmt.Sprint("i", n)
+				for path, text := range map[string]string{
+					"/virtual-machine-interfaces": fmt.Sprintf(`{"virtual-machine-interface": {"fq_name": ["default-domain", "mesos-default", %q], "parent_type": "project", "virtual_network_refs": [{"uuid": %q}], "virtual_machine_refs": [{"uuid": %q}]}}`, name, vn, vm),
+					"/instance-ips":               fmt.Sprintf(`{"instance-ip": {"fq_name": [%q], "virtual_network_refs": [{"uuid": %q}]}}`, name, vn),
+				} {
+					if status, answer, _ := api.call("POST", path, text); status != 200 {
+						return fmt.Errorf("%d %s", status, strings.TrimSpace(answer))
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
