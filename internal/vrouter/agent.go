@@ -196,7 +196,9 @@ func (a *Agent) makeTables() {
 }
 
 // loadPorts brings back the ports of an earlier agent. They are desired from
-// the start, so the data plane's own are adopted, not removed.
+// the start, so the data plane's own are adopted, not removed. A port whose
+// interface has gone is not: after a reboot its index may be any device's.
+// runLinks detaches it.
 func (a *Agent) loadPorts() error {
 	records, err := a.files.load()
 	if err != nil && records == nil {
@@ -205,18 +207,30 @@ func (a *Agent) loadPorts() error {
 	if err != nil {
 		a.log.Error("some port files cannot be read; their containers are released if nothing else knows them", "error", err)
 	}
+	links, err := a.links.all()
+	if err != nil {
+		return err
+	}
 	for _, r := range records {
 		port, complete, err := r.port()
 		if err != nil {
 			a.log.Error("port file is not used", "port", r.ID, "error", err)
 			continue
 		}
+		if r.isClassic() && !a.exists(r, links) {
+			r.HostIndex, complete = 0, false
+		}
 		a.registry.put(r)
-		if complete {
+		if complete && a.exists(r, links) {
 			a.ports.Set(r.HostIndex, port)
 		}
 	}
 	return nil
+}
+
+// exists tells whether a port's interface is there.
+func (a *Agent) exists(r *record, links map[int]string) bool {
+	return r.HostIndex != 0 && r.BootID == a.bootID && links[r.HostIndex] == r.HostInterface
 }
 
 // Run does everything until ctx ends. Forwarding goes on afterwards.

@@ -374,26 +374,6 @@ func (c *container) ping(to *container) error {
 	return err
 }
 
-// eventually tries until check passes, and fails with its last error.
-func eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: %v", what, err)
-		case <-ticker.C:
-		}
-	}
-}
-
 // clean tells what is left of containers.
 func (c *cluster) clean() error {
 	if n := c.controllers.count(); n != 0 {

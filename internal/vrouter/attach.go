@@ -219,7 +219,8 @@ func (a *Agent) unplug(r *record) {
 	if !r.isClassic() {
 		failed = a.links.remove(r.HostIndex, r.HostInterface)
 	}
-	if r.HostIndex != 0 {
+	// After a reboot, or in a namespace made anew, the index may be another's.
+	if p, desired := a.ports.Get(r.HostIndex); desired && p.Name == r.HostInterface {
 		a.ports.Delete(r.HostIndex)
 		failed = errors.Join(failed, a.ports.Wait(ctx, r.HostIndex))
 	}

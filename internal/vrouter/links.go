@@ -228,7 +228,7 @@ func (a *Agent) checkLinks(ctx context.Context) {
 			a.followClassic(r, links)
 			continue
 		}
-		if links[r.HostIndex] == r.HostInterface && r.BootID == a.bootID {
+		if a.exists(r, links) {
 			continue
 		}
 		if err := a.dropStale(r); err != nil {

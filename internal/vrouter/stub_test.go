@@ -230,6 +230,13 @@ func (c *controllers) Report(ctx context.Context, r *connect.Request[managerv1.R
 	return connect.NewResponse(response), nil
 }
 
+// setBefore has Attach call f first.
+func (c *controllers) setBefore(f func(context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = f
+}
+
 // remove takes an attachment out of the graph, as a client of the API would.
 func (c *controllers) remove(place string) {
 	c.mu.Lock()

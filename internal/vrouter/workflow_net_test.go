@@ -257,11 +257,11 @@ func TestNetKilledAdd(t *testing.T) {
 	n := c.nodes[0]
 	entered := make(chan struct{})
 	release := make(chan struct{})
-	c.controllers.before = func(context.Context) error {
+	c.controllers.setBefore(func(context.Context) error {
 		close(entered)
 		<-release // as a manager that does not notice that nobody waits
 		return nil
-	}
+	})
 	in := call{uuid.NewString(), "eth0", nstest.New(t, "container").Path(), onNetwork("blue")}
 	cmd := n.command("ADD", in)
 	if err := n.ns.Start(cmd); err != nil {
@@ -277,12 +277,56 @@ func TestNetKilledAdd(t *testing.T) {
 	eventually(t, "nothing is left", c.clean)
 }
 
+// TestNetAgentKilledInTheMiddleOfAdd: the manager finishes what the agent asked
+// for and cannot remember; the next report releases it.
+func TestNetAgentKilledInTheMiddleOfAdd(t *testing.T) {
+	c := newCluster(t, 1)
+	n := c.nodes[0]
+	keep := n.add("blue")
+	entered, release := make(chan struct{}), make(chan struct{})
+	c.controllers.setBefore(func(context.Context) error {
+		close(entered)
+		<-release
+		return nil
+	})
+	in := call{uuid.NewString(), "eth0", nstest.New(t, "container").Path(), onNetwork("blue")}
+	cmd := n.command("ADD", in)
+	if err := n.ns.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	n.kill()
+	if err := cmd.Wait(); err == nil {
+		t.Error("ADD succeeded without an agent")
+	}
+	close(release)
+	eventually(t, "the manager has finished", func() error {
+		if got := c.controllers.count(); got != 2 {
+			return fmt.Errorf("%d attachments", got)
+		}
+		return nil
+	})
+	c.controllers.setBefore(nil)
+	n.start()
+	n.ready()
+	eventually(t, "what nobody knows is released", func() error {
+		if got := c.controllers.count(); got != 1 {
+			return fmt.Errorf("%d attachments", got)
+		}
+		return nil
+	})
+	if out := n.plugin("DEL", keep.call); out.code != 0 {
+		t.Errorf("DEL exited %d: %s%s", out.code, out.stdout, out.stderr)
+	}
+	eventually(t, "nothing is left", c.clean)
+}
+
 func TestNetRefusalReachesTheCaller(t *testing.T) {
 	c := newCluster(t, 1)
 	n := c.nodes[0]
-	c.controllers.before = func(context.Context) error {
+	c.controllers.setBefore(func(context.Context) error {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New(`label network-subnets: "10.1/99" is no subnet`))
-	}
+	})
 	in := call{uuid.NewString(), "eth0", nstest.New(t, "container").Path(), onNetwork("blue")}
 	wantError(t, n.plugin("ADD", in), `label network-subnets: "10.1/99" is no subnet`)
 	eventually(t, "nothing is left", c.clean)

@@ -1,0 +1,285 @@
+package vrouter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/contrail-mesos/contrail/api/portapi"
+	ctls "github.com/contrail-mesos/contrail/internal/tls"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+)
+
+// fakePlane keeps ports and routes in memory.
+type fakePlane struct {
+	mu      sync.Mutex
+	ports   map[int]dataplane.Port
+	guarded map[int]bool
+	routes  map[dataplane.RouteKey]dataplane.NextHop
+	refuse  error
+}
+
+func newFakePlane() *fakePlane {
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}}
+}
+
+func (f *fakePlane) Guard(index int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.guarded[index] = true
+	return nil
+}
+
+func (f *fakePlane) Ports() (map[int]dataplane.Port, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.ports), nil
+}
+
+func (f *fakePlane) PutPort(p dataplane.Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refuse != nil {
+		return f.refuse
+	}
+	f.ports[p.IfIndex] = p
+	return nil
+}
+
+func (f *fakePlane) DeletePort(index int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.ports, index)
+	delete(f.guarded, index)
+	return nil
+}
+
+func (f *fakePlane) Routes() (map[dataplane.RouteKey]dataplane.NextHop, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.routes), nil
+}
+
+func (f *fakePlane) PutRoute(k dataplane.RouteKey, n dataplane.NextHop) error {
+	return f.PutRoutes(map[dataplane.RouteKey]dataplane.NextHop{k: n})
+}
+
+func (f *fakePlane) PutRoutes(routes map[dataplane.RouteKey]dataplane.NextHop) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.routes, routes)
+	return nil
+}
+
+func (f *fakePlane) DeleteRoute(k dataplane.RouteKey) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.routes, k)
+	return nil
+}
+
+func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
+	return 0, 0, nil
+}
+func (f *fakePlane) Drops() ([]dataplane.Drop, error)         { return nil, nil }
+func (f *fakePlane) Counters(int) (dataplane.Counters, error) { return dataplane.Counters{}, nil }
+func (f *fakePlane) holds(index int) (p dataplane.Port, had bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, had = f.ports[index]
+	return p, had
+}
+
+// fakeLinks are interfaces by index.
+type fakeLinks struct {
+	mu    sync.Mutex
+	links map[int]string
+}
+
+func (f *fakeLinks) find(name string) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for index, n := range f.links {
+		if n == name {
+			return index, nil
+		}
+	}
+	return 0, nil
+}
+
+func (f *fakeLinks) all() (map[int]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.links), nil
+}
+
+func (f *fakeLinks) prepare(int, string, uint32) error { return nil }
+
+func (f *fakeLinks) remove(index int, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.links[index] == name {
+		delete(f.links, index)
+	}
+	return nil
+}
+
+func (f *fakeLinks) mtu(string) (uint32, error) { return 1500, nil }
+
+func (f *fakeLinks) watch(ctx context.Context, changed func()) error {
+	changed()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// testAgent is an agent over fakes whose manager cannot be reached.
+func testAgent(t *testing.T, dir string, plane *fakePlane, links *fakeLinks) *Agent {
+	t.Helper()
+	authority, err := ctls.OpenAuthority(filepath.Join(dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.Issue(filepath.Join(dir, "tls"), ctls.RoleNode, uuid.NewString()); err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := ctls.LoadCredentials(filepath.Join(dir, "tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := newAgent(quiet(), Config{
+		Name: "n", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Underlay: "eth0",
+		Address: netip.MustParseAddr(ownAddress), Manager: "127.0.0.1:1", Credentials: credentials,
+	}, plane, links)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func runAgent(t *testing.T, a *Agent) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("agent ended with %v", err)
+		}
+	})
+}
+
+func portRecord(id, container, host string, index int, boot string) *record {
+	return &record{
+		ID: id, ContainerID: container, Interface: "eth0", Namespace: "4:1", BootID: boot, HostInterface: host, HostIndex: index,
+		VRF: 1, Label: uint32(20 + index), MAC: "02:00:00:00:00:01", Addresses: []portapi.Address{{Address: "10.0.0.3", PrefixLength: 24}}, Revision: 5,
+	}
+}
+
+// TestPortsOfAnotherBootAreReleased: after a reboot the index of a port may be
+// that of any device, which must not be touched.
+func TestPortsOfAnotherBootAreReleased(t *testing.T) {
+	dir := t.TempDir()
+	links := &fakeLinks{links: map[int]string{2: "eth0", 3: "tap-here", 4: "docker0", 5: "tap-old"}}
+	boot := testAgent(t, dir, newFakePlane(), links).bootID
+	files := portFiles{filepath.Join(dir, "state", portsName)}
+	for _, r := range []*record{
+		portRecord("here", "c1", "tap-here", 3, boot),
+		portRecord("renumbered", "c2", "tap-x", 4, boot),
+		portRecord("rebooted", "c3", "tap-old", 5, "another boot"),
+	} {
+		if err := files.write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plane := newFakePlane()
+	a := testAgent(t, dir, plane, links)
+	runAgent(t, a)
+	eventually(t, "the ports of interfaces that are gone are released", func() error {
+		if len(a.queue.pending()) != 2 || a.registry.get("renumbered") != nil || a.registry.get("rebooted") != nil {
+			return fmt.Errorf("queue %v", a.queue.pending())
+		}
+		if _, here := plane.holds(3); !here {
+			return errors.New("the port that is here is not plugged")
+		}
+		return nil
+	})
+	if _, plugged := plane.holds(4); plugged {
+		t.Error("a device that is no port was plugged")
+	}
+	if now, _ := links.all(); now[4] != "docker0" {
+		t.Error("a device that is no port was removed")
+	}
+	for _, q := range a.queue.pending() {
+		if q.ContainerID == "c3" && q.BootID != "another boot" {
+			t.Errorf("released with boot id %q", q.BootID)
+		}
+	}
+}
+
+func TestAttachWithoutManagerLeavesNothing(t *testing.T) {
+	plane, links := newFakePlane(), &fakeLinks{links: map[int]string{3: "tap0"}}
+	a := testAgent(t, t.TempDir(), plane, links)
+	runAgent(t, a)
+	request := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1", HostInterface: "tap0", NetworkConfiguration: []byte("{}")}
+	_, err := a.attach(t.Context(), request)
+	var refusal *portapi.Error
+	if !errors.As(err, &refusal) || refusal.Kind != portapi.KindUnavailable {
+		t.Errorf("error %v, want that the manager is away", err)
+	}
+	if len(a.queue.pending()) != 0 {
+		t.Errorf("a release is queued although nothing was asked: %v", a.queue.pending())
+	}
+	plane.mu.Lock()
+	defer plane.mu.Unlock()
+	if len(plane.guarded) != 0 || len(plane.ports) != 0 {
+		t.Errorf("left: %v %v", plane.guarded, plane.ports)
+	}
+}
+
+func TestAttachNamesWhatIsMissing(t *testing.T) {
+	a := testAgent(t, t.TempDir(), newFakePlane(), &fakeLinks{links: map[int]string{}})
+	full := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1", HostInterface: "tap0"}
+	for field, change := range map[string]func(*portapi.AttachRequest){
+		"container_id":            func(r *portapi.AttachRequest) { r.ContainerID = "" },
+		"interface":               func(r *portapi.AttachRequest) { r.Interface = "" },
+		"namespace":               func(r *portapi.AttachRequest) { r.Namespace = "" },
+		"host_interface":          func(r *portapi.AttachRequest) { r.HostInterface = "" },
+		`host_interface "tap0" d`: func(*portapi.AttachRequest) {},
+	} {
+		r := full
+		change(&r)
+		_, err := a.attach(t.Context(), r)
+		var refusal *portapi.Error
+		if !errors.As(err, &refusal) || refusal.Kind != portapi.KindInvalid {
+			t.Errorf("%s: error %v", field, err)
+		}
+	}
+}
+
+// eventually tries until check passes, and fails with its last error.
+func eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: %v", what, err)
+		case <-ticker.C:
+		}
+	}
+}
