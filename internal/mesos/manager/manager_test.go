@@ -52,6 +52,8 @@ type configServer struct {
 	attachError func(try int) error
 	// afterAttach is asked when an Attach was carried out.
 	afterAttach func(context.Context) error
+	// afterDetach is called when a Detach was carried out.
+	afterDetach func()
 	tries       int
 }
 
@@ -110,6 +112,9 @@ func (s *configServer) attach(req *configv1.AttachRequest) (*connect.Response[co
 }
 
 func (s *configServer) Detach(_ context.Context, req *connect.Request[configv1.DetachRequest]) (*connect.Response[configv1.DetachResponse], error) {
+	if s.afterDetach != nil {
+		defer s.afterDetach() // when the lock is free again
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.revision++

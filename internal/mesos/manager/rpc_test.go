@@ -258,6 +258,8 @@ func TestCallerLeaves(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, Config{})
 	n := b.node("contrail-node-1")
+	taken := make(chan struct{})
+	b.config.afterDetach = func() { close(taken) }
 	ctx, cancel := context.WithCancel(context.Background())
 	b.config.afterAttach = func(inner context.Context) error {
 		cancel()
@@ -266,17 +268,8 @@ func TestCallerLeaves(t *testing.T) {
 	}
 	_, err := n.rpc.Attach(ctx, connect.NewRequest(blue(containerID)))
 	wantCode(t, err, connect.CodeCanceled)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		b.config.mu.Lock()
-		left := len(b.config.attached)
-		b.config.mu.Unlock()
-		if left == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the attachment is left")
-		}
-	}
+	<-taken
+	b.wantAttached(0)
 }
 
 func TestReportJoins(t *testing.T) {
