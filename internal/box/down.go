@@ -46,7 +46,7 @@ func Down(ctx context.Context, cfg Config, purge bool, out io.Writer) error {
 
 // stopAll ends the supervisor first, since it would start again what ends.
 func (c *Config) stopAll(ctx context.Context) error {
-	processes, err := findProcesses(c.Name)
+	processes, err := c.findProcesses()
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (c *Config) stopAll(ctx context.Context) error {
 	if err := stopProcesses(ctx, supervisors, stopGrace); err != nil {
 		return err
 	}
-	return untilNone(ctx, func() ([]process, error) { return findProcesses(c.Name) }, stopGrace)
+	return untilNone(ctx, c.findProcesses, stopGrace)
 }
 
 // killContainers ends what carries no marks: containers have an environment of

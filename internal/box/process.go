@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,9 +37,9 @@ type process struct {
 	started uint64
 }
 
-// findProcesses lists what carries the cluster's mark. What ends meanwhile is
-// left out.
-func findProcesses(name string) ([]process, error) {
+// findProcesses lists what carries the cluster's mark, and the executors of its
+// tasks. What ends meanwhile is left out.
+func (c *Config) findProcesses() ([]process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
@@ -49,7 +50,7 @@ func findProcesses(name string) ([]process, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if p, ok := readProcess(pid); ok && p.box == name {
+		if p, ok := readProcess(pid); ok && (p.box == c.Name || p.serves(c.runDir())) {
 			found = append(found, p.process)
 		}
 	}
@@ -59,6 +60,14 @@ func findProcesses(name string) ([]process, error) {
 type markedProcess struct {
 	process
 	box string
+}
+
+// serves tells whether this is one of our programs, started for something in
+// dir: executors have an environment of their own, without marks.
+func (p markedProcess) serves(dir string) bool {
+	program, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p.pid), "exe"))
+	return err == nil && strings.HasPrefix(filepath.Base(program), "contrail") &&
+		slices.ContainsFunc(p.args, func(arg string) bool { return strings.HasPrefix(arg, dir+"/") })
 }
 
 func readProcess(pid int) (markedProcess, bool) {
@@ -78,9 +87,6 @@ func readProcess(pid int) (markedProcess, bool) {
 		case markFingerprint:
 			p.fingerprint = value
 		}
-	}
-	if p.box == "" {
-		return markedProcess{}, false
 	}
 	cmdline, err := os.ReadFile(filepath.Join(dir, "cmdline"))
 	if err != nil {

@@ -103,7 +103,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // stopStrangers ends components that the plan no longer has.
 func (s *Supervisor) stopStrangers(ctx context.Context) error {
-	processes, err := findProcesses(s.cfg.Name)
+	processes, err := s.cfg.findProcesses()
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ type running struct {
 // binary or with other arguments is ended, and so is what a component left
 // behind that has ended itself.
 func (s *Supervisor) adopt(ctx context.Context, c component) (*running, error) {
-	processes, err := findProcesses(s.cfg.Name)
+	processes, err := s.cfg.findProcesses()
 	if err != nil {
 		return nil, err
 	}

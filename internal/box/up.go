@@ -147,7 +147,7 @@ func (c *Config) ensureSupervisor(ctx context.Context) (int, error) {
 		"--rest", c.Rest.String(), "--tombstone", c.Tombstone.String(),
 	}
 	want := fingerprint(hash, strings.Join(args, "\x00"))
-	processes, err := findProcesses(c.Name)
+	processes, err := c.findProcesses()
 	if err != nil {
 		return 0, err
 	}

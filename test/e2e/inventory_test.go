@@ -267,12 +267,13 @@ func (c *cluster) findProcesses() ([]foundProcess, error) {
 			continue
 		}
 		groups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
-		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.Name+"\x00") && !strings.Contains(string(groups), "/"+c.Name+"/") {
-			continue
-		}
 		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		if len(command) == 0 {
 			continue // it is ending
+		}
+		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.Name+"\x00") &&
+			!strings.Contains(string(groups), "/"+c.Name+"/") && !strings.Contains(string(command), "/run/"+c.Name+"/") {
+			continue
 		}
 		all = append(all, foundProcess{entry.Name(), strings.ReplaceAll(strings.TrimSuffix(string(command), "\x00"), "\x00", " ")})
 	}
