@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -72,9 +73,10 @@ var prefixCount atomic.Int64
 // bench is one API over a store of its own.
 type bench struct {
 	testing.TB
-	api    *API
-	store  *store.Store
-	prefix string
+	api     *API
+	store   *store.Store
+	prefix  string
+	handler http.Handler
 }
 
 func testConfig() Config {
@@ -108,7 +110,7 @@ func openBench(t testing.TB, prefix string, cfg Config) *bench {
 			t.Errorf("close: %v", err)
 		}
 	})
-	b := &bench{t, api, s, prefix}
+	b := &bench{t, api, s, prefix, api.Handler()}
 	if err := api.waitReady(b.ctx()); err != nil {
 		t.Fatal(err)
 	}

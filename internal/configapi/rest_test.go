@@ -18,7 +18,7 @@ func (b *bench) call(method, path, body string) (int, string, http.Header) {
 	b.Helper()
 	r := httptest.NewRequest(method, "http://api:8082"+path, strings.NewReader(body)).WithContext(b.ctx())
 	w := httptest.NewRecorder()
-	b.api.Handler().ServeHTTP(w, r)
+	b.handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String(), w.Header()
 }
 
@@ -142,7 +142,7 @@ func TestETag(t *testing.T) {
 	r := httptest.NewRequest("GET", "/virtual-network/"+vn, nil).WithContext(b.ctx())
 	r.Header.Set("If-None-Match", header.Get("ETag"))
 	w := httptest.NewRecorder()
-	b.api.Handler().ServeHTTP(w, r)
+	b.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusNotModified {
 		t.Errorf("status %d, want 304", w.Code)
 	}
@@ -398,7 +398,7 @@ func TestWithoutRights(t *testing.T) {
 	for _, path := range []string{"/", "/virtual-networks", "/metrics", "/inventory"} {
 		r := httptest.NewRequest("GET", path, nil).WithContext(as(ctls.RoleNode, model.NewUUID()))
 		w := httptest.NewRecorder()
-		b.api.Handler().ServeHTTP(w, r)
+		b.handler.ServeHTTP(w, r)
 		if w.Code != http.StatusForbidden {
 			t.Errorf("GET %s by a node: %d", path, w.Code)
 		}
