@@ -15,7 +15,6 @@ import (
 
 	clusterv1 "github.com/contrail-mesos/contrail/api/contrail/mesos/v1"
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	agentv1 "github.com/contrail-mesos/contrail/api/mesos/v1/agent"
 	"github.com/contrail-mesos/contrail/internal/mesos/codec"
 )
 
@@ -164,16 +163,10 @@ func TestNetAgentKilled(t *testing.T) {
 	c.startAgent()
 	c.until("ends", finished)
 	c.until("dies", failed)
-	var answer agentv1.Response
-	if code, text := c.call("/slave(1)/api/v1", `{"type":"GET_CONTAINERS"}`); code != 200 {
-		t.Fatalf("GET_CONTAINERS: %d %s", code, text)
-	} else if err := codec.UnmarshalJSON([]byte(text), &answer); err != nil {
-		t.Fatal(err)
-	}
-	containers := answer.GetGetContainers().GetContainers()
-	if len(containers) != 1 || containers[0].GetContainerStatus().GetExecutorPid() != before ||
+	containers := c.containers(1)
+	if containers[0].GetContainerStatus().GetExecutorPid() != before ||
 		containers[0].GetContainerStatus().GetNetworkInfos()[0].GetIpAddresses()[0].GetIpAddress() != "10.32.0.7" {
-		t.Errorf("containers: %s", codec.MarshalJSON(&answer))
+		t.Errorf("container: %s", codec.MarshalJSON(containers[0]))
 	}
 	c.kill("stays", time.Second)
 	c.until("stays", killed)

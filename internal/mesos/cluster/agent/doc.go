@@ -23,6 +23,9 @@
 //	RUNTIME/containers/CID             plan.json, pid, rootfs (mount point)
 //	RUNTIME/isolators/network/cni/CID  package isolator
 //
+// Containers have cgroups of their own below CGROUPS, named by CID; executors
+// share CGROUPS/executors.
+//
 // When a container has ended, everything of it is removed but the sandbox; the
 // newest --sandboxes-kept of those stay for people to read.
 //

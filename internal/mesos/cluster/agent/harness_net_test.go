@@ -33,6 +33,7 @@ import (
 	clusterv1 "github.com/contrail-mesos/contrail/api/contrail/mesos/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/mesos/v1/mesosclusterv1connect"
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
+	agentv1 "github.com/contrail-mesos/contrail/api/mesos/v1/agent"
 	"github.com/contrail-mesos/contrail/internal/mesos/cluster/container"
 	"github.com/contrail-mesos/contrail/internal/mesos/codec"
 	"github.com/contrail-mesos/contrail/internal/serve"
@@ -411,7 +412,11 @@ func (c *cluster) inventory() []string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	left = append(left, groups...)
+	for _, g := range groups {
+		if g != executorsGroup {
+			left = append(left, "cgroup "+g)
+		}
+	}
 	out, err := exec.Command("findmnt", "-rno", "TARGET").Output()
 	if err != nil {
 		c.t.Fatal(err)
@@ -457,6 +462,25 @@ func (c *cluster) call(path, body string) (int, string) {
 		c.t.Fatal(err)
 	}
 	return response.StatusCode, string(text)
+}
+
+// containers waits until the agent has n of them.
+func (c *cluster) containers(n int) []*agentv1.Response_GetContainers_Container {
+	c.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		code, text := c.call("/slave(1)/api/v1", `{"type":"GET_CONTAINERS"}`)
+		var answer agentv1.Response
+		if err := codec.UnmarshalJSON([]byte(text), &answer); code != 200 || err != nil {
+			c.t.Fatalf("GET_CONTAINERS: %d %s %v", code, text, err)
+		}
+		if all := answer.GetGetContainers().GetContainers(); len(all) == n {
+			return all
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("containers are not %d: %s", n, text)
+		}
+	}
 }
 
 // settled waits until the agent has all acknowledgements on disk.

@@ -24,6 +24,10 @@ import (
 	"github.com/contrail-mesos/contrail/internal/mesos/codec"
 )
 
+// executorsGroup is the cgroup of all executors, and of the containers' PID 1:
+// whoever ends the node finds them there when the agent is gone.
+const executorsGroup = "executors"
+
 // sandboxTarget is where a container with an image finds its sandbox.
 const sandboxTarget = "/mnt/mesos/sandbox"
 
@@ -290,6 +294,9 @@ func (a *Agent) startExecutor(t *task, sandbox string, plan *executor.Plan) erro
 		return fmt.Errorf("start executor: %w", err)
 	}
 	started, err := processStart(cmd.Process.Pid)
+	if err == nil {
+		err = container.OpenGroup(filepath.Join(a.config.CgroupsRoot, executorsGroup)).Add(cmd.Process.Pid)
+	}
 	if err == nil {
 		t.phase, t.pid, t.started, t.child = running, cmd.Process.Pid, started, cmd.Process
 		err = a.save(t)

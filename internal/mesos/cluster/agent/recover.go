@@ -82,12 +82,15 @@ func (a *Agent) recover(ctx context.Context, all []*task) error {
 }
 
 func (a *Agent) removeOrphans(ctx context.Context, alive func(string) bool) error {
+	if _, err := container.CreateGroup(filepath.Join(a.config.CgroupsRoot, executorsGroup), container.Limits{}); err != nil {
+		return err
+	}
 	groups, err := container.ListGroups(a.config.CgroupsRoot)
 	if err != nil {
 		return err
 	}
 	for _, name := range groups {
-		if alive(name) {
+		if name == executorsGroup || alive(name) {
 			continue
 		}
 		stop, cancel := context.WithTimeout(ctx, 10*time.Second)

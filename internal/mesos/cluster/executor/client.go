@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -71,6 +73,9 @@ func (c *client) run(ctx context.Context) error {
 		}
 		if errors.Is(err, errRefused) {
 			return err
+		}
+		if _, gone := os.Stat(c.config.Dir); errors.Is(gone, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %w", errRefused, gone) // the node was cleaned while the agent was away
 		}
 		if subscribed {
 			lost, pause = time.Now(), least
