@@ -17,7 +17,6 @@ import (
 // contract's code and a message that names the field.
 func TestNetRefusedByMarathon(t *testing.T) {
 	c := start(t)
-	before := c.inventory(t)
 	twice := networks(map[string]string{"networks": "blue"})
 	for _, test := range []struct {
 		name, body string
@@ -32,6 +31,9 @@ func TestNetRefusedByMarathon(t *testing.T) {
 		{"negative", `{"id": "/bad", "cmd": "true", "cpus": -1}`, 422, "cpus"},
 		{"network without name", `{"id": "/bad", "cmd": "true", "networks": [{"mode": "container"}]}`, 422, "network"},
 		{"the same network twice", string(jsonOf(t, app("/bad", "blue", 1, map[string]any{"networks": append(twice, twice...)}))), 422, "networks"},
+		{"long label", string(jsonOf(t, app("/bad", "blue", 1, map[string]any{
+			"networks": networks(map[string]string{"project-name": strings.Repeat("p", 10000)}),
+		}))), 422, "project-name"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := c.curl(t, "POST", marathon+"/v2/apps", test.body)
@@ -43,7 +45,7 @@ func TestNetRefusedByMarathon(t *testing.T) {
 	if got := c.curl(t, "GET", marathon+"/v2/apps/none", ""); got.Status != 404 {
 		t.Errorf("unknown app: %d", got.Status)
 	}
-	c.same(t, before)
+	c.clean(t)
 }
 
 func jsonOf(t *testing.T, v any) []byte {
@@ -69,25 +71,24 @@ func TestNetFailedTasks(t *testing.T) {
 	image := func(name string) map[string]any {
 		return map[string]any{"container": map[string]any{"type": "MESOS", "docker": map[string]any{"image": name}}}
 	}
-	before := c.inventory(t)
 	for _, test := range []struct {
 		name string
 		with map[string]any
 		want []string
 	}{
 		{"unknown image", image("nobody/nothing:none"), []string{"nobody/nothing"}},
+		{"registry down", image("172.31.0.1:9/contrail/example"), []string{"172.31.0.1:9"}},
 		{"no subnet", labels("network-subnets", "10.1.2.3.4/24"), []string{"network-subnets", "10.1.2.3.4/24"}},
 		{"overlapping subnets", labels("network-subnets", "10.9.0.0/24,10.9.0.128/25"), []string{"network-subnets", "10.9.0.128/25"}},
 		{"pool too small", labels("network-subnets", "10.9.1.0/30"), []string{"10.9.1.0/30"}},
 		{"illegal project", labels("project-name", "a:b\x01c"), []string{"project-name"}},
 		{"illegal domain", labels("domain-name", "<script>"), []string{"domain-name"}},
-		{"long label", labels("project-name", strings.Repeat("p", 10000)), []string{"project-name"}},
 		{"unknown CNI network", map[string]any{"networks": []map[string]any{{"mode": "container", "name": "nowhere"}}}, []string{"nowhere"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c.fails(t, app("/failing", "bad", 1, test.with), test.want...)
 			c.destroy(t, "/failing")
-			c.same(t, before)
+			c.clean(t)
 		})
 	}
 }
@@ -112,7 +113,6 @@ func (c *cluster) fails(t *testing.T, def map[string]any, want ...string) {
 // name, and is given as soon as one is free and has rested.
 func TestNetPoolExhausted(t *testing.T) {
 	c := start(t)
-	before := c.inventory(t)
 	// 8 addresses: network, gateway, service and broadcast leave 4.
 	small := map[string]any{"networks": networks(map[string]string{"networks": "small", "network-subnets": "10.8.0.0/29"})}
 	c.post(t, app("/small", "small", 4, small))
@@ -126,32 +126,25 @@ func TestNetPoolExhausted(t *testing.T) {
 	c.running(t, "/more", 1)
 	c.destroy(t, "/more")
 	c.destroy(t, "/small")
-	c.same(t, before)
+	c.clean(t)
 }
 
 // TestNetServiceAway: where a service does not answer, the task fails within a
 // bounded time with its name; it runs as soon as the service is back.
 func TestNetServiceAway(t *testing.T) {
 	c := start(t)
-	before := c.inventory(t)
 	for _, test := range []struct{ component, want string }{
-		{"mesos-manager", "manager"}, {"vrouter-agent-1", "agent"}, {"repo", "172.31.0.1:1567"},
+		{"mesos-manager", "manager"}, {"vrouter-agent-1", "agent"},
 	} {
 		t.Run(test.component, func(t *testing.T) {
 			pid := c.components(t)[test.component].PID
 			kill(t, pid, syscall.SIGSTOP)
 			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
-			image := map[string]any{}
-			if test.component == "repo" {
-				image = map[string]any{"container": map[string]any{
-					"type": "MESOS", "docker": map[string]any{"image": "contrail/example", "forcePullImage": true},
-				}}
-			}
-			c.fails(t, app("/away", "green", 1, c.On(1), image), test.want)
+			c.fails(t, app("/away", "green", 1, c.On(1)), test.want)
 			kill(t, pid, syscall.SIGCONT)
 			c.running(t, "/away", 1)
 			c.destroy(t, "/away")
-			c.same(t, before)
+			c.clean(t)
 		})
 	}
 }

@@ -29,7 +29,11 @@ const (
 )
 
 // cluster is the one that all tests share.
-type cluster struct{ *base.Cluster }
+type cluster struct {
+	*base.Cluster
+	// empty is the inventory before the first task.
+	empty inventory
+}
 
 var shared struct {
 	once sync.Once
@@ -58,8 +62,11 @@ func start(t *testing.T) *cluster {
 			return
 		}
 		fmt.Fprintf(os.Stderr, "cluster %s, data in %s\n", started.Name, started.Data)
-		shared.c = &cluster{started}
-		shared.err = shared.c.up("--no-example")
+		shared.c = &cluster{Cluster: started}
+		if shared.err = shared.c.up("--no-example"); shared.err != nil {
+			return
+		}
+		shared.c.empty, shared.err = shared.c.tryInventory(t)
 	})
 	if shared.err != nil {
 		t.Fatalf("start the cluster: %v", shared.err)

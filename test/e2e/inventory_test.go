@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	base "github.com/contrail-mesos/contrail/test/cluster"
 )
@@ -18,16 +20,6 @@ import (
 // inventory is everything that containers may leave behind, by kind, as
 // programs that are not ours tell it.
 type inventory map[string][]string
-
-// inventory lists what there is now.
-func (c *cluster) inventory(t *testing.T) inventory {
-	t.Helper()
-	inv, err := c.tryInventory(t)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return inv
-}
 
 func (c *cluster) tryInventory(t *testing.T) (inventory, error) {
 	inv := make(inventory)
@@ -56,16 +48,16 @@ func (c *cluster) tryInventory(t *testing.T) (inventory, error) {
 	return inv, nil
 }
 
-// same waits until everything is as it was; what rests or is remembered for a
-// time is listed apart, and has to have an end.
-func (c *cluster) same(t *testing.T, before inventory) {
+// clean waits until there is no more, and no less, than in the cluster before
+// its first task; what rests or is remembered for a time has to have an end.
+func (c *cluster) clean(t *testing.T) {
 	t.Helper()
-	eventually(t, recovery, "as before", func() error {
+	eventually(t, recovery, "nothing is left", func() error {
 		now, err := c.tryInventory(t)
 		if err != nil {
 			return err
 		}
-		return before.diff(now)
+		return c.empty.diff(now)
 	})
 	c.inactiveEnd(t)
 }
@@ -112,20 +104,47 @@ func (c *cluster) storeKeys(t *testing.T) ([]string, error) {
 	return slices.DeleteFunc(lines(out), inactive), nil
 }
 
-// inactiveEnd checks that resting addresses and tombstones go by themselves.
+// inactiveEnd checks that every rest and tombstone is bound to a lease, which
+// ends within the configured time.
 func (c *cluster) inactiveEnd(t *testing.T) {
 	t.Helper()
-	eventually(t, rest+tombstone+recovery, "rests and tombstones end", func() error {
-		out, err := c.etcdctl(t, "get", "/", "--prefix", "--keys-only")
+	out, err := c.etcdctl(t, "get", "/", "--prefix", "--write-out", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		KVs []struct {
+			Key   []byte `json:"key"`
+			Lease int64  `json:"lease"`
+		} `json:"kvs"`
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		t.Fatalf("decode what etcdctl said: %v", err)
+	}
+	leases := make(map[int64]string)
+	for _, kv := range answer.KVs {
+		if key := string(kv.Key); inactive(key) {
+			if kv.Lease == 0 {
+				t.Errorf("%s has no end", key)
+			}
+			leases[kv.Lease] = key
+		}
+	}
+	for lease, key := range leases {
+		out, err := c.etcdctl(t, "lease", "timetolive", fmt.Sprintf("%x", lease), "--write-out", "json")
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		left := slices.DeleteFunc(lines(out), func(key string) bool { return !inactive(key) })
-		if len(left) > 0 {
-			return fmt.Errorf("left: %s", strings.Join(left, ", "))
+		var left struct {
+			Granted int64 `json:"granted-ttl"`
 		}
-		return nil
-	})
+		if err := json.Unmarshal([]byte(out), &left); err != nil {
+			t.Fatalf("decode what etcdctl said: %v", err)
+		}
+		if most := max(rest, tombstone) + time.Second; time.Duration(left.Granted)*time.Second > most {
+			t.Errorf("%s ends only after %d s", key, left.Granted)
+		}
+	}
 }
 
 // eachNode lists something in every node's namespace.

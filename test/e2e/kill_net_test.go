@@ -74,12 +74,11 @@ func TestNetKill(t *testing.T) {
 		"vrouter-agent --name " + c.Node(1), "mesos agent",
 	} {
 		t.Run(victim, func(t *testing.T) {
-			before := c.inventory(t)
 			c.killOne(t, victim, func() { c.post(t, app("/kill", "green", 3, unique)) })
 			tasks := c.running(t, "/kill", 3)
 			c.reaches(t, tasks[0], tasks[1].Address())
 			c.killOne(t, victim, func() { c.destroy(t, "/kill") })
-			c.same(t, before)
+			c.clean(t)
 		})
 	}
 }
@@ -107,7 +106,6 @@ func (c *cluster) killOne(t *testing.T, victim string, during func()) {
 // until the plugin waits for it.
 func TestNetKillPlugin(t *testing.T) {
 	c := start(t)
-	before := c.inventory(t)
 	agent := c.components(t)["vrouter-agent-1"].PID
 	kill(t, agent, syscall.SIGSTOP)
 	t.Cleanup(func() { kill(t, agent, syscall.SIGCONT) })
@@ -131,7 +129,7 @@ func TestNetKillPlugin(t *testing.T) {
 	kill(t, agent, syscall.SIGCONT)
 	c.running(t, "/plugin", 1)
 	c.destroy(t, "/plugin")
-	c.same(t, before)
+	c.clean(t)
 }
 
 // TestNetTrafficSurvives: forwarding goes on while the processes that set it
@@ -166,7 +164,6 @@ func TestNetTrafficSurvives(t *testing.T) {
 // TestNetCycles starts and destroys an application again and again.
 func TestNetCycles(t *testing.T) {
 	c := start(t)
-	before := c.inventory(t)
 	for range *cycles {
 		c.post(t, app("/cycle", "green", 1))
 		c.running(t, "/cycle", 1)
@@ -179,5 +176,5 @@ func TestNetCycles(t *testing.T) {
 			return err
 		})
 	}
-	c.same(t, before)
+	c.clean(t)
 }
