@@ -43,8 +43,8 @@ type Config struct {
 	// Resources and Attributes offered.
 	Resources  []*mesosv1.Resource
 	Attributes []*mesosv1.Attribute
-	// Executor and Init are the argvs of the executor and of container-init.
-	Executor, Init []string
+	// Executor runs package executor: the path of a program, and its arguments.
+	Executor []string
 	// RegistrationTimeout is how long an executor may take to subscribe; 0
 	// means 1 minute. ReregistrationTimeout is the same after a restart of the
 	// agent; 0 means 15 s.

@@ -77,7 +77,7 @@ func agentMain(text string) error {
 		Master: "unix:" + c.Master, Hostname: "node-1", IP: "192.0.2.11", Port: 5051, WorkDir: c.Work, RuntimeDir: c.Runtime,
 		Socket: c.Socket, Registry: c.Registry, NetworkConfigDir: c.Conf, NetworkPluginsDir: c.Plugins, CgroupsRoot: c.Cgroups,
 		CPUQuota: true, Resources: resources, Executor: []string{"/proc/self/exe", "executor"},
-		Init: []string{"/proc/self/exe", "container-init"}, SandboxesKept: 50, Flags: map[string]string{"work_dir": c.Work},
+		SandboxesKept: 50, Flags: map[string]string{"work_dir": c.Work},
 	})
 	if err != nil {
 		return err
