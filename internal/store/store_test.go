@@ -31,6 +31,8 @@ var leakOptions = []goleak.Option{
 	goleak.IgnoreAnyFunction("go.etcd.io/etcd/client/pkg/v3/logutil.(*MergeLogger).outputLoop"),
 }
 
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func quiet() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 }
