@@ -119,6 +119,15 @@ func TestNetKill(t *testing.T) {
 	}
 	c.kill("unknown", 0)
 	c.until("unknown", mesosv1.TaskState_TASK_GONE)
+	group := &clusterv1.TaskGroup{
+		Executor: &mesosv1.ExecutorInfo{ExecutorId: &mesosv1.ExecutorID{Value: proto.String("e")}},
+		Tasks:    &mesosv1.TaskGroupInfo{Tasks: []*mesosv1.TaskInfo{shell("grouped", "true")}},
+	}
+	c.tell(&clusterv1.MasterMessage{Body: &clusterv1.MasterMessage_Run{Run: &clusterv1.Run{Framework: testFramework, What: &clusterv1.Run_Group{Group: group}}}})
+	if end := c.until("grouped", failed); !strings.Contains(end.GetMessage(), "Task groups are not supported by this agent") {
+		t.Errorf("task of a group: %s", codec.MarshalJSON(end))
+	}
+	c.wait("end of the group's executor", func() bool { return len(c.exited) == 1 && c.exited[0].GetExecutorId().GetValue() == "e" })
 	c.run(shell("framework", "sleep 1000"))
 	c.until("framework", isUp)
 	c.tell(&clusterv1.MasterMessage{Body: &clusterv1.MasterMessage_ShutdownFramework{ShutdownFramework: &clusterv1.ShutdownFramework{FrameworkId: testFramework.GetId()}}})

@@ -52,6 +52,7 @@ type cluster struct {
 	session   *connect.BidiStream[clusterv1.AgentMessage, clusterv1.MasterMessage]
 	registers []*clusterv1.Register
 	updates   []*clusterv1.StatusUpdate
+	exited    []*clusterv1.ExecutorExited
 	hold      bool // updates are not acknowledged
 	changed   chan struct{}
 }
@@ -78,6 +79,10 @@ func (c *cluster) Agent(ctx context.Context, stream *connect.BidiStream[clusterv
 			break
 		}
 		c.mu.Lock()
+		if e := m.GetExecutorExited(); e != nil {
+			c.exited = append(c.exited, e)
+			c.signal()
+		}
 		if u := m.GetStatusUpdate(); u != nil {
 			c.updates = append(c.updates, u)
 			if !c.hold && len(u.GetStatus().GetUuid()) > 0 {

@@ -200,8 +200,19 @@ func (a *Agent) runAll(r *clusterv1.Run) {
 			"Task groups are not supported by this agent: launch the tasks one by one")
 		// Nothing is kept of it, so nothing can be sent again.
 		status.Uuid = nil
+		status.ExecutorId = r.GetGroup().GetExecutor().GetExecutorId()
 		a.send(t.framework.GetId(), status, status.GetState())
 	}
+	a.executorExited(r.GetFramework().GetId(), r.GetGroup().GetExecutor().GetExecutorId())
+}
+
+// executorExited tells the master that an executor which was asked for will not
+// be: its resources are free.
+func (a *Agent) executorExited(framework *mesosv1.FrameworkID, id *mesosv1.ExecutorID) {
+	const exitCode1 = 1 << 8
+	a.tell(&clusterv1.AgentMessage{Body: &clusterv1.AgentMessage_ExecutorExited{ExecutorExited: &clusterv1.ExecutorExited{
+		FrameworkId: framework, ExecutorId: id, Status: proto.Int32(exitCode1),
+	}}})
 }
 
 func (a *Agent) kill(k *clusterv1.Kill) {

@@ -120,6 +120,9 @@ func (a *Agent) live(ctx context.Context, t *task) {
 	done := t.acknowledged == len(t.statuses)
 	t.mu.Unlock()
 	close(t.gone)
+	if e := t.info.GetExecutor(); e != nil {
+		a.executorExited(t.framework.GetId(), e.GetExecutorId())
+	}
 	if done {
 		a.forget(t)
 	}
@@ -130,10 +133,14 @@ func (a *Agent) live(ctx context.Context, t *task) {
 // verdict is a status that the agent itself gives.
 func (a *Agent) verdict(t *task, state mesosv1.TaskState, reason mesosv1.TaskStatus_Reason, message string) *mesosv1.TaskStatus {
 	id := uuid.New()
+	executor := t.info.GetExecutor().GetExecutorId()
+	if executor == nil { // the command executor has the id of its task
+		executor = &mesosv1.ExecutorID{Value: proto.String(t.id())}
+	}
 	return &mesosv1.TaskStatus{
 		TaskId: t.info.GetTaskId(), State: state.Enum(), Message: proto.String(message),
 		Source: mesosv1.TaskStatus_SOURCE_AGENT.Enum(), Reason: reason.Enum(), AgentId: a.id(),
-		ExecutorId: &mesosv1.ExecutorID{Value: proto.String(t.id())}, Timestamp: now(), Uuid: id[:],
+		ExecutorId: executor, Timestamp: now(), Uuid: id[:],
 	}
 }
 
