@@ -46,7 +46,6 @@ type cluster struct {
 	dir    string
 	config childConfig
 	agent  *exec.Cmd
-	plugin string
 
 	mu        sync.Mutex
 	session   *connect.BidiStream[clusterv1.AgentMessage, clusterv1.MasterMessage]

@@ -20,9 +20,6 @@ type network struct {
 	config map[string]any
 }
 
-// errUnknown means that no usable file describes the network.
-var errUnknown = errors.New("unknown network")
-
 // networks reads the configuration directory. Every regular file counts,
 // whatever its suffix; the first of a name wins; a file that cannot be used is
 // logged and left out. Nothing is remembered: changes apply to the next launch.

@@ -1,5 +1,7 @@
 package isolator
 
+//lint:file-ignore ST1005 texts that reach users are those of Mesos
+
 import (
 	"bytes"
 	"context"
