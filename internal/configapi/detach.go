@@ -66,13 +66,23 @@ func (c *change) detach(k *key) (bool, error) {
 	return true, c.unplug(b)
 }
 
+// attached finds what the key means. A client may have taken the interface off
+// its node in the classic way; what is left of it has no label and no place.
 func (c *change) attached(k *key) (model.Binding, bool) {
 	o, ok := c.v.ByName(model.KindInstanceIP, []string{k.name()})
 	if !ok {
 		return model.Binding{}, false
 	}
 	b, ok := c.bindingOf(o)
-	ok = ok && b.Node == k.node && b.ContainerID == k.container && b.IfName == k.ifname &&
+	if !ok {
+		for r := range c.v.ReferenceSeq(o.GetMeta().UUID, model.KindVirtualMachineInterface) {
+			if _, ours := c.v.Reference(r.To.UUID, k.machine()); ours {
+				return model.Binding{Interface: r.To.UUID, Machine: k.machine(), BootID: k.boot, Namespace: k.namespace}, true
+			}
+		}
+		return b, false
+	}
+	ok = b.Node == k.node && b.ContainerID == k.container && b.IfName == k.ifname &&
 		(k.boot == "" || k.boot == b.BootID) && (k.namespace == "" || k.namespace == b.Namespace)
 	return b, ok
 }
@@ -124,6 +134,11 @@ func countReferences(v *model.View, from string, to model.Kind) int {
 // unbind takes an interface off its node.
 func (c *change) unbind(b model.Binding) error {
 	k := store.BindingKey(b.Interface)
+	if b.Label == 0 {
+		// What has no label must still have none.
+		c.Guard(store.Guard{Condition: store.Absent, Key: k})
+		return nil
+	}
 	if c.Touches(k) {
 		return nil
 	}

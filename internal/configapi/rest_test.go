@@ -407,3 +407,24 @@ func TestWithoutRights(t *testing.T) {
 		t.Errorf("metrics: %d %s", status, text)
 	}
 }
+
+// A client takes an attached machine off its node in the classic way; the
+// detach that follows still leaves nothing.
+func TestDetachAfterClassicRemoval(t *testing.T) {
+	b := newBench(t, testConfig())
+	node := b.join(1)
+	before := b.dump()
+	a := b.attach(request(node, "c", "blue"))
+	b.json("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-router", "uuid": %q, "ref-type": "virtual-machine", "ref-uuid": %q, "operation": "DELETE"}`, node, a.VirtualMachineId))
+	if list := b.json("GET", "/inventory", ""); len(list["attachments"].([]any)) != 0 {
+		t.Errorf("still attached: %v", list["attachments"])
+	}
+	if !b.detach(a.Key) {
+		t.Error("detach found nothing")
+	}
+	for k := range b.dump() {
+		if _, ok := before[k]; !ok {
+			t.Errorf("left behind: %s", k)
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 // any order of attaching and detaching: an address has one owner, rests are
 // kept, and in the end nothing is left.
 func TestAnySequence(t *testing.T) {
-	if err := flag.Set("rapid.checks", "15"); err != nil {
+	if err := flag.Set("rapid.checks", "10"); err != nil {
 		t.Fatal(err)
 	}
 	one := newBench(t, testConfig())
