@@ -283,25 +283,32 @@ func RandomMAC() net.HardwareAddr {
 	return mac
 }
 
-// BPFFS mounts a bpf file system of the test's own and returns where. Files in
-// it go with the mount.
+// BPFFS makes a bpf file system of the test's own and returns a path to it, for
+// this process and its children. It is mounted nowhere and ends with its last
+// reference, so that a killed test leaves nothing here either.
 func BPFFS(t TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nstest-bpf-")
+	fd, err := detachedBPFFS()
 	if err != nil {
-		t.Fatalf("make mount point: %v", err)
+		t.Fatalf("make a bpf file system: %v (needs root)", err)
 	}
-	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
-		os.Remove(dir)
-		t.Fatalf("mount a bpf file system: %v (needs root)", err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)
+}
+
+func detachedBPFFS() (int, error) {
+	fs, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
 	}
-	t.Cleanup(func() {
-		err := unix.Unmount(dir, unix.MNT_DETACH)
-		if err := errors.Join(err, os.Remove(dir)); err != nil {
-			t.Errorf("remove bpf file system %s: %v", dir, err)
-		}
-	})
-	return dir
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "mode", "0700"); err != nil {
+		return -1, err
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
