@@ -149,7 +149,8 @@ func TestNetClassicPortAPI(t *testing.T) {
 	peer := n.add("blue")
 	// What the configuration API does when a client creates the objects there.
 	ns := nstest.New(t, "container")
-	port, vm := c.controllers.bind(n.uuid, "blue")
+	port, place := c.controllers.bind(n.uuid, "blue")
+	vm := port.GetVirtualMachineId()
 	nstest.Veth(t, n.ns, "tapclassic", ns, "eth0")
 	secret, err := os.ReadFile(filepath.Join(n.dir, "run", tokenName))
 	if err != nil {
@@ -210,6 +211,19 @@ func TestNetClassicPortAPI(t *testing.T) {
 	n.ready()
 	want("GET", "/port/"+id, "", 200, `"system-name":"tapclassic"`)
 	want("POST", "/syncports", "", 200, "{}")
+	eventually(t, "the port is reached after a restart", func() error { return peer.ping(classic) })
+	c.controllers.remove(place)
+	eventually(t, "a port that the graph lacks is not reached", func() error {
+		for _, p := range n.ports() {
+			if p.ID == id && p.VRF != 0 {
+				return fmt.Errorf("it is in VRF %d", p.VRF)
+			}
+		}
+		if peer.ping(classic) == nil {
+			return fmt.Errorf("it is")
+		}
+		return nil
+	})
 	want("DELETE", "/port/"+id, "", 200, "{}")
 	want("GET", "/port/"+id, "", 404, "Not Found")
 	if peer.ping(classic) == nil {

@@ -219,9 +219,7 @@ func (a *Agent) unplug(r *record) {
 	if !r.isClassic() {
 		failed = a.links.remove(r.HostIndex, r.HostInterface)
 	}
-	// After a reboot, or in a namespace made anew, the index may be another's.
-	if p, desired := a.ports.Get(r.HostIndex); desired && p.Name == r.HostInterface {
-		a.ports.Delete(r.HostIndex)
+	if a.forgetPort(r) {
 		failed = errors.Join(failed, a.ports.Wait(ctx, r.HostIndex))
 	}
 	if a.registry.get(r.ID) == nil {
@@ -230,6 +228,17 @@ func (a *Agent) unplug(r *record) {
 	if failed != nil {
 		a.log.Warn("port is not removed completely and is tried again", "port", r.ID, "error", failed)
 	}
+}
+
+// forgetPort has the port taken off if it is desired. After a reboot, or in a
+// namespace made anew, the index may be another port's by now.
+func (a *Agent) forgetPort(r *record) bool {
+	p, desired := a.ports.Get(r.HostIndex)
+	if !desired || p.Name != r.HostInterface {
+		return false
+	}
+	a.ports.Delete(r.HostIndex)
+	return true
 }
 
 // release queues the end of an attachment that failed on its way.

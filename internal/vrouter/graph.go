@@ -55,7 +55,12 @@ func (a *Agent) followGraph(r *record) {
 			return // what is done to it now decides
 		}
 		defer end()
-		if a.registry.get(r.ID) == r {
+		if r.isClassic() {
+			// The client's word that the interface is there still holds.
+			next := *r
+			next.VRF, next.Label, next.Epoch, next.Revision = 0, 0, 0, 0
+			a.update(r, &next)
+		} else if a.registry.get(r.ID) == r {
 			a.log.Info("port removed because its attachment is", "port", r.ID, "container", r.ContainerID, "interface", r.Interface)
 			a.unplug(r)
 		}
@@ -69,7 +74,7 @@ func (a *Agent) followGraph(r *record) {
 		next.VRF, next.Label, next.MAC = graph.GetVrf(), graph.GetLabel(), graph.GetMac()
 		next.NetworkID, next.NetworkName = graph.GetNetworkId(), []string{graph.GetNetworkName()}
 		next.VirtualMachineID, next.DisplayName = graph.GetVirtualMachineId(), graph.GetDisplayName()
-		next.Revision = graph.GetRevision()
+		next.Epoch, next.Revision = a.routing.seen().GetEpoch(), graph.GetRevision()
 		next.Addresses = followAddresses(r.Addresses, graph.GetAddresses())
 		a.update(r, &next)
 	}
@@ -106,8 +111,8 @@ func (a *Agent) update(old, next *record) {
 	if !a.registry.replace(old, next) {
 		return
 	}
-	if old.HostIndex != 0 && old.HostIndex != next.HostIndex {
-		a.ports.Delete(old.HostIndex)
+	if !complete || old.HostIndex != next.HostIndex {
+		a.forgetPort(old)
 	}
 	if complete {
 		if err := a.links.prepare(next.HostIndex, next.HostInterface, next.MTU); err != nil {

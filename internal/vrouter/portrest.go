@@ -44,7 +44,8 @@ type classicVM struct {
 }
 
 var (
-	classicID      = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	classicID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	//lint:ignore ST1005 the text is the contract's
 	errClassicGone = errors.New("Not Found")
 )
 

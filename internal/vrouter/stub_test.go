@@ -1,3 +1,5 @@
+//go:build net
+
 package vrouter
 
 import (
@@ -220,6 +222,9 @@ func (c *controllers) Report(ctx context.Context, r *connect.Request[managerv1.R
 		live[placeOf(k.GetNode(), k.GetContainerId(), k.GetInterface())] = true
 	}
 	for place, a := range c.attachments {
+		if a.GetKey().GetBootId() == "" {
+			continue // bound by a client of the API, not by a node
+		}
 		if r.Msg.GetSince() == nil || a.GetKey().GetNode() != node || live[place] || a.GetRevision() > r.Msg.GetSince().GetRevision() {
 			continue
 		}
@@ -387,11 +392,12 @@ func (c *controllers) push(ctx context.Context, node string, stream *connect.Bid
 }
 
 // bind puts a port into the graph without an attachment, as the classic API does.
-func (c *controllers) bind(node, network string) (port *controlv1.Port, vm string) {
+func (c *controllers) bind(node, network string) (port *controlv1.Port, place string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.make(node, network, &managerv1.AttachRequest{ContainerId: uuid.NewString(), Interface: "eth0"})
-	c.attachments[placeOf(node, a.GetKey().GetContainerId(), "eth0")] = a
+	place = placeOf(node, a.GetKey().GetContainerId(), "eth0")
+	c.attachments[place] = a
 	a.Revision = c.commit().GetRevision()
-	return portOf(a), a.GetVirtualMachineId()
+	return portOf(a), place
 }
