@@ -196,8 +196,11 @@ func (c *change) attach(k *key, w *wanted, r *configv1.AttachRequest) (*configv1
 	if err := c.notDetached(k); err != nil {
 		return nil, err
 	}
-	if o, ok := c.v.ByName(model.KindInstanceIP, []string{k.name()}); ok {
-		return c.again(k, w, o)
+	if vmi, ok := c.interfaceOf(k); ok {
+		return c.again(k, w, vmi)
+	}
+	if _, ok := c.v.ByName(model.KindInstanceIP, []string{k.name()}); ok {
+		return nil, taken("the name %s is in use by something else; the container id must be unique in the cluster", k.name())
 	}
 	c.Guard(store.Guard{Condition: store.Present, Key: store.NodeKey(node.UUID)})
 	p, err := c.resolve(w)
@@ -225,10 +228,13 @@ func (c *change) notDetached(k *key) error {
 
 // again answers an attach whose attachment exists. In a new namespace or after
 // a new boot it is the same container's new port: it keeps what it has.
-func (c *change) again(k *key, w *wanted, ip model.Object) (*configv1.Attachment, error) {
-	b, ok := c.bindingOf(ip)
-	if !ok || b.Node != k.node || b.ContainerID != k.container || b.IfName != k.ifname {
+func (c *change) again(k *key, w *wanted, vmi string) (*configv1.Attachment, error) {
+	b, ok := c.v.Binding(vmi)
+	if ok && b.ContainerID != "" && (b.Node != k.node || b.ContainerID != k.container || b.IfName != k.ifname) {
 		return nil, taken("the name %s is in use by something else; the container id must be unique in the cluster", k.name())
+	}
+	if !ok || b.ContainerID == "" || c.v.CountBackReferences(vmi, model.KindInstanceIP) == 0 {
+		return nil, taken("interface %s of container %s was changed by hand; detach it first", k.ifname, brief(k.container))
 	}
 	out, err := attachmentOf(c.v, b)
 	if err != nil {
@@ -241,25 +247,16 @@ func (c *change) again(k *key, w *wanted, ip model.Object) (*configv1.Attachment
 	if w.address.IsValid() && !slices.ContainsFunc(out.Addresses, func(a *configv1.Address) bool { return a.Address == w.address.String() }) {
 		return nil, taken("interface %s of container %s has another address than %s; detach it first", k.ifname, brief(k.container), w.address)
 	}
-	if b.BootID == k.boot && b.Namespace == k.namespace {
-		return out, nil
-	}
 	c.Guard(store.Guard{Condition: store.Present, Key: store.BindingKey(b.Interface)})
 	c.Guard(store.Guard{Condition: store.NotSince, Key: store.BindingKey(b.Interface), Revision: int64(c.since)})
+	if b.BootID == k.boot && b.Namespace == k.namespace {
+		c.verify = true
+		return out, nil
+	}
 	b.BootID, b.Namespace = k.boot, k.namespace
 	c.PutBinding(b)
 	out.Key, out.Revision = k.proto(), 0
 	return out, nil
-}
-
-// bindingOf returns the binding of the interface that an instance-ip is for.
-func (c *change) bindingOf(ip model.Object) (model.Binding, bool) {
-	for r := range c.v.ReferenceSeq(ip.GetMeta().UUID, model.KindVirtualMachineInterface) {
-		if b, ok := c.v.Binding(r.To.UUID); ok {
-			return b, true
-		}
-	}
-	return model.Binding{}, false
 }
 
 // machine finds the virtual machine of the container, or creates it, and has

@@ -67,24 +67,34 @@ func (c *change) detach(k *key) (bool, error) {
 }
 
 // attached finds what the key means. A client may have taken the interface off
-// its node in the classic way; what is left of it has no label and no place.
+// its node in the classic way, and perhaps put it back: it is still what the
+// container was given.
 func (c *change) attached(k *key) (model.Binding, bool) {
-	o, ok := c.v.ByName(model.KindInstanceIP, []string{k.name()})
+	vmi, ok := c.interfaceOf(k)
 	if !ok {
 		return model.Binding{}, false
 	}
-	b, ok := c.bindingOf(o)
+	b, ok := c.v.Binding(vmi)
 	if !ok {
-		for r := range c.v.ReferenceSeq(o.GetMeta().UUID, model.KindVirtualMachineInterface) {
-			if _, ours := c.v.Reference(r.To.UUID, k.machine()); ours {
-				return model.Binding{Interface: r.To.UUID, Machine: k.machine(), BootID: k.boot, Namespace: k.namespace}, true
-			}
-		}
-		return b, false
+		return model.Binding{Interface: vmi, Machine: k.machine(), BootID: k.boot, Namespace: k.namespace}, true
+	}
+	if b.ContainerID == "" {
+		b.BootID, b.Namespace = k.boot, k.namespace
+		return b, b.Node == k.node
 	}
 	ok = b.Node == k.node && b.ContainerID == k.container && b.IfName == k.ifname &&
 		(k.boot == "" || k.boot == b.BootID) && (k.namespace == "" || k.namespace == b.Namespace)
 	return b, ok
+}
+
+// interfaceOf finds the interface of the container's machine by its name.
+func (c *change) interfaceOf(k *key) (string, bool) {
+	for r := range c.v.BackReferenceSeq(k.machine(), model.KindVirtualMachineInterface) {
+		if o, ok := c.v.Find(r.From.UUID); ok && o.GetMeta().Name() == k.name() {
+			return r.From.UUID, true
+		}
+	}
+	return "", false
 }
 
 // unplug removes everything that an attachment consists of, and what goes with

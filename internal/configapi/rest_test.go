@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/internal/model"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
@@ -408,23 +411,49 @@ func TestWithoutRights(t *testing.T) {
 	}
 }
 
-// A client takes an attached machine off its node in the classic way; the
-// detach that follows still leaves nothing.
-func TestDetachAfterClassicRemoval(t *testing.T) {
+// A client changes parts of an attachment in the classic way; the detach that
+// follows still leaves nothing.
+func TestDetachAfterClassicChanges(t *testing.T) {
 	b := newBench(t, testConfig())
 	node := b.join(1)
 	before := b.dump()
-	a := b.attach(request(node, "c", "blue"))
-	b.json("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-router", "uuid": %q, "ref-type": "virtual-machine", "ref-uuid": %q, "operation": "DELETE"}`, node, a.VirtualMachineId))
-	if list := b.json("GET", "/inventory", ""); len(list["attachments"].([]any)) != 0 {
-		t.Errorf("still attached: %v", list["attachments"])
+	update := func(a *configv1.Attachment, operation string) {
+		b.json("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-router", "uuid": %q, "ref-type": "virtual-machine", "ref-uuid": %q, "operation": %q}`, node, a.VirtualMachineId, operation))
 	}
-	if !b.detach(a.Key) {
-		t.Error("detach found nothing")
+	tests := map[string]func(a *configv1.Attachment){
+		"taken off its node": func(a *configv1.Attachment) { update(a, "DELETE") },
+		"taken off and put back": func(a *configv1.Attachment) {
+			update(a, "DELETE")
+			update(a, "ADD")
+		},
+		"without its address": func(a *configv1.Attachment) {
+			b.json("DELETE", "/instance-ip/"+a.Addresses[0].InstanceIpId, "")
+		},
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			a := b.attach(request(node, containerID(), "blue"))
+			change(a)
+			if _, err := b.api.attach(b.ctx(), request(node, a.Key.ContainerId, "blue")); code(err) != connect.CodeAlreadyExists {
+				t.Errorf("attach again: %v", err)
+			}
+			if !b.detach(a.Key) {
+				t.Error("detach found nothing")
+			}
+			if vn, ok := networkOf(b, a); ok {
+				b.json("DELETE", "/virtual-network/"+vn.UUID, "")
+				t.Errorf("network stays")
+			}
+		})
 	}
 	for k := range b.dump() {
 		if _, ok := before[k]; !ok {
 			t.Errorf("left behind: %s", k)
 		}
 	}
+}
+
+func networkOf(b *bench, a *configv1.Attachment) (vn *model.VirtualNetwork, ok bool) {
+	b.api.graph.View(func(v *model.View) { vn, ok = model.Get[*model.VirtualNetwork](v, a.NetworkId) })
+	return vn, ok
 }

@@ -41,6 +41,9 @@ type change struct {
 	deleted map[string]bool
 	release []func()
 	early   int
+	// verify has the guards checked although nothing is written: another
+	// controller may have been faster than our graph.
+	verify bool
 }
 
 // audit says what a write is, for the log.
@@ -71,7 +74,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		case errors.Is(err, errNeedLeases):
 			granted, err = a.grant(ctx)
 			retry = err == nil
-		case err == nil && !c.Empty():
+		case err == nil && (!c.Empty() || c.verify):
 			position, retry, err = a.commit(ctx, c, attempt)
 			if retry {
 				granted = nil // one of them may be the reason
