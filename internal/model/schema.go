@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Type describes one type of object. Types are made once and never changed.
@@ -112,14 +113,16 @@ type schema struct {
 	structs map[string]*Struct
 }
 
-var linked = link()
+// linked is made at the first use: processes that only start containers link
+// this package too and should not pay for it.
+var linked = sync.OnceValue(link)
 
 // Types returns all object types, sorted by kind.
-func Types() []*Type { return slices.Clone(linked.types) }
+func Types() []*Type { return slices.Clone(linked().types) }
 
 // TypeOf returns the type with the dashed kind or underscored name.
 func TypeOf(name string) (*Type, bool) {
-	t, ok := linked.byKind[KindOfName(name)]
+	t, ok := linked().byKind[KindOfName(name)]
 	return t, ok && (name == string(t.Kind) || name == t.Name)
 }
 
@@ -130,7 +133,7 @@ func TypeOfCollection(plural string) (*Type, bool) {
 	if !ok {
 		return nil, false
 	}
-	t, ok := linked.byKind[Kind(name)]
+	t, ok := linked().byKind[Kind(name)]
 	return t, ok
 }
 
@@ -142,7 +145,7 @@ func (t *Type) New() Object { return t.new() }
 
 // New returns an empty object of the kind.
 func New(kind Kind) (Object, error) {
-	t, ok := linked.byKind[kind]
+	t, ok := linked().byKind[kind]
 	if !ok {
 		return nil, fmt.Errorf("make object of unknown type %q", kind)
 	}

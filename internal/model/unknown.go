@@ -78,7 +78,7 @@ func unknownFields(tree any, s *Struct) any {
 
 // withUnknown merges what was kept into an encoded object.
 func withUnknown(o Object, data []byte) ([]byte, error) {
-	t := linked.byKind[o.Kind()]
+	t := linked().byKind[o.Kind()]
 	tree, err := parseObject(data)
 	if err != nil {
 		return nil, err
