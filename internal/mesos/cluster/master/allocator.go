@@ -55,7 +55,7 @@ func (m *Master) neediest(a *agent, free quantities, now time.Time) (*framework,
 	var bestShare float64
 	shares := m.shares()
 	for _, f := range sorted(m.frameworks) {
-		if f.stream == nil {
+		if f.stream == nil || m.hasOffer(f, a) {
 			continue
 		}
 		for _, role := range f.roles() {
@@ -69,6 +69,17 @@ func (m *Master) neediest(a *agent, free quantities, now time.Time) (*framework,
 		}
 	}
 	return best, bestRole
+}
+
+// hasOffer tells whether the framework holds an offer of the agent; it gets the
+// next one, with all that is free, when it has answered.
+func (m *Master) hasOffer(f *framework, a *agent) bool {
+	for _, o := range m.offers {
+		if o.framework == f && o.agent == a {
+			return true
+		}
+	}
+	return false
 }
 
 type shareKey struct {

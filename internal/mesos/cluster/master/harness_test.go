@@ -53,6 +53,11 @@ func quickConfig() Config {
 func newHarness(t *testing.T, cfg Config) *harness {
 	t.Helper()
 	t.Parallel() // each has its own socket and directories
+	return newHarnessNow(t, cfg)
+}
+
+func newHarnessNow(t *testing.T, cfg Config) *harness {
+	t.Helper()
 	authority, err := ctls.OpenAuthority(filepath.Join(t.TempDir(), "ca"))
 	if err != nil {
 		t.Fatal(err)

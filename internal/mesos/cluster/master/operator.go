@@ -350,6 +350,13 @@ func (m *Master) roleMessages() []*mesosv1.Role {
 			}
 		}
 	}
+	for _, a := range sorted(m.agents) {
+		for _, e := range a.sortedExecutors() {
+			if h := roles[e.role()]; h != nil {
+				h.amounts = h.amounts.plus(e.amounts)
+			}
+		}
+	}
 	var all []*mesosv1.Role
 	names := make([]string, 0, len(roles))
 	for name := range roles {
@@ -358,7 +365,7 @@ func (m *Master) roleMessages() []*mesosv1.Role {
 	slices.Sort(names)
 	for _, name := range names {
 		all = append(all, &mesosv1.Role{
-			Name: &name, Weight: proto.Float64(1), Frameworks: roles[name].frameworks, Resources: roles[name].amounts.resources("", false),
+			Name: &name, Weight: proto.Float64(1), Frameworks: roles[name].frameworks, Resources: roles[name].amounts.scalars().resources("", false),
 		})
 	}
 	return all

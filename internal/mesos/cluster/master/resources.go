@@ -164,7 +164,7 @@ func (qs quantities) offerable() bool {
 }
 
 // resources returns the message; role is the allocation's, none if empty, and
-// reserved tells whether to name the reservation ("*") too.
+// withRole tells whether to name the reservation's ("*") too.
 func (qs quantities) resources(role string, withRole bool) []*mesosv1.Resource {
 	all := make([]*mesosv1.Resource, 0, len(qs))
 	for _, q := range qs {
@@ -188,6 +188,11 @@ func (qs quantities) resources(role string, withRole bool) []*mesosv1.Resource {
 		all = append(all, r)
 	}
 	return all
+}
+
+// scalars leaves out ranges.
+func (qs quantities) scalars() quantities {
+	return slices.DeleteFunc(slices.Clone(qs), func(q quantity) bool { return q.spans != nil })
 }
 
 // rangesFirst is the order of resources in offers.
