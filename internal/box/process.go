@@ -37,8 +37,8 @@ type process struct {
 	started uint64
 }
 
-// findProcesses lists what carries the cluster's mark, and the executors of its
-// tasks. What ends meanwhile is left out.
+// findProcesses lists what carries the cluster's mark, and what belongs to it
+// without one. What ends meanwhile is left out.
 func (c *Config) findProcesses() ([]process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Config) findProcesses() ([]process, error) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if p, ok := readProcess(pid); ok && (p.box == c.Name || p.serves(c.runDir())) {
+		if p, ok := readProcess(pid); ok && (p.box == c.Name || c.belongs(p.process)) {
 			found = append(found, p.process)
 		}
 	}
@@ -62,12 +62,20 @@ type markedProcess struct {
 	box string
 }
 
-// serves tells whether this is one of our programs, started for something in
-// dir: executors have an environment of their own, without marks.
-func (p markedProcess) serves(dir string) bool {
+// belongs tells whether an unmarked process is the cluster's all the same: an
+// executor, which is our program with a place under the run directory among its
+// arguments, or the plugin that is installed for this cluster. Both have an
+// environment of their own.
+func (c *Config) belongs(p process) bool {
 	program, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(p.pid), "exe"))
-	return err == nil && strings.HasPrefix(filepath.Base(program), "contrail") &&
-		slices.ContainsFunc(p.args, func(arg string) bool { return strings.HasPrefix(arg, dir+"/") })
+	if err != nil {
+		return false
+	}
+	if strings.HasPrefix(program, c.pluginsDir()+"/") {
+		return true
+	}
+	return strings.HasPrefix(filepath.Base(program), "contrail") &&
+		slices.ContainsFunc(p.args, func(arg string) bool { return strings.HasPrefix(arg, c.runDir()+"/") })
 }
 
 func readProcess(pid int) (markedProcess, bool) {

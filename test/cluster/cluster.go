@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -57,7 +58,7 @@ func New(ctx context.Context, prefix, root string) (*Cluster, error) {
 // Remove takes the cluster down and removes its data.
 func (c *Cluster) Remove() error {
 	ctx := context.Background()
-	_, err := c.Contrail(ctx, "down", "--purge")
+	_, err := c.Contrail(ctx, "down", "--purge", "--data", c.Data)
 	_, errHost := Run(ctx, "ip", "netns", "delete", c.Host)
 	return errors.Join(err, errHost, os.RemoveAll(filepath.Dir(c.Data)))
 }
@@ -159,6 +160,27 @@ func (c *Cluster) Tasks(ctx context.Context, app string) ([]Task, error) {
 		Tasks []Task `json:"tasks"`
 	}
 	return list.Tasks, json.Unmarshal([]byte(got.Body), &list)
+}
+
+// Destroy deletes an application and waits until nothing of it is left in
+// Marathon: neither the application nor a deployment that holds its name.
+func (c *Cluster) Destroy(ctx context.Context, app string) error {
+	return Eventually(ctx, func() error {
+		got, err := c.Curl(ctx, "DELETE", Marathon+"/v2/apps"+app+"?force=true", "")
+		if err != nil {
+			return err
+		}
+		if got.Status != 404 {
+			return fmt.Errorf("delete %s: %d %s", app, got.Status, got.Body)
+		}
+		if got, err = c.Curl(ctx, "GET", Marathon+"/v2/deployments", ""); err != nil {
+			return err
+		}
+		if strings.Contains(got.Body, strconv.Quote(app)) {
+			return fmt.Errorf("deployments of %s go on: %s", app, got.Body)
+		}
+		return nil
+	})
 }
 
 // Networks is a task's request for one virtual network, with labels.

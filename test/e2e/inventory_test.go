@@ -207,14 +207,18 @@ func (c *cluster) mapEntries(t *testing.T) ([]string, error) {
 		if err != nil || strings.Contains(shown, "array") {
 			continue // a program, a link, or a map whose entries are always there
 		}
-		out, err := base.Run(contextOf(t), "bpftool", "map", "dump", "pinned", pin)
+		out, err := base.Run(contextOf(t), "bpftool", "-j", "map", "dump", "pinned", pin)
 		if err != nil {
 			return nil, err
 		}
-		for _, line := range lines(out) {
-			if strings.Contains(line, "key") {
-				all = append(all, pin+" "+strings.Join(strings.Fields(line), " "))
-			}
+		var entries []struct {
+			Key []string `json:"key"`
+		}
+		if err := json.Unmarshal([]byte(out), &entries); err != nil {
+			return nil, fmt.Errorf("decode dump of %s: %w", pin, err)
+		}
+		for _, entry := range entries {
+			all = append(all, pin+" "+strings.Join(entry.Key, " "))
 		}
 	}
 	return all, nil
@@ -291,7 +295,7 @@ func (c *cluster) findProcesses() ([]foundProcess, error) {
 			continue // it is ending
 		}
 		if !strings.Contains(string(environ)+"\x00", "CONTRAIL_BOX="+c.Name+"\x00") &&
-			!strings.Contains(string(groups), "/"+c.Name+"/") && !strings.Contains(string(command), "/run/"+c.Name+"/") {
+			!strings.Contains(string(groups), "/"+c.Name+"/") && !strings.Contains(string(command), "/run/"+c.Name+"/") && !strings.HasPrefix(string(command), c.Data+"/cni/bin/") {
 			continue
 		}
 		all = append(all, foundProcess{entry.Name(), strings.ReplaceAll(strings.TrimSuffix(string(command), "\x00"), "\x00", " ")})

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -49,14 +50,11 @@ func (c *cluster) post(t *testing.T, def map[string]any) {
 // destroy deletes an application; one that is gone already is fine.
 func (c *cluster) destroy(t *testing.T, id string) {
 	t.Helper()
-	cmd := func() error {
-		got, err := c.Curl(contextOf(t), "DELETE", marathon+"/v2/apps"+id+"?force=true", "")
-		if err == nil && got.Status != 200 && got.Status != 404 {
-			err = fmt.Errorf("DELETE %s: %d %s", id, got.Status, got.Body)
-		}
-		return err
+	ctx, cancel := context.WithTimeout(contextOf(t), recovery)
+	defer cancel()
+	if err := c.Destroy(ctx, id); err != nil {
+		t.Errorf("destroy %s: not within %s: %v", id, recovery, err)
 	}
-	eventually(t, recovery, "destroy "+id, cmd)
 }
 
 // running waits until an application has n running tasks with addresses.

@@ -101,7 +101,7 @@ func TestNetDownLeavesNothing(t *testing.T) {
 			t.Errorf("down without --purge removed data: %v", err)
 		}
 	}
-	if _, err := c.Contrail(t.Context(), "down", "--purge"); err != nil {
+	if _, err := c.Contrail(t.Context(), "down", "--purge", "--data", c.Data); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(c.Data); err == nil {

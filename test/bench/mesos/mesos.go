@@ -125,11 +125,5 @@ func (b *bench) answers(ctx context.Context, app string, count int, from string)
 func (b *bench) destroy(ctx context.Context, app string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return cluster.Eventually(ctx, func() error {
-		got, err := b.Curl(ctx, "DELETE", cluster.Marathon+"/v2/apps"+app+"?force=true", "")
-		if err != nil || got.Status == 404 {
-			return err
-		}
-		return fmt.Errorf("%s is still there: %d", app, got.Status)
-	})
+	return b.Destroy(ctx, app)
 }
