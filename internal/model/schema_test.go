@@ -27,7 +27,7 @@ func TestEveryNameOfTheContractIsThere(t *testing.T) {
 
 func hasName(word []string) bool {
 	if word[0] == "struct" || word[0] == "field" {
-		s := linked.structs[word[1]]
+		s := linked().structs[word[1]]
 		return s != nil && (word[0] == "struct" || s.fields[word[2]] != nil)
 	}
 	typ, ok := TypeOf(word[1])
@@ -69,7 +69,7 @@ func TestEverythingHasAPlaceInGo(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range linked.structs {
+	for _, s := range linked().structs {
 		for _, f := range s.Fields {
 			if f.index == nil {
 				t.Errorf("%s.%s has no Go field", s.Name, f.Name)
