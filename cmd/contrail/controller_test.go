@@ -138,7 +138,9 @@ func (c *controller) eventually(what string, f func() bool) {
 	}
 }
 
-func (c *controller) gone() { c.eventually("all parts gone", func() bool { return len(c.parts()) == 0 }) }
+func (c *controller) gone() {
+	c.eventually("all parts gone", func() bool { return len(c.parts()) == 0 })
+}
 
 // ask reads a page of the configuration API; empty when it does not answer.
 func (c *controller) ask(path string) string {

@@ -36,20 +36,26 @@ func initialObjects() []initial {
 	vrouters := under(system, "default-global-vrouter-config")
 	list := []initial{
 		{kind: model.KindGlobalSystemConfig, fqName: system, properties: `{"autonomous_system": 64512, "ibgp_auto_mesh": true, "config_version": "1.0"}`},
-		{kind: model.KindGlobalVrouterConfig, fqName: vrouters, parent: model.KindGlobalSystemConfig,
-			properties: `{"encapsulation_priorities": {"encapsulation": ["MPLSoUDP", "MPLSoGRE", "VXLAN"]}, "vxlan_network_identifier_mode": "automatic"}`},
+		{
+			kind: model.KindGlobalVrouterConfig, fqName: vrouters, parent: model.KindGlobalSystemConfig,
+			properties: `{"encapsulation_priorities": {"encapsulation": ["MPLSoUDP", "MPLSoGRE", "VXLAN"]}, "vxlan_network_identifier_mode": "automatic"}`,
+		},
 		{kind: model.KindGlobalQoSConfig, fqName: under(system, "default-global-qos-config"), parent: model.KindGlobalSystemConfig},
 		{kind: model.KindDiscoveryServiceAssignment, fqName: []string{"default-discovery-service-assignment"}},
 		{kind: model.KindPolicyManagement, fqName: policies},
-		{kind: model.KindApplicationPolicySet, fqName: under(policies, "default-application-policy-set"), parent: model.KindPolicyManagement,
-			properties: `{"all_applications": true}`, refs: []initialRef{{model.KindGlobalVrouterConfig, vrouters}}},
+		{
+			kind: model.KindApplicationPolicySet, fqName: under(policies, "default-application-policy-set"), parent: model.KindPolicyManagement,
+			properties: `{"all_applications": true}`, refs: []initialRef{{model.KindGlobalVrouterConfig, vrouters}},
+		},
 		{kind: model.KindDomain, fqName: []string{defaultDomain}},
 		{kind: model.KindProject, fqName: project, parent: model.KindDomain},
 		{kind: model.KindNetworkIPAM, fqName: under(project, "default-network-ipam"), parent: model.KindProject, globalAccess: 5},
-		{kind: model.KindNetworkIPAM, fqName: under(project, "service-chain-flat-ipam"), parent: model.KindProject,
+		{
+			kind: model.KindNetworkIPAM, fqName: under(project, "service-chain-flat-ipam"), parent: model.KindProject,
 			properties: `{"ipam_subnet_method": "flat-subnet", "ipam_subnets": {"subnets": [
 				{"subnet": {"ip_prefix": "0.0.0.0", "ip_prefix_len": 8}},
-				{"subnet": {"ip_prefix": "::ffff:0:0", "ip_prefix_len": 104}}]}}`},
+				{"subnet": {"ip_prefix": "::ffff:0:0", "ip_prefix_len": 104}}]}}`,
+		},
 		{kind: model.KindVirtualNetwork, fqName: under(project, "default-virtual-network"), parent: model.KindProject},
 		{kind: model.KindVirtualNetwork, fqName: under(project, fabricNetwork), parent: model.KindProject, properties: `{"is_provider_network": true}`},
 		{kind: model.KindRoutingInstance, fqName: under(under(project, fabricNetwork), "__default__"), parent: model.KindVirtualNetwork},

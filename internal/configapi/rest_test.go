@@ -73,8 +73,10 @@ func TestCreateReadUpdateDelete(t *testing.T) {
 	b := newBench(t, testConfig())
 	vn := b.network()
 	out := b.get("virtual-network", vn)
-	for _, field := range []string{"name", "fq_name", "uuid", "href", "parent_type", "parent_uuid", "parent_href", "id_perms", "perms2",
-		"display_name", "virtual_network_network_id", "network_ipam_refs", "routing_instances"} {
+	for _, field := range []string{
+		"name", "fq_name", "uuid", "href", "parent_type", "parent_uuid", "parent_href", "id_perms", "perms2",
+		"display_name", "virtual_network_network_id", "network_ipam_refs", "routing_instances",
+	} {
 		if out[field] == nil {
 			t.Errorf("network has no %s", field)
 		}

@@ -28,8 +28,10 @@ func TestAnySequence(t *testing.T) {
 	nodes := []string{one.join(1), one.join(2)}
 	before := one.dump()
 	rapid.Check(t, func(rt *rapid.T) {
-		m := &machine{t: rt, apis: []*API{one.api, two.api}, ctx: one.ctx(), nodes: nodes,
-			live: map[string]*configv1.Attachment{}, unknown: map[string]*configv1.AttachRequest{}, used: map[string]string{}}
+		m := &machine{
+			t: rt, apis: []*API{one.api, two.api}, ctx: one.ctx(), nodes: nodes,
+			live: map[string]*configv1.Attachment{}, unknown: map[string]*configv1.AttachRequest{}, used: map[string]string{},
+		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"attach": m.attach, "again": m.again, "move": m.move, "detach": m.detach,
 			"cut off attach": m.cutOffAttach, "cut off detach": m.cutOffDetach, "late": m.late,
@@ -118,8 +120,10 @@ func (m *machine) again(*rapid.T) {
 func (m *machine) move(*rapid.T) {
 	a := m.one()
 	r := sameAgain(a)
-	r.Key = &configv1.AttachmentKey{Node: a.Key.Node, ContainerId: a.Key.ContainerId, Interface: a.Key.Interface,
-		BootId: a.Key.BootId, Namespace: fmt.Sprint("4:", m.count+100)}
+	r.Key = &configv1.AttachmentKey{
+		Node: a.Key.Node, ContainerId: a.Key.ContainerId, Interface: a.Key.Interface,
+		BootId: a.Key.BootId, Namespace: fmt.Sprint("4:", m.count+100),
+	}
 	m.count++
 	got, err := m.api().attach(m.ctx, r)
 	if err != nil || got.Attachment.Addresses[0].Address != a.Addresses[0].Address {
