@@ -154,7 +154,7 @@ type VersionInfo struct {
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // refusedKeys are parts of a definition that would do nothing here.
-var refusedKeys = []string{"healthChecks", "readinessChecks", "check", "secrets", "residency", "ipAddress.groups"}
+var refusedKeys = []string{"healthChecks", "readinessChecks", "check", "secrets", "residency"}
 
 // readOnlyKeys are answered but not taken.
 var readOnlyKeys = []string{

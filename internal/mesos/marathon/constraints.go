@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 )
@@ -125,14 +124,4 @@ func meets(c []string, p place, others []place) bool {
 		}
 		return len(counts) >= groups && counts[value] <= least
 	}
-}
-
-// placementText says what is asked for, for those who wonder why an
-// application waits.
-func (a *App) placementText() string {
-	parts := make([]string, 0, len(a.Constraints))
-	for _, c := range a.Constraints {
-		parts = append(parts, strings.Join(c, ":"))
-	}
-	return strings.Join(parts, ", ")
 }

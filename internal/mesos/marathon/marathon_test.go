@@ -293,3 +293,28 @@ func TestPythonClient(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 }
+
+// Whatever is posted, it is taken or refused with a 4xx, and what is taken reads
+// back as the same definition.
+func FuzzParseApp(f *testing.F) {
+	f.Add([]byte(webApp))
+	f.Add([]byte(`{"id":"a","cmd":"x","ipAddress":{"networkName":"blue","discovery":{"ports":[{"number":80}]}}}`))
+	f.Add([]byte(`{"id":"a","container":{"docker":{"image":"i","network":"BRIDGE","portMappings":[{"containerPort":80}]}},"unreachableStrategy":"disabled"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var body map[string]json.RawMessage
+		if json.Unmarshal(text, &body) != nil || body == nil {
+			return
+		}
+		app, err := parseApp("", body, nil, "")
+		if err != nil {
+			if p, ok := err.(*problem); !ok || p.status < 400 || p.status > 499 {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		again, err := parseApp("", map[string]json.RawMessage{}, app, "")
+		if err != nil || !identical(app, again) {
+			t.Fatalf("%s reads back as %s: %v", mustJSON(app), mustJSON(again), err)
+		}
+	})
+}
