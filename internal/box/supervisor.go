@@ -101,14 +101,15 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
-// stopStrangers ends components that the plan no longer has.
+// stopStrangers ends components that the plan no longer has. Executors and
+// plugins are nobody's component: they belong to their agents.
 func (s *Supervisor) stopStrangers(ctx context.Context) error {
 	processes, err := s.cfg.findProcesses()
 	if err != nil {
 		return err
 	}
 	strangers := slices.DeleteFunc(processes, func(p process) bool {
-		return p.component == supervisorName || slices.ContainsFunc(s.plan, func(c component) bool { return c.name == p.component })
+		return p.component == "" || p.component == supervisorName || slices.ContainsFunc(s.plan, func(c component) bool { return c.name == p.component })
 	})
 	return stopProcesses(ctx, strangers, stopGrace)
 }
