@@ -2,6 +2,7 @@ package vrouter
 
 import (
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -213,7 +214,9 @@ func (r *routing) closeVRF(v *view, number uint32) {
 			r.dropRoute(number, prefix)
 		}
 	}
-	r.believed.vrfs[number] = now
+	// A table of its own: the view's changes first, and what it had said before
+	// is still needed to forget which port a route led to.
+	r.believed.vrfs[number] = &vrfTable{routes: maps.Clone(now.routes), done: true}
 	now.done = true
 	r.routes.Wake()
 }
