@@ -31,6 +31,8 @@ func TestNetUpAgain(t *testing.T) {
 func TestNetUpAfterKill(t *testing.T) {
 	c := start(t)
 	t.Run("supervisor", func(t *testing.T) {
+		c.post(t, app("/stays", "green", 1))
+		task := c.running(t, "/stays", 1)[0].ID
 		before := c.components(t)
 		pid, err := c.pidOf("supervise")
 		if err != nil {
@@ -49,6 +51,10 @@ func TestNetUpAfterKill(t *testing.T) {
 				t.Errorf("%s was restarted, not adopted", name)
 			}
 		}
+		if now := c.running(t, "/stays", 1)[0].ID; now != task {
+			t.Errorf("task %s was replaced by %s", task, now)
+		}
+		c.destroy(t, "/stays")
 	})
 	t.Run("everything", func(t *testing.T) {
 		c.post(t, app("/lost", "green", 3, unique))
