@@ -11,7 +11,7 @@ import (
 	"github.com/contrail-mesos/contrail/api/portapi"
 )
 
-// Bounds of the plugin's own time. Runtimes do not bound plugins (mesos.md A.6).
+// Bounds of the plugin's own time. Runtimes do not bound plugins.
 const (
 	addBound = 20 * time.Second
 	delBound = 10 * time.Second
@@ -76,7 +76,7 @@ func (c *config) addTimeout() time.Duration {
 }
 
 // forMesos tells whether the caller is a Mesos agent, which reads results in
-// the form of CNI 0.2.0 whatever the version says (mesos.md A.5).
+// the form of CNI 0.2.0 whatever the version says.
 func (c *config) forMesos() bool {
 	_, ok := c.Args["org.apache.mesos"]
 	return ok

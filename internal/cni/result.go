@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types020 "github.com/containernetworking/cni/pkg/types/020"
@@ -23,9 +22,10 @@ func newResult(c *config, answer *portapi.AttachResponse, hostName, hostMAC, ifn
 			{Name: hostName, Mac: hostMAC, Mtu: mtu},
 			{Name: ifname, Mac: answer.MAC, Mtu: mtu, Sandbox: sandbox},
 		},
+		// The operator's resolvers only: the address that a network reserves
+		// for its own is no use before something answers there.
 		DNS: *c.DNS.Copy(),
 	}
-	var resolvers []string
 	for _, a := range answer.Addresses {
 		prefix, err := prefixOf(a)
 		if err != nil {
@@ -36,13 +36,6 @@ func newResult(c *config, answer *portapi.AttachResponse, hostName, hostMAC, ifn
 		if defaultRoute && gateway != nil {
 			result.Routes = append(result.Routes, &types.Route{Dst: anywhere(prefix), GW: gateway})
 		}
-		if a.DNSServer != "" && !slices.Contains(resolvers, a.DNSServer) {
-			resolvers = append(resolvers, a.DNSServer)
-		}
-	}
-	// The operator's own resolvers win over the network's.
-	if len(result.DNS.Nameservers) == 0 {
-		result.DNS.Nameservers = resolvers
 	}
 	return result, nil
 }
@@ -54,7 +47,7 @@ func anywhere(prefix *net.IPNet) net.IPNet {
 
 // printResult writes the result in the version that the configuration asks
 // for. A Mesos agent reads `ip4` and `ip6` only, whatever the version, and
-// ignores the rest: it gets both shapes (mesos.md A.5, H.1).
+// ignores the rest: it gets both shapes.
 func printResult(w io.Writer, c *config, result *current.Result) error {
 	version := c.CNIVersion
 	if version == "" {
