@@ -70,7 +70,8 @@ func TestParseConfig(t *testing.T) {
 		{
 			"keys of earlier plugins",
 			`{"name":"n","contrail":{"vrouter-ip":"127.0.0.1","vrouter-port":9091,"config-dir":"/x","poll-timeout":15,"poll-retries":5,"mode":"mesos","vif-type":"veth","mtu":1500,"mesos-ip":"1.2.3.4","mesos-port":"6991","cluster-name":"c","log-level":"4"}}`,
-			"", options{portapi.DefaultSocket, portapi.DefaultDetachQueue, 20},
+			"",
+			options{portapi.DefaultSocket, portapi.DefaultDetachQueue, 20},
 		},
 		{"not JSON", `{`, "network configuration", options{}},
 		{"socket of another type", `{"contrail":{"agent-socket":7}}`, "agent-socket", options{}},

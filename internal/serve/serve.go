@@ -197,9 +197,9 @@ func (s *Server) Run(ctx context.Context) error {
 			MaxHeaderBytes:    64 << 10,
 			Protocols:         &protocols,
 			// A peer that is gone without a word does not hold its streams for long.
-			HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
-			BaseContext:       func(net.Listener) context.Context { return ctx },
-			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+			HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+			BaseContext: func(net.Listener) context.Context { return ctx },
+			ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		go func() { ends <- servers[i].Serve(l.Listener) }()
 	}

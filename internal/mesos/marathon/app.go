@@ -431,8 +431,13 @@ func (a *App) validate(invalid *violations) {
 		path        string
 		value, most float64
 	}{
-		{"/cpus", a.CPUs, 1e6}, {"/mem", a.Mem, 1e9}, {"/disk", a.Disk, 1e12}, {"/gpus", a.GPUs, 1e6}, {"/instances", float64(a.Instances), 1e5},
-		{"/backoffSeconds", a.BackoffSeconds, 1e6}, {"/maxLaunchDelaySeconds", a.MaxLaunchDelaySeconds, 1e6},
+		{"/cpus", a.CPUs, 1e6},
+		{"/mem", a.Mem, 1e9},
+		{"/disk", a.Disk, 1e12},
+		{"/gpus", a.GPUs, 1e6},
+		{"/instances", float64(a.Instances), 1e5},
+		{"/backoffSeconds", a.BackoffSeconds, 1e6},
+		{"/maxLaunchDelaySeconds", a.MaxLaunchDelaySeconds, 1e6},
 		{"/upgradeStrategy/minimumHealthCapacity", a.UpgradeStrategy.MinimumHealthCapacity, 1},
 		{"/upgradeStrategy/maximumOverCapacity", a.UpgradeStrategy.MaximumOverCapacity, 1},
 	} {

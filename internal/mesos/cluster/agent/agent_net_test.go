@@ -74,18 +74,24 @@ func TestNetTaskEnds(t *testing.T) {
 			i.MaxCompletionTime = &mesosv1.DurationInfo{Nanoseconds: proto.Int64(1e8)}
 		}), state: failed, reason: mesosv1.TaskStatus_REASON_MAX_COMPLETION_TIME_REACHED},
 		{info: shell("image", "true", image("none:1")), state: failed, reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: "Failed to launch container: no such image"},
-		{info: shell("network", "true", func(i *mesosv1.TaskInfo) { i.Container.NetworkInfos[0].Name = proto.String("none") }), state: failed,
-			reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: "Failed to launch container: Unknown CNI network 'none'"},
+		{
+			info: shell("network", "true", func(i *mesosv1.TaskInfo) { i.Container.NetworkInfos[0].Name = proto.String("none") }), state: failed,
+			reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: "Failed to launch container: Unknown CNI network 'none'",
+		},
 		{info: shell("twice", "true", func(i *mesosv1.TaskInfo) {
 			i.Container.NetworkInfos = append(i.Container.NetworkInfos, i.Container.NetworkInfos[0])
 		}), state: failed, reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: "Failed to launch container: Attempted to join CNI network 'blue' multiple times"},
 		{info: shell("executor", "true", func(i *mesosv1.TaskInfo) {
 			i.Executor = &mesosv1.ExecutorInfo{ExecutorId: &mesosv1.ExecutorID{Value: proto.String("e")}}
 		}), state: failed, reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: "Failed to launch container: custom executors are not supported"},
-		{info: shell("user", "true", func(i *mesosv1.TaskInfo) { i.Command.User = proto.String("no-such-user") }), state: failed,
-			reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: `Failed to launch container: user "no-such-user" is unknown`},
-		{info: shell("program", "", func(i *mesosv1.TaskInfo) { i.Command.Shell, i.Command.Value = proto.Bool(false), proto.String("/none") }), state: failed,
-			reason: mesosv1.TaskStatus_REASON_COMMAND_EXECUTOR_FAILED, message: "Failed to launch command: start container"},
+		{
+			info: shell("user", "true", func(i *mesosv1.TaskInfo) { i.Command.User = proto.String("no-such-user") }), state: failed,
+			reason: mesosv1.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED, message: `Failed to launch container: user "no-such-user" is unknown`,
+		},
+		{
+			info: shell("program", "", func(i *mesosv1.TaskInfo) { i.Command.Shell, i.Command.Value = proto.Bool(false), proto.String("/none") }), state: failed,
+			reason: mesosv1.TaskStatus_REASON_COMMAND_EXECUTOR_FAILED, message: "Failed to launch command: start container",
+		},
 	} {
 		c.run(test.info)
 		id := test.info.GetTaskId().GetValue()

@@ -268,7 +268,8 @@ func (a *testAgent) resend(framework, task string, state mesosv1.TaskState, id [
 			ContainerStatus: &mesosv1.ContainerStatus{
 				ContainerId: &mesosv1.ContainerID{Value: proto.String("c-" + task)},
 				NetworkInfos: []*mesosv1.NetworkInfo{{Name: proto.String("blue"), IpAddresses: []*mesosv1.NetworkInfo_IPAddress{
-					{Protocol: mesosv1.NetworkInfo_IPv4.Enum(), IpAddress: proto.String("10.32.0.7")}}}},
+					{Protocol: mesosv1.NetworkInfo_IPv4.Enum(), IpAddress: proto.String("10.32.0.7")},
+				}}},
 			},
 		},
 	}}})

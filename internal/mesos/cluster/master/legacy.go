@@ -126,17 +126,29 @@ func (m *Master) legacyState(url.Values) object {
 		}
 	}
 	return object{
-		{"version", m.cfg.Version}, {"build_date", ""}, {"build_time", double(0)}, {"build_user", ""},
-		{"start_time", double(seconds(m.started))}, {"elected_time", double(seconds(m.started))},
-		{"id", m.id}, {"pid", m.info.GetPid()}, {"hostname", m.cfg.Hostname}, {"capabilities", capabilities},
-		{"activated_slaves", double(active)}, {"deactivated_slaves", double(len(m.agents) - active)},
+		{"version", m.cfg.Version},
+		{"build_date", ""},
+		{"build_time", double(0)},
+		{"build_user", ""},
+		{"start_time", double(seconds(m.started))},
+		{"elected_time", double(seconds(m.started))},
+		{"id", m.id},
+		{"pid", m.info.GetPid()},
+		{"hostname", m.cfg.Hostname},
+		{"capabilities", capabilities},
+		{"activated_slaves", double(active)},
+		{"deactivated_slaves", double(len(m.agents) - active)},
 		{"unreachable_slaves", double(len(m.registry.Unreachable))},
 		{"leader", m.info.GetPid()},
 		{"leader_info", object{{"id", m.id}, {"pid", m.info.GetPid()}, {"port", m.info.GetPort()}, {"hostname", m.cfg.Hostname}}},
-		{"cluster", m.cfg.Cluster}, {"flags", m.flags()},
-		{"slaves", m.legacyAgents("", false)}, {"recovered_slaves", m.legacyRecovered()},
-		{"frameworks", m.legacyFrameworkList("")}, {"completed_frameworks", m.legacyCompleted("")},
-		{"orphan_tasks", []any{}}, {"unregistered_frameworks", []any{}},
+		{"cluster", m.cfg.Cluster},
+		{"flags", m.flags()},
+		{"slaves", m.legacyAgents("", false)},
+		{"recovered_slaves", m.legacyRecovered()},
+		{"frameworks", m.legacyFrameworkList("")},
+		{"completed_frameworks", m.legacyCompleted("")},
+		{"orphan_tasks", []any{}},
+		{"unregistered_frameworks", []any{}},
 	}
 }
 
@@ -161,11 +173,21 @@ func (m *Master) legacyAgents(id string, full bool) []object {
 		_, port := splitAddress(a.address)
 		used, offered := a.used(), m.offered(a)
 		shown := object{
-			{"id", a.id()}, {"hostname", a.info.GetHostname()}, {"port", port}, {"attributes", attributes},
-			{"pid", "slave(1)@" + a.address}, {"registered_time", double(seconds(a.registered))},
-			{"resources", legacyAmounts(a.total)}, {"used_resources", legacyAmounts(used)}, {"offered_resources", legacyAmounts(offered)},
-			{"reserved_resources", object{}}, {"unreserved_resources", legacyAmounts(a.total)},
-			{"active", a.session != nil}, {"deactivated", a.deactivated}, {"version", a.version}, {"capabilities", capabilities},
+			{"id", a.id()},
+			{"hostname", a.info.GetHostname()},
+			{"port", port},
+			{"attributes", attributes},
+			{"pid", "slave(1)@" + a.address},
+			{"registered_time", double(seconds(a.registered))},
+			{"resources", legacyAmounts(a.total)},
+			{"used_resources", legacyAmounts(used)},
+			{"offered_resources", legacyAmounts(offered)},
+			{"reserved_resources", object{}},
+			{"unreserved_resources", legacyAmounts(a.total)},
+			{"active", a.session != nil},
+			{"deactivated", a.deactivated},
+			{"version", a.version},
+			{"capabilities", capabilities},
 		}
 		if !a.reregistered.IsZero() {
 			shown = append(shown, pair{"reregistered_time", double(seconds(a.reregistered))})
@@ -284,9 +306,14 @@ func (m *Master) legacyFramework(f *framework) object {
 			if e.info.GetFrameworkId().GetValue() == f.id() {
 				used = used.plus(e.amounts)
 				executors = append(executors, object{
-					{"executor_id", e.info.GetExecutorId().GetValue()}, {"name", e.info.GetName()}, {"framework_id", f.id()},
-					{"command", object{{"argv", []string{}}, {"uris", []string{}}}}, {"resources", legacyAmounts(e.amounts)},
-					{"role", e.role()}, {"type", e.info.GetType().String()}, {"slave_id", a.id()},
+					{"executor_id", e.info.GetExecutorId().GetValue()},
+					{"name", e.info.GetName()},
+					{"framework_id", f.id()},
+					{"command", object{{"argv", []string{}}, {"uris", []string{}}}},
+					{"resources", legacyAmounts(e.amounts)},
+					{"role", e.role()},
+					{"type", e.info.GetType().String()},
+					{"slave_id", a.id()},
 				})
 			}
 		}
@@ -296,10 +323,19 @@ func (m *Master) legacyFramework(f *framework) object {
 		capabilities = append(capabilities, c.GetType().String())
 	}
 	shown := object{
-		{"id", f.id()}, {"name", f.info.GetName()}, {"used_resources", legacyAmounts(used)}, {"offered_resources", legacyAmounts(offered)},
-		{"capabilities", capabilities}, {"hostname", f.info.GetHostname()}, {"webui_url", f.info.GetWebuiUrl()},
-		{"active", f.stream != nil}, {"connected", f.stream != nil}, {"recovered", f.registered.IsZero()},
-		{"user", f.info.GetUser()}, {"failover_timeout", double(f.info.GetFailoverTimeout())}, {"checkpoint", f.info.GetCheckpoint()},
+		{"id", f.id()},
+		{"name", f.info.GetName()},
+		{"used_resources", legacyAmounts(used)},
+		{"offered_resources", legacyAmounts(offered)},
+		{"capabilities", capabilities},
+		{"hostname", f.info.GetHostname()},
+		{"webui_url", f.info.GetWebuiUrl()},
+		{"active", f.stream != nil},
+		{"connected", f.stream != nil},
+		{"recovered", f.registered.IsZero()},
+		{"user", f.info.GetUser()},
+		{"failover_timeout", double(f.info.GetFailoverTimeout())},
+		{"checkpoint", f.info.GetCheckpoint()},
 		{"registered_time", legacySeconds(f.registered.IsZero(), seconds(f.registered))},
 		{"unregistered_time", legacySeconds(f.stream != nil || f.disconnected.IsZero(), seconds(f.disconnected))},
 	}
@@ -344,9 +380,15 @@ func legacyTask(t *mesosv1.Task) object {
 		statuses = append(statuses, legacyStatus(s))
 	}
 	shown := object{
-		{"id", t.GetTaskId().GetValue()}, {"name", t.GetName()}, {"framework_id", t.GetFrameworkId().GetValue()},
-		{"executor_id", t.GetExecutorId().GetValue()}, {"slave_id", t.GetAgentId().GetValue()}, {"state", t.GetState().String()},
-		{"resources", legacyAmounts(amounts)}, {"role", role}, {"statuses", statuses},
+		{"id", t.GetTaskId().GetValue()},
+		{"name", t.GetName()},
+		{"framework_id", t.GetFrameworkId().GetValue()},
+		{"executor_id", t.GetExecutorId().GetValue()},
+		{"slave_id", t.GetAgentId().GetValue()},
+		{"state", t.GetState().String()},
+		{"resources", legacyAmounts(amounts)},
+		{"role", role},
+		{"statuses", statuses},
 	}
 	if t.User != nil {
 		shown = append(shown, pair{"user", t.GetUser()})

@@ -189,7 +189,8 @@ func TestUnreachableAndBack(t *testing.T) {
 		t.Errorf("failure of %s", got)
 	}
 	s.call(&schedulerv1.Call{Type: schedulerv1.Call_KILL.Enum(), Kill: &schedulerv1.Call_Kill{
-		TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id}}, http.StatusAccepted)
+		TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id,
+	}}, http.StatusAccepted)
 	s.update("web", mesosv1.TaskState_TASK_UNREACHABLE)
 
 	register := registration("node1.example")
@@ -247,7 +248,8 @@ func TestMarkGone(t *testing.T) {
 		t.Errorf("gone agent registers: %s", got)
 	}
 	s.call(&schedulerv1.Call{Type: schedulerv1.Call_RECONCILE.Enum(), Reconcile: &schedulerv1.Call_Reconcile{
-		Tasks: []*schedulerv1.Call_Reconcile_Task{{TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id}}}}, http.StatusAccepted)
+		Tasks: []*schedulerv1.Call_Reconcile_Task{{TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id}},
+	}}, http.StatusAccepted)
 	s.update("web", mesosv1.TaskState_TASK_GONE_BY_OPERATOR)
 }
 
@@ -274,7 +276,8 @@ func TestMasterRestart(t *testing.T) {
 	register.Frameworks = []*mesosv1.FrameworkInfo{info}
 	// While the agent is away there is no answer; the first one comes with it.
 	s2.call(&schedulerv1.Call{Type: schedulerv1.Call_RECONCILE.Enum(), Reconcile: &schedulerv1.Call_Reconcile{
-		Tasks: []*schedulerv1.Call_Reconcile_Task{{TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id}}}}, http.StatusAccepted)
+		Tasks: []*schedulerv1.Call_Reconcile_Task{{TaskId: &mesosv1.TaskID{Value: proto.String("web")}, AgentId: a.id}},
+	}}, http.StatusAccepted)
 	back := h.agent(nodeA, register)
 	if got := s2.update("web", mesosv1.TaskState_TASK_RUNNING); got.GetMessage() != "Unknown agent reregistered" {
 		t.Errorf("status %v", got)
