@@ -10,7 +10,7 @@
 // interface whose release the manager has not confirmed yet. The agent writes
 // it, and the plugin does while the agent is away.
 //
-// The package has no dependencies, so that the plugin starts quickly.
+// The package has next to no dependencies, so that the plugin starts quickly.
 package portapi
 
 import (
@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Defaults of a node.
@@ -63,6 +65,9 @@ type AttachRequest struct {
 	HostInterface string `json:"host_interface"`
 	// NetworkConfiguration is what the runtime gave on stdin, byte for byte.
 	NetworkConfiguration []byte `json:"network_configuration"`
+	// Sequence as of when the runtime's request began; 0 when it is not known,
+	// and the agent takes one.
+	Sequence uint64 `json:"sequence,omitempty"`
 }
 
 // AttachResponse is what the container's side of the interface is set to.
@@ -92,10 +97,25 @@ type DetachRequest struct {
 	Namespace string `json:"namespace,omitempty"`
 	// BootID of the kernel that the interface lived on; empty for the running one.
 	BootID string `json:"boot_id,omitempty"`
+	// Sequence as of when the runtime's request began: what was attached by a
+	// newer request of the same boot stays. 0 when it is not known: the agent
+	// takes one for a request, and a file without it means whatever is attached.
+	Sequence uint64 `json:"sequence,omitempty"`
 	// Reason is for people: who asked for it.
 	Reason string `json:"reason,omitempty"`
 	// QueuedAt is set in queue files only.
 	QueuedAt time.Time `json:"queued_at,omitzero"`
+}
+
+// Sequence is the present place in the order of this node's requests: the
+// nanoseconds of CLOCK_BOOTTIME, which plugin and agent share. It has a meaning
+// within one boot only.
+func Sequence() (uint64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return uint64(now.Nano()), nil
 }
 
 // Kinds of errors.
@@ -178,6 +198,10 @@ func (r DetachRequest) QueueName() string {
 // WriteQueueFile puts a detach into the queue directory, durably: when it
 // returns nil, the file and its name survive a power failure.
 func WriteQueueFile(dir string, r DetachRequest) error {
+	// A release that is queued already may be newer, and means more.
+	if old, err := ReadQueueFile(filepath.Join(dir, r.QueueName())); err == nil && r.Sequence != 0 && (old.Sequence == 0 || old.Sequence > r.Sequence) {
+		r.Sequence = old.Sequence
+	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("queue detach of %s: %w", r.ContainerID, err)
@@ -240,7 +264,7 @@ func ReadQueue(dir string) (map[string]DetachRequest, error) {
 		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, queueSuffix) {
 			continue
 		}
-		r, err := readQueueFile(filepath.Join(dir, name))
+		r, err := ReadQueueFile(filepath.Join(dir, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -253,7 +277,9 @@ func ReadQueue(dir string) (map[string]DetachRequest, error) {
 	return queue, errors.Join(bad...)
 }
 
-func readQueueFile(path string) (DetachRequest, error) {
+// ReadQueueFile returns one file of the queue. The error wraps os.ErrNotExist
+// if there is none.
+func ReadQueueFile(path string) (DetachRequest, error) {
 	var r DetachRequest
 	data, err := os.ReadFile(path)
 	if err != nil {

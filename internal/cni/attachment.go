@@ -17,6 +17,8 @@ type attachment struct {
 	namespace *namespace
 	links     *links
 	hostName  string
+	// sequence as of the beginning of the ADD.
+	sequence uint64
 
 	// created: the interface pair was made by this call.
 	created bool
@@ -37,6 +39,7 @@ func (a *attachment) add(ctx context.Context) (*current.Result, error) {
 		Namespace:            a.namespace.id,
 		HostInterface:        a.hostName,
 		NetworkConfiguration: a.args.StdinData,
+		Sequence:             a.sequence,
 	}, answer)
 	var away *awayError
 	a.asked = err == nil || errors.As(err, &away) && away.sent
@@ -48,7 +51,7 @@ func (a *attachment) add(ctx context.Context) (*current.Result, error) {
 		return nil, err
 	}
 	// Several networks of one container are added at the same time; the way
-	// out is the first one's (mesos.md G).
+	// out is the first one's.
 	isFirst := a.args.IfName == "eth0"
 	if isFirst {
 		if err := a.links.addDefaultRoutes(link, answer.Addresses); err != nil {
@@ -76,6 +79,7 @@ func (a *attachment) rollBack() error {
 			ContainerID: a.args.ContainerID,
 			Interface:   a.args.IfName,
 			Namespace:   a.namespace.id,
+			Sequence:    a.sequence,
 			Reason:      "ADD failed",
 		}
 		told = agent{a.config.options.AgentSocket}.call(ctx, portapi.PathDetach, request, &struct{}{})

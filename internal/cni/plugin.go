@@ -122,6 +122,10 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	sequence, err := portapi.Sequence()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.addTimeout()-rollBackWait)
 	defer cancel()
 	ns, err := openNamespace(args.Netns)
@@ -129,7 +133,7 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS: "+err.Error(), "")
 	}
 	defer ns.close()
-	a := &attachment{config: c, args: args, namespace: ns}
+	a := &attachment{config: c, args: args, namespace: ns, sequence: sequence}
 	if a.links, err = openLinks(ns); err != nil {
 		return err
 	}
@@ -145,7 +149,7 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 }
 
 // del always succeeds once it has understood what to delete: a runtime does
-// not call again (mesos.md A.6). What the agent could not be told, it finds in
+// not call again. What the agent could not be told, it finds in
 // its queue.
 func (p *plugin) del(args *skel.CmdArgs) error {
 	c, err := p.config(args)
@@ -153,6 +157,10 @@ func (p *plugin) del(args *skel.CmdArgs) error {
 		return err
 	}
 	request := portapi.DetachRequest{ContainerID: args.ContainerID, Interface: args.IfName, Reason: "CNI DEL"}
+	// Without a clock the order is unknown, and DEL goes on.
+	if request.Sequence, err = portapi.Sequence(); err != nil {
+		fmt.Fprintf(p.stderr, "contrail-cni: %v\n", err)
+	}
 	// A path that leads nowhere, or to the node's own namespace, names none.
 	ns, err := openNamespace(args.Netns)
 	if err == nil {

@@ -53,9 +53,11 @@ func mayAdminister(ctx context.Context) error {
 	}
 }
 
-// key is a checked AttachmentKey.
+// key is a checked AttachmentKey, with the sequence of the request for it.
 type key struct {
 	node, container, ifname, boot, namespace string
+	// sequence is 0 when the order is unknown.
+	sequence uint64
 }
 
 // name of the interface and the instance-ip of an attachment.
@@ -72,6 +74,13 @@ func (k *key) machine() string {
 func (k *key) proto() *configv1.AttachmentKey {
 	return &configv1.AttachmentKey{
 		Node: k.node, ContainerId: k.container, Interface: k.ifname, BootId: k.boot, Namespace: k.namespace,
+	}
+}
+
+// keyOf is the key that a binding was attached by.
+func keyOf(b model.Binding) *key {
+	return &key{
+		node: b.Node, container: b.ContainerID, ifname: b.IfName, boot: b.BootID, namespace: b.Namespace, sequence: b.Sequence,
 	}
 }
 
@@ -100,7 +109,9 @@ func checkKey(ctx context.Context, k *configv1.AttachmentKey) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &key{node, k.GetContainerId(), k.GetInterface(), k.GetBootId(), k.GetNamespace()}
+	out := &key{
+		node: node, container: k.GetContainerId(), ifname: k.GetInterface(), boot: k.GetBootId(), namespace: k.GetNamespace(),
+	}
 	switch {
 	case out.ifname == "" || len(out.ifname) > longestIfname || strings.ContainsAny(out.ifname, "/ \t\n\x00") || !utf8.ValidString(out.ifname):
 		return nil, invalid("key.interface %q is no interface name; use 1 to %d characters without blanks and slashes", brief(out.ifname), longestIfname)
@@ -163,6 +174,7 @@ func (a *API) attach(ctx context.Context, r *configv1.AttachRequest) (*configv1.
 	if k.boot == "" || k.namespace == "" {
 		return nil, invalid("key.boot_id and key.namespace are needed to attach; only a detach may leave them out")
 	}
+	k.sequence = r.GetSequence()
 	w, err := checkNetwork(r.GetNetwork())
 	if err != nil {
 		return nil, err
@@ -216,14 +228,19 @@ func (c *change) attach(k *key, w *wanted, r *configv1.AttachRequest) (*configv1
 
 // notDetached refuses an attachment that came after its own detach.
 func (c *change) notDetached(k *key) error {
-	tombs := k.tombs()
-	if c.api.ledger.isTomb(tombs) {
-		return taken("interface %s of container %s was detached before this request came; a new container gets a new id", k.ifname, brief(k.container))
-	}
-	for _, t := range tombs {
-		c.Guard(store.Guard{Condition: store.Absent, Key: t})
+	for _, t := range k.tombs() {
+		grave, ok := c.api.ledger.tombOf(t)
+		if ok && grave.forbids(k.sequence) {
+			return taken("interface %s of container %s was detached after this request began; a new container gets a new id", k.ifname, brief(k.container))
+		}
+		c.guardTomb(t, grave)
 	}
 	return nil
+}
+
+// isLate tells whether what is bound came after a request: it stays.
+func isLate(b model.Binding, k *key) bool {
+	return k.sequence != 0 && b.BootID == k.boot && b.Sequence > k.sequence
 }
 
 // again answers an attach whose attachment exists. In a new namespace or after
@@ -249,11 +266,16 @@ func (c *change) again(k *key, w *wanted, vmi string) (*configv1.Attachment, err
 	}
 	c.Guard(store.Guard{Condition: store.Present, Key: store.BindingKey(b.Interface)})
 	c.Guard(store.Guard{Condition: store.NotSince, Key: store.BindingKey(b.Interface), Revision: int64(c.since)})
-	if b.BootID == k.boot && b.Namespace == k.namespace {
+	switch sameBoot := b.BootID == k.boot; {
+	case sameBoot && b.Namespace == k.namespace && (b.Sequence >= k.sequence || b.Sequence == 0):
 		c.verify = true
 		return out, nil
+	case isLate(b, k):
+		return nil, taken("interface %s of container %s was attached in another namespace after this request began", k.ifname, brief(k.container))
 	}
-	b.BootID, b.Namespace = k.boot, k.namespace
+	// Asked for again in the same namespace, it has to outlive a detach that
+	// was asked for in between.
+	b.BootID, b.Namespace, b.Sequence = k.boot, k.namespace, k.sequence
 	c.PutBinding(b)
 	out.Key, out.Revision = k.proto(), 0
 	return out, nil
@@ -341,7 +363,7 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 	}
 	c.PutBinding(model.Binding{
 		Interface: vmiID, Machine: vm.GetMeta().UUID, Node: node.UUID, Label: label,
-		ContainerID: k.container, IfName: k.ifname, BootID: k.boot, Namespace: k.namespace,
+		ContainerID: k.container, IfName: k.ifname, BootID: k.boot, Namespace: k.namespace, Sequence: k.sequence,
 	})
 	return &configv1.Attachment{
 		Key: k.proto(), VirtualMachineId: vm.GetMeta().UUID, InterfaceId: vmiID,
@@ -381,7 +403,7 @@ func attachmentOf(v *model.View, b model.Binding) (*configv1.Attachment, error) 
 		return nil, missing("interface %s does not exist", b.Interface)
 	}
 	out := &configv1.Attachment{
-		Key:              (&key{b.Node, b.ContainerID, b.IfName, b.BootID, b.Namespace}).proto(),
+		Key:              keyOf(b).proto(),
 		VirtualMachineId: b.Machine, InterfaceId: b.Interface, Label: b.Label,
 		ProjectId: vmi.ParentUUID, Mtu: containerMTU(v), DisplayName: vmi.DisplayName, Revision: b.Revision,
 	}

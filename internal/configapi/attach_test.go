@@ -114,6 +114,64 @@ func TestNewNamespaceKeepsAddress(t *testing.T) {
 	}
 }
 
+// A node may use the same key again: what tells a request that is late from a
+// new one is when it began.
+func TestSequence(t *testing.T) {
+	b := newBench(t, testConfig())
+	node := b.join(1)
+	before := b.dump()
+	r := request(node, "c", "blue")
+	attach := func(sequence uint64, namespace string, want connect.Code) {
+		t.Helper()
+		r.Sequence, r.Key.Namespace = sequence, namespace
+		if _, err := b.api.attach(b.ctx(), r); code(err) != want {
+			t.Errorf("attach %d in %s: %v, want %v", sequence, namespace, err, want)
+		}
+	}
+	detach := func(sequence uint64, boot, namespace string, want bool) {
+		t.Helper()
+		k := proto.CloneOf(r.Key)
+		k.BootId, k.Namespace = boot, namespace
+		d, err := b.api.detach(b.ctx(), &configv1.DetachRequest{Key: k, Sequence: sequence})
+		if err != nil || d.Existed != want {
+			t.Errorf("detach %d of %q: %v, %v, want %t", sequence, namespace, d, err, want)
+		}
+	}
+	attach(10, "4:1", 0)
+	attach(10, "4:1", 0) // the same request again
+	detach(9, "boot", "4:1", false)
+	detach(9, "boot", "", false)
+	attach(20, "4:1", 0) // asked for again
+	detach(15, "boot", "4:1", false)
+	attach(25, "4:2", 0)
+	attach(21, "4:1", connect.CodeAlreadyExists) // the namespace was replaced since
+	attach(26, "4:1", 0)
+	detach(30, "boot", "4:1", true)
+	attach(30, "4:1", connect.CodeAlreadyExists)
+	attach(0, "4:1", connect.CodeAlreadyExists)
+	detach(20, "boot", "4:1", false) // forbids no less
+	attach(29, "4:1", connect.CodeAlreadyExists)
+	attach(31, "4:1", 0)
+	detach(30, "boot", "4:1", false) // replayed
+	detach(40, "boot", "", true)
+	attach(39, "4:1", connect.CodeAlreadyExists)
+	list, err := b.api.list(b.ctx(), &configv1.ListRequest{Inactive: true})
+	if err != nil || len(list.Tombstones) != 2 || list.Tombstones[1].Sequence != 40 {
+		t.Errorf("tombstones %v (%v)", list.GetTombstones(), err)
+	}
+	// Nothing is known of the order beside another boot, or without a sequence.
+	attach(41, "4:1", 0)
+	detach(1, "", "4:1", true)
+	attach(42, "4:1", connect.CodeAlreadyExists)
+	attach(43, "4:3", 0)
+	detach(0, "boot", "4:3", true)
+	detach(50, "boot", "4:3", false)
+	attach(60, "4:3", connect.CodeAlreadyExists)
+	if diff := cmp.Diff(before, b.dump()); diff != "" {
+		t.Errorf("left behind (-before +after):\n%s", diff)
+	}
+}
+
 func TestTwoInterfacesShareTheMachine(t *testing.T) {
 	b := newBench(t, testConfig())
 	node := b.join(1)

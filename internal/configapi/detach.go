@@ -31,6 +31,9 @@ func (a *API) detach(ctx context.Context, r *configv1.DetachRequest) (*configv1.
 	if err != nil {
 		return nil, err
 	}
+	if k.boot != "" {
+		k.sequence = r.GetSequence() // those of different boots have no order
+	}
 	existed := false
 	position, err := a.write(ctx, audit{"detach", k.name()}, func(c *change) (err error) {
 		existed, err = c.detach(k)
@@ -43,12 +46,12 @@ func (a *API) detach(ctx context.Context, r *configv1.DetachRequest) (*configv1.
 }
 
 // detach removes the attachment if it is the one that the key means, and
-// leaves a tombstone. An attachment of another namespace or boot stays: the
-// detach is older than it.
+// leaves a tombstone. An attachment of another namespace or boot, or with a
+// newer sequence, stays: the detach is older than it.
 func (c *change) detach(k *key) (bool, error) {
 	b, ok := c.attached(k)
 	if !ok {
-		if c.api.ledger.isTomb([]store.Key{k.tomb()}) {
+		if grave, ok := c.api.ledger.tombOf(k.tomb()); ok && grave.covers(k.sequence) {
 			return false, nil
 		}
 		// An attach that is on its way must meet the tombstone.
@@ -56,11 +59,11 @@ func (c *change) detach(k *key) (bool, error) {
 		if b.Interface != "" {
 			c.Guard(store.Guard{Condition: store.NotSince, Key: store.BindingKey(b.Interface), Revision: int64(c.since)})
 		}
-		return false, c.tombstone(k.tomb())
+		return false, c.tombstone(k.tomb(), k.sequence)
 	}
 	gone := *k
 	gone.boot, gone.namespace = b.BootID, b.Namespace
-	if err := c.tombstone(gone.tomb()); err != nil {
+	if err := c.tombstone(gone.tomb(), k.sequence); err != nil {
 		return false, err
 	}
 	return true, c.unplug(b)
@@ -83,7 +86,7 @@ func (c *change) attached(k *key) (model.Binding, bool) {
 		return b, b.Node == k.node
 	}
 	ok = b.Node == k.node && b.ContainerID == k.container && b.IfName == k.ifname &&
-		(k.boot == "" || k.boot == b.BootID) && (k.namespace == "" || k.namespace == b.Namespace)
+		(k.boot == "" || k.boot == b.BootID) && (k.namespace == "" || k.namespace == b.Namespace) && !isLate(b, k)
 	return b, ok
 }
 
@@ -262,17 +265,18 @@ func (a *API) listInactive(ctx context.Context, node string, out *configv1.ListR
 		left[l] = n
 		return n, err
 	}
-	for k, lease := range a.ledger.tombstones() {
+	for k, grave := range a.ledger.tombstones() {
 		s, err := k.Split(5)
 		if err != nil || node != "" && s[0] != node {
 			continue
 		}
-		n, err := seconds(lease)
+		n, err := seconds(grave.lease)
 		if err != nil {
 			return err
 		}
 		out.Tombstones = append(out.Tombstones, &configv1.Tombstone{
-			Key: (&key{s[0], s[1], s[2], s[3], s[4]}).proto(), SecondsLeft: n,
+			Key:         (&key{node: s[0], container: s[1], ifname: s[2], boot: s[3], namespace: s[4]}).proto(),
+			SecondsLeft: n, Sequence: grave.sequence,
 		})
 	}
 	slices.SortFunc(out.Tombstones, func(a, b *configv1.Tombstone) int {

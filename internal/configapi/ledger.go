@@ -23,7 +23,7 @@ type ledger struct {
 	numbers   map[string]*pool[uint32] // by kind
 	labels    map[string]*pool[uint32] // by node
 	owned     map[string]bool          // uuids that go with their last attachment
-	tombs     map[store.Key]store.Lease
+	tombs     map[store.Key]grave
 }
 
 func newLedger() *ledger {
@@ -38,7 +38,7 @@ func (l *ledger) clear() {
 	l.numbers = map[string]*pool[uint32]{}
 	l.labels = map[string]*pool[uint32]{}
 	l.owned = map[string]bool{}
-	l.tombs = map[store.Key]store.Lease{}
+	l.tombs = map[store.Key]grave{}
 }
 
 // Reset implements store.Follower. What writers hold is forgotten: their
@@ -64,7 +64,7 @@ func (l *ledger) apply(entries []store.Entry) error {
 			if e.Deleted {
 				delete(l.tombs, e.Key)
 			} else {
-				l.tombs[e.Key] = e.Lease
+				l.tombs[e.Key] = readGrave(e)
 			}
 		case store.SpaceOwned:
 			s, err := e.Key.Split(1)
@@ -171,18 +171,19 @@ func (l *ledger) prefixesOf(network string) []netip.Prefix {
 	return list
 }
 
-// tombstones returns all tombstones with their leases.
-func (l *ledger) tombstones() map[store.Key]store.Lease {
+// tombstones returns all tombstones.
+func (l *ledger) tombstones() map[store.Key]grave {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.tombs)
 }
 
-// isTomb tells whether there is a tombstone with one of the keys.
-func (l *ledger) isTomb(keys []store.Key) bool {
+// tombOf returns the tombstone with a key.
+func (l *ledger) tombOf(k store.Key) (grave, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(keys, func(k store.Key) bool { _, ok := l.tombs[k]; return ok })
+	g, ok := l.tombs[k]
+	return g, ok
 }
 
 // restingAddress is an address at rest.

@@ -209,8 +209,7 @@ func (a *API) detachBinding(ctx context.Context, vmi string) (detached uint32, e
 			}
 			return c.unbind(b)
 		}
-		k := key{b.Node, b.ContainerID, b.IfName, b.BootID, b.Namespace}
-		if err := c.tombstone(k.tomb()); err != nil {
+		if err := c.tombstone(keyOf(b).tomb(), 0); err != nil {
 			return err
 		}
 		return c.unplug(b)

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
@@ -30,11 +31,12 @@ func TestAnySequence(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &machine{
 			t: rt, apis: []*API{one.api, two.api}, ctx: one.ctx(), nodes: nodes,
-			live: map[string]*configv1.Attachment{}, unknown: map[string]*configv1.AttachRequest{}, used: map[string]string{},
+			live: map[string]*configv1.Attachment{}, unknown: map[string]*configv1.AttachRequest{}, used: map[string]string{}, clock: 1,
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"attach": m.attach, "again": m.again, "move": m.move, "detach": m.detach,
-			"cut off attach": m.cutOffAttach, "cut off detach": m.cutOffDetach, "late": m.late,
+			"cut off attach": m.cutOffAttach, "cut off detach": m.cutOffDetach,
+			"late attach": m.lateAttach, "late detach": m.lateDetach, "attach anew": m.attachAnew,
 		})
 		for _, id := range slices.Sorted(maps.Keys(m.live)) {
 			m.release(m.live[id].Key)
@@ -64,6 +66,14 @@ type machine struct {
 	// are not in use.
 	used  map[string]string
 	count int
+	// clock is the nodes' order of requests.
+	clock uint64
+}
+
+// tick begins a request; 1 is before all of them.
+func (m *machine) tick() uint64 {
+	m.clock++
+	return m.clock
 }
 
 func (m *machine) api() *API { return rapid.SampledFrom(m.apis).Draw(m.t, "controller") }
@@ -72,6 +82,7 @@ func (m *machine) request() *configv1.AttachRequest {
 	m.count++
 	r := request(rapid.SampledFrom(m.nodes).Draw(m.t, "node"), containerID(), rapid.SampledFrom([]string{"blue", "red", ""}).Draw(m.t, "network"))
 	r.Network.Project = rapid.SampledFrom([]string{"", "other"}).Draw(m.t, "project")
+	r.Sequence = m.tick()
 	return r
 }
 
@@ -104,14 +115,16 @@ func (m *machine) one() *configv1.Attachment {
 }
 
 func sameAgain(a *configv1.Attachment) *configv1.AttachRequest {
-	return &configv1.AttachRequest{Key: a.Key, Network: &configv1.NetworkRequest{
+	return &configv1.AttachRequest{Key: a.Key, Sequence: 1, Network: &configv1.NetworkRequest{
 		Domain: a.NetworkFqName[0], Project: a.NetworkFqName[1], Network: a.NetworkFqName[2], CreateMissing: true,
 	}}
 }
 
 func (m *machine) again(*rapid.T) {
 	a := m.one()
-	got, err := m.api().attach(m.ctx, sameAgain(a))
+	r := sameAgain(a)
+	r.Sequence = m.tick()
+	got, err := m.api().attach(m.ctx, r)
 	if err != nil || got.Attachment.InterfaceId != a.InterfaceId || got.Attachment.Label != a.Label {
 		m.t.Fatalf("attach again: %v %v, want %v", got, err, a)
 	}
@@ -120,6 +133,7 @@ func (m *machine) again(*rapid.T) {
 func (m *machine) move(*rapid.T) {
 	a := m.one()
 	r := sameAgain(a)
+	r.Sequence = m.tick()
 	r.Key = &configv1.AttachmentKey{
 		Node: a.Key.Node, ContainerId: a.Key.ContainerId, Interface: a.Key.Interface,
 		BootId: a.Key.BootId, Namespace: fmt.Sprint("4:", m.count+100),
@@ -142,7 +156,7 @@ func (m *machine) detach(*rapid.T) {
 }
 
 func (m *machine) release(k *configv1.AttachmentKey) bool {
-	d, err := m.api().detach(m.ctx, &configv1.DetachRequest{Key: k})
+	d, err := m.api().detach(m.ctx, &configv1.DetachRequest{Key: k, Sequence: m.tick()})
 	if err != nil {
 		m.t.Fatalf("detach: %v", err)
 	}
@@ -170,7 +184,7 @@ func (m *machine) cutOffDetach(*rapid.T) {
 	a := m.one()
 	ctx, cancel := m.cutOff()
 	defer cancel()
-	_, err := m.api().detach(ctx, &configv1.DetachRequest{Key: a.Key})
+	_, err := m.api().detach(ctx, &configv1.DetachRequest{Key: a.Key, Sequence: m.tick()})
 	delete(m.live, a.Key.ContainerId)
 	if err != nil {
 		m.unknown[a.Key.ContainerId] = sameAgain(a)
@@ -179,13 +193,48 @@ func (m *machine) cutOffDetach(*rapid.T) {
 	m.gone = append(m.gone, sameAgain(a))
 }
 
-// late is an attach that comes after its detach.
-func (m *machine) late(*rapid.T) {
-	if len(m.gone) == 0 {
-		m.t.Skip("nothing was detached")
-	}
-	r := rapid.SampledFrom(m.gone).Draw(m.t, "gone")
+// lateAttach is an attach that began before the detach that it comes after,
+// or whose order is not known.
+func (m *machine) lateAttach(*rapid.T) {
+	r := proto.CloneOf(m.wasDetached())
+	r.Sequence = rapid.Uint64Range(0, 1).Draw(m.t, "sequence")
 	if _, err := m.api().attach(m.ctx, r); code(err) != connect.CodeAlreadyExists {
 		m.t.Fatalf("late attach of %v: %v", r.Key, err)
 	}
+}
+
+// lateDetach is a detach that began before the attach that it comes after: it
+// takes nothing.
+func (m *machine) lateDetach(*rapid.T) {
+	a := m.one()
+	k := proto.CloneOf(a.Key)
+	if rapid.Bool().Draw(m.t, "any namespace") {
+		k.Namespace = ""
+	}
+	d, err := m.api().detach(m.ctx, &configv1.DetachRequest{Key: k, Sequence: 1})
+	if err != nil || d.Existed {
+		m.t.Fatalf("late detach of %v: %v %v", a.Key, d, err)
+	}
+}
+
+// attachAnew attaches in the same namespace what was detached there.
+func (m *machine) attachAnew(*rapid.T) {
+	r := proto.CloneOf(m.wasDetached())
+	id := r.Key.ContainerId
+	if m.live[id] != nil || m.unknown[id] != nil {
+		m.t.Skip("it is attached anew already")
+	}
+	r.Sequence = m.tick()
+	a, err := m.api().attach(m.ctx, r)
+	if err != nil {
+		m.t.Fatalf("attach anew of %v: %v", r.Key, err)
+	}
+	m.took(a.Attachment)
+}
+
+func (m *machine) wasDetached() *configv1.AttachRequest {
+	if len(m.gone) == 0 {
+		m.t.Skip("nothing was detached")
+	}
+	return rapid.SampledFrom(m.gone).Draw(m.t, "gone")
 }

@@ -167,15 +167,6 @@ func (a *API) recordWrite(ctx context.Context, what audit, c *change, at model.P
 		"operation", what.operation, "object", what.object, "revision", at.Revision)
 }
 
-// tombstone leaves a tombstone for a key of an attachment.
-func (c *change) tombstone(k store.Key) error {
-	if c.leases == nil {
-		return errNeedLeases
-	}
-	c.PutLeased(k, nil, c.leases.tomb)
-	return nil
-}
-
 // giveBack takes a key out of use and lets it rest. owner is kept with the rest.
 func (c *change) giveBack(k store.Key, owner string) error {
 	c.Delete(k)

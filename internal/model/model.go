@@ -148,6 +148,9 @@ type Binding struct {
 	BootID      string `json:"boot_id,omitempty"`
 	// Namespace is the network namespace as device:inode.
 	Namespace string `json:"namespace,omitempty"`
+	// Sequence of the request that attached it, in its node's own order within
+	// one boot: nanoseconds of CLOCK_BOOTTIME; 0 is unknown.
+	Sequence uint64 `json:"sequence,omitempty"`
 	// Revision of the store at which the record was last written.
 	Revision uint64 `json:"-"`
 }

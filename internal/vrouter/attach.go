@@ -22,6 +22,9 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 	}
 	ctx, cancel := context.WithTimeout(ctx, portapi.AttachTimeout)
 	defer cancel()
+	if err := order(&req.Sequence); err != nil {
+		return nil, err
+	}
 	key := attachKey{req.ContainerID, req.Interface}
 	adding := &configv1.AttachmentKey{
 		Node: a.node, ContainerId: req.ContainerID, Interface: req.Interface, BootId: a.bootID, Namespace: req.Namespace,
@@ -53,7 +56,7 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 	if err != nil {
 		g.undo()
 		if reached(err) {
-			a.release(adding, "ADD failed: "+err.Error())
+			a.release(adding, req.Sequence, "ADD failed: "+err.Error())
 		}
 		if errors.Is(context.Cause(ctx), errPreempted) {
 			return nil, &portapi.Error{Kind: portapi.KindConflict, Message: "the interface was detached while it was being attached"}
@@ -64,7 +67,7 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 	if err := a.plug(ctx, old, r, g); err != nil {
 		a.unplug(r)
 		g.undo()
-		a.release(adding, "ADD failed: "+err.Error())
+		a.release(adding, req.Sequence, "ADD failed: "+err.Error())
 		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", req.HostInterface, err)}
 	}
 	a.log.Info("port attached", "port", r.ID, "container", r.ContainerID, "interface", r.Interface,
@@ -106,6 +109,19 @@ func (g *guard) undo() {
 	}
 }
 
+// order fills in the sequence of a request that is taken in now. No request
+// began later than that, whatever it says.
+func order(sequence *uint64) error {
+	now, err := portapi.Sequence()
+	if err != nil {
+		return &portapi.Error{Kind: portapi.KindInternal, Message: "vRouter agent: " + err.Error()}
+	}
+	if *sequence == 0 || *sequence > now {
+		*sequence = now
+	}
+	return nil
+}
+
 func validAttach(req portapi.AttachRequest) error {
 	missing := func(field string) error {
 		return &portapi.Error{Kind: portapi.KindInvalid, Message: field + " is missing in the request to the vRouter agent"}
@@ -127,7 +143,7 @@ func validAttach(req portapi.AttachRequest) error {
 func (a *Agent) askManager(ctx context.Context, req portapi.AttachRequest) (*managerv1.AttachResponse, error) {
 	request := &managerv1.AttachRequest{
 		ContainerId: req.ContainerID, Interface: req.Interface, BootId: a.bootID,
-		Namespace: req.Namespace, NetworkConfiguration: req.NetworkConfiguration,
+		Namespace: req.Namespace, NetworkConfiguration: req.NetworkConfiguration, Sequence: req.Sequence,
 	}
 	response, err := a.manager.attach(ctx, request)
 	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
@@ -148,6 +164,7 @@ func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *manage
 		Namespace:        req.Namespace,
 		NetnsPath:        req.NetnsPath,
 		BootID:           a.bootID,
+		Sequence:         req.Sequence,
 		HostInterface:    req.HostInterface,
 		HostIndex:        index,
 		VirtualMachineID: at.GetVirtualMachineId(),
@@ -242,9 +259,10 @@ func (a *Agent) forgetPort(r *record) bool {
 }
 
 // release queues the end of an attachment that failed on its way.
-func (a *Agent) release(k *configv1.AttachmentKey, reason string) {
+func (a *Agent) release(k *configv1.AttachmentKey, sequence uint64, reason string) {
 	_, err := a.queue.add(portapi.DetachRequest{
-		ContainerID: k.GetContainerId(), Interface: k.GetInterface(), Namespace: k.GetNamespace(), BootID: k.GetBootId(), Reason: reason,
+		ContainerID: k.GetContainerId(), Interface: k.GetInterface(), Namespace: k.GetNamespace(), BootID: k.GetBootId(),
+		Sequence: sequence, Reason: reason,
 	})
 	if err != nil {
 		// The next report releases it: the interface is not live here.
@@ -264,6 +282,9 @@ func (a *Agent) detach(ctx context.Context, req portapi.DetachRequest) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, portapi.DetachTimeout)
 	defer cancel()
+	if err := order(&req.Sequence); err != nil {
+		return err
+	}
 	key := attachKey{req.ContainerID, req.Interface}
 	_, end, err := a.registry.begin(ctx, key, nil)
 	if err != nil {
@@ -271,8 +292,8 @@ func (a *Agent) detach(ctx context.Context, req portapi.DetachRequest) error {
 	}
 	defer end()
 	r := a.registry.byKey(key)
-	if r != nil && req.Namespace != "" && req.Namespace != r.Namespace {
-		r = nil // the same container runs in a new namespace by now
+	if r != nil && r.outlives(a.queue.complete(req)) {
+		r = nil
 	}
 	if r != nil {
 		req.Namespace, req.BootID = r.Namespace, r.BootID
@@ -317,8 +338,9 @@ func (a *Agent) dropStale(r *record) error {
 	if a.registry.get(r.ID) != r {
 		return nil
 	}
+	// What is released is this very attachment.
 	_, err := a.queue.add(portapi.DetachRequest{
-		ContainerID: r.ContainerID, Interface: r.Interface, Namespace: r.Namespace, BootID: r.BootID,
+		ContainerID: r.ContainerID, Interface: r.Interface, Namespace: r.Namespace, BootID: r.BootID, Sequence: r.Sequence,
 		Reason: "host interface " + r.HostInterface + " is gone",
 	})
 	if err != nil {
@@ -343,7 +365,7 @@ func (a *Agent) received(q portapi.DetachRequest) {
 	}
 	defer end()
 	r := a.registry.byKey(key)
-	if r == nil || !a.queue.holds(q) || q.Namespace != "" && q.Namespace != r.Namespace {
+	if r == nil || !a.queue.holds(q) || r.outlives(q) {
 		return
 	}
 	a.unplug(r)

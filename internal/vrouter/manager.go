@@ -101,7 +101,7 @@ func (m *manager) attach(ctx context.Context, r *managerv1.AttachRequest) (*mana
 
 func (m *manager) detach(ctx context.Context, r portapi.DetachRequest) error {
 	response, err := m.client.Detach(ctx, connect.NewRequest(&managerv1.DetachRequest{
-		ContainerId: r.ContainerID, Interface: r.Interface, BootId: r.BootID, Namespace: r.Namespace,
+		ContainerId: r.ContainerID, Interface: r.Interface, BootId: r.BootID, Namespace: r.Namespace, Sequence: r.Sequence,
 	}))
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package vrouter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,11 +48,20 @@ func (q *detachQueue) wake() {
 	}
 }
 
-// add writes a release to disk and returns it as it was written.
-func (q *detachQueue) add(r portapi.DetachRequest) (portapi.DetachRequest, error) {
+// complete fills in the boot that a release of a running request means.
+func (q *detachQueue) complete(r portapi.DetachRequest) portapi.DetachRequest {
 	if r.BootID == "" {
 		r.BootID = q.bootID
 	}
+	if r.BootID != q.bootID {
+		r.Sequence = 0 // it is of this boot, and has no order with that one's
+	}
+	return r
+}
+
+// add writes a release to disk and returns it as it was written.
+func (q *detachQueue) add(r portapi.DetachRequest) (portapi.DetachRequest, error) {
+	r = q.complete(r)
 	r.QueuedAt = time.Now().UTC()
 	return r, portapi.WriteQueueFile(q.dir, r)
 }
@@ -64,10 +74,14 @@ func (q *detachQueue) settle(ctx context.Context, r portapi.DetachRequest) error
 	case <-ctx.Done():
 		return fmt.Errorf("release interface %s of %s: %w", r.Interface, r.ContainerID, ctx.Err())
 	}
-	if !q.holds(r) {
+	r, err := portapi.ReadQueueFile(q.path(r))
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	err := q.send(ctx, r)
+	if err != nil {
+		return err
+	}
+	err = q.send(ctx, r)
 	if err != nil && connect.CodeOf(err) == connect.CodeInvalidArgument {
 		// The same again would be refused again.
 		q.log.Warn("release refused by the manager", "container", r.ContainerID, "interface", r.Interface, "error", err)

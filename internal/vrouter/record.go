@@ -33,6 +33,8 @@ type record struct {
 	Namespace   string `json:"namespace,omitempty"`
 	NetnsPath   string `json:"netns_path,omitempty"`
 	BootID      string `json:"boot_id"`
+	// Sequence of the request that attached it; see portapi.Sequence.
+	Sequence uint64 `json:"sequence,omitempty"`
 
 	HostInterface string `json:"host_interface"`
 	HostIndex     int    `json:"host_index"`
@@ -61,6 +63,13 @@ func (r *record) key() attachKey {
 		return attachKey{container: r.ID}
 	}
 	return attachKey{r.ContainerID, r.Interface}
+}
+
+// outlives tells whether a detach means an earlier life of the same interface:
+// another namespace, or what was there before a newer request.
+func (r *record) outlives(q portapi.DetachRequest) bool {
+	return q.Namespace != "" && q.Namespace != r.Namespace ||
+		q.Sequence != 0 && q.BootID == r.BootID && r.Sequence > q.Sequence
 }
 
 func (r *record) isClassic() bool { return r.ContainerID == "" }

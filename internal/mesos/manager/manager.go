@@ -91,15 +91,16 @@ func (m *Manager) Attach(ctx context.Context, req *connect.Request[managerv1.Att
 	res, err := m.attach(ctx, &configv1.AttachmentKey{
 		Node: node, ContainerId: req.Msg.ContainerId, Interface: req.Msg.Interface,
 		BootId: req.Msg.BootId, Namespace: req.Msg.Namespace,
-	}, conf)
+	}, conf, req.Msg.Sequence)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&managerv1.AttachResponse{Attachment: res.Attachment, Position: res.Position}), nil
 }
 
-// attach makes the attachment, or leaves nothing.
-func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf *networkConfiguration) (*configv1.AttachResponse, error) {
+// attach makes the attachment, or leaves nothing. sequence is 0 if the order of
+// the node's requests is not known.
+func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf *networkConfiguration, sequence uint64) (*configv1.AttachResponse, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf 
 	if err != nil {
 		return nil, invalid(err)
 	}
-	res, doubt, err := call(ctx, m, "attach", m.attachments.Attach, &configv1.AttachRequest{Key: key, Network: network})
+	res, doubt, err := call(ctx, m, "attach", m.attachments.Attach, &configv1.AttachRequest{Key: key, Network: network, Sequence: sequence})
 	if err == nil {
 		m.log.Info("attached", "node", key.Node, "container", key.ContainerId, "interface", key.Interface,
 			"project", network.Project, "network", network.Network, "revision", res.Position.GetRevision())
@@ -116,7 +117,7 @@ func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf 
 	m.log.Warn("attach failed", "node", key.Node, "container", key.ContainerId, "interface", key.Interface,
 		"project", network.Project, "network", network.Network, "error", err)
 	if doubt {
-		m.undo(ctx, key)
+		m.undo(ctx, key, sequence)
 	}
 	return nil, err
 }
@@ -124,10 +125,10 @@ func (m *Manager) attach(ctx context.Context, key *configv1.AttachmentKey, conf 
 // undo takes back an attachment whose request may have been carried out though
 // its answer was lost. It tries once: what stays is released by DEL, which
 // every runtime sends after a failed ADD, or by the node's next report.
-func (m *Manager) undo(ctx context.Context, key *configv1.AttachmentKey) {
+func (m *Manager) undo(ctx context.Context, key *configv1.AttachmentKey, sequence uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	if _, err := m.attachments.Detach(ctx, connect.NewRequest(&configv1.DetachRequest{Key: key})); err != nil {
+	if _, err := m.attachments.Detach(ctx, connect.NewRequest(&configv1.DetachRequest{Key: key, Sequence: sequence})); err != nil {
 		m.log.Warn("undo of attach failed", "node", key.Node, "container", key.ContainerId, "interface", key.Interface, "error", err)
 	}
 }
@@ -142,18 +143,18 @@ func (m *Manager) Detach(ctx context.Context, req *connect.Request[managerv1.Det
 	res, err := m.detach(ctx, &configv1.AttachmentKey{
 		Node: node, ContainerId: req.Msg.ContainerId, Interface: req.Msg.Interface,
 		BootId: req.Msg.BootId, Namespace: req.Msg.Namespace,
-	})
+	}, req.Msg.Sequence)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&managerv1.DetachResponse{Existed: res.Existed, Position: res.Position}), nil
 }
 
-func (m *Manager) detach(ctx context.Context, key *configv1.AttachmentKey) (*configv1.DetachResponse, error) {
+func (m *Manager) detach(ctx context.Context, key *configv1.AttachmentKey, sequence uint64) (*configv1.DetachResponse, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	res, _, err := call(ctx, m, "detach", m.attachments.Detach, &configv1.DetachRequest{Key: key})
+	res, _, err := call(ctx, m, "detach", m.attachments.Detach, &configv1.DetachRequest{Key: key, Sequence: sequence})
 	if err != nil {
 		m.log.Warn("detach failed", "node", key.Node, "container", key.ContainerId, "interface", key.Interface, "error", err)
 		return nil, err
@@ -232,6 +233,8 @@ func later(a, b *typesv1.Position) bool {
 //     the kernel.
 //   - Else it is dead if the report does not have its container and interface.
 //     The namespace is not compared, since an ADD under way may be replacing it.
+//   - What has no container was bound by a client of the API in the classic way:
+//     no report of containers says anything about it.
 //   - An attachment of a foreign plugin has no namespace that the report could
 //     have; only the boot says something about it.
 func notLive(node string, report *managerv1.ReportRequest, listed *configv1.ListResponse) []*configv1.AttachmentKey {
@@ -248,7 +251,7 @@ func notLive(node string, report *managerv1.ReportRequest, listed *configv1.List
 	var dead []*configv1.AttachmentKey
 	for _, a := range listed.Attachments {
 		k := a.Key
-		if k.GetNode() != node || a.Revision > report.Since.Revision {
+		if k.GetNode() != node || k.GetContainerId() == "" || a.Revision > report.Since.Revision {
 			continue
 		}
 		if sameBoot := k.BootId == "" || k.BootId == report.BootId; sameBoot &&

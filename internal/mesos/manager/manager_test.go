@@ -46,6 +46,7 @@ type configServer struct {
 	epoch      uint64
 	attached   map[string]*configv1.Attachment
 	requests   []*configv1.AttachRequest
+	detached   []*configv1.DetachRequest
 	tombstones map[string]bool
 	nodes      map[string]*configv1.Node
 	// attachError is asked before an Attach, with the number of the try.
@@ -118,6 +119,7 @@ func (s *configServer) Detach(_ context.Context, req *connect.Request[configv1.D
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.revision++
+	s.detached = append(s.detached, req.Msg)
 	id := endpointOf(req.Msg.Key)
 	a := s.attached[id]
 	existed := a != nil && (req.Msg.Key.Namespace == "" || req.Msg.Key.Namespace == a.Key.Namespace)

@@ -203,7 +203,7 @@ func (m *Manager) restAdd(r *http.Request) (any, error) {
 	res, err := m.attach(r.Context(), &configv1.AttachmentKey{
 		Node: node.Id, ContainerId: info.ContainerID, Interface: info.Interface,
 		BootId: node.BootId, Namespace: foreignNamespace,
-	}, info.configuration)
+	}, info.configuration, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (m *Manager) restDelete(r *http.Request) (any, error) {
 	for ifname := range interfaces {
 		// Of any boot and namespace.
 		key := &configv1.AttachmentKey{Node: node.Id, ContainerId: info.ContainerID, Interface: ifname}
-		if _, err := m.detach(r.Context(), key); err != nil {
+		if _, err := m.detach(r.Context(), key, 0); err != nil {
 			return nil, err
 		}
 	}

@@ -343,6 +343,39 @@ func TestReportReleases(t *testing.T) {
 	}
 }
 
+// What a client bound in the classic way has no container; no report of a
+// node's containers is evidence against it.
+func TestReportLeavesClassicBindings(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, Config{})
+	b.config.revision = 200
+	n := b.node("contrail-node-1")
+	k := &configv1.AttachmentKey{Node: n.id}
+	b.config.attached[endpointOf(k)] = &configv1.Attachment{Key: k, Revision: 50}
+	for _, boot := range []string{"boot-1", "boot-2"} {
+		res, err := n.report(&managerv1.ReportRequest{BootId: boot, Since: &typesv1.Position{Epoch: 1, Revision: 100}})
+		if err != nil || len(res.Released) != 0 || len(b.config.attached) != 1 {
+			t.Errorf("report released %v (%v)", res.GetReleased(), err)
+		}
+	}
+}
+
+func TestSequencePasses(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, Config{})
+	n := b.node("contrail-node-1")
+	req := blue(containerID)
+	req.Sequence = 7
+	mustAttach(t, n, req)
+	if got := b.config.requests[0].Sequence; got != 7 {
+		t.Errorf("attached with sequence %d", got)
+	}
+	_, err := n.rpc.Detach(t.Context(), connect.NewRequest(&managerv1.DetachRequest{ContainerId: containerID, Interface: "eth0", Sequence: 8}))
+	if err != nil || b.config.detached[0].Sequence != 8 {
+		t.Errorf("detached with %v (%v)", b.config.detached, err)
+	}
+}
+
 func TestInputIsBounded(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, Config{})

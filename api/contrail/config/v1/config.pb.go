@@ -206,8 +206,12 @@ type AttachRequest struct {
 	Key     *AttachmentKey         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Network *NetworkRequest        `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
 	// Name of the workload for display, when it is known.
-	DisplayName   string            `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	Annotations   map[string]string `protobuf:"bytes,4,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	DisplayName string            `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	Annotations map[string]string `protobuf:"bytes,4,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Sequence orders the runtime's requests on one node within one boot: the
+	// nanoseconds of CLOCK_BOOTTIME at which this one began. 0 is unknown. Only
+	// sequences of the same node and boot_id are compared.
+	Sequence      uint64 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,6 +272,13 @@ func (x *AttachRequest) GetAnnotations() map[string]string {
 		return x.Annotations
 	}
 	return nil
+}
+
+func (x *AttachRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 type AttachResponse struct {
@@ -549,7 +560,10 @@ func (x *Address) GetInstanceIpId() string {
 type DetachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Key; with an empty namespace every namespace of the interface is meant.
-	Key           *AttachmentKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Key *AttachmentKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Sequence as in AttachRequest. With 0, and without a boot_id, the detach is
+	// newer than everything that it means.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -589,6 +603,13 @@ func (x *DetachRequest) GetKey() *AttachmentKey {
 		return x.Key
 	}
 	return nil
+}
+
+func (x *DetachRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 type DetachResponse struct {
@@ -767,9 +788,11 @@ func (x *ListResponse) GetPosition() *v1.Position {
 }
 
 type Tombstone struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           *AttachmentKey         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	SecondsLeft   uint64                 `protobuf:"varint,2,opt,name=seconds_left,json=secondsLeft,proto3" json:"seconds_left,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Key         *AttachmentKey         `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	SecondsLeft uint64                 `protobuf:"varint,2,opt,name=seconds_left,json=secondsLeft,proto3" json:"seconds_left,omitempty"`
+	// Sequence up to which attachments are refused; 0 is all of them.
+	Sequence      uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +837,13 @@ func (x *Tombstone) GetKey() *AttachmentKey {
 func (x *Tombstone) GetSecondsLeft() uint64 {
 	if x != nil {
 		return x.SecondsLeft
+	}
+	return 0
+}
+
+func (x *Tombstone) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
 	}
 	return 0
 }
@@ -1291,12 +1321,13 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\anetwork\x18\x03 \x01(\tR\anetwork\x12\x18\n" +
 	"\asubnets\x18\x04 \x03(\tR\asubnets\x12%\n" +
 	"\x0ecreate_missing\x18\x05 \x01(\bR\rcreateMissing\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xbb\x02\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xd7\x02\n" +
 	"\rAttachRequest\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.contrail.config.v1.AttachmentKeyR\x03key\x12<\n" +
 	"\anetwork\x18\x02 \x01(\v2\".contrail.config.v1.NetworkRequestR\anetwork\x12!\n" +
 	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12T\n" +
-	"\vannotations\x18\x04 \x03(\v22.contrail.config.v1.AttachRequest.AnnotationsEntryR\vannotations\x1a>\n" +
+	"\vannotations\x18\x04 \x03(\v22.contrail.config.v1.AttachRequest.AnnotationsEntryR\vannotations\x12\x1a\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x01\n" +
@@ -1329,9 +1360,10 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\agateway\x18\x03 \x01(\tR\agateway\x12\x1d\n" +
 	"\n" +
 	"dns_server\x18\x04 \x01(\tR\tdnsServer\x12$\n" +
-	"\x0einstance_ip_id\x18\x05 \x01(\tR\finstanceIpId\"D\n" +
+	"\x0einstance_ip_id\x18\x05 \x01(\tR\finstanceIpId\"`\n" +
 	"\rDetachRequest\x123\n" +
-	"\x03key\x18\x01 \x01(\v2!.contrail.config.v1.AttachmentKeyR\x03key\"c\n" +
+	"\x03key\x18\x01 \x01(\v2!.contrail.config.v1.AttachmentKeyR\x03key\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"c\n" +
 	"\x0eDetachResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x127\n" +
 	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"=\n" +
@@ -1344,10 +1376,11 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"tombstones\x18\x02 \x03(\v2\x1d.contrail.config.v1.TombstoneR\n" +
 	"tombstones\x12<\n" +
 	"\aresting\x18\x03 \x03(\v2\".contrail.config.v1.RestingAddressR\aresting\x127\n" +
-	"\bposition\x18\x04 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"c\n" +
+	"\bposition\x18\x04 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\x7f\n" +
 	"\tTombstone\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.contrail.config.v1.AttachmentKeyR\x03key\x12!\n" +
-	"\fseconds_left\x18\x02 \x01(\x04R\vsecondsLeft\"u\n" +
+	"\fseconds_left\x18\x02 \x01(\x04R\vsecondsLeft\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\"u\n" +
 	"\x0eRestingAddress\x12&\n" +
 	"\x0fnetwork_fq_name\x18\x01 \x03(\tR\rnetworkFqName\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +

@@ -35,8 +35,11 @@ type AttachRequest struct {
 	// NetworkConfiguration is the CNI network configuration as the runtime gave
 	// it on stdin, with the runtime's args.
 	NetworkConfiguration []byte `protobuf:"bytes,5,opt,name=network_configuration,json=networkConfiguration,proto3" json:"network_configuration,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Sequence orders the runtime's requests on the node within one boot: the
+	// nanoseconds of CLOCK_BOOTTIME at which this one began. 0 is unknown.
+	Sequence      uint64 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AttachRequest) Reset() {
@@ -104,6 +107,13 @@ func (x *AttachRequest) GetNetworkConfiguration() []byte {
 	return nil
 }
 
+func (x *AttachRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 type AttachResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attachment    *v1.Attachment         `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
@@ -162,7 +172,9 @@ type DetachRequest struct {
 	Interface   string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
 	BootId      string                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// Namespace may be empty: every namespace of the interface.
-	Namespace     string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Namespace string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Sequence as in AttachRequest: attachments that are newer stay.
+	Sequence      uint64 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +235,13 @@ func (x *DetachRequest) GetNamespace() string {
 		return x.Namespace
 	}
 	return ""
+}
+
+func (x *DetachRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 type DetachResponse struct {
@@ -430,23 +449,25 @@ var File_contrail_manager_v1_manager_proto protoreflect.FileDescriptor
 
 const file_contrail_manager_v1_manager_proto_rawDesc = "" +
 	"\n" +
-	"!contrail/manager/v1/manager.proto\x12\x13contrail.manager.v1\x1a\x1fcontrail/config/v1/config.proto\x1a contrail/types/v1/position.proto\"\xbc\x01\n" +
+	"!contrail/manager/v1/manager.proto\x12\x13contrail.manager.v1\x1a\x1fcontrail/config/v1/config.proto\x1a contrail/types/v1/position.proto\"\xd8\x01\n" +
 	"\rAttachRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x17\n" +
 	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x1c\n" +
 	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x123\n" +
-	"\x15network_configuration\x18\x05 \x01(\fR\x14networkConfiguration\"\x89\x01\n" +
+	"\x15network_configuration\x18\x05 \x01(\fR\x14networkConfiguration\x12\x1a\n" +
+	"\bsequence\x18\x06 \x01(\x04R\bsequence\"\x89\x01\n" +
 	"\x0eAttachResponse\x12>\n" +
 	"\n" +
 	"attachment\x18\x01 \x01(\v2\x1e.contrail.config.v1.AttachmentR\n" +
 	"attachment\x127\n" +
-	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\x87\x01\n" +
+	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\xa3\x01\n" +
 	"\rDetachRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x17\n" +
 	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x1c\n" +
-	"\tnamespace\x18\x04 \x01(\tR\tnamespace\"c\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\"c\n" +
 	"\x0eDetachResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x127\n" +
 	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\xdf\x01\n" +

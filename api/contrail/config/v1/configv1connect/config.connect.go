@@ -57,7 +57,9 @@ type AttachmentsClient interface {
 	// fails, nothing does.
 	Attach(context.Context, *connect.Request[v1.AttachRequest]) (*connect.Response[v1.AttachResponse], error)
 	// Detach is idempotent; it leaves a tombstone for the key even when there
-	// was nothing to detach, so that a late Attach of the same key is refused.
+	// was nothing to detach, so that a late Attach of the same key is refused:
+	// one whose sequence is not newer than the Detach's, or any if one of the two
+	// has none. An attachment that is newer than the Detach stays.
 	Detach(context.Context, *connect.Request[v1.DetachRequest]) (*connect.Response[v1.DetachResponse], error)
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 }
@@ -122,7 +124,9 @@ type AttachmentsHandler interface {
 	// fails, nothing does.
 	Attach(context.Context, *connect.Request[v1.AttachRequest]) (*connect.Response[v1.AttachResponse], error)
 	// Detach is idempotent; it leaves a tombstone for the key even when there
-	// was nothing to detach, so that a late Attach of the same key is refused.
+	// was nothing to detach, so that a late Attach of the same key is refused:
+	// one whose sequence is not newer than the Detach's, or any if one of the two
+	// has none. An attachment that is newer than the Detach stays.
 	Detach(context.Context, *connect.Request[v1.DetachRequest]) (*connect.Response[v1.DetachResponse], error)
 	List(context.Context, *connect.Request[v1.ListRequest]) (*connect.Response[v1.ListResponse], error)
 }
