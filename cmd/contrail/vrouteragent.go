@@ -17,7 +17,7 @@ func newVRouterAgentCommand() *cobra.Command {
 	var (
 		common  serviceFlags
 		config  vrouter.Config
-		pinDir  string
+		plane   dataplane.Config
 		address string
 	)
 	cmd := &cobra.Command{
@@ -27,7 +27,7 @@ func newVRouterAgentCommand() *cobra.Command {
     --manager 172.31.0.1:6991 --control 172.31.0.1:5269`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runVRouterAgent(cmd.Context(), &common, config, pinDir, address)
+			return runVRouterAgent(cmd.Context(), &common, config, plane, address)
 		},
 	}
 	flags := cmd.Flags()
@@ -36,7 +36,8 @@ func newVRouterAgentCommand() *cobra.Command {
 	flags.StringVar(&config.Name, "name", "", "`name` of the node")
 	flags.StringVar(&config.RunDir, "run-dir", "/run/contrail", "`directory` of agent.sock and agent.token")
 	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/contrail", "`directory` of the ports and of the detach queue")
-	flags.StringVar(&pinDir, "pin-dir", "/sys/fs/bpf/contrail", "`directory` on a bpffs in which the data plane is pinned")
+	flags.StringVar(&plane.PinDir, "pin-dir", "/sys/fs/bpf/contrail", "`directory` on a bpffs in which the data plane is pinned")
+	flags.Uint32Var(&plane.FlowEntries, "flow-entries", 512<<10, "`number` of flows the node has room for, about 200 bytes each, taken at once; maps that are pinned keep theirs")
 	flags.StringVar(&config.Underlay, "underlay", "eth0", "`device` that carries the tunnels to the other nodes")
 	flags.StringVar(&address, "address", "", "IPv4 `address` of the node on the underlay (default: the device's first)")
 	flags.StringVar(&config.Manager, "manager", "", "`address` (host:port) of the Mesos manager")
@@ -48,7 +49,7 @@ func newVRouterAgentCommand() *cobra.Command {
 	return cmd
 }
 
-func runVRouterAgent(ctx context.Context, common *serviceFlags, config vrouter.Config, pinDir, address string) error {
+func runVRouterAgent(ctx context.Context, common *serviceFlags, config vrouter.Config, plane dataplane.Config, address string) error {
 	log, credentials, err := common.load("vrouter-agent")
 	if err != nil {
 		return err
@@ -71,13 +72,14 @@ func runVRouterAgent(ctx context.Context, common *serviceFlags, config vrouter.C
 	if config.Credentials == nil {
 		return errors.New("--tls-dir is missing: the node's certificate says who it is")
 	}
-	plane, err := dataplane.Open(log, dataplane.Config{PinDir: pinDir, Underlay: config.Underlay, LocalIP: config.Address})
+	plane.Underlay, plane.LocalIP = config.Underlay, config.Address
+	opened, err := dataplane.Open(log, plane)
 	if err != nil {
 		return err
 	}
-	agent, err := vrouter.New(log, config, plane)
+	agent, err := vrouter.New(log, config, opened)
 	if err == nil {
 		err = agent.Run(ctx)
 	}
-	return errors.Join(err, plane.Close())
+	return errors.Join(err, opened.Close())
 }

@@ -48,6 +48,9 @@ const (
 	repoName       = "repo"
 )
 
+// nodeFlows is the flow table of a node, small enough for many nodes on one machine.
+const nodeFlows = 64 << 10
+
 func (c *Config) configSocket() string     { return filepath.Join(c.runDir(), "config.sock") }
 func (c *Config) marathonSocket() string   { return filepath.Join(c.runDir(), "marathon.sock") }
 func (c *Config) agentSocket(n int) string { return filepath.Join(c.nodeRun(n), "agent.sock") }
@@ -125,7 +128,7 @@ func (c *Config) vrouterAgent(n int) component {
 		args: []string{
 			"vrouter-agent", "--name", c.node(n),
 			"--run-dir", c.nodeRun(n), "--state-dir", filepath.Join(c.nodeData(n), "vrouter"),
-			"--pin-dir", c.nodePins(n), "--underlay", uplinkName,
+			"--pin-dir", c.nodePins(n), "--underlay", uplinkName, "--flow-entries", strconv.Itoa(nodeFlows),
 			"--manager", fabricAddress + ":6991", "--control", fabricAddress + ":5269",
 			"--tls-dir", c.pki(fmt.Sprintf("node-%d", n)),
 			"--port-api", "127.0.0.1:9091", "--introspect", "127.0.0.1:8085", "--token-file", c.tokenFile(n),
