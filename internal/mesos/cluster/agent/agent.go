@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -61,8 +62,11 @@ const completedKept = 200
 func New(log *slog.Logger, config Config) (*Agent, error) {
 	config.RegistrationTimeout = cmp.Or(config.RegistrationTimeout, time.Minute)
 	config.ReregistrationTimeout = cmp.Or(config.ReregistrationTimeout, 15*time.Second)
-	for _, dir := range []string{"meta/tasks", "slaves", "containers", "images"} {
-		if err := os.MkdirAll(filepath.Join(config.WorkDir, dir), 0o711); err != nil {
+	// Root in a container may make a program set-user-id: no other user of the
+	// host may come near it. Only tasks without an image pass through slaves.
+	for dir, mode := range map[string]fs.FileMode{"meta": 0o700, "meta/tasks": 0o700, "slaves": 0o711, "containers": 0o700, "images": 0o700} {
+		path := filepath.Join(config.WorkDir, dir)
+		if err := errors.Join(os.MkdirAll(path, mode), os.Chmod(path, mode)); err != nil {
 			return nil, fmt.Errorf("make work directory: %w", err)
 		}
 	}

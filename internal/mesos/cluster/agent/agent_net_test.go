@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -265,4 +266,41 @@ func TestNetOperatorAPI(t *testing.T) {
 	c.kill("t", time.Second)
 	c.until("t", killed)
 	c.empty()
+}
+
+// TestNetSetUserID: what root in a container makes set-user-id is below a
+// directory that other users of the host cannot pass.
+func TestNetSetUserID(t *testing.T) {
+	c := newCluster(t)
+	c.run(shell("t", `cp /bin/busybox /suid; cp /bin/busybox /mnt/mesos/sandbox/suid; chmod 4755 /suid /mnt/mesos/sandbox/suid; chmod 777 / /mnt/mesos/sandbox; echo made; sleep 1000`))
+	c.until("t", isUp)
+	found := 0
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(c.sandbox("t", "stdout"), "made"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the task does nothing")
+		}
+	}
+	err := filepath.WalkDir(c.config.Work, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil || info.Mode()&fs.ModeSetuid == 0 {
+			return err
+		}
+		found++
+		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			if err != nil || info.Mode()&0o001 == 0 {
+				return err
+			}
+			if dir == c.config.Work {
+				t.Errorf("anyone can run %s", path)
+				return nil
+			}
+		}
+	})
+	if err != nil || found != 2 {
+		t.Errorf("found %d programs, want 2: %v", found, err)
+	}
 }

@@ -39,9 +39,18 @@ func (a *Agent) run(framework *mesosv1.FrameworkInfo, info *mesosv1.TaskInfo) {
 	before := a.tasks[key]
 	if before != nil {
 		before.mu.Lock()
-		over := before.phase == ended
+		over, ending := before.phase == ended, terminal(before.state())
 		before.mu.Unlock()
-		if !over {
+		switch {
+		case !over && ending:
+			// The master has freed the id with the task's end, which the
+			// container has not reached yet. Mesos drops such a task, too.
+			a.mu.Unlock()
+			dropped := a.verdict(t, mesosv1.TaskState_TASK_DROPPED, mesosv1.TaskStatus_REASON_EXECUTOR_TERMINATED, "Executor terminating")
+			dropped.Uuid = nil // nothing is kept of it, so nothing can be sent again
+			a.send(t.framework.GetId(), dropped, dropped.GetState())
+			return
+		case !over:
 			a.mu.Unlock()
 			return // it runs already
 		}
@@ -246,6 +255,12 @@ func (a *Agent) makeSandbox(t *task, owner account) (string, error) {
 	defer a.sandboxes.Unlock()
 	dir := a.sandboxDir(t)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make sandbox: %w", err)
+	}
+	// The executor's directory is the task's alone: what root in a container
+	// makes set-user-id in its sandbox is out of reach for others of this host.
+	private := filepath.Dir(filepath.Dir(dir))
+	if err := errors.Join(os.Chmod(private, 0o700), os.Chown(private, int(owner.uid), int(owner.gid))); err != nil {
 		return "", fmt.Errorf("make sandbox: %w", err)
 	}
 	latest := filepath.Join(filepath.Dir(dir), "latest")

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 	"github.com/contrail-mesos/contrail/internal/mesos/cluster/container"
 )
@@ -66,19 +68,38 @@ func (a *Agent) recover(ctx context.Context, all []*task) error {
 		if t.phase == launching {
 			// Nobody waits for it: the launch did not get to its executor.
 			t.phase, t.pid = running, 0
-			continue
-		}
-		if attachment, err := a.network.Attachment(t.cid); err == nil {
+		} else if attachment, err := a.network.Attachment(t.cid); err == nil {
 			t.attachment = attachment
 		} else if !errors.Is(err, os.ErrNotExist) {
 			a.log.Error("networks of container are unknown", "container", t.cid, "error", err)
 		}
+		a.settle(t)
 	}
 	alive := func(cid string) bool { return known[cid] }
 	if err := a.removeOrphans(ctx, alive); err != nil {
 		return err
 	}
 	return nil
+}
+
+// settle gives a task whose executor has not survived its end, before anybody is
+// told of the task: nobody shall take it for a running one while its container
+// is cleaned up.
+func (a *Agent) settle(t *task) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fd, err := openProcess(t.pid, t.started)
+	if err == nil {
+		unix.Close(fd)
+		return
+	}
+	if t.abandoned || terminal(t.state()) {
+		return
+	}
+	a.log.Info("executor is gone", "task", t.id(), "error", err)
+	if err := a.appendStatus(t, a.executorTerminated(t)); err != nil {
+		a.log.Error("end of task is told after its cleaning up", "task", t.id(), "error", err)
+	}
 }
 
 func (a *Agent) removeOrphans(ctx context.Context, alive func(string) bool) error {

@@ -144,6 +144,11 @@ func (a *Agent) verdict(t *task, state mesosv1.TaskState, reason mesosv1.TaskSta
 	}
 }
 
+// executorTerminated is the end of a task whose executor ended before it.
+func (a *Agent) executorTerminated(t *task) *mesosv1.TaskStatus {
+	return a.verdict(t, mesosv1.TaskState_TASK_FAILED, mesosv1.TaskStatus_REASON_EXECUTOR_TERMINATED, "Executor terminated")
+}
+
 func now() *float64 { return proto.Float64(float64(time.Now().UnixMicro()) / 1e6) }
 
 // watch waits for the end of the executor and makes it happen where it should.
@@ -152,10 +157,9 @@ func (a *Agent) watch(ctx context.Context, t *task) *mesosv1.TaskStatus {
 	t.mu.Lock()
 	pid, started, child := t.pid, t.started, t.child
 	t.mu.Unlock()
-	terminated := a.verdict(t, mesosv1.TaskState_TASK_FAILED, mesosv1.TaskStatus_REASON_EXECUTOR_TERMINATED, "Executor terminated")
+	terminated := a.executorTerminated(t)
 	fd, err := openProcess(pid, started)
 	if err != nil {
-		a.log.Info("executor is gone", "task", t.id(), "error", err)
 		return terminated
 	}
 	defer unix.Close(fd)
