@@ -102,9 +102,10 @@ func TestNetCnitool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// cnitool makes the container's id from the path: it is the same container
+	// in the same namespace each time.
+	ns := nstest.New(t, "container")
 	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {
-		// cnitool makes the container's id from the path, so no path may come twice.
-		ns := nstest.New(t, "container")
 		t.Run(version, func(t *testing.T) {
 			conf := fmt.Sprintf(`{"cniVersion":%q,"name":"contrail","plugins":[{"type":"contrail-cni","contrail":{"agent-socket":%q,"detach-queue":%q}}]}`,
 				version, n.socket(), n.queue())

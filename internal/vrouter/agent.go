@@ -256,18 +256,20 @@ func (a *Agent) Run(ctx context.Context) error {
 	return group.Wait(ctx)
 }
 
-// portStates is what control nodes are told.
+// portStates is what control nodes are told. Nothing is said of a port that is
+// on its way: after a restart that is every port, and their routes stay.
 func (a *Agent) portStates() (map[string]controlv1.PortStatus_State, <-chan struct{}) {
 	records, changed := a.registry.all()
 	states := make(map[string]controlv1.PortStatus_State, len(records))
 	for _, r := range records {
-		if r.HostIndex == 0 {
-			continue
-		}
-		if s, desired := a.ports.StatusOf(r.HostIndex); desired && s.State == reconcile.Applied && !r.Disabled {
-			states[r.ID] = controlv1.PortStatus_STATE_UP
-		} else {
+		s, desired := a.ports.StatusOf(r.HostIndex)
+		switch {
+		case !desired || r.Disabled || s.State == reconcile.Failed:
 			states[r.ID] = controlv1.PortStatus_STATE_DOWN
+		case s.State == reconcile.Applied:
+			states[r.ID] = controlv1.PortStatus_STATE_UP
+		default:
+			states[r.ID] = controlv1.PortStatus_STATE_UNSPECIFIED
 		}
 	}
 	return states, changed

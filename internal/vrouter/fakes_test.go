@@ -25,6 +25,8 @@ type fakePlane struct {
 	guarded map[int]bool
 	routes  map[dataplane.RouteKey]dataplane.NextHop
 	refuse  error
+	// listing holds up Ports until it is closed; nil does not.
+	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
@@ -39,6 +41,9 @@ func (f *fakePlane) Guard(index int) error {
 }
 
 func (f *fakePlane) Ports() (map[int]dataplane.Port, error) {
+	if f.listing != nil {
+		<-f.listing
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.ports), nil

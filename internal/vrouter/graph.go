@@ -22,6 +22,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 			a.followGraph(r)
 		}
 		a.announceMoves(indices, present)
+		a.routing.dropUnneeded()
 		indices = present
 		select {
 		case <-ctx.Done():

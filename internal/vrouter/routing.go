@@ -50,6 +50,9 @@ type tables struct {
 type vrfTable struct {
 	routes map[netip.Prefix][]*controlv1.Path
 	done   bool
+	// unheard: it is of an earlier session; the present one, whose list of
+	// ports is complete, has said nothing of it yet.
+	unheard bool
 }
 
 func newTables() tables {
@@ -154,6 +157,7 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 		}
 		v.vrf(body.Route.GetVrf()).routes[prefix.Masked()] = body.Route.GetPaths()
 		if v.caughtUp {
+			r.believed.vrf(body.Route.GetVrf()).unheard = false
 			r.setRoute(body.Route.GetVrf(), prefix.Masked(), body.Route.GetPaths())
 		}
 	case *controlv1.ControlMessage_RouteGone:
@@ -199,12 +203,30 @@ func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged b
 // closePorts believes that what the session did not name does not exist.
 func (r *routing) closePorts(v *view) {
 	r.believed.ports, r.believed.portsDone = v.ports, true
-	for number := range r.believed.vrfs {
-		if v.vrfs[number] == nil && !r.needed(number) {
+	for number, table := range r.believed.vrfs {
+		table.unheard = v.vrfs[number] == nil
+	}
+	r.dropUnheard()
+	r.routes.Wake()
+}
+
+// dropUnneeded lets go of the VRFs that no port needs any more. Whether one
+// does changes with the ports of the node, and with those of the graph.
+func (r *routing) dropUnneeded() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropUnheard()
+	r.routes.Wake() // asks mayDelete again
+}
+
+// dropUnheard drops VRFs that the session did not send, and will not while no
+// port needs them. What it sent goes when it says so: it sends that once.
+func (r *routing) dropUnheard() {
+	for number, table := range r.believed.vrfs {
+		if table.unheard && !r.needed(number) {
 			r.dropVRF(number)
 		}
 	}
-	r.routes.Wake()
 }
 
 func (r *routing) closeVRF(v *view, number uint32) {

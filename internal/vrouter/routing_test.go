@@ -241,3 +241,52 @@ func TestSessionsAgainstModel(t *testing.T) {
 		}
 	})
 }
+
+// TestUnneededVRFGoes: the node's own port may go before or after control says
+// that the VRF is not needed.
+func TestUnneededVRFGoes(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		r := newTestRouting(nil)
+		used := true
+		r.usesVRF = func(uint32) bool { return used }
+		route := key(1, "10.0.0.3/32")
+		v := r.newView()
+		r.say(v, 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
+		used = !early
+		r.dropUnneeded()
+		if _, ok := r.desired()[route]; !ok {
+			t.Fatal("a route is gone that the session told and did not withdraw")
+		}
+		r.say(v, 2, portGone("p"), vrfGone(1))
+		if r.mayDelete(route) != early {
+			t.Errorf("may delete %t although the port is still here: %t", !early, used)
+		}
+		used = false
+		r.dropUnneeded()
+		if !r.mayDelete(route) || len(r.desired()) != 0 {
+			t.Errorf("left %v, may delete %t", r.desired(), r.mayDelete(route))
+		}
+	}
+	// A session that never hears of the VRF: the port went between two sessions.
+	r := newTestRouting(nil)
+	used := true
+	r.usesVRF = func(uint32) bool { return used }
+	r.say(r.newView(), 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
+	r.say(r.newView(), 2, endOfPorts())
+	if len(r.desired()) != 1 {
+		t.Error("the routes of a port that is here are gone")
+	}
+	used = false
+	r.dropUnneeded()
+	if !r.mayDelete(key(1, "10.0.0.3/32")) || len(r.desired()) != 0 {
+		t.Errorf("left %v", r.desired())
+	}
+}
+
+func portGone(id string) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_PortGone{PortGone: &controlv1.PortGone{InterfaceId: id}}}
+}
+
+func vrfGone(vrf uint32) *controlv1.ControlMessage {
+	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_VrfGone{VrfGone: &controlv1.VrfGone{Vrf: vrf}}}
+}

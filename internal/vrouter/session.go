@@ -21,8 +21,8 @@ type sessions struct {
 	bootID  string
 	peers   []controlPeer
 	routing *routing
-	// ports returns the ports with what control is to know of them, and a
-	// channel that is closed when they change.
+	// ports returns the ports with what control is to know of them (unspecified
+	// is nothing new), and a channel that is closed when they change.
 	ports func() (map[string]controlv1.PortStatus_State, <-chan struct{})
 
 	mu    sync.Mutex
@@ -169,7 +169,7 @@ func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForC
 	for {
 		ports, changed := s.ports()
 		for id, state := range ports {
-			if told[id] == state {
+			if told[id] == state || state == controlv1.PortStatus_STATE_UNSPECIFIED {
 				continue
 			}
 			if err := send(id, state); err != nil {

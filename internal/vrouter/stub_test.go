@@ -34,7 +34,7 @@ type controllers struct {
 	mu          sync.Mutex
 	nodes       map[string]*managerv1.ReportRequest
 	attachments map[string]*configv1.Attachment // by node, container, interface
-	tombstones  map[string]bool                 // the same with the namespace
+	tombstones  map[string]uint64               // the same with the namespace; sequences
 	networks    map[string]uint32
 	hosts       map[uint32]int
 	revision    uint64
@@ -53,7 +53,7 @@ type controllers struct {
 func newControllers() *controllers {
 	return &controllers{
 		nodes: map[string]*managerv1.ReportRequest{}, attachments: map[string]*configv1.Attachment{},
-		tombstones: map[string]bool{}, networks: map[string]uint32{}, hosts: map[uint32]int{}, revision: 100,
+		tombstones: map[string]uint64{}, networks: map[string]uint32{}, hosts: map[uint32]int{}, revision: 100,
 		labels: 16, changed: make(chan struct{}), up: map[string]bool{}, sessions: map[int]context.CancelFunc{},
 	}
 }
@@ -154,7 +154,7 @@ func (c *controllers) Attach(ctx context.Context, r *connect.Request[managerv1.A
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("node has not joined"))
 	}
 	place := placeOf(node, r.Msg.GetContainerId(), r.Msg.GetInterface())
-	if c.tombstones[place+"/"+r.Msg.GetNamespace()] {
+	if detached, ok := c.tombstones[place+"/"+r.Msg.GetNamespace()]; ok && r.Msg.GetSequence() <= detached {
 		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("attachment was detached"))
 	}
 	old := c.attachments[place]
@@ -207,7 +207,7 @@ func (c *controllers) Detach(ctx context.Context, r *connect.Request[managerv1.D
 		namespace = old.GetKey().GetNamespace()
 		delete(c.attachments, place)
 	}
-	c.tombstones[place+"/"+namespace] = true
+	c.tombstones[place+"/"+namespace] = r.Msg.GetSequence()
 	return connect.NewResponse(&managerv1.DetachResponse{Existed: existed, Position: c.commit()}), nil
 }
 
