@@ -51,6 +51,9 @@ type Config struct {
 	// Rest is how long a released address is not given out again, and
 	// Tombstone how long a released attachment is remembered.
 	Rest, Tombstone time.Duration
+
+	// exampleImage is the name of this build's example image, once it is made.
+	exampleImage string
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,23}$`)

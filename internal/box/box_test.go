@@ -143,6 +143,52 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// TestRotateLogs: a log beyond the limit moves aside and goes on being written
+// by who has it open; who follows it sees what comes then.
+func TestRotateLogs(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.log")
+	writer, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	var shown bytes.Buffer
+	reading, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reading.Close()
+	follower := &logReader{file: reading, out: &shown}
+	for _, step := range []struct{ write, log, old string }{
+		{"one\n", "one\n", ""}, {"two, long enough\n", "", "one\ntwo, long enough\n"}, {"three\n", "three\n", "one\ntwo, long enough\n"},
+	} {
+		if _, err := writer.WriteString(step.write); err != nil {
+			t.Fatal(err)
+		}
+		if err := follower.more(); err != nil {
+			t.Fatal(err)
+		}
+		if err := rotateLogs(dir, 10); err != nil {
+			t.Fatal(err)
+		}
+		log, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := os.ReadFile(path + ".1")
+		if err != nil && step.old != "" {
+			t.Fatal(err)
+		}
+		if string(log) != step.log || string(old) != step.old {
+			t.Errorf("log %q and old %q, want %q and %q", log, old, step.log, step.old)
+		}
+	}
+	if want := "one\ntwo, long enough\nthree\n"; shown.String() != want {
+		t.Errorf("shown %q, want %q", shown.String(), want)
+	}
+}
+
 func TestEventually(t *testing.T) {
 	calls := 0
 	err := eventually(t.Context(), func() error {

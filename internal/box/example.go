@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -42,12 +43,12 @@ func exampleApps(nodes int) []exampleApp {
 }
 
 // definition is the application as Marathon's REST API takes it.
-func (a exampleApp) definition() map[string]any {
+func (a exampleApp) definition(image string) map[string]any {
 	def := map[string]any{
 		"id": a.id, "cmd": "exec /bin/contrail-example serve", "instances": a.instances,
 		"cpus": 0.1, "mem": 32,
 		"container": map[string]any{
-			"type": "MESOS", "docker": map[string]any{"image": ExampleImage},
+			"type": "MESOS", "docker": map[string]any{"image": image},
 		},
 		"networks": []map[string]any{{
 			"mode": "container", "name": networkName, "labels": map[string]string{"networks": a.network},
@@ -55,6 +56,8 @@ func (a exampleApp) definition() map[string]any {
 	}
 	if a.spread {
 		def["constraints"] = [][]string{{"hostname", "UNIQUE"}}
+		// Where every node has one, a new one has to wait for an old one's place.
+		def["upgradeStrategy"] = map[string]float64{"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}
 	}
 	return def
 }
@@ -91,7 +94,7 @@ func Example(ctx context.Context, cfg Config, out io.Writer) error {
 		do   func(context.Context) error
 	}{
 		{"nodes have registered with the Mesos master", func(ctx context.Context) error { return awaitNodes(ctx, cfg) }},
-		{"example applications posted to Marathon", func(ctx context.Context) error { return postApps(ctx, marathon, apps) }},
+		{"example applications posted to Marathon", func(ctx context.Context) error { return postApps(ctx, marathon, apps, cfg.exampleImage) }},
 		{"example tasks run and have addresses", func(ctx context.Context) (err error) {
 			tasks, err = awaitTasks(ctx, marathon, apps)
 			return err
@@ -139,30 +142,44 @@ func awaitNodes(ctx context.Context, cfg Config) error {
 	})
 }
 
-// postApps creates the applications that Marathon does not have.
-func postApps(ctx context.Context, marathon rest, apps []exampleApp) error {
+// postApps creates the applications that Marathon does not have, and changes
+// those that run another image than this build's.
+func postApps(ctx context.Context, marathon rest, apps []exampleApp, image string) error {
 	for _, app := range apps {
-		err := eventually(ctx, func() error {
-			err := marathon.do(ctx, http.MethodGet, "/v2/apps"+app.id, nil, nil)
-			var refused *restError
-			if !errors.As(err, &refused) || refused.status != http.StatusNotFound {
-				return err
-			}
-			err = marathon.do(ctx, http.MethodPost, "/v2/apps", app.definition(), nil)
-			if errors.As(err, &refused) && refused.status/100 == 4 {
-				return permanent(err)
-			}
-			return err
-		})
-		if err != nil {
+		if err := eventually(ctx, func() error { return app.post(ctx, marathon, image) }); err != nil {
 			return fmt.Errorf("application %s: %w", app.id, err)
 		}
 	}
 	return nil
 }
 
+func (a exampleApp) post(ctx context.Context, marathon rest, image string) error {
+	var known struct {
+		App struct {
+			Container struct {
+				Docker struct {
+					Image string `json:"image"`
+				} `json:"docker"`
+			} `json:"container"`
+		} `json:"app"`
+	}
+	var refused *restError
+	err := marathon.do(ctx, http.MethodGet, "/v2/apps"+a.id, nil, &known)
+	switch {
+	case errors.As(err, &refused) && refused.status == http.StatusNotFound:
+		err = marathon.do(ctx, http.MethodPost, "/v2/apps", a.definition(image), nil)
+	case err == nil && known.App.Container.Docker.Image != image:
+		change := map[string]any{"container": a.definition(image)["container"]}
+		err = marathon.do(ctx, http.MethodPut, "/v2/apps"+a.id+"?force=true", change, nil)
+	}
+	if errors.As(err, &refused) && refused.status/100 == 4 {
+		return permanent(err)
+	}
+	return err
+}
+
 // awaitTasks waits until every application has its instances running, each
-// with an address.
+// with an address, and no deployment changes them.
 func awaitTasks(ctx context.Context, marathon rest, apps []exampleApp) ([]marathonTask, error) {
 	var tasks []marathonTask
 	err := eventually(ctx, func() error {
@@ -170,7 +187,9 @@ func awaitTasks(ctx context.Context, marathon rest, apps []exampleApp) ([]marath
 		for _, app := range apps {
 			var answer struct {
 				App struct {
-					Tasks           []marathonTask `json:"tasks"`
+					Instances       int               `json:"instances"`
+					Deployments     []json.RawMessage `json:"deployments"`
+					Tasks           []marathonTask    `json:"tasks"`
 					LastTaskFailure *struct {
 						Message string `json:"message"`
 						State   string `json:"state"`
@@ -178,7 +197,7 @@ func awaitTasks(ctx context.Context, marathon rest, apps []exampleApp) ([]marath
 					} `json:"lastTaskFailure"`
 				} `json:"app"`
 			}
-			path := "/v2/apps" + app.id + "?embed=app.tasks&embed=app.lastTaskFailure"
+			path := "/v2/apps" + app.id + "?embed=app.tasks&embed=app.deployments&embed=app.lastTaskFailure"
 			if err := marathon.do(ctx, http.MethodGet, path, nil, &answer); err != nil {
 				return err
 			}
@@ -190,12 +209,15 @@ func awaitTasks(ctx context.Context, marathon rest, apps []exampleApp) ([]marath
 					tasks = append(tasks, task)
 				}
 			}
-			if running < app.instances {
+			if running != answer.App.Instances || len(answer.App.Tasks) != running {
 				why := ""
 				if f := answer.App.LastTaskFailure; f != nil {
 					why = fmt.Sprintf("; the last one ended on %s with %s: %s", f.Host, f.State, f.Message)
 				}
-				return fmt.Errorf("%s: %d of %d tasks run%s", app.id, running, app.instances, why)
+				return fmt.Errorf("%s: %d of %d tasks run%s", app.id, running, answer.App.Instances, why)
+			}
+			if len(answer.App.Deployments) > 0 {
+				return fmt.Errorf("%s: its deployment goes on", app.id)
 			}
 		}
 		return nil
@@ -294,6 +316,9 @@ func reaches(tasks []marathonTask) []reach {
 		}
 	}
 	var all []reach
+	if client.ID == "" {
+		return nil // scaled down by someone
+	}
 	for _, same := range []bool{true, false} {
 		i := slices.IndexFunc(webs, func(w marathonTask) bool { return (w.Host == client.Host) == same })
 		if i < 0 {
@@ -304,6 +329,9 @@ func reaches(tasks []marathonTask) []reach {
 			name = "blue to blue on one node"
 		}
 		all = append(all, reach{name: name, from: client, to: webs[i], want: true})
+	}
+	if db.ID == "" {
+		return all
 	}
 	return append(all, reach{name: "blue to red", from: client, to: db, want: false})
 }

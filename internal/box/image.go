@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,8 +22,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// ExampleImage is the image of the example applications.
-const ExampleImage = "contrail/example"
+// exampleName is the image of the example applications. Its tags are latest and
+// one for its content: a node keeps an image that it has by its name, so that
+// what a new build brings needs a new one.
+const exampleName = "contrail/example"
 
 const (
 	busybox = "/bin/busybox"
@@ -46,14 +50,19 @@ func (c *Config) ensureExampleImage() error {
 	}
 	content, err := exampleRoot(shell, program, strings.Fields(string(applets)))
 	if err != nil {
-		return fmt.Errorf("build image %s: %w", ExampleImage, err)
+		return fmt.Errorf("build image %s: %w", exampleName, err)
 	}
 	image, err := imageOf(content)
 	if err != nil {
-		return fmt.Errorf("build image %s: %w", ExampleImage, err)
+		return fmt.Errorf("build image %s: %w", exampleName, err)
 	}
-	if err := storeImage(c.images(), ExampleImage+":latest", image); err != nil {
-		return fmt.Errorf("store image %s: %w", ExampleImage, err)
+	digest, err := image.Digest()
+	if err != nil {
+		return fmt.Errorf("build image %s: %w", exampleName, err)
+	}
+	c.exampleImage = exampleName + ":" + digest.Hex[:12]
+	if err := storeImage(c.images(), image, exampleName+":latest", c.exampleImage); err != nil {
+		return fmt.Errorf("store image %s: %w", exampleName, err)
 	}
 	return nil
 }
@@ -112,9 +121,9 @@ func imageOf(content []byte) (v1.Image, error) {
 	return mutate.ConfigFile(image, file)
 }
 
-// storeImage puts an image under a name into an OCI layout, replacing the one
-// that had it.
-func storeImage(dir, name string, image v1.Image) error {
+// storeImage puts an image under names into an OCI layout. What the layout had
+// under another tag of the same name goes: it was an earlier build's.
+func storeImage(dir string, image v1.Image, names ...string) error {
 	path, err := layout.FromPath(dir)
 	if err != nil {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -124,5 +133,76 @@ func storeImage(dir, name string, image v1.Image) error {
 			return err
 		}
 	}
-	return path.ReplaceImage(image, match.Annotation(refName, name), layout.WithAnnotations(map[string]string{refName: name}))
+	for _, name := range names {
+		err := path.ReplaceImage(image, match.Annotation(refName, name), layout.WithAnnotations(map[string]string{refName: name}))
+		if err != nil {
+			return err
+		}
+	}
+	repository, _, _ := strings.Cut(names[0], ":")
+	return removeOthers(path, image, func(d v1.Descriptor) bool {
+		name := d.Annotations[refName]
+		return strings.HasPrefix(name, repository+":") && !slices.Contains(names, name)
+	})
+}
+
+// removeOthers removes the images that match, and their blobs but for those
+// that one to keep has too.
+func removeOthers(path layout.Path, keep v1.Image, match func(v1.Descriptor) bool) error {
+	index, err := path.ImageIndex()
+	if err != nil {
+		return err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	kept, err := blobs(keep)
+	if err != nil {
+		return err
+	}
+	var gone []v1.Hash
+	for _, d := range manifest.Manifests {
+		if !match(d) {
+			continue
+		}
+		image, err := index.Image(d.Digest)
+		if err != nil {
+			return err
+		}
+		all, err := blobs(image)
+		if err != nil {
+			return err
+		}
+		gone = append(gone, all...)
+	}
+	if err := path.RemoveDescriptors(match); err != nil {
+		return err
+	}
+	for _, blob := range gone {
+		if slices.Contains(kept, blob) {
+			continue
+		}
+		if err := path.RemoveBlob(blob); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// blobs are an image's manifest, configuration and layers.
+func blobs(image v1.Image) ([]v1.Hash, error) {
+	manifest, err := image.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		return nil, err
+	}
+	all := []v1.Hash{digest, manifest.Config.Digest}
+	for _, l := range manifest.Layers {
+		all = append(all, l.Digest)
+	}
+	return all, nil
 }

@@ -112,8 +112,23 @@ func (r *logReader) tail(lines int) error {
 	return nil
 }
 
-// more writes the whole lines that have been added.
+// more writes the whole lines that have been added. A log that has become
+// shorter was emptied, and is read from its beginning.
 func (r *logReader) more() error {
+	info, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	at, err := r.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	if info.Size() < at {
+		r.partial = nil
+		if _, err := r.file.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	data, err := io.ReadAll(r.file)
 	if err != nil {
 		return err

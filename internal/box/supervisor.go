@@ -97,6 +97,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		wg.Go(func() { s.keep(ctx, c) })
 	}
 	wg.Go(func() { s.renew(ctx) })
+	wg.Go(func() { s.rotate(ctx) })
 	wg.Wait()
 	return nil
 }
