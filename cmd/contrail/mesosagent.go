@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
-// runHelper runs the two programs inside this one that the Mesos agent starts
+// runHelper runs the programs inside this one that the Mesos agent and `contrail exec` start
 // for each container. They are no commands of the user's, and are told apart
 // before anything else happens, because every container waits for them.
 func runHelper(args []string) (code int, ok bool) {
@@ -35,8 +36,36 @@ func runHelper(args []string) (code int, ok bool) {
 			return 1, true
 		}
 		return 0, true
+	case "container-exec":
+		return runContainerExec(args[3:]), true
 	}
 	return 0, false
+}
+
+// runContainerExec runs a command in the container of a process, in its working
+// directory and with its own environment: `contrail exec`.
+func runContainerExec(args []string) int {
+	ctx, stop := lifecycle.WithSignals(context.Background())
+	defer stop()
+	if len(args) < 2 {
+		fmt.Fprintln(os.Stderr, "contrail mesos container-exec: give the id of a process of the container and a command")
+		return 1
+	}
+	pid, err := strconv.Atoi(args[0])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "contrail mesos container-exec: %q is no process id\n", args[0])
+		return 1
+	}
+	status, err := container.Exec(ctx, pid, args[1:], os.Environ(), container.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "contrail mesos container-exec: "+err.Error())
+		return 1
+	case status.Signal != 0:
+		return 128 + status.Signal // as a shell tells it
+	default:
+		return status.Code
+	}
 }
 
 // self is this program, also after its file was replaced by another version.

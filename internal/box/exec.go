@@ -41,14 +41,14 @@ func TaskCommand(ctx context.Context, cfg Config, task string, command []string)
 	if err != nil {
 		return nil, fmt.Errorf("read the environment of task %s: %w", container.ExecutorID.Value, err)
 	}
-	args := []string{
-		"--target", strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd", "--",
-	}
-	cmd := exec.CommandContext(ctx, "nsenter", append(args, command...)...)
+	// Not nsenter: what the image gives as the program must have no more
+	// capabilities than the task itself.
+	args := []string{"mesos", "container-exec", strconv.Itoa(pid)}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append(args, command...)...)
 	for entry := range bytes.SplitSeq(bytes.TrimSuffix(environ, []byte{0}), []byte{0}) {
 		cmd.Env = append(cmd.Env, string(entry))
 	}
-	// nsenter is asked to end, and hands the request on.
+	// It is asked to end, and ends the command.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 2 * time.Second
 	return cmd, nil

@@ -262,7 +262,7 @@ func TestNetContainerExec(t *testing.T) {
 	var out bytes.Buffer
 	copied := make(chan struct{})
 	go func() { io.Copy(&out, r); close(copied) }()
-	status, err := Exec(t.Context(), p.PID(), []string{"sh", "-c", "ls /marker; hostname; exit 3"}, nil, Stdio{null, w, w})
+	status, err := Exec(t.Context(), p.PID(), []string{"sh", "-c", "ls /marker; hostname; pwd; grep CapEff /proc/self/status; echo $HOME; exit 3"}, []string{"HOME=/here"}, Stdio{null, w, w})
 	if err != nil || status.Code != 3 {
 		t.Fatalf("status %+v %v", status, err)
 	}
@@ -273,7 +273,7 @@ func TestNetContainerExec(t *testing.T) {
 	}
 	w.Close()
 	<-copied
-	if out.String() != "/marker\ninside\n" {
+	if out.String() != "/marker\ninside\n/\nCapEff:\t00000000a00425fb\n/here\n" {
 		t.Fatalf("output %q", out.String())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -15,10 +16,10 @@ import (
 // Stdio of a command in a container.
 type Stdio struct{ In, Out, Err *os.File }
 
-// Exec runs argv in the container whose PID 1 is pid, with env added to a plain
-// environment, and waits for it. When ctx ends, the command is killed. The
-// command has the capabilities of a container with an image, and is not under
-// the limits of the container.
+// Exec runs argv in the container of process pid and in its working directory,
+// with env added to a plain environment, and waits for it. When ctx ends, the
+// command is killed. The command has the capabilities of a container with an
+// image, and is not under the limits of the container.
 func Exec(ctx context.Context, pid int, argv, env []string, stdio Stdio) (Status, error) {
 	if len(argv) == 0 {
 		return Status{}, errors.New("run in container: no command given")
@@ -91,6 +92,11 @@ func forkInside(pid int, argv, env []string, stdio Stdio) (child, pidfd int, err
 		return 0, 0, fmt.Errorf("open root of container: %w", err)
 	}
 	defer root.Close()
+	dir, err := os.OpenFile(fmt.Sprintf("/proc/%d/cwd", pid), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return 0, 0, fmt.Errorf("open working directory of container: %w", err)
+	}
+	defer dir.Close()
 	// The mount namespace can be entered only by a thread with a file system
 	// context of its own.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -101,7 +107,7 @@ func forkInside(pid int, argv, env []string, stdio Stdio) (child, pidfd int, err
 			return 0, 0, fmt.Errorf("enter %s namespace: %w", k.name, err)
 		}
 	}
-	if err := errors.Join(unix.Fchdir(int(root.Fd())), unix.Chroot("."), unix.Chdir("/")); err != nil {
+	if err := errors.Join(unix.Fchdir(int(root.Fd())), unix.Chroot("."), unix.Fchdir(int(dir.Fd()))); err != nil {
 		return 0, 0, fmt.Errorf("enter root of container: %w", err)
 	}
 	path, err := lookPath(argv[0], env)
@@ -112,7 +118,6 @@ func forkInside(pid int, argv, env []string, stdio Stdio) (child, pidfd int, err
 		return 0, 0, err
 	}
 	child, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Dir:   "/",
 		Env:   withDefaults(env),
 		Files: []uintptr{stdio.In.Fd(), stdio.Out.Fd(), stdio.Err.Fd()},
 		Sys:   &syscall.SysProcAttr{PidFD: &pidfd},
@@ -124,11 +129,12 @@ func forkInside(pid int, argv, env []string, stdio Stdio) (child, pidfd int, err
 }
 
 func withDefaults(env []string) []string {
-	out := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
-	for _, v := range env {
-		if strings.HasPrefix(v, "PATH=") {
-			out = out[1:]
-			break
+	var out []string
+	for _, v := range []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"} {
+		name, _, _ := strings.Cut(v, "=")
+		// The first of two counts for most programs.
+		if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+			out = append(out, v)
 		}
 	}
 	return append(out, env...)
