@@ -119,6 +119,7 @@ events. Definitions with health checks are refused, as none are made.`,
 	f.StringVar(&masterAddress, "master", "", "`address` of the master: HOST:PORT for ours (TLS), http://HOST:PORT for an Apache Mesos")
 	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/contrail/marathon", "`directory` of applications and instances")
 	f.StringVar(&cfg.DefaultNetwork, "default-network-name", "", "`name` of container networks that have none")
+	f.DurationVar(&cfg.LaunchTimeout, "task-launch-timeout", 0, "`time` that an instance may take until it runs, before another is started in its place (default 5m)")
 	f.StringVar(&cfg.Name, "framework-name", "marathon", "`name` of the framework")
 	return cmd
 }

@@ -60,7 +60,7 @@ func (m *Marathon) appInfo(e *entry, tasks, lastFailure bool) map[string]any {
 	staged, running := 0, 0
 	instances := m.instancesOf(e.App.ID)
 	for _, i := range instances {
-		switch i.State {
+		switch i.shownState() {
 		case "TASK_RUNNING":
 			running++
 		case "TASK_STAGING", "TASK_STARTING":
@@ -105,7 +105,7 @@ func tasksOf(a *App, instances []*instance) []taskJSON {
 	for _, i := range instances {
 		t := taskJSON{
 			ID: i.ID, AppID: i.AppID, Host: i.Place.Host, Ports: i.Ports, ServicePorts: []int{}, IPAddresses: i.Addresses, SlaveID: i.AgentID,
-			State: i.State, StagedAt: timestamp(i.StagedAt), Version: i.Version, HealthCheckResults: []any{}, LocalVolumes: []any{}, Role: "*",
+			State: i.shownState(), StagedAt: timestamp(i.StagedAt), Version: i.Version, HealthCheckResults: []any{}, LocalVolumes: []any{}, Role: "*",
 		}
 		if t.IPAddresses == nil {
 			t.IPAddresses = []address{}

@@ -43,6 +43,7 @@ type harness struct {
 	master    string
 	marathon  *Marathon
 	url       string
+	launching time.Duration // the launch timeout; 0 means the default
 	stop      func()
 }
 
@@ -119,7 +120,7 @@ func (h *harness) startMarathon() {
 		h.t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	m, err := New(log, Config{Client: client, URL: base, StateDir: filepath.Join(h.dir, "marathon"), Hostname: "localhost", Version: "1.11.0"})
+	m, err := New(log, Config{Client: client, URL: base, StateDir: filepath.Join(h.dir, "marathon"), Hostname: "localhost", Version: "1.11.0", LaunchTimeout: h.launching})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -207,10 +208,16 @@ func (a *agent) handle(m *clusterv1.MasterMessage) {
 			a.report(framework, task, mesosv1.TaskState_TASK_FAILED, "The CNI plugin failed: no address left in blue")
 			return
 		}
+		if strings.HasPrefix(body.Run.GetTask().GetCommand().GetValue(), "hang") && len(a.runs) == 1 {
+			return // nothing is heard of the first one
+		}
 		a.running[task.GetValue()] = true
 		a.report(framework, task, mesosv1.TaskState_TASK_STARTING, "")
 		a.report(framework, task, mesosv1.TaskState_TASK_RUNNING, "")
 	case *clusterv1.MasterMessage_Kill:
+		if !a.running[body.Kill.GetTaskId().GetValue()] {
+			return
+		}
 		delete(a.running, body.Kill.GetTaskId().GetValue())
 		a.report(body.Kill.GetFrameworkId(), body.Kill.GetTaskId(), mesosv1.TaskState_TASK_KILLED, "Command terminated with signal Terminated")
 	case *clusterv1.MasterMessage_Ping:

@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,9 @@ type Config struct {
 	StateDir string
 	// DefaultNetwork is the name of container networks that have none.
 	DefaultNetwork string
+	// LaunchTimeout is how long an instance may take until it runs; 0 means 5
+	// minutes.
+	LaunchTimeout time.Duration
 	// Name of the framework: default "marathon".
 	Name string
 	// Hostname and Version are what /v2/info and the master are told.
@@ -51,6 +55,7 @@ func New(log *slog.Logger, cfg Config) (*Marathon, error) {
 	if cfg.Name == "" {
 		cfg.Name = "marathon"
 	}
+	cfg.LaunchTimeout = cmp.Or(cfg.LaunchTimeout, 5*time.Minute)
 	s, err := openStore(cfg.StateDir)
 	if err != nil {
 		return nil, err

@@ -192,7 +192,7 @@ func (m *Marathon) info(http.ResponseWriter, *http.Request) (int, any, error) {
 		"name": m.cfg.Name, "version": m.cfg.Version, "buildref": "contrail", "elected": true, "leader": m.leaderName(),
 		"frameworkId": m.store.FrameworkID,
 		"marathon_config": map[string]any{
-			"master": m.cfg.URL, "checkpoint": true, "failover_timeout": int(failoverTimeout.Seconds()), "framework_name": m.cfg.Name,
+			"master": m.cfg.URL, "checkpoint": true, "task_launch_timeout": m.cfg.LaunchTimeout.Milliseconds(), "failover_timeout": int(failoverTimeout.Seconds()), "framework_name": m.cfg.Name,
 			"ha": false, "hostname": m.cfg.Hostname, "mesos_role": "*", "mesos_user": "root", "default_network_name": m.cfg.DefaultNetwork,
 		},
 		"zookeeper_config": map[string]any{}, "http_config": map[string]any{},

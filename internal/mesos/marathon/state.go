@@ -68,6 +68,8 @@ type instance struct {
 	StartedAt     time.Time `json:"startedAt,omitzero"`
 	UnreachableAt time.Time `json:"unreachableAt,omitzero"`
 	Killing       bool      `json:"killing,omitempty"`
+	// Overdue instances did not start in time; nothing waits for their end.
+	Overdue bool `json:"overdue,omitempty"`
 
 	killSent time.Time
 	// confirmed is set once the master has said something about it since the
@@ -81,7 +83,25 @@ type address struct {
 	Protocol  string `json:"protocol"`
 }
 
-func (i *instance) running() bool { return i.State == "TASK_RUNNING" }
+// running tells whether the instance is known to run: what was so before the
+// last subscription may be over.
+func (i *instance) running() bool { return i.confirmed && i.State == "TASK_RUNNING" }
+
+// mayRun includes instances that ran when they were heard of last.
+func (i *instance) mayRun() bool { return i.State == "TASK_RUNNING" }
+
+// starting tells whether the instance is known not to run yet.
+func (i *instance) starting() bool {
+	return i.confirmed && (i.State == "TASK_STAGING" || i.State == "TASK_STARTING")
+}
+
+// shownState is the state as far as it is certain.
+func (i *instance) shownState() string {
+	if !i.confirmed {
+		return "TASK_UNKNOWN"
+	}
+	return i.State
+}
 
 // deployment is a change of one application that is under way.
 type deployment struct {

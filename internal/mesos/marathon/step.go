@@ -2,6 +2,7 @@ package marathon
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -29,11 +30,15 @@ func planFor(e *entry, instances []*instance, now time.Time) plan {
 		wanted = 0
 	}
 	var old, current []*instance
-	running, killing, missing := 0, 0, 0
+	running, killing, overdue, missing := 0, 0, 0, 0
 	for _, i := range instances {
 		switch {
 		case i.Killing:
-			killing++
+			if i.Overdue {
+				overdue++
+			} else {
+				killing++
+			}
 			p.kill = append(p.kill, i) // again, until it has ended
 			continue
 		case !i.UnreachableAt.IsZero() && replaced(e.App, i, now):
@@ -68,7 +73,7 @@ func planFor(e *entry, instances []*instance, now time.Time) plan {
 		}
 		p.start = max(0, min(p.start, most-len(old)-len(current)-killing))
 		for _, i := range inKillOrder(e.App, old) {
-			if i.running() && running <= least && wanted > 0 {
+			if i.mayRun() && (running <= least || !i.confirmed) && wanted > 0 {
 				continue
 			}
 			if i.running() {
@@ -83,7 +88,7 @@ func planFor(e *entry, instances []*instance, now time.Time) plan {
 			ready++
 		}
 	}
-	p.done = len(old) == 0 && killing == 0 && len(p.kill) == 0 && ready == wanted
+	p.done = len(old) == 0 && len(p.kill) == overdue && ready == wanted
 	return p
 }
 
@@ -128,10 +133,10 @@ func inKillOrder(a *App, instances []*instance) []*instance {
 // step decides everything that is to be done now.
 func (m *Marathon) step(now time.Time) {
 	wanted := map[string]int{}
-	total := 0
 	for _, id := range slices.Sorted(maps.Keys(m.store.Apps)) {
 		e := m.store.Apps[id]
 		m.expunge(e, now)
+		m.endOverdue(e, now)
 		p := planFor(e, m.instancesOf(id), now)
 		m.finishDeployments(id, e, p, now)
 		if m.store.Apps[id] == nil || m.session == nil {
@@ -149,15 +154,13 @@ func (m *Marathon) step(now time.Time) {
 		}
 		if !now.Before(e.until) && m.dependenciesRun(e.App) {
 			wanted[id] = p.start
-			total += p.start
 		}
 	}
 	if m.session == nil {
 		return
 	}
 	m.reconcile(now)
-	m.useOffers(wanted, now)
-	m.askForOffers(total, now)
+	m.askForOffers(m.useOffers(wanted, now), now)
 }
 
 // expunge forgets instances that have been unreachable for long enough.
@@ -168,6 +171,21 @@ func (m *Marathon) expunge(e *entry, now time.Time) {
 			delete(m.store.Instances, i.ID)
 			m.dirty = true
 		}
+	}
+}
+
+// endOverdue gives up instances that have not started in time, as where an agent
+// hangs: others are started in their place, perhaps elsewhere.
+func (m *Marathon) endOverdue(e *entry, now time.Time) {
+	for _, i := range m.instancesOf(e.App.ID) {
+		if i.Killing || !i.starting() || now.Sub(i.StagedAt) < m.cfg.LaunchTimeout {
+			continue
+		}
+		message := fmt.Sprintf("Task was launched %s ago and does not run: look at the agent %s", now.Sub(i.StagedAt).Round(time.Second), i.Place.Host)
+		m.log.Warn("instance does not start in time and is killed", "task", i.ID, "host", i.Place.Host, "state", i.State)
+		i.Killing, i.Overdue, m.dirty = true, true, true
+		e.failed(i, message, now)
+		e.backOff(i, now)
 	}
 }
 
@@ -190,8 +208,13 @@ func (m *Marathon) dependenciesRun(a *App) bool {
 	return true
 }
 
-// useOffers launches what fits and declines the rest.
-func (m *Marathon) useOffers(wanted map[string]int, now time.Time) {
+// useOffers launches what fits and declines the rest. It returns how many
+// instances are still wanted.
+func (m *Marathon) useOffers(wanted map[string]int, now time.Time) int {
+	left := 0
+	for _, n := range wanted {
+		left += n
+	}
 	for _, o := range m.offers {
 		room := newRoom(o)
 		var tasks []*mesosv1.TaskInfo
@@ -211,11 +234,8 @@ func (m *Marathon) useOffers(wanted map[string]int, now time.Time) {
 				m.dirty = true
 				tasks = append(tasks, info)
 				wanted[id]--
+				left--
 			}
-		}
-		left := 0
-		for _, n := range wanted {
-			left += n
 		}
 		filters := &mesosv1.Filters{RefuseSeconds: proto.Float64(refuseSeconds(left))}
 		if len(tasks) == 0 {
@@ -235,6 +255,7 @@ func (m *Marathon) useOffers(wanted map[string]int, now time.Time) {
 		}
 	}
 	m.offers = nil
+	return left
 }
 
 // refuseSeconds: long when nothing is wanted, as REVIVE asks again.

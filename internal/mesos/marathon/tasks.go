@@ -93,11 +93,22 @@ func (m *Marathon) ended(i *instance, status *mesosv1.TaskStatus, now time.Time)
 		return
 	}
 	if status.GetState() != mesosv1.TaskState_TASK_FINISHED {
-		e.LastFailure = &failure{
-			AppID: i.AppID, Host: i.Place.Host, Message: status.GetMessage(), State: i.State, TaskID: i.ID,
-			Timestamp: timestamp(now), Version: i.Version, SlaveID: i.AgentID,
-		}
+		e.failed(i, status.GetMessage(), now)
 	}
+	e.backOff(i, now)
+	m.log.Info("instance ended", "task", i.ID, "state", i.State, "message", status.GetMessage(), "delay", e.delay)
+}
+
+// failed remembers why the last instance ended.
+func (e *entry) failed(i *instance, message string, now time.Time) {
+	e.LastFailure = &failure{
+		AppID: i.AppID, Host: i.Place.Host, Message: message, State: i.State, TaskID: i.ID,
+		Timestamp: timestamp(now), Version: i.Version, SlaveID: i.AgentID,
+	}
+}
+
+// backOff puts off the next launch, the longer the more of them fail in a row.
+func (e *entry) backOff(i *instance, now time.Time) {
 	initial := time.Duration(e.App.BackoffSeconds * float64(time.Second))
 	most := time.Duration(e.App.MaxLaunchDelaySeconds * float64(time.Second))
 	switch {
@@ -108,7 +119,6 @@ func (m *Marathon) ended(i *instance, status *mesosv1.TaskStatus, now time.Time)
 	}
 	e.delay = min(e.delay, most)
 	e.until = now.Add(e.delay)
-	m.log.Info("instance ended", "task", i.ID, "state", i.State, "message", status.GetMessage(), "delay", e.delay)
 }
 
 // killRetry is after how long a kill is sent again.
@@ -135,7 +145,7 @@ func (m *Marathon) sendKill(task, agent string) {
 
 // askAgain is after how long a task that the master has said nothing of is
 // asked for again.
-const askAgain = 15 * time.Second
+const askAgain = 2 * time.Second
 
 // reconcile asks for tasks that the master has said nothing about since the
 // subscription began.
