@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +21,19 @@ func newExecCommand() *cobra.Command {
 		Long: `Runs a command in the namespaces and the root file system of a running task of
 the cluster of this machine. TASK is the task's id, the beginning of one, or the
 name of an application, such as client; the exit code is the command's.`,
-		Args: cobra.MinimumNArgs(2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return errors.New("want TASK -- COMMAND, such as: contrail exec client -- /bin/sh")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := cfg.Validate(); err != nil {
 				return err
 			}
-			command, err := box.TaskCommand(cmd.Context(), cfg, args[0], args[1:])
+			ctx, stop := leaveTerminal(cmd.Context())
+			defer stop()
+			command, err := box.TaskCommand(ctx, cfg, args[0], args[1:])
 			if err != nil {
 				return err
 			}
@@ -38,4 +48,15 @@ name of an application, such as client; the exit code is the command's.`,
 	}
 	registerCluster(cmd.Flags(), &cfg)
 	return cmd
+}
+
+// leaveTerminal returns a context for a process that waits for another on the
+// same terminal. What the user types there, such as ^C, is for the other, which
+// gets it, too: a shell goes on, and so must who waits for it. The context ends
+// with SIGTERM or SIGHUP.
+func leaveTerminal(ctx context.Context) (context.Context, context.CancelFunc) {
+	typed := make(chan os.Signal, 1)
+	// Not signal.Ignore: the other would inherit it.
+	signal.Notify(typed, syscall.SIGINT, syscall.SIGQUIT)
+	return signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
 }

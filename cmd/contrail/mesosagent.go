@@ -20,9 +20,10 @@ import (
 	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
-// runHelper runs the programs inside this one that the Mesos agent and `contrail exec` start
-// for each container. They are no commands of the user's, and are told apart
-// before anything else happens, because every container waits for them.
+// runHelper runs the programs inside this one that the Mesos agent and
+// `contrail exec` start for each container. They are no commands of the user's,
+// and are told apart before anything else happens, because every container
+// waits for them.
 func runHelper(args []string) (code int, ok bool) {
 	if len(args) < 3 || args[1] != "mesos" {
 		return 0, false
@@ -45,7 +46,7 @@ func runHelper(args []string) (code int, ok bool) {
 // runContainerExec runs a command in the container of a process, in its working
 // directory and with its own environment: `contrail exec`.
 func runContainerExec(args []string) int {
-	ctx, stop := lifecycle.WithSignals(context.Background())
+	ctx, stop := leaveTerminal(context.Background())
 	defer stop()
 	if len(args) < 2 {
 		fmt.Fprintln(os.Stderr, "contrail mesos container-exec: give the id of a process of the container and a command")
