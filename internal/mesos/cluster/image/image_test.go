@@ -207,8 +207,9 @@ func open(t *testing.T, config Config) *Store {
 	}
 	t.Cleanup(func() {
 		if r, ok := s.source.(*registries); ok {
-			r.transport.(*http.Transport).CloseIdleConnections()
-			r.others.(*http.Transport).CloseIdleConnections()
+			for _, transport := range []http.RoundTripper{r.transport, r.others} {
+				transport.(*patient).next.(*http.Transport).CloseIdleConnections()
+			}
 		}
 	})
 	return s

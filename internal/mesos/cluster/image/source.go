@@ -36,7 +36,7 @@ type source interface {
 }
 
 // newSource takes what --docker-registry says: host:port, or an absolute path.
-func newSource(registry string, credentials *ctls.Credentials) (source, error) {
+func newSource(registry string, credentials *ctls.Credentials, limits patience) (source, error) {
 	if filepath.IsAbs(registry) {
 		return directory(registry), nil
 	}
@@ -50,8 +50,8 @@ func newSource(registry string, credentials *ctls.Credentials) (source, error) {
 	return &registries{
 		own:       registry,
 		mutual:    credentials != nil,
-		transport: own,
-		others:    http.DefaultTransport.(*http.Transport).Clone(),
+		transport: &patient{limits.withDefaults(), own},
+		others:    &patient{limits.withDefaults(), http.DefaultTransport.(*http.Transport).Clone()},
 	}, nil
 }
 
@@ -93,6 +93,9 @@ func (r *registries) image(ctx context.Context, reference string) (v1.Image, err
 // explain turns what the registry client says into what a user can act on.
 func explain(reference, host string, err error) error {
 	var status *transport.Error
+	if stall := (*stalled)(nil); errors.As(err, &stall) {
+		return fmt.Errorf("%w: image %q: %w", ErrUnreachable, reference, stall)
+	}
 	if !errors.As(err, &status) {
 		return fmt.Errorf("%w: image %q from registry %s: %w: check that the registry runs and can be reached from this node",
 			ErrUnreachable, reference, host, err)

@@ -40,6 +40,8 @@ type Config struct {
 	Timeout time.Duration
 	// Limits of a layer; zero fields have defaults.
 	Limits Limits
+
+	patience patience
 }
 
 // Image is unpacked and held.
@@ -77,7 +79,7 @@ func Open(log *slog.Logger, config Config) (*Store, error) {
 	config.Timeout = cmp.Or(config.Timeout, 10*time.Minute)
 	config.Limits.Bytes = cmp.Or(config.Limits.Bytes, defaultLimits.Bytes)
 	config.Limits.Entries = cmp.Or(config.Limits.Entries, defaultLimits.Entries)
-	src, err := newSource(config.Registry, config.Credentials)
+	src, err := newSource(config.Registry, config.Credentials, config.patience)
 	if err != nil {
 		return nil, err
 	}
