@@ -304,3 +304,20 @@ func TestNetSetUserID(t *testing.T) {
 		t.Errorf("found %d programs, want 2: %v", found, err)
 	}
 }
+
+// TestNetPluginKilled: what a plugin leaves that is killed in the middle of DEL
+// is removed without a new start of the agent, and without a wait of the task.
+func TestNetPluginKilled(t *testing.T) {
+	c := newCluster(t)
+	c.write("plugins/script", `#!/bin/sh
+test "$CNI_COMMAND" = DEL || { echo '{"cniVersion":"0.2.0","ip4":{"ip":"10.32.0.7/20"}}'; exit; }
+mkdir `+c.dir+`/killed 2>/dev/null && kill -9 $$
+exit 0
+`)
+	c.run(shell("t", "true"))
+	c.until("t", finished)
+	c.empty()
+	if _, err := os.Stat(filepath.Join(c.dir, "killed")); err != nil {
+		t.Error("the plugin was not killed")
+	}
+}

@@ -85,7 +85,13 @@ func (a *Agent) records() ([]*task, error) {
 	}
 	var all []*task
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), ".") {
+		if strings.HasPrefix(e.Name(), ".") { // half written when the process was killed
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return nil, fmt.Errorf("remove what is left of a record: %w", err)
+			}
+			continue
+		}
+		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
 		t, err := readRecord(filepath.Join(dir, e.Name()))

@@ -121,8 +121,12 @@ func (a *Agent) removeOrphans(ctx context.Context, alive func(string) bool) erro
 			a.log.Error("orphaned cgroup is left", "cgroup", name, "error", err)
 		}
 	}
-	if err := a.network.Recover(ctx, alive); err != nil {
+	failed, err := a.network.Recover(ctx, alive)
+	if err != nil {
 		return err
+	}
+	for cid, err := range failed {
+		a.removeLater(cid, err)
 	}
 	for _, dir := range []string{filepath.Join(a.config.WorkDir, "containers"), filepath.Join(a.config.RuntimeDir, "containers")} {
 		entries, err := os.ReadDir(dir)

@@ -297,7 +297,7 @@ func processStart(pid int) (uint64, error) {
 }
 
 // cleanUp removes everything of a container but its sandbox. What cannot be
-// removed is logged and left to the next start.
+// removed yet is tried again while the task's end is told.
 func (a *Agent) cleanUp(t *task) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.runCtx), 3*time.Minute)
 	defer cancel()
@@ -311,18 +311,52 @@ func (a *Agent) cleanUp(t *task) {
 			unix.Close(fd)
 		}
 	}
+	if err := a.remove(ctx, t.cid); err != nil {
+		a.removeLater(t.cid, err)
+	}
+}
+
+// remove removes what there is of a container. It may be repeated.
+func (a *Agent) remove(ctx context.Context, cid string) error {
 	// The container dies with its executor; the cgroup has what is not dead yet.
-	errs := []error{
-		container.OpenGroup(a.cgroup(t.cid)).Destroy(ctx),
-		a.network.Detach(ctx, t.cid),
-		os.RemoveAll(filepath.Join(a.config.WorkDir, "containers", t.cid)),
-		os.RemoveAll(a.containerDir(t.cid)),
-		a.images.Release(t.cid),
-	}
-	if err := errors.Join(errs...); err != nil {
-		a.destroyErrors.Add(1)
-		a.log.Error("container leaves something behind until the next start", "task", t.id(), "container", t.cid, "error", err)
-	}
+	return errors.Join(
+		container.OpenGroup(a.cgroup(cid)).Destroy(ctx),
+		a.network.Detach(ctx, cid),
+		os.RemoveAll(filepath.Join(a.config.WorkDir, "containers", cid)),
+		os.RemoveAll(a.containerDir(cid)),
+		a.images.Release(cid),
+	)
+}
+
+// Time between attempts to remove what is left of a container; it doubles.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+// removeLater tries to remove a container until it succeeds or this process
+// ends: a plugin may have been killed, or be unable to reach its service. The
+// next start goes on with it.
+func (a *Agent) removeLater(cid string, err error) {
+	a.destroyErrors.Add(1)
+	a.log.Error("container leaves something behind, removing it is tried again", "container", cid, "error", err)
+	a.lives.Go(func() {
+		for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+			select {
+			case <-a.runCtx.Done():
+				return
+			case <-time.After(pause):
+			}
+			ctx, cancel := context.WithTimeout(a.runCtx, 3*time.Minute)
+			err := a.remove(ctx, cid)
+			cancel()
+			if err == nil {
+				a.log.Info("container has left nothing behind", "container", cid)
+				return
+			}
+			a.log.Warn("container still leaves something behind", "container", cid, "error", err)
+		}
+	})
 }
 
 func (a *Agent) cgroup(cid string) string { return filepath.Join(a.config.CgroupsRoot, cid) }

@@ -282,27 +282,28 @@ func (c *CNI) Detach(ctx context.Context, id string) error {
 	return nil
 }
 
-// Recover detaches every container that alive does not know. Failures are
-// logged and left to the next start.
-func (c *CNI) Recover(ctx context.Context, alive func(id string) bool) error {
+// Recover detaches every container that alive does not know, and returns those
+// that keep their networks, with the reason: detach them later.
+func (c *CNI) Recover(ctx context.Context, alive func(id string) bool) (map[string]error, error) {
 	entries, err := os.ReadDir(c.config.Root)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("list containers with networks: %w", err)
+		return nil, fmt.Errorf("list containers with networks: %w", err)
 	}
+	failed := map[string]error{}
 	for _, e := range entries {
 		if !e.IsDir() || alive(e.Name()) {
 			continue
 		}
 		if err := c.Detach(ctx, e.Name()); err != nil {
-			c.log.Error("orphaned container keeps its networks", "container", e.Name(), "error", err)
+			failed[e.Name()] = err
 			continue
 		}
 		c.log.Info("orphaned container left its networks", "container", e.Name())
 	}
-	return nil
+	return failed, nil
 }
 
 // makeNamespace makes a network namespace and binds it on path.

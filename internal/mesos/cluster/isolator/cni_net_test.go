@@ -234,14 +234,14 @@ func TestNetDetachFailureIsRetained(t *testing.T) {
 	if !isNamespace(filepath.Join(w.config.Root, "c/ns")) {
 		t.Error("namespace is gone")
 	}
-	if err := w.Recover(t.Context(), func(id string) bool { return id == "c" }); err != nil {
+	if left, err := w.Recover(t.Context(), func(id string) bool { return id == "c" }); err != nil || len(left) != 0 {
 		t.Fatal(err)
 	}
 	w.write(t, "answers/n.DEL.json", `{}`)
 	if err := os.Remove(filepath.Join(w.dir, "conf/n")); err != nil { // the checkpoint is enough
 		t.Fatal(err)
 	}
-	if err := w.Recover(t.Context(), func(string) bool { return false }); err != nil {
+	if left, err := w.Recover(t.Context(), func(string) bool { return false }); err != nil || len(left) != 0 {
 		t.Fatal(err)
 	}
 	if entries, _ := os.ReadDir(w.config.Root); len(entries) != 0 {
