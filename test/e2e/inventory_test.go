@@ -60,6 +60,7 @@ func (c *cluster) clean(t *testing.T) {
 		return c.empty.diff(now)
 	})
 	c.inactiveEnd(t)
+	c.inactiveListed(t)
 }
 
 func (inv inventory) diff(now inventory) error {
@@ -147,6 +148,31 @@ func (c *cluster) inactiveEnd(t *testing.T) {
 	}
 }
 
+// inactiveListed checks that the configuration API lists no attachment, and an
+// end for all that rests or is remembered.
+func (c *cluster) inactiveListed(t *testing.T) {
+	t.Helper()
+	type inactive struct {
+		Left int64 `json:"secondsLeft,string"`
+	}
+	var list struct {
+		Attachments []json.RawMessage `json:"attachments"`
+		Tombstones  []inactive        `json:"tombstones"`
+		Resting     []inactive        `json:"resting"`
+	}
+	decode(t, c.curl(t, "GET", config+"/inventory", ""), &list)
+	if len(list.Attachments) > 0 {
+		t.Errorf("%d attachments are left: %s", len(list.Attachments), list.Attachments)
+	}
+	for most, items := range map[time.Duration][]inactive{tombstone: list.Tombstones, rest: list.Resting} {
+		for _, item := range items {
+			if left := time.Duration(item.Left) * time.Second; left > most+time.Second {
+				t.Errorf("ends only in %s, want at most %s", left, most)
+			}
+		}
+	}
+}
+
 // eachNode lists something in every node's namespace.
 func (c *cluster) eachNode(t *testing.T, command ...string) ([]string, error) {
 	var all []string
@@ -186,11 +212,10 @@ func (c *cluster) pins(*testing.T) ([]string, error) {
 	return all, err
 }
 
-// statistics are maps whose entries count or remember and do not forward:
-// flows end by themselves, and counters stay.
+// statistics are maps whose entries count and do not forward: they stay.
 func statistics(pin string) bool {
 	name := filepath.Base(pin)
-	return slices.ContainsFunc([]string{"flow", "drop", "count", "stat", "event"}, func(s string) bool { return strings.Contains(name, s) })
+	return slices.ContainsFunc([]string{"drop", "count", "stat", "event"}, func(s string) bool { return strings.Contains(name, s) })
 }
 
 func (c *cluster) mapEntries(t *testing.T) ([]string, error) {
