@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -16,12 +17,18 @@ import (
 // maxBody is the largest request body of the REST interface, in bytes.
 const maxBody = 1_024_000
 
+// compressFrom is the size of answers, in bytes, from which compressing them is
+// worth its time.
+const compressFrom = 16 << 10
+
 // Handler serves both interfaces, /metrics and /inventory. Requests wait until
 // the API has loaded the store.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}))
-	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}))
+	// Containers wait for these answers, which are short.
+	compress := connect.WithCompressMinBytes(compressFrom)
+	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress))
+	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress))
 	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", admin(http.HandlerFunc(a.inventory)))
 	mux.Handle("/", admin(a.rest()))

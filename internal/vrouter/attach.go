@@ -49,8 +49,10 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 		return nil, a.manager.explain(err)
 	}
 	started := time.Now()
-	// The kernel takes a while for what the manager's answer does not change.
-	g := a.guard(index)
+	// Kernel and disk take a while for what the manager's answer does not change.
+	g := a.guard(index, req.HostInterface)
+	file := a.files.reserve()
+	defer file.release()
 	response, err := a.askManager(ctx, req)
 	asked := time.Now()
 	if err != nil {
@@ -64,7 +66,7 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 		return nil, a.manager.explain(err)
 	}
 	r := a.newRecord(req, index, response)
-	if err := a.plug(ctx, old, r, g); err != nil {
+	if err := a.plug(ctx, old, r, g, file); err != nil {
 		a.unplug(r)
 		g.undo()
 		a.release(adding, req.Sequence, "ADD failed: "+err.Error())
@@ -82,14 +84,22 @@ type guard struct {
 	agent *Agent
 	index int
 	done  chan struct{}
-	err   error
+	// guarded: it drops everything. err is why it is not ready.
+	guarded bool
+	err     error
+	// mtu that it was given, as the manager's last answer to a report has it.
+	mtu uint32
 }
 
-func (a *Agent) guard(index int) *guard {
-	g := &guard{agent: a, index: index, done: make(chan struct{})}
+func (a *Agent) guard(index int, name string) *guard {
+	g := &guard{agent: a, index: index, done: make(chan struct{}), mtu: a.manager.knownMTU()}
 	go func() {
 		defer close(g.done)
-		g.err = a.dataplane.Guard(index)
+		if g.err = a.dataplane.Guard(index); g.err != nil {
+			return
+		}
+		g.guarded = true
+		g.err = a.links.prepare(index, name, g.mtu)
 	}()
 	return g
 }
@@ -101,7 +111,7 @@ func (g *guard) wait() error {
 
 // undo is for a port that did not come to be.
 func (g *guard) undo() {
-	if g.wait() != nil {
+	if <-g.done; !g.guarded {
 		return
 	}
 	if err := g.agent.dataplane.DeletePort(g.index); err != nil {
@@ -192,7 +202,7 @@ func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *manage
 // plug makes the port forward and its file durable; both must succeed before
 // the ADD is answered. old is the port of an earlier namespace of the same
 // interface, or nil.
-func (a *Agent) plug(ctx context.Context, old, r *record, g *guard) error {
+func (a *Agent) plug(ctx context.Context, old, r *record, g *guard, file *reservation) error {
 	port, complete, err := r.port()
 	if err != nil {
 		return err
@@ -205,8 +215,8 @@ func (a *Agent) plug(ctx context.Context, old, r *record, g *guard) error {
 		a.unplug(old) // it has the same file
 	}
 	written := make(chan error, 1)
-	go func() { written <- a.files.write(r) }()
-	if err = g.wait(); err == nil {
+	go func() { written <- file.write(r) }()
+	if err = g.wait(); err == nil && r.MTU != g.mtu {
 		err = a.links.prepare(r.HostIndex, r.HostInterface, r.MTU)
 	}
 	if err == nil {

@@ -37,6 +37,13 @@ func (m *manager) seen() *typesv1.Position {
 	return m.position
 }
 
+// knownMTU of containers; 0 before the first report.
+func (m *manager) knownMTU() uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mtu
+}
+
 func (m *manager) saw(p *typesv1.Position) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,13 +1,8 @@
 package vrouter
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/contrail-mesos/contrail/api/portapi"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
@@ -98,63 +93,4 @@ func (r *record) answer() *portapi.AttachResponse {
 	return &portapi.AttachResponse{
 		InterfaceID: r.ID, MAC: r.MAC, Addresses: r.Addresses, MTU: r.MTU, NetworkName: r.NetworkName,
 	}
-}
-
-// portFiles is the directory that holds a file per port.
-type portFiles struct{ dir string }
-
-func (f portFiles) path(id string) string { return filepath.Join(f.dir, id+".json") }
-
-// write returns when the record would survive a power failure.
-func (f portFiles) write(r *record) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write file of port %s: %w", r.ID, err)
-	}
-	if err := portapi.WriteDurably(f.path(r.ID), data); err != nil {
-		return fmt.Errorf("write file of port %s: %w", r.ID, err)
-	}
-	return nil
-}
-
-// remove need not be durable: a file that comes back is of an interface that is
-// gone, and is removed again.
-func (f portFiles) remove(id string) error {
-	if err := os.Remove(f.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove file of port %s: %w", id, err)
-	}
-	return nil
-}
-
-// load returns all ports; what cannot be read is reported beside them.
-func (f portFiles) load() ([]*record, error) {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("load ports: %w", err)
-	}
-	entries, err := os.ReadDir(f.dir)
-	if err != nil {
-		return nil, fmt.Errorf("load ports: %w", err)
-	}
-	var records []*record
-	var bad []error
-	for _, entry := range entries {
-		name := entry.Name()
-		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, ".json") {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(f.dir, name))
-		r := &record{}
-		if err == nil {
-			err = json.Unmarshal(data, r)
-		}
-		if err == nil && r.ID+".json" != name {
-			err = fmt.Errorf("names port %q", r.ID)
-		}
-		if err != nil {
-			bad = append(bad, fmt.Errorf("load ports: %s: %w", name, err))
-			continue
-		}
-		records = append(records, r)
-	}
-	return records, errors.Join(bad...)
 }

@@ -23,6 +23,9 @@ import (
 const (
 	// maxMessage bounds an RPC; a report of a full node is the largest.
 	maxMessage = 4 << 20
+	// compressFrom is the size of answers from which compressing them is worth
+	// its time.
+	compressFrom = 16 << 10
 	// undoTimeout is how much longer than Config.Timeout a caller may wait.
 	undoTimeout = 2 * time.Second
 	// releases is how many attachments of one report are detached at a time.
@@ -71,7 +74,7 @@ func New(log *slog.Logger, cfg Config, attachments configv1connect.AttachmentsCl
 func (m *Manager) Handler() http.Handler {
 	mux := http.NewServeMux()
 	path, rpc := managerv1connect.NewManagerHandler(m,
-		connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(m.metrics.interceptor()))
+		connect.WithReadMaxBytes(maxMessage), connect.WithCompressMinBytes(compressFrom), connect.WithInterceptors(m.metrics.interceptor()))
 	mux.Handle(path, rpc)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	m.registerREST(mux)
