@@ -45,7 +45,10 @@ func newNodeCommand() *cobra.Command {
 		Use:   "remove NAME|UUID",
 		Short: "Forget a node that is gone for good, and release all that was attached to it",
 		Long: `Forgets a node and detaches every container of it: their addresses rest and are
-then given to others. Remove a node only when its containers are surely dead.`,
+then given to others. Remove a node only when its containers are surely dead.
+Mesos is not told: mark its agent as gone there (MARK_AGENT_GONE), too, or its
+tasks are replaced only after the master's agent timeout. A node that comes back
+nevertheless joins anew, and detaches what it ran.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return flags.with(func(nodes configv1connect.NodesClient) error {
