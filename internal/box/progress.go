@@ -22,7 +22,7 @@ func (p *progress) step(name string, do func() error) error {
 	return nil
 }
 
-func (p *progress) done(name, detail string) { fmt.Fprintf(p.out, "  ok    %-48s %s\n", name, detail) }
+func (p *progress) done(name, detail string) { fmt.Fprintf(p.out, "  ok    %-58s %s\n", name, detail) }
 func (p *progress) failed(name string)       { fmt.Fprintf(p.out, "  FAIL  %s\n", name) }
 
 // permanent marks an error that waiting does not mend.
