@@ -26,6 +26,7 @@ func TestNetRefusedByMarathon(t *testing.T) {
 	}{
 		{"no JSON", `{"id": "/x",`, 400, "Invalid JSON"},
 		{"no object", `[1, 2]`, 400, "message"},
+		{"no text", "{\"id\": \"/bad\", \"cmd\": \"\xc3\x28\"}", 400, "UTF-8"},
 		{"wrong type", `{"id": "/bad", "cmd": "true", "instances": "many"}`, 400, "instances"},
 		{"bad id", `{"id": "/Bad_Id", "cmd": "true"}`, 422, "id"},
 		{"no command", `{"id": "/bad"}`, 422, "cmd"},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/contrail-mesos/contrail/internal/serve"
 )
@@ -116,6 +117,10 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	if err != nil {
 		return invalidJSON(err)
+	}
+	// The decoder would put U+FFFD in place of what is no text.
+	if !utf8.Valid(data) {
+		return invalidJSON(errors.New("the body is not UTF-8"))
 	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return invalidJSON(err)
