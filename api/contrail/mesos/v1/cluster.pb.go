@@ -568,6 +568,7 @@ type MasterMessage struct {
 	//	*MasterMessage_FrameworkMessage
 	//	*MasterMessage_Shutdown
 	//	*MasterMessage_Ping
+	//	*MasterMessage_Resend
 	Body          isMasterMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -691,6 +692,15 @@ func (x *MasterMessage) GetPing() *Ping {
 	return nil
 }
 
+func (x *MasterMessage) GetResend() *Resend {
+	if x != nil {
+		if x, ok := x.Body.(*MasterMessage_Resend); ok {
+			return x.Resend
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Body interface {
 	isMasterMessage_Body()
 }
@@ -731,6 +741,10 @@ type MasterMessage_Ping struct {
 	Ping *Ping `protobuf:"bytes,9,opt,name=ping,oneof"`
 }
 
+type MasterMessage_Resend struct {
+	Resend *Resend `protobuf:"bytes,10,opt,name=resend,oneof"`
+}
+
 func (*MasterMessage_Registered) isMasterMessage_Body() {}
 
 func (*MasterMessage_Run) isMasterMessage_Body() {}
@@ -748,6 +762,8 @@ func (*MasterMessage_FrameworkMessage) isMasterMessage_Body() {}
 func (*MasterMessage_Shutdown) isMasterMessage_Body() {}
 
 func (*MasterMessage_Ping) isMasterMessage_Body() {}
+
+func (*MasterMessage_Resend) isMasterMessage_Body() {}
 
 // Registered answers Register. The agent keeps the id on disk.
 type Registered struct {
@@ -1321,6 +1337,52 @@ func (*Ping) Descriptor() ([]byte, []int) {
 	return file_contrail_mesos_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
+// Resend says that a framework has subscribed again: the agent sends its updates
+// that are not acknowledged at once, whenever their next repetition is due.
+type Resend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FrameworkId   *v1.FrameworkID        `protobuf:"bytes,1,opt,name=framework_id,json=frameworkId" json:"framework_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resend) Reset() {
+	*x = Resend{}
+	mi := &file_contrail_mesos_v1_cluster_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resend) ProtoMessage() {}
+
+func (x *Resend) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_mesos_v1_cluster_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resend.ProtoReflect.Descriptor instead.
+func (*Resend) Descriptor() ([]byte, []int) {
+	return file_contrail_mesos_v1_cluster_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Resend) GetFrameworkId() *v1.FrameworkID {
+	if x != nil {
+		return x.FrameworkId
+	}
+	return nil
+}
+
 var File_contrail_mesos_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_contrail_mesos_v1_cluster_proto_rawDesc = "" +
@@ -1362,7 +1424,7 @@ const file_contrail_mesos_v1_cluster_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"\f\n" +
 	"\n" +
 	"Unregister\"\x06\n" +
-	"\x04Pong\"\xe0\x04\n" +
+	"\x04Pong\"\x95\x05\n" +
 	"\rMasterMessage\x12?\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x1d.contrail.mesos.v1.RegisteredH\x00R\n" +
@@ -1374,7 +1436,9 @@ const file_contrail_mesos_v1_cluster_proto_rawDesc = "" +
 	"\x11shutdown_executor\x18\x06 \x01(\v2#.contrail.mesos.v1.ShutdownExecutorH\x00R\x10shutdownExecutor\x12R\n" +
 	"\x11framework_message\x18\a \x01(\v2#.contrail.mesos.v1.FrameworkMessageH\x00R\x10frameworkMessage\x129\n" +
 	"\bshutdown\x18\b \x01(\v2\x1b.contrail.mesos.v1.ShutdownH\x00R\bshutdown\x12-\n" +
-	"\x04ping\x18\t \x01(\v2\x17.contrail.mesos.v1.PingH\x00R\x04pingB\x06\n" +
+	"\x04ping\x18\t \x01(\v2\x17.contrail.mesos.v1.PingH\x00R\x04ping\x123\n" +
+	"\x06resend\x18\n" +
+	" \x01(\v2\x19.contrail.mesos.v1.ResendH\x00R\x06resendB\x06\n" +
 	"\x04body\"h\n" +
 	"\n" +
 	"Registered\x12,\n" +
@@ -1410,7 +1474,9 @@ const file_contrail_mesos_v1_cluster_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"$\n" +
 	"\bShutdown\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"\x06\n" +
-	"\x04Ping2Y\n" +
+	"\x04Ping\"B\n" +
+	"\x06Resend\x128\n" +
+	"\fframework_id\x18\x01 \x01(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId2Y\n" +
 	"\aCluster\x12N\n" +
 	"\x05Agent\x12\x1f.contrail.mesos.v1.AgentMessage\x1a .contrail.mesos.v1.MasterMessage(\x010\x01BIZGgithub.com/contrail-mesos/contrail/api/contrail/mesos/v1;mesosclusterv1"
 
@@ -1426,7 +1492,7 @@ func file_contrail_mesos_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_contrail_mesos_v1_cluster_proto_rawDescData
 }
 
-var file_contrail_mesos_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_contrail_mesos_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_contrail_mesos_v1_cluster_proto_goTypes = []any{
 	(*AgentMessage)(nil),            // 0: contrail.mesos.v1.AgentMessage
 	(*Register)(nil),                // 1: contrail.mesos.v1.Register
@@ -1446,21 +1512,22 @@ var file_contrail_mesos_v1_cluster_proto_goTypes = []any{
 	(*FrameworkMessage)(nil),        // 15: contrail.mesos.v1.FrameworkMessage
 	(*Shutdown)(nil),                // 16: contrail.mesos.v1.Shutdown
 	(*Ping)(nil),                    // 17: contrail.mesos.v1.Ping
-	(*v1.AgentInfo)(nil),            // 18: mesos.v1.AgentInfo
-	(*v1.AgentInfo_Capability)(nil), // 19: mesos.v1.AgentInfo.Capability
-	(*v1.Task)(nil),                 // 20: mesos.v1.Task
-	(*v1.ExecutorInfo)(nil),         // 21: mesos.v1.ExecutorInfo
-	(*v1.FrameworkInfo)(nil),        // 22: mesos.v1.FrameworkInfo
-	(*v1.FrameworkID)(nil),          // 23: mesos.v1.FrameworkID
-	(*v1.TaskStatus)(nil),           // 24: mesos.v1.TaskStatus
-	(v1.TaskState)(0),               // 25: mesos.v1.TaskState
-	(*v1.ExecutorID)(nil),           // 26: mesos.v1.ExecutorID
-	(*v1.AgentID)(nil),              // 27: mesos.v1.AgentID
-	(*v1.MasterInfo)(nil),           // 28: mesos.v1.MasterInfo
-	(*v1.TaskInfo)(nil),             // 29: mesos.v1.TaskInfo
-	(*v1.TaskGroupInfo)(nil),        // 30: mesos.v1.TaskGroupInfo
-	(*v1.TaskID)(nil),               // 31: mesos.v1.TaskID
-	(*v1.KillPolicy)(nil),           // 32: mesos.v1.KillPolicy
+	(*Resend)(nil),                  // 18: contrail.mesos.v1.Resend
+	(*v1.AgentInfo)(nil),            // 19: mesos.v1.AgentInfo
+	(*v1.AgentInfo_Capability)(nil), // 20: mesos.v1.AgentInfo.Capability
+	(*v1.Task)(nil),                 // 21: mesos.v1.Task
+	(*v1.ExecutorInfo)(nil),         // 22: mesos.v1.ExecutorInfo
+	(*v1.FrameworkInfo)(nil),        // 23: mesos.v1.FrameworkInfo
+	(*v1.FrameworkID)(nil),          // 24: mesos.v1.FrameworkID
+	(*v1.TaskStatus)(nil),           // 25: mesos.v1.TaskStatus
+	(v1.TaskState)(0),               // 26: mesos.v1.TaskState
+	(*v1.ExecutorID)(nil),           // 27: mesos.v1.ExecutorID
+	(*v1.AgentID)(nil),              // 28: mesos.v1.AgentID
+	(*v1.MasterInfo)(nil),           // 29: mesos.v1.MasterInfo
+	(*v1.TaskInfo)(nil),             // 30: mesos.v1.TaskInfo
+	(*v1.TaskGroupInfo)(nil),        // 31: mesos.v1.TaskGroupInfo
+	(*v1.TaskID)(nil),               // 32: mesos.v1.TaskID
+	(*v1.KillPolicy)(nil),           // 33: mesos.v1.KillPolicy
 }
 var file_contrail_mesos_v1_cluster_proto_depIdxs = []int32{
 	1,  // 0: contrail.mesos.v1.AgentMessage.register:type_name -> contrail.mesos.v1.Register
@@ -1469,18 +1536,18 @@ var file_contrail_mesos_v1_cluster_proto_depIdxs = []int32{
 	4,  // 3: contrail.mesos.v1.AgentMessage.executor_message:type_name -> contrail.mesos.v1.ExecutorMessage
 	5,  // 4: contrail.mesos.v1.AgentMessage.unregister:type_name -> contrail.mesos.v1.Unregister
 	6,  // 5: contrail.mesos.v1.AgentMessage.pong:type_name -> contrail.mesos.v1.Pong
-	18, // 6: contrail.mesos.v1.Register.agent:type_name -> mesos.v1.AgentInfo
-	19, // 7: contrail.mesos.v1.Register.capabilities:type_name -> mesos.v1.AgentInfo.Capability
-	20, // 8: contrail.mesos.v1.Register.tasks:type_name -> mesos.v1.Task
-	21, // 9: contrail.mesos.v1.Register.executors:type_name -> mesos.v1.ExecutorInfo
-	22, // 10: contrail.mesos.v1.Register.frameworks:type_name -> mesos.v1.FrameworkInfo
-	23, // 11: contrail.mesos.v1.StatusUpdate.framework_id:type_name -> mesos.v1.FrameworkID
-	24, // 12: contrail.mesos.v1.StatusUpdate.status:type_name -> mesos.v1.TaskStatus
-	25, // 13: contrail.mesos.v1.StatusUpdate.latest_state:type_name -> mesos.v1.TaskState
-	23, // 14: contrail.mesos.v1.ExecutorExited.framework_id:type_name -> mesos.v1.FrameworkID
-	26, // 15: contrail.mesos.v1.ExecutorExited.executor_id:type_name -> mesos.v1.ExecutorID
-	23, // 16: contrail.mesos.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
-	26, // 17: contrail.mesos.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
+	19, // 6: contrail.mesos.v1.Register.agent:type_name -> mesos.v1.AgentInfo
+	20, // 7: contrail.mesos.v1.Register.capabilities:type_name -> mesos.v1.AgentInfo.Capability
+	21, // 8: contrail.mesos.v1.Register.tasks:type_name -> mesos.v1.Task
+	22, // 9: contrail.mesos.v1.Register.executors:type_name -> mesos.v1.ExecutorInfo
+	23, // 10: contrail.mesos.v1.Register.frameworks:type_name -> mesos.v1.FrameworkInfo
+	24, // 11: contrail.mesos.v1.StatusUpdate.framework_id:type_name -> mesos.v1.FrameworkID
+	25, // 12: contrail.mesos.v1.StatusUpdate.status:type_name -> mesos.v1.TaskStatus
+	26, // 13: contrail.mesos.v1.StatusUpdate.latest_state:type_name -> mesos.v1.TaskState
+	24, // 14: contrail.mesos.v1.ExecutorExited.framework_id:type_name -> mesos.v1.FrameworkID
+	27, // 15: contrail.mesos.v1.ExecutorExited.executor_id:type_name -> mesos.v1.ExecutorID
+	24, // 16: contrail.mesos.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
+	27, // 17: contrail.mesos.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
 	8,  // 18: contrail.mesos.v1.MasterMessage.registered:type_name -> contrail.mesos.v1.Registered
 	9,  // 19: contrail.mesos.v1.MasterMessage.run:type_name -> contrail.mesos.v1.Run
 	11, // 20: contrail.mesos.v1.MasterMessage.kill:type_name -> contrail.mesos.v1.Kill
@@ -1490,30 +1557,32 @@ var file_contrail_mesos_v1_cluster_proto_depIdxs = []int32{
 	15, // 24: contrail.mesos.v1.MasterMessage.framework_message:type_name -> contrail.mesos.v1.FrameworkMessage
 	16, // 25: contrail.mesos.v1.MasterMessage.shutdown:type_name -> contrail.mesos.v1.Shutdown
 	17, // 26: contrail.mesos.v1.MasterMessage.ping:type_name -> contrail.mesos.v1.Ping
-	27, // 27: contrail.mesos.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
-	28, // 28: contrail.mesos.v1.Registered.master:type_name -> mesos.v1.MasterInfo
-	22, // 29: contrail.mesos.v1.Run.framework:type_name -> mesos.v1.FrameworkInfo
-	29, // 30: contrail.mesos.v1.Run.task:type_name -> mesos.v1.TaskInfo
-	10, // 31: contrail.mesos.v1.Run.group:type_name -> contrail.mesos.v1.TaskGroup
-	21, // 32: contrail.mesos.v1.TaskGroup.executor:type_name -> mesos.v1.ExecutorInfo
-	30, // 33: contrail.mesos.v1.TaskGroup.tasks:type_name -> mesos.v1.TaskGroupInfo
-	23, // 34: contrail.mesos.v1.Kill.framework_id:type_name -> mesos.v1.FrameworkID
-	31, // 35: contrail.mesos.v1.Kill.task_id:type_name -> mesos.v1.TaskID
-	32, // 36: contrail.mesos.v1.Kill.kill_policy:type_name -> mesos.v1.KillPolicy
-	23, // 37: contrail.mesos.v1.Acknowledge.framework_id:type_name -> mesos.v1.FrameworkID
-	31, // 38: contrail.mesos.v1.Acknowledge.task_id:type_name -> mesos.v1.TaskID
-	23, // 39: contrail.mesos.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
-	23, // 40: contrail.mesos.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	26, // 41: contrail.mesos.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	23, // 42: contrail.mesos.v1.FrameworkMessage.framework_id:type_name -> mesos.v1.FrameworkID
-	26, // 43: contrail.mesos.v1.FrameworkMessage.executor_id:type_name -> mesos.v1.ExecutorID
-	0,  // 44: contrail.mesos.v1.Cluster.Agent:input_type -> contrail.mesos.v1.AgentMessage
-	7,  // 45: contrail.mesos.v1.Cluster.Agent:output_type -> contrail.mesos.v1.MasterMessage
-	45, // [45:46] is the sub-list for method output_type
-	44, // [44:45] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	18, // 27: contrail.mesos.v1.MasterMessage.resend:type_name -> contrail.mesos.v1.Resend
+	28, // 28: contrail.mesos.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
+	29, // 29: contrail.mesos.v1.Registered.master:type_name -> mesos.v1.MasterInfo
+	23, // 30: contrail.mesos.v1.Run.framework:type_name -> mesos.v1.FrameworkInfo
+	30, // 31: contrail.mesos.v1.Run.task:type_name -> mesos.v1.TaskInfo
+	10, // 32: contrail.mesos.v1.Run.group:type_name -> contrail.mesos.v1.TaskGroup
+	22, // 33: contrail.mesos.v1.TaskGroup.executor:type_name -> mesos.v1.ExecutorInfo
+	31, // 34: contrail.mesos.v1.TaskGroup.tasks:type_name -> mesos.v1.TaskGroupInfo
+	24, // 35: contrail.mesos.v1.Kill.framework_id:type_name -> mesos.v1.FrameworkID
+	32, // 36: contrail.mesos.v1.Kill.task_id:type_name -> mesos.v1.TaskID
+	33, // 37: contrail.mesos.v1.Kill.kill_policy:type_name -> mesos.v1.KillPolicy
+	24, // 38: contrail.mesos.v1.Acknowledge.framework_id:type_name -> mesos.v1.FrameworkID
+	32, // 39: contrail.mesos.v1.Acknowledge.task_id:type_name -> mesos.v1.TaskID
+	24, // 40: contrail.mesos.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
+	24, // 41: contrail.mesos.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	27, // 42: contrail.mesos.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	24, // 43: contrail.mesos.v1.FrameworkMessage.framework_id:type_name -> mesos.v1.FrameworkID
+	27, // 44: contrail.mesos.v1.FrameworkMessage.executor_id:type_name -> mesos.v1.ExecutorID
+	24, // 45: contrail.mesos.v1.Resend.framework_id:type_name -> mesos.v1.FrameworkID
+	0,  // 46: contrail.mesos.v1.Cluster.Agent:input_type -> contrail.mesos.v1.AgentMessage
+	7,  // 47: contrail.mesos.v1.Cluster.Agent:output_type -> contrail.mesos.v1.MasterMessage
+	47, // [47:48] is the sub-list for method output_type
+	46, // [46:47] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_contrail_mesos_v1_cluster_proto_init() }
@@ -1539,6 +1608,7 @@ func file_contrail_mesos_v1_cluster_proto_init() {
 		(*MasterMessage_FrameworkMessage)(nil),
 		(*MasterMessage_Shutdown)(nil),
 		(*MasterMessage_Ping)(nil),
+		(*MasterMessage_Resend)(nil),
 	}
 	file_contrail_mesos_v1_cluster_proto_msgTypes[9].OneofWrappers = []any{
 		(*Run_Task)(nil),
@@ -1550,7 +1620,7 @@ func file_contrail_mesos_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_mesos_v1_cluster_proto_rawDesc), len(file_contrail_mesos_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -181,6 +181,12 @@ func (a *Agent) obey(m *clusterv1.MasterMessage) error {
 		})
 	case *clusterv1.MasterMessage_FrameworkMessage:
 		a.message(body.FrameworkMessage)
+	case *clusterv1.MasterMessage_Resend:
+		for _, t := range a.current() {
+			if t.frameworkID() == body.Resend.GetFrameworkId().GetValue() {
+				a.resend(t)
+			}
+		}
 	case *clusterv1.MasterMessage_Ping:
 		a.tell(&clusterv1.AgentMessage{Body: &clusterv1.AgentMessage_Pong{Pong: &clusterv1.Pong{}}})
 	case *clusterv1.MasterMessage_Shutdown:

@@ -55,11 +55,11 @@ func (m *Master) neediest(a *agent, free quantities, now time.Time) (*framework,
 	var bestShare float64
 	shares := m.shares()
 	for _, f := range sorted(m.frameworks) {
-		if f.stream == nil || m.hasOffer(f, a) {
+		if f.stream == nil {
 			continue
 		}
 		for _, role := range f.roles() {
-			if f.suppressed[role] || f.refuses(a, role, free, now) {
+			if f.suppressed[role] || m.hasOffer(f, role, a) || f.refuses(a, role, free, now) {
 				continue
 			}
 			share := shares[shareKey{f, role}]
@@ -71,11 +71,11 @@ func (m *Master) neediest(a *agent, free quantities, now time.Time) (*framework,
 	return best, bestRole
 }
 
-// hasOffer tells whether the framework holds an offer of the agent; it gets the
-// next one, with all that is free, when it has answered.
-func (m *Master) hasOffer(f *framework, a *agent) bool {
+// hasOffer tells whether the framework's role holds an offer of the agent; it
+// gets the next one, with all that is free, when it has answered.
+func (m *Master) hasOffer(f *framework, role string, a *agent) bool {
 	for _, o := range m.offers {
-		if o.framework == f && o.agent == a {
+		if o.framework == f && o.role == role && o.agent == a {
 			return true
 		}
 	}

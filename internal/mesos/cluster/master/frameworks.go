@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
+	clusterv1 "github.com/contrail-mesos/contrail/api/contrail/mesos/v1"
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 	masterv1 "github.com/contrail-mesos/contrail/api/mesos/v1/master"
 	schedulerv1 "github.com/contrail-mesos/contrail/api/mesos/v1/scheduler"
@@ -223,10 +224,21 @@ func (m *Master) subscribeFramework(call *schedulerv1.Call_Subscribe, mediaType 
 			FrameworkId: f.info.GetId(), HeartbeatIntervalSeconds: proto.Float64(m.cfg.Heartbeat.Seconds()), MasterInfo: m.info,
 		},
 	}, &schedulerv1.Event{Type: schedulerv1.Event_HEARTBEAT.Enum()})
+	if id == call.GetFrameworkInfo().GetId().GetValue() { // not a new one
+		m.askForUpdates(f)
+	}
 	m.publishFramework(f, !known)
 	m.log.Info("framework subscribed", "framework", id, "name", info.GetName(), "again", known)
 	m.allocate(now)
 	return f, stream
+}
+
+// askForUpdates makes agents send again what the framework has not acknowledged:
+// their next repetition may be minutes away.
+func (m *Master) askForUpdates(f *framework) {
+	for _, a := range m.agents {
+		a.send(&clusterv1.MasterMessage{Body: &clusterv1.MasterMessage_Resend{Resend: &clusterv1.Resend{FrameworkId: f.info.GetId()}}})
+	}
 }
 
 func newFramework(info *mesosv1.FrameworkInfo, registered time.Time) *framework {

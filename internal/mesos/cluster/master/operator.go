@@ -307,7 +307,7 @@ func (m *Master) shownFramework(f *framework) *masterv1.Response_GetFrameworks_F
 		FrameworkInfo: clone(f.info), Active: proto.Bool(f.stream != nil), Connected: proto.Bool(f.stream != nil),
 		Recovered: proto.Bool(f.registered.IsZero()), RegisteredTime: timeInfo(f.registered), ReregisteredTime: timeInfo(f.reregistered),
 	}
-	if !f.disconnected.IsZero() && f.stream == nil {
+	if m.frameworks[f.id()] != f { // only of those that are removed
 		shown.UnregisteredTime = timeInfo(f.disconnected)
 	}
 	byRole, offered := map[string]quantities{}, map[string]quantities{}

@@ -141,6 +141,7 @@ func (m *Master) register(s *session, r *clusterv1.Register, now time.Time) (*ag
 	if err := m.replaceAgentsOf(s.node, id, now); err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
+	again := id != "" // also where this master has lost its registry
 	if id == "" {
 		id = fmt.Sprintf("%s-S%d", m.id, m.nextAgent)
 		m.nextAgent++
@@ -150,7 +151,6 @@ func (m *Master) register(s *session, r *clusterv1.Register, now time.Time) (*ag
 	if err := m.registry.admit(info, s.node); err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
-	_, wasRecovered := m.recovered[id]
 	delete(m.recovered, id)
 	m.counters.agentRegistrations++
 
@@ -163,7 +163,7 @@ func (m *Master) register(s *session, r *clusterv1.Register, now time.Time) (*ag
 		a.reregistered = now
 	} else {
 		a = &agent{registered: now, tasks: map[ownedKey]*task{}, executors: map[ownedKey]*executor{}}
-		if wasUnreachable || wasRecovered {
+		if again {
 			a.reregistered = now
 		}
 		m.agents[id] = a
@@ -177,7 +177,7 @@ func (m *Master) register(s *session, r *clusterv1.Register, now time.Time) (*ag
 	if !known {
 		m.publish(&masterv1.Event{Type: masterv1.Event_AGENT_ADDED.Enum(), AgentAdded: &masterv1.Event_AgentAdded{Agent: m.shownAgent(a)}})
 	}
-	m.log.Info("agent registered", "agent", id, "hostname", info.GetHostname(), "again", known || wasUnreachable || wasRecovered)
+	m.log.Info("agent registered", "agent", id, "hostname", info.GetHostname(), "again", again)
 	m.allocate(now)
 	return a, nil
 }

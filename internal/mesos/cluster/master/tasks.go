@@ -119,6 +119,10 @@ func (m *Master) statusUpdate(a *agent, update *clusterv1.StatusUpdate, now time
 		}
 		return
 	}
+	if state := status.GetState(); a.drain != nil && status.Reason == nil &&
+		(state == mesosv1.TaskState_TASK_KILLING || state == mesosv1.TaskState_TASK_KILLED) {
+		status.Reason = mesosv1.TaskStatus_REASON_AGENT_DRAINING.Enum()
+	}
 	latest := status.GetState()
 	if update.LatestState != nil {
 		latest = update.GetLatestState()
