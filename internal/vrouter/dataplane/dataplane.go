@@ -70,11 +70,10 @@ func (c Config) validate() error {
 // Open was called in and must be called there.
 type Dataplane struct {
 	*Tables
-	log      *slog.Logger
-	config   Config
-	objects  bpfObjects
-	attacher attacher
-	links    *netlink.Handle
+	log     *slog.Logger
+	config  Config
+	objects bpfObjects
+	links   *netlink.Handle
 
 	mu    sync.Mutex // orders changes of the maps
 	node  bpfNode
@@ -103,7 +102,7 @@ func Open(log *slog.Logger, config Config) (*Dataplane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
-	d := &Dataplane{log: log, config: config, attacher: tcx{}, links: handle, slots: map[int]uint32{}}
+	d := &Dataplane{log: log, config: config, links: handle, slots: map[int]uint32{}}
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("open data plane at %s: %w", config.PinDir, err)
@@ -130,8 +129,7 @@ func (d *Dataplane) open() error {
 	if err := d.adopt(netns); err != nil {
 		return err
 	}
-	pin := d.underlayPin()
-	if err := d.attacher.attach(underlay.Attrs().Index, d.objects.UnderlayRx, pin); err != nil {
+	if err := attachLink(underlay.Attrs().Index, d.objects.UnderlayRx, d.underlayPin()); err != nil {
 		return fmt.Errorf("attach to underlay %s: %w", d.config.Underlay, err)
 	}
 	return nil
@@ -228,12 +226,12 @@ func (d *Dataplane) adopt(netns uint64) error {
 	for ifindex, vif := range vifs {
 		d.slots[ifindex] = vif.Slot
 	}
-	return d.adoptLinks(vifs)
+	return d.adoptDevices(vifs)
 }
 
-// adoptLinks gives the links of known ports the new program. A link without a
-// port is a change that was cut off: its device is closed.
-func (d *Dataplane) adoptLinks(vifs map[int]bpfVif) error {
+// adoptDevices gives the devices of known ports the new program. A device that
+// carries one without being a port is a change that was cut off: it is closed.
+func (d *Dataplane) adoptDevices(vifs map[int]bpfVif) error {
 	for ifindex := range vifs {
 		if _, err := d.links.LinkByIndex(ifindex); err != nil {
 			if isGone(err) {
@@ -241,15 +239,15 @@ func (d *Dataplane) adoptLinks(vifs map[int]bpfVif) error {
 			}
 			return fmt.Errorf("find interface %d: %w", ifindex, err)
 		}
-		if err := d.attacher.attach(ifindex, d.objects.VifRx, d.vifPin(ifindex)); err != nil {
-			return fmt.Errorf("attach to port %d: %w", ifindex, err)
+		if err := d.attachFilter(ifindex); err != nil {
+			return err
 		}
 	}
-	pinned, err := d.pinnedVifs()
+	filtered, err := d.filtered()
 	if err != nil {
 		return err
 	}
-	for _, ifindex := range pinned {
+	for _, ifindex := range filtered {
 		if _, known := vifs[ifindex]; !known {
 			if err := d.closeDevice(ifindex); err != nil {
 				return err
@@ -288,12 +286,12 @@ func (d *Dataplane) Remove() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	pinned, err := d.pinnedVifs()
+	filtered, err := d.filtered()
 	errs = append(errs, err)
-	for _, ifindex := range pinned {
+	for _, ifindex := range filtered {
 		errs = append(errs, d.closeDevice(ifindex))
 	}
-	errs = append(errs, d.attacher.detach(d.underlayPin()))
+	errs = append(errs, detachLink(d.underlayPin()))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove data plane at %s: %w", d.config.PinDir, err)
 	}
@@ -304,8 +302,8 @@ func (d *Dataplane) Remove() error {
 }
 
 // RemovePins removes all pins below a node's directory and the directory, for
-// cleaning up after a node that is gone. The programs of devices that still
-// exist are detached by it. An absent directory is success.
+// cleaning up after a node that is gone, with its devices. An absent directory
+// is success.
 func RemovePins(pinDir string) error {
 	if err := os.RemoveAll(pinDir); err != nil {
 		return fmt.Errorf("remove pins: %w", err)

@@ -5,8 +5,9 @@
 //	                                        -> MPLSoUDP -> underlay (redirect_neigh)
 //	underlay -> underlay_rx -> flow | label, checks -> local container
 //
-// Programs, maps and links are pinned below one directory of a bpffs, so that
-// forwarding goes on while no process runs; Open adopts what it finds there.
+// Maps and the link of the underlay are pinned below one directory of a bpffs,
+// and the filters of containers' devices live with these, so that forwarding
+// goes on while no process runs; Open adopts what it finds.
 // The package knows nothing of networks or policy: the vRouter agent tells it
 // ports (which container is behind an interface) and routes (VRF, prefix, next
 // hop), and reads flows, counters and drops.

@@ -6,27 +6,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// Below the pin directory: maps/NAME_vN, links/underlay, links/vif_IFINDEX.
+// Below the pin directory: maps/NAME_vN and links/underlay.
 const (
 	mapDirName  = "maps"
 	linkDirName = "links"
-	vifPrefix   = "vif_"
 )
 
 func (d *Dataplane) mapDir() string      { return filepath.Join(d.config.PinDir, mapDirName) }
 func (d *Dataplane) linkDir() string     { return filepath.Join(d.config.PinDir, linkDirName) }
 func (d *Dataplane) underlayPin() string { return filepath.Join(d.linkDir(), "underlay") }
-
-func (d *Dataplane) vifPin(ifindex int) string {
-	return filepath.Join(d.linkDir(), vifPrefix+strconv.Itoa(ifindex))
-}
 
 // makePinDirs makes the directories, after a look at the file system: a plain
 // one would take the directories and refuse the pins.
@@ -55,25 +48,6 @@ func makePinDirs(pinDir string) error {
 	return nil
 }
 
-// pinnedVifs returns the interface indexes that have a pinned link.
-func (d *Dataplane) pinnedVifs() ([]int, error) {
-	entries, err := os.ReadDir(d.linkDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list pinned links: %w", err)
-	}
-	var found []int
-	for _, e := range entries {
-		number, ok := strings.CutPrefix(e.Name(), vifPrefix)
-		if ifindex, err := strconv.Atoi(number); ok && err == nil {
-			found = append(found, ifindex)
-		}
-	}
-	return found, nil
-}
-
 // discardForeign removes pins that another network namespace left. Interface
 // indexes mean nothing outside theirs: to adopt them would be to touch other
 // devices that happen to have the same. A namespace that still lives keeps its
@@ -94,19 +68,13 @@ func (d *Dataplane) discardForeign(netns uint64) error {
 	if node.Netns == netns || node.Netns == 0 {
 		return nil
 	}
-	entries, err := os.ReadDir(d.linkDir())
+	live, err := linkLives(d.underlayPin())
 	if err != nil {
-		return fmt.Errorf("list pinned links: %w", err)
+		return err
 	}
-	for _, e := range entries {
-		live, err := d.attacher.live(filepath.Join(d.linkDir(), e.Name()))
-		if err != nil {
-			return err
-		}
-		if live {
-			return fmt.Errorf("another network namespace uses the pins (link %s is attached there); "+
-				"give each node its own directory, or end the other one", e.Name())
-		}
+	if live {
+		return fmt.Errorf("another network namespace uses the pins (its underlay is attached by them); " +
+			"give each node its own directory, or end the other one")
 	}
 	d.log.Warn("removing pins of a network namespace that is gone", "directory", d.config.PinDir)
 	if err := RemovePins(d.config.PinDir); err != nil {

@@ -14,17 +14,12 @@ import (
 const errTooMany = unix.E2BIG
 
 // Guard attaches the program to a device that is to become a port, so that it
-// drops all packets until PutPort. PutPort does without it, but the kernel takes
-// some 10 ms for the first attachment (an RCU grace period): whoever waits for
-// something else meanwhile, such as the answer that says what the port is, can
-// spend them here. DeletePort undoes it.
+// drops all packets until PutPort, however the device is treated meanwhile.
+// DeletePort undoes it.
 func (d *Dataplane) Guard(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.attacher.attach(ifindex, d.objects.VifRx, d.vifPin(ifindex)); err != nil {
-		return fmt.Errorf("guard interface %d: %w", ifindex, err)
-	}
-	return nil
+	return d.attachFilter(ifindex)
 }
 
 // PutPort makes the port as described: it writes the tables, attaches the
@@ -56,7 +51,7 @@ func (d *Dataplane) putPort(p Port) error {
 			return err
 		}
 	}
-	if err := d.attacher.attach(p.IfIndex, d.objects.VifRx, d.vifPin(p.IfIndex)); err != nil {
+	if err := d.attachFilter(p.IfIndex); err != nil {
 		return err
 	}
 	if device.Attrs().RawFlags&unix.IFF_UP == 0 {
@@ -248,8 +243,8 @@ func (d *Dataplane) deletePort(ifindex int) error {
 
 // unguard closes a device that has the program and no port.
 func (d *Dataplane) unguard(ifindex int) error {
-	pinned, err := d.pinnedVifs()
-	if err != nil || !slices.Contains(pinned, ifindex) {
+	guarded, err := d.hasFilter(ifindex)
+	if err != nil || !guarded {
 		return err
 	}
 	return d.closeDevice(ifindex)
@@ -267,7 +262,7 @@ func (d *Dataplane) closeDevice(ifindex int) error {
 	case !isGone(err):
 		return fmt.Errorf("find device: %w", err)
 	}
-	return d.attacher.detach(d.vifPin(ifindex))
+	return d.detachFilter(ifindex)
 }
 
 // foldDrops adds the port's drop counts to those of interface 0.

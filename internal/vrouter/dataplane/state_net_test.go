@@ -276,8 +276,8 @@ func (b *bench) entriesLeft() map[string]int {
 		}
 	}
 	b.must(err)
-	pins, err := b.dp.pinnedVifs()
-	count("link", len(pins), err)
+	devices, err := b.dp.filtered()
+	count("filter", len(devices), err)
 	return left
 }
 
@@ -350,8 +350,8 @@ func TestNetGuardedDevice(t *testing.T) {
 	b.ns.Must(func() error { return b.dp.DeletePort(tap3) })
 	guard()
 	b.ns.Must(func() error { return b.dp.DeletePort(tap3) })
-	if pins, err := b.dp.pinnedVifs(); err != nil || slices.Contains(pins, tap3) {
-		t.Errorf("pinned links are %v, %v, want none of %d", pins, err, tap3)
+	if devices, err := b.dp.filtered(); err != nil || slices.Contains(devices, tap3) {
+		t.Errorf("devices with the program are %v, %v, want none of %d", devices, err, tap3)
 	}
 }
 
@@ -396,13 +396,12 @@ func TestNetAdoptionClosesHalfRemovedPorts(t *testing.T) {
 	if b.ns.Link("tap1").Attrs().RawFlags&1 != 0 {
 		t.Error("a device whose port is not known stays up")
 	}
-	pins, err := b.dp.pinnedVifs()
-	if err != nil || !slices.Equal(pins, []int{b.port2.IfIndex}) {
-		t.Errorf("pinned links are %v, %v", pins, err)
+	if left, err := b.dp.filtered(); err != nil || len(left) != 0 {
+		t.Errorf("devices with the program are %v, %v, want none", left, err)
 	}
 	b.ns.Must(func() error { return b.dp.DeletePort(b.port2.IfIndex) })
-	if pins, err := b.dp.pinnedVifs(); err != nil || len(pins) != 0 {
-		t.Errorf("pinned links are %v, %v, want none", pins, err)
+	if ports, err := b.dp.Ports(); err != nil || len(ports) != 0 {
+		t.Errorf("ports are %v, %v, want none", ports, err)
 	}
 }
 

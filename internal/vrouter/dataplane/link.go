@@ -10,23 +10,11 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// attacher puts programs on the ingress of devices and keeps them there after
-// the process. tcx does; kernels before 6.6 would have clsact filters here.
-type attacher interface {
-	// attach puts prog on the device and pins that, or replaces the program of
-	// the pinned attachment in one step, without a packet passing unseen.
-	attach(ifindex int, prog *ebpf.Program, pin string) error
-	// detach removes the attachment and its pin; absent is success.
-	detach(pin string) error
-	// live says whether the pinned attachment still has a device.
-	live(pin string) (bool, error)
-}
-
-// tcx attaches by BPF links, which are pinned themselves.
-type tcx struct{}
-
-func (tcx) attach(ifindex int, prog *ebpf.Program, pin string) error {
-	adopted, err := tcxAdopt(ifindex, prog, pin)
+// attachLink puts prog on the ingress of the device by a tcx link and pins
+// that, or replaces the program of the pinned link in one step, without a
+// packet passing unseen. It is for the underlay, which is attached once.
+func attachLink(ifindex int, prog *ebpf.Program, pin string) error {
+	adopted, err := adoptLink(ifindex, prog, pin)
 	if adopted || err != nil {
 		return err
 	}
@@ -46,9 +34,9 @@ func (tcx) attach(ifindex int, prog *ebpf.Program, pin string) error {
 	return nil
 }
 
-// tcxAdopt updates the pinned link if it is one of the interface, else it
+// adoptLink updates the pinned link if it is one of the interface, else it
 // removes the pin: the device it was of is gone.
-func tcxAdopt(ifindex int, prog *ebpf.Program, pin string) (bool, error) {
+func adoptLink(ifindex int, prog *ebpf.Program, pin string) (bool, error) {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -57,7 +45,7 @@ func tcxAdopt(ifindex int, prog *ebpf.Program, pin string) (bool, error) {
 		return false, fmt.Errorf("open pinned link %s: %w", pin, err)
 	}
 	defer l.Close()
-	at, err := tcxInterface(l)
+	at, err := linkInterface(l)
 	if err != nil {
 		return false, fmt.Errorf("read pinned link %s: %w", pin, err)
 	}
@@ -73,8 +61,8 @@ func tcxAdopt(ifindex int, prog *ebpf.Program, pin string) (bool, error) {
 	return false, nil
 }
 
-// tcxInterface returns the index of the link's device, 0 when that is gone.
-func tcxInterface(l link.Link) (int, error) {
+// linkInterface returns the index of the link's device, 0 when that is gone.
+func linkInterface(l link.Link) (int, error) {
 	info, err := l.Info()
 	if err != nil {
 		return 0, err
@@ -86,7 +74,8 @@ func tcxInterface(l link.Link) (int, error) {
 	return int(t.Ifindex), nil
 }
 
-func (tcx) detach(pin string) error {
+// detachLink removes the pinned link; absent is success.
+func detachLink(pin string) error {
 	// The link ends with its last reference. Other holders, such as a process
 	// that lists links, may still have one: so it is detached explicitly.
 	l, err := link.LoadPinnedLink(pin, nil)
@@ -98,7 +87,7 @@ func (tcx) detach(pin string) error {
 	}
 	defer l.Close()
 	if d, ok := l.(interface{ Detach() error }); ok {
-		if at, err := tcxInterface(l); err == nil && at != 0 {
+		if at, err := linkInterface(l); err == nil && at != 0 {
 			if err := d.Detach(); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("detach %s: %w", pin, err)
 			}
@@ -110,13 +99,17 @@ func (tcx) detach(pin string) error {
 	return nil
 }
 
-func (tcx) live(pin string) (bool, error) {
+// linkLives says whether the pinned link still has a device.
+func linkLives(pin string) (bool, error) {
 	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("open pinned link %s: %w", pin, err)
 	}
 	defer l.Close()
-	at, err := tcxInterface(l)
+	at, err := linkInterface(l)
 	if err != nil {
 		return false, fmt.Errorf("read pinned link %s: %w", pin, err)
 	}
