@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 	"github.com/contrail-mesos/contrail/internal/mesos/codec"
 )
@@ -88,7 +90,7 @@ func (a *Agent) legacyState() any {
 		"capabilities": []string{"MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"},
 		"resources":    legacyResources(a.config.Resources), "unreserved_resources": legacyResources(a.config.Resources),
 		"reserved_resources": object{}, "reserved_resources_full": object{}, "reserved_resources_allocated": object{},
-		"unreserved_resources_full":      messages(a.config.Resources),
+		"unreserved_resources_full":      messages(withRole(a.config.Resources)),
 		"unreserved_resources_allocated": legacyResources(used), "resource_providers": []object{},
 		"attributes": attributes, "frameworks": active, "completed_frameworks": completed,
 	}
@@ -114,6 +116,17 @@ func legacyResources(all []*mesosv1.Resource) object {
 		out[name] = "[" + strings.Join(parts, ", ") + "]"
 	}
 	return out
+}
+
+// withRole names the role of resources that are nobody's.
+func withRole(all []*mesosv1.Resource) []*mesosv1.Resource {
+	var named []*mesosv1.Resource
+	for _, r := range all {
+		r = proto.CloneOf(r)
+		r.Role = proto.String("*")
+		named = append(named, r)
+	}
+	return named
 }
 
 func messages[M interface {
@@ -147,11 +160,15 @@ func (a *Agent) legacyFramework(f *mesosv1.FrameworkInfo, all []*task) object {
 			executors = append(executors, a.legacyExecutor(t))
 		}
 	}
-	return object{
+	o := object{
 		"id": f.GetId().GetValue(), "name": f.GetName(), "user": f.GetUser(), "failover_timeout": double(f.GetFailoverTimeout()),
-		"checkpoint": f.GetCheckpoint(), "hostname": f.GetHostname(), "roles": f.GetRoles(),
+		"checkpoint": f.GetCheckpoint(), "hostname": f.GetHostname(), "roles": append([]string{}, f.GetRoles()...),
 		"executors": executors, "completed_executors": completed,
 	}
+	if f.Principal != nil {
+		o["principal"] = f.GetPrincipal()
+	}
+	return o
 }
 
 func (a *Agent) legacyExecutor(t *task) object {
@@ -227,9 +244,6 @@ func legacyContainerStatus(s *mesosv1.ContainerStatus) object {
 		networks = append(networks, o)
 	}
 	o := object{"container_id": object{"value": s.GetContainerId().GetValue()}, "network_infos": networks}
-	if s.ExecutorPid != nil {
-		o["executor_pid"] = s.GetExecutorPid()
-	}
 	return o
 }
 

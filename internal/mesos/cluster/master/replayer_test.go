@@ -101,8 +101,8 @@ type replayer struct {
 	before map[int]func()
 	// past is the beginning of paths in documents that the recorded master had
 	// from before the recording.
-	past string
-	notes  map[string]func()
+	past  string
+	notes map[string]func()
 }
 
 // scripted is an update of the recorded agent.
