@@ -149,6 +149,7 @@ func TestNetContainerWorld(t *testing.T) {
 		ls -d /work /root 2>/dev/null || echo no host
 		mknod /tmp-null c 1 3 2>/dev/null || echo no mknod
 		echo 1 2>/dev/null > /proc/sys/kernel/panic || echo no sysctl
+		echo firmware: $(ls /sys/firmware 2>/dev/null).
 		grep CapBnd /proc/self/status; exit 7`)
 	f.limit(t, Limits{CPUs: 0.5, CPUQuota: true, Memory: 64 << 20, Processes: 100})
 	p := f.start(t)
@@ -157,7 +158,7 @@ func TestNetContainerWorld(t *testing.T) {
 		t.Fatalf("status %+v %v\n%s", status, err, f.output(t))
 	}
 	out := f.output(t)
-	for _, want := range []string{"A=b home", "inside", "nameserver 192.0.2.1", "urandom", "overlay", "wrote", "no host", "no mknod", "no sysctl", "00000000a00425fb"} {
+	for _, want := range []string{"A=b home", "inside", "nameserver 192.0.2.1", "urandom", "overlay", "wrote", "no host", "no mknod", "no sysctl", "firmware: .", "00000000a00425fb"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

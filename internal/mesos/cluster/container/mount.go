@@ -127,7 +127,7 @@ func mountSystem() error {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
-	return errors.Join(makeDevices(), protectProc())
+	return errors.Join(makeDevices(), protectSystem())
 }
 
 // makeDirectory replaces a symbolic link by a directory: nothing of the
@@ -166,9 +166,10 @@ func makeDevices() error {
 	return nil
 }
 
-// protectProc makes the machine-wide switches read-only and hides what tells
-// about the machine's memory: root inside is root to these files.
-func protectProc() error {
+// protectSystem makes the machine-wide switches read-only and hides what tells
+// about the machine's memory, firmware and power: root inside is root to these
+// files. Mesos does neither.
+func protectSystem() error {
 	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"} {
 		err := unix.Mount(path, path, "", unix.MS_BIND|unix.MS_REC, "")
 		if errors.Is(err, unix.ENOENT) {
@@ -181,8 +182,14 @@ func protectProc() error {
 			return fmt.Errorf("protect %s: %w", path, err)
 		}
 	}
-	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug"} {
+	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/timer_stats", "/proc/latency_stats", "/proc/sched_debug"} {
 		err := unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("hide %s: %w", path, err)
+		}
+	}
+	for _, path := range []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"} {
+		err := unix.Mount("tmpfs", path, "tmpfs", quiet|unix.MS_RDONLY, "size=4k")
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("hide %s: %w", path, err)
 		}
