@@ -54,7 +54,7 @@ func (m *Master) accept(f *framework, call *schedulerv1.Call_Accept, now time.Ti
 // takeOffers removes the offers. On error too: none of them can be used again.
 func (m *Master) takeOffers(f *framework, ids []*mesosv1.OfferID) ([]*offer, error) {
 	if len(ids) == 0 {
-		return nil, errors.New("No offers specified") //nolint:staticcheck // Mesos's text
+		return nil, told("No offers specified")
 	}
 	var offers []*offer
 	var problem error
@@ -63,16 +63,16 @@ func (m *Master) takeOffers(f *framework, ids []*mesosv1.OfferID) ([]*offer, err
 		o := m.offers[id.GetValue()]
 		switch {
 		case seen[id.GetValue()]:
-			problem = errors.Join(problem, fmt.Errorf("Duplicate offer %s in offer list", id.GetValue())) //nolint:staticcheck // Mesos's text
+			problem = errors.Join(problem, told("Duplicate offer %s in offer list", id.GetValue()))
 			continue
 		case o == nil || o.framework != f:
-			problem = errors.Join(problem, fmt.Errorf("Offer %s is no longer valid", id.GetValue())) //nolint:staticcheck // Mesos's text
+			problem = errors.Join(problem, told("Offer %s is no longer valid", id.GetValue()))
 			continue
 		case len(offers) > 0 && o.agent != offers[0].agent:
-			problem = errors.Join(problem, fmt.Errorf("Aggregated offers must belong to one single agent. Offer %s uses agent %s and agent %s", //nolint:staticcheck // Mesos's text
+			problem = errors.Join(problem, told("Aggregated offers must belong to one single agent. Offer %s uses agent %s and agent %s",
 				o.id, o.agent.id(), offers[0].agent.id()))
 		case len(offers) > 0 && o.role != offers[0].role:
-			problem = errors.Join(problem, fmt.Errorf("Aggregated offers must be allocated to the same role. Offer %s uses role %s but another is being allocated to role %s", //nolint:staticcheck // Mesos's text
+			problem = errors.Join(problem, told("Aggregated offers must be allocated to the same role. Offer %s uses role %s but another is being allocated to role %s",
 				o.id, o.role, offers[0].role))
 		}
 		seen[o.id] = true
@@ -149,7 +149,7 @@ func (m *Master) launchGroup(acc *acceptance, group *mesosv1.Offer_Operation_Lau
 func (m *Master) checkGroup(acc *acceptance, group *mesosv1.Offer_Operation_LaunchGroup) error {
 	tasks := group.GetTaskGroup().GetTasks()
 	if len(tasks) == 0 {
-		return errors.New("Task group must have at least one task") //nolint:staticcheck // in the style of Mesos's texts
+		return told("Task group must have at least one task")
 	}
 	need, err := m.checkExecutor(acc, group.GetExecutor())
 	if err != nil {
@@ -158,10 +158,10 @@ func (m *Master) checkGroup(acc *acceptance, group *mesosv1.Offer_Operation_Laun
 	var all []*mesosv1.Resource
 	for i, info := range tasks {
 		if info.Executor != nil {
-			return errors.New("'TaskInfo.executor' must not be set") //nolint:staticcheck // Mesos's text
+			return told("'TaskInfo.executor' must not be set")
 		}
 		if slices.ContainsFunc(tasks[:i], func(o *mesosv1.TaskInfo) bool { return o.GetTaskId().GetValue() == info.GetTaskId().GetValue() }) {
-			return fmt.Errorf("Task has duplicate ID: %s", info.GetTaskId().GetValue()) //nolint:staticcheck // Mesos's text
+			return told("Task has duplicate ID: %s", info.GetTaskId().GetValue())
 		}
 		amounts, err := m.checkTaskItself(acc, info)
 		if err != nil {
@@ -223,7 +223,7 @@ func (acc *acceptance) take(need quantities, words string, resources []*mesosv1.
 		}
 	}
 	if role != acc.role || !acc.available.contains(need) {
-		return fmt.Errorf("Total resources %s %s %s", need.text(role), words, acc.available.rangesFirst().text(acc.role)) //nolint:staticcheck // Mesos's text
+		return told("Total resources %s %s %s", need.text(role), words, acc.available.rangesFirst().text(acc.role))
 	}
 	acc.available = acc.available.minus(need)
 	return nil
@@ -236,7 +236,7 @@ func (m *Master) checkTask(acc *acceptance, info *mesosv1.TaskInfo) (quantities,
 		return nil, err
 	}
 	if (info.Command == nil) == (info.Executor == nil) {
-		return nil, errors.New("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present") //nolint:staticcheck // Mesos's text
+		return nil, told("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
 	}
 	need, err := m.checkTaskItself(acc, info)
 	if err != nil || info.Executor == nil {
@@ -252,10 +252,10 @@ func (m *Master) checkIdentity(acc *acceptance, info *mesosv1.TaskInfo) error {
 		return err
 	}
 	if acc.framework.tasks[id] != nil {
-		return fmt.Errorf("Task has duplicate ID: %s", id) //nolint:staticcheck // Mesos's text
+		return told("Task has duplicate ID: %s", id)
 	}
 	if got := info.GetAgentId().GetValue(); got != acc.agent.id() {
-		return fmt.Errorf("Task uses invalid agent %s while agent %s is expected", got, acc.agent.id()) //nolint:staticcheck // Mesos's text
+		return told("Task uses invalid agent %s while agent %s is expected", got, acc.agent.id())
 	}
 	return nil
 }
@@ -265,10 +265,10 @@ func (m *Master) checkTaskItself(acc *acceptance, info *mesosv1.TaskInfo) (quant
 		return nil, err
 	}
 	if period := info.GetKillPolicy().GetGracePeriod(); period.GetNanoseconds() < 0 {
-		return nil, errors.New("Task's 'kill_policy.grace_period' must be non-negative") //nolint:staticcheck // Mesos's text
+		return nil, told("Task's 'kill_policy.grace_period' must be non-negative")
 	}
 	if len(info.GetResources()) == 0 {
-		return nil, errors.New("Task uses no resources") //nolint:staticcheck // Mesos's text
+		return nil, told("Task uses no resources")
 	}
 	return quantitiesOf(info.GetResources())
 }
@@ -284,11 +284,11 @@ func (m *Master) checkExecutor(acc *acceptance, info *mesosv1.ExecutorInfo) (qua
 	}
 	switch {
 	case info.GetFrameworkId().GetValue() != acc.framework.id():
-		return nil, fmt.Errorf("ExecutorInfo has an invalid FrameworkID (Actual: %s vs Expected: %s)", info.GetFrameworkId().GetValue(), acc.framework.id()) //nolint:staticcheck // Mesos's text
+		return nil, told("ExecutorInfo has an invalid FrameworkID (Actual: %s vs Expected: %s)", info.GetFrameworkId().GetValue(), acc.framework.id())
 	case info.GetType() == mesosv1.ExecutorInfo_DEFAULT && info.Command != nil:
-		return nil, errors.New("'ExecutorInfo.command' must not be set for 'DEFAULT' executor") //nolint:staticcheck // Mesos's text
+		return nil, told("'ExecutorInfo.command' must not be set for 'DEFAULT' executor")
 	case info.GetType() != mesosv1.ExecutorInfo_DEFAULT && info.Command == nil:
-		return nil, errors.New("'ExecutorInfo.command' must be set for 'CUSTOM' executor") //nolint:staticcheck // Mesos's text
+		return nil, told("'ExecutorInfo.command' must be set for 'CUSTOM' executor")
 	}
 	need, err := quantitiesOf(info.GetResources())
 	if err != nil {
@@ -301,7 +301,7 @@ func (m *Master) checkExecutor(acc *acceptance, info *mesosv1.ExecutorInfo) (qua
 	same := clone(info)
 	same.Resources = need.resources(acc.role, false)
 	if !proto.Equal(same, running.info) {
-		return nil, errors.New("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.") //nolint:staticcheck // Mesos's text
+		return nil, told("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.")
 	}
 	return nil, nil
 }
@@ -310,9 +310,9 @@ func (m *Master) checkExecutor(acc *acceptance, info *mesosv1.ExecutorInfo) (qua
 func validID(id string) error {
 	switch {
 	case id == "":
-		return errors.New("ID must not be empty") //nolint:staticcheck // Mesos's text
+		return told("ID must not be empty")
 	case len(id) > 255:
-		return errors.New("ID must not be greater than 255 characters") //nolint:staticcheck // Mesos's text
+		return told("ID must not be greater than 255 characters")
 	case id == "." || id == "..":
 		return fmt.Errorf("'%s' is disallowed", id)
 	case strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f || r == '/' || r == '\\' }):
@@ -320,3 +320,7 @@ func validID(id string) error {
 	}
 	return nil
 }
+
+// told is an error with a text of Mesos, which schedulers read: it is not ours
+// to write as other errors.
+func told(format string, args ...any) error { return fmt.Errorf(format, args...) }

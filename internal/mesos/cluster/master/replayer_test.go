@@ -182,6 +182,19 @@ func (r *replayer) learn(exchanges []exchange) {
 			}
 		}
 	}
+	// The stream that the scheduler read may be left out of the recording: what
+	// it acknowledged had come before.
+	for _, e := range exchanges {
+		call := &schedulerv1.Call{}
+		if e.Request == nil || codec.UnmarshalJSON(e.Request.Body, call) != nil || call.Acknowledge == nil {
+			continue
+		}
+		for i := range r.script {
+			if bytes.Equal(r.script[i].status.GetUuid(), call.GetAcknowledge().GetUuid()) {
+				r.script[i].at = min(r.script[i].at, e.T)
+			}
+		}
+	}
 	slices.SortStableFunc(r.script, func(a, b scripted) int { return cmp.Compare(a.at, b.at) })
 }
 

@@ -45,19 +45,19 @@ func quantityOf(r *mesosv1.Resource) (quantity, error) {
 	case mesosv1.Value_SCALAR:
 		v := r.GetScalar().GetValue()
 		if r.Scalar == nil || math.IsNaN(v) || math.IsInf(v, 0) || v < 0 || v > math.MaxInt64/2000 {
-			return q, fmt.Errorf("Resource '%s:%s' is invalid: Invalid scalar resource: value <= 0", q.name, formatScalar(v)) //nolint:staticcheck // Mesos's text
+			return q, told("Resource '%s:%s' is invalid: Invalid scalar resource: value <= 0", q.name, formatScalar(v))
 		}
 		q.milli = int64(math.Round(v * 1000))
 	case mesosv1.Value_RANGES:
 		for _, rg := range r.GetRanges().GetRange() {
 			if rg.GetBegin() > rg.GetEnd() {
-				return q, fmt.Errorf("Resource '%s:[%d-%d]' is invalid: Invalid ranges resource: begin > end", q.name, rg.GetBegin(), rg.GetEnd()) //nolint:staticcheck // Mesos's text
+				return q, told("Resource '%s:[%d-%d]' is invalid: Invalid ranges resource: begin > end", q.name, rg.GetBegin(), rg.GetEnd())
 			}
 			q.spans = append(q.spans, span{rg.GetBegin(), rg.GetEnd()})
 		}
 		q.spans = normal(q.spans)
 	default:
-		return q, fmt.Errorf("Resource '%s' is invalid: type %s is not supported", q.name, r.GetType()) //nolint:staticcheck // in the style of Mesos's texts
+		return q, told("Resource '%s' is invalid: type %s is not supported", q.name, r.GetType())
 	}
 	return q, nil
 }
