@@ -28,8 +28,8 @@ type Config struct {
 	// FlowEntries is the size of the flow table, about 200 bytes each,
 	// allocated at once. Default 524288.
 	FlowEntries uint32
-	// PortFlows is how many flows one port may have. Default: an eighth of
-	// FlowEntries.
+	// PortFlows is how many flows one port may start, and how many others may
+	// start towards it by tunnel. Default: a sixteenth of FlowEntries.
 	PortFlows uint32
 	// MaxPorts is the number of ports. Default 4096.
 	MaxPorts uint32
@@ -46,7 +46,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.FlowEntries, 512<<10)
-	set(&c.PortFlows, max(c.FlowEntries/8, 1))
+	set(&c.PortFlows, max(c.FlowEntries/16, 1))
 	set(&c.MaxPorts, 4096)
 	set(&c.HostRoutes, 1<<20)
 	set(&c.PrefixRoutes, 256<<10)
@@ -170,8 +170,8 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapLabelV1:     d.config.MaxPorts,
 		bpfMapPortAddrV1:  d.config.MaxPorts * 4,
 		bpfMapCounterV1:   d.config.MaxPorts,
-		bpfMapFlowMadeV1:  d.config.MaxPorts,
-		bpfMapFlowGoneV1:  d.config.MaxPorts,
+		bpfMapFlowMadeV1:  d.config.MaxPorts * flowDirs,
+		bpfMapFlowGoneV1:  d.config.MaxPorts * flowDirs,
 		bpfMapFlowV1:      d.config.FlowEntries,
 		bpfMapHostRouteV1: d.config.HostRoutes,
 		bpfMapRouteV1:     d.config.PrefixRoutes,

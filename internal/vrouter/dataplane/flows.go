@@ -1,22 +1,31 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cilium/ebpf"
 )
 
-// Ages say after how long without a packet a flow is forgotten.
+// Directions of flow keys, as enum flow_dir of the programs has them.
+const (
+	flowFromPort = iota
+	flowFromTunnel
+	flowDirs
+)
+
+// Ages say after how long without a packet a flow is forgotten. Unanswered is
+// for those without an entry of the other direction.
 type Ages struct {
-	TCP, UDP, Other time.Duration
+	TCP, UDP, Other, Unanswered time.Duration
 }
 
 // DefaultAges are the ages an agent uses if it is told nothing else. A TCP
 // connection costs nothing but its entry when it is forgotten too early: the
 // next packet enters it again.
 func DefaultAges() Ages {
-	return Ages{TCP: 3 * time.Minute, UDP: 3 * time.Minute, Other: time.Minute}
+	return Ages{TCP: 3 * time.Minute, UDP: 3 * time.Minute, Other: time.Minute, Unanswered: 20 * time.Second}
 }
 
 func (a Ages) of(protocol uint8) time.Duration {
@@ -35,13 +44,35 @@ func (a Ages) of(protocol uint8) time.Duration {
 func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	vifs, err := d.vifs()
+	if err != nil {
+		return 0, 0, fmt.Errorf("sweep flows: %w", err)
+	}
 	removed, live, err = d.sweep(func(f rawFlow) bool {
-		return now-time.Duration(f.value.LastSeen) > ages.of(f.key.Proto)
+		idle := now - time.Duration(f.value.LastSeen)
+		return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && !d.answered(f, vifs)
 	})
 	if err != nil {
 		return removed, live, fmt.Errorf("sweep flows: %w", err)
 	}
 	return removed, live, nil
+}
+
+// answered says whether the other direction has an entry; reverse_key of the
+// programs makes the same key.
+func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
+	key := bpfFlowKey{
+		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
+	}
+	switch {
+	case f.key.Dir == flowFromTunnel:
+		key.Scope, key.Dir = f.value.Ifindex, flowFromPort
+	case f.value.Nh.Kind == uint32(Local):
+		key.Scope, key.Dir = f.value.Nh.Ifindex, flowFromPort
+	default:
+		key.Scope, key.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
+	}
+	return !errors.Is(d.maps().FlowV1.Lookup(key, &bpfFlow{}), ebpf.ErrKeyNotExist)
 }
 
 // purgeFlows deletes the flows from and to a port.
@@ -57,11 +88,11 @@ func (d *Dataplane) purgeFlows(ifindex int) error {
 }
 
 // sweep deletes the flows that match. Then it sets the number of flows gone of
-// each slot to those made before less those found: a sum that heals whatever a
+// each account to those made before less those found: a sum that heals whatever a
 // crash left. A flow made while it reads may be found, too; then the port's
 // count is too high by it until the next sweep, never too low for long.
 func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err error) {
-	made, err := d.slotValues(d.maps().FlowMadeV1)
+	made, err := d.accounts(d.maps().FlowMadeV1)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -71,7 +102,7 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 			return removed, live, err
 		}
 		if !match(f) {
-			left[f.value.Slot]++
+			left[account(f.value.Slot, uint32(f.key.Dir))]++
 			live++
 			continue
 		}
@@ -80,41 +111,50 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 		}
 		removed++
 	}
-	for slot, n := range made {
-		if err := d.maps().FlowGoneV1.Put(slot, n-left[slot]); err != nil {
-			return removed, live, fmt.Errorf("count flows of slot %d: %w", slot, err)
+	for account, n := range made {
+		if err := d.maps().FlowGoneV1.Put(account, n-left[account]); err != nil {
+			return removed, live, fmt.Errorf("count flows of account %d: %w", account, err)
 		}
 	}
 	return removed, live, nil
 }
 
-// slotValues reads a per-port array for the slots in use.
-func (d *Dataplane) slotValues(m *ebpf.Map) (map[uint32]uint32, error) {
-	values := make(map[uint32]uint32, len(d.slots))
+// account is where the flows of a direction of a slot are counted; FLOW_ACCOUNT
+// of the programs says the same.
+func account(slot, dir uint32) uint32 { return slot*flowDirs + dir }
+
+// accounts reads an array of counts for the slots in use.
+func (d *Dataplane) accounts(m *ebpf.Map) (map[uint32]uint32, error) {
+	values := make(map[uint32]uint32, len(d.slots)*flowDirs)
 	for _, slot := range d.slots {
-		var v uint32
-		if err := m.Lookup(slot, &v); err != nil {
-			return nil, fmt.Errorf("read count of slot %d: %w", slot, err)
+		for dir := range uint32(flowDirs) {
+			var v uint32
+			if err := m.Lookup(account(slot, dir), &v); err != nil {
+				return nil, fmt.Errorf("read count of slot %d: %w", slot, err)
+			}
+			values[account(slot, dir)] = v
 		}
-		values[slot] = v
 	}
 	return values, nil
 }
 
-// PortFlowCount returns how many flows count against a port's quota.
-func (d *Dataplane) PortFlowCount(ifindex int) (int, error) {
+// PortFlowCount returns how many flows count against a port's quotas: those it
+// started, and those that came to it by tunnel.
+func (d *Dataplane) PortFlowCount(ifindex int) (out, in int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	slot, ok := d.slots[ifindex]
 	if !ok {
-		return 0, fmt.Errorf("count flows of port %d: %w", ifindex, ErrNoPort)
+		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, ErrNoPort)
 	}
-	var made, gone uint32
-	if err := d.maps().FlowMadeV1.Lookup(slot, &made); err != nil {
-		return 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
+	made, err := d.accounts(d.maps().FlowMadeV1)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
 	}
-	if err := d.maps().FlowGoneV1.Lookup(slot, &gone); err != nil {
-		return 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
+	gone, err := d.accounts(d.maps().FlowGoneV1)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
 	}
-	return int(int32(made - gone)), nil
+	count := func(dir uint32) int { return int(int32(made[account(slot, dir)] - gone[account(slot, dir)])) }
+	return count(flowFromPort), count(flowFromTunnel), nil
 }

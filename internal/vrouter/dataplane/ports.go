@@ -161,12 +161,13 @@ func (d *Dataplane) takeSlot(ifindex int) (uint32, error) {
 	if slot >= d.maps().CounterV1.MaxEntries() {
 		return 0, fmt.Errorf("all %d ports are taken", d.maps().CounterV1.MaxEntries())
 	}
-	zero := make([]bpfCounters, ebpf.MustPossibleCPU())
-	if err := errors.Join(
-		d.maps().CounterV1.Put(slot, zero),
-		d.maps().FlowMadeV1.Put(slot, uint32(0)),
-		d.maps().FlowGoneV1.Put(slot, uint32(0)),
-	); err != nil {
+	err := d.maps().CounterV1.Put(slot, make([]bpfCounters, ebpf.MustPossibleCPU()))
+	for dir := range uint32(flowDirs) {
+		err = errors.Join(err,
+			d.maps().FlowMadeV1.Put(account(slot, dir), uint32(0)),
+			d.maps().FlowGoneV1.Put(account(slot, dir), uint32(0)))
+	}
+	if err != nil {
 		return 0, fmt.Errorf("reset counters of slot %d: %w", slot, err)
 	}
 	d.slots[ifindex] = slot

@@ -35,12 +35,9 @@ func TestNetQuotaRefusesNewFlowsOnly(t *testing.T) {
 	// So do established flows that are decided anew.
 	b.must(b.dp.PutRoute(host(vrf, otherIP), NextHop{}))
 	wantVerdict(t, b.send(b.port1, farAddr, 3), tcRedirect)
-	if n, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || n != 3 {
-		t.Errorf("port has %d flows, %v, want 3", n, err)
+	if out, in, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || out != 3 || in != 0 {
+		t.Errorf("port has %d flows out and %d in, %v, want 3 and 0", out, in, err)
 	}
-	// A flow from the tunnel counts against the receiver.
-	verdict, _ := b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, udpFrame(mac1, farAddr, addr1)))
-	b.wantDrop(verdict, DropFlowQuota, b.port1.IfIndex)
 	// What the sweep removes is free again.
 	now, err := Now()
 	b.must(err)
@@ -49,6 +46,44 @@ func TestNetQuotaRefusesNewFlowsOnly(t *testing.T) {
 		t.Fatalf("sweep removed %d and left %d, %v, want 4 and 0", removed, live, err)
 	}
 	wantVerdict(t, b.send(b.port1, farAddr, 4), tcRedirect)
+}
+
+// receive sends the port a datagram through the tunnel.
+func (b *bench) receive(sport, dport int) uint32 {
+	b.t.Helper()
+	ip := ipv4(farAddr, addr1, layers.IPProtocolUDP)
+	inner := serialize(ethernet(mac1, RouterMAC()), ip, udp(ip, sport, dport), payload)
+	verdict, _ := b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, inner))
+	return verdict
+}
+
+func TestNetFloodLeavesThePortItsOwnFlows(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.PortFlows = 3 })
+	for sport := 1; sport <= 3; sport++ {
+		wantVerdict(t, b.receive(sport, 53), tcRedirect)
+	}
+	b.wantDrop(b.receive(4, 53), DropFlowQuota, b.port1.IfIndex)
+	// The port starts flows, and their answers come in.
+	wantVerdict(t, b.send(b.port1, farAddr, 1000), tcRedirect)
+	wantVerdict(t, b.receive(53, 1000), tcRedirect)
+	// It also answers all that came, beyond what it may start.
+	for sport := 1001; sport <= 1002; sport++ {
+		wantVerdict(t, b.send(b.port1, farAddr, sport), tcRedirect)
+	}
+	b.wantDrop(b.send(b.port1, farAddr, 1003), DropFlowQuota, b.port1.IfIndex)
+	ip := ipv4(addr1, farAddr, layers.IPProtocolUDP)
+	verdict, _ := b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), ip, udp(ip, 53, 1), payload))
+	wantVerdict(t, verdict, tcRedirect)
+	if out, in, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || out != 4 || in != 4 {
+		t.Errorf("port has %d flows out and %d in, %v, want 4 and 4", out, in, err)
+	}
+	// What has no answer goes soon: two that came, two that were sent.
+	now, err := Now()
+	b.must(err)
+	removed, live, err := b.dp.SweepFlows(now+time.Minute, DefaultAges())
+	if err != nil || removed != 4 || live != 4 {
+		t.Errorf("sweep removed %d and left %d, %v, want 4 and 4", removed, live, err)
+	}
 }
 
 func TestNetFullTableKeepsEstablishedFlows(t *testing.T) {
@@ -68,7 +103,7 @@ func TestNetFullTableKeepsEstablishedFlows(t *testing.T) {
 	for _, f := range b.flows() {
 		wantVerdict(t, b.send(b.port1, farAddr, int(f.SrcPort)), tcRedirect)
 	}
-	if n, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || n != 8 {
+	if n, _, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || n != 8 {
 		t.Errorf("port has %d flows, %v, want 8: refused ones do not count", n, err)
 	}
 }
@@ -86,7 +121,7 @@ func TestNetSweepGoesByAge(t *testing.T) {
 	wantVerdict(t, verdict, tcRedirect)
 	wantVerdict(t, b.send(b.port1, farAddr, 1), tcRedirect)
 
-	ages := Ages{TCP: 3 * time.Minute, UDP: 2 * time.Minute, Other: time.Minute}
+	ages := Ages{TCP: 3 * time.Minute, UDP: 2 * time.Minute, Other: time.Minute, Unanswered: time.Hour}
 	now, err := Now()
 	b.must(err)
 	for _, step := range []struct {

@@ -96,14 +96,39 @@ static __always_inline void touch(struct __sk_buff *skb, struct flow *f, __u32 b
 		f->last_seen = now;
 }
 
+/* The key of the entry that answers would have: those of a neighbour on this
+ * node come from its port, all others by tunnel. label is the port's own. */
+static __always_inline void reverse_key(const struct flow_key *key, const struct flow *f,
+					__u32 label, struct flow_key *r)
+{
+	*r = (struct flow_key){
+		.src = key->dst, .dst = key->src, .sport = key->dport, .dport = key->sport,
+		.proto = key->proto,
+	};
+	if (key->dir == FLOW_FROM_TUNNEL) {
+		r->scope = f->ifindex;
+		r->dir = FLOW_FROM_PORT;
+	} else if (f->nh.kind == NEXT_HOP_LOCAL) {
+		r->scope = f->nh.ifindex;
+		r->dir = FLOW_FROM_PORT;
+	} else {
+		r->scope = label;
+		r->dir = FLOW_FROM_TUNNEL;
+	}
+}
+
 /*
  * Enters a new decision, or replaces an outdated one: whole and in one step, as
  * two CPUs may be deciding the same flow by different generations. *f is filled
  * in but for times and counts. Returns a drop reason or DROP_NONE.
+ *
+ * A port has one quota for the flows it starts and one for those that others
+ * start towards it, so that a flood cannot keep it from starting its own.
+ * Answers to what is in the table are let in beyond it.
  */
 static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_key *key,
 				      const struct flow *old, struct flow *f,
-				      __u32 bytes)
+				      __u32 bytes, __u32 label)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
@@ -121,14 +146,20 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 		return DROP_NONE;
 	}
 
-	__u32 *made = bpf_map_lookup_elem(&flow_made_v1, &f->slot);
-	__u32 *gone = bpf_map_lookup_elem(&flow_gone_v1, &f->slot);
+	__u32 account = FLOW_ACCOUNT(f->slot, key->dir);
+	__u32 *made = bpf_map_lookup_elem(&flow_made_v1, &account);
+	__u32 *gone = bpf_map_lookup_elem(&flow_gone_v1, &account);
 	if (!made || !gone)
 		return DROP_NO_PORT;
 	/* Counts wrap around; their difference does not. */
 	if (__sync_fetch_and_add(made, 1) - *gone >= port_flows) {
-		__sync_fetch_and_add(made, -1);
-		return DROP_FLOW_QUOTA;
+		struct flow_key reverse;
+
+		reverse_key(key, f, label, &reverse);
+		if (!bpf_map_lookup_elem(&flow_v1, &reverse)) {
+			__sync_fetch_and_add(made, -1);
+			return DROP_FLOW_QUOTA;
+		}
 	}
 	long err = bpf_map_update_elem(&flow_v1, key, f, BPF_NOEXIST);
 	if (!err)

@@ -73,19 +73,19 @@ struct {
 	__type(value, struct node);
 } node_v1 SEC(".maps");
 
-/* Flows ever made for a port, by slot; only the programs write it. */
+/* Flows ever made for a port, by FLOW_ACCOUNT; only the programs write it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 8192);
 	__type(key, __u32);
 	__type(value, __u32);
 } flow_made_v1 SEC(".maps");
 
-/* Flows ever removed, by slot; only user space writes it: one writer each, so
+/* Flows ever removed, likewise; only user space writes it: one writer each, so
  * that neither needs an atomic operation on the other's count. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 8192);
 	__type(key, __u32);
 	__type(value, __u32);
 } flow_gone_v1 SEC(".maps");

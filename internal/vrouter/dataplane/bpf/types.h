@@ -99,6 +99,10 @@ struct flow {
 
 #define NO_SLOT 0xffffffffU
 
+/* Flows are counted by the port's slot and the direction of who starts them. */
+#define FLOW_DIRS 2
+#define FLOW_ACCOUNT(slot, dir) ((slot) * FLOW_DIRS + (dir))
+
 /* What belongs to the whole node; user space alone writes it. */
 struct node {
 	__u32 generation; /* of ports and routes: outdates all older decisions */

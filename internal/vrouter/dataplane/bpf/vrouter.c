@@ -231,7 +231,7 @@ int vif_rx(struct __sk_buff *skb)
 	int reason = decide_from_port(skb, &p, vif, &fresh);
 	if (reason)
 		return drop(skb, reason, ifindex);
-	reason = enter_flow(skb, &p.key, old, &fresh, skb->len);
+	reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
 	if (reason)
 		return drop(skb, reason, ifindex);
 	return forward(skb, &p, &fresh, ifindex);
@@ -337,7 +337,7 @@ int underlay_rx(struct __sk_buff *skb)
 	reason = decide_from_tunnel(&p, outer_src, &fresh);
 	if (reason)
 		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
-	reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer));
+	reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer), p.key.scope);
 	if (reason)
 		return drop(skb, reason, fresh.ifindex);
 	return receive(skb, &fresh, underlay);
