@@ -162,14 +162,16 @@ func (e end) pinned(cpu int, f func() error) error {
 	return <-done
 }
 
-// call is a system call without the runtime's bookkeeping, repeated when a
-// signal (the runtime's own) interrupts it.
+// call is a system call without the runtime's bookkeeping. The signal that the
+// runtime sends when it wants the thread to pause interrupts the call; it has to
+// be obeyed, or the runtime repeats it, faster than the call's own time limit.
 func call(trap, a1, a2, a3, a4, a5 uintptr) (int, unix.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall6(trap, a1, a2, a3, a4, a5, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
+		runtime.Gosched()
 	}
 }
 

@@ -35,6 +35,11 @@ func Run(ctx context.Context, rounds int) (*report.Area, error) {
 	if rounds == 0 {
 		rounds = defaultRounds
 	}
+	return run(ctx, rounds, slice)
+}
+
+// run measures each variant of each case for a slice of time in each round.
+func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, error) {
 	// Threads in system calls unknown to the runtime each hold a processor.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(12))
 	area := &report.Area{Area: "dataplane", Machine: report.ThisMachine()}
@@ -43,7 +48,7 @@ func Run(ctx context.Context, rounds int) (*report.Area, error) {
 	err := s.run(func() error {
 		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
 		for round := range rounds {
-			if err := oneRound(ctx, variants, round, samples); err != nil {
+			if err := oneRound(ctx, variants, round, slice, samples); err != nil {
 				return err
 			}
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
@@ -75,7 +80,7 @@ func cases() []benchCase {
 	return all
 }
 
-func oneRound(ctx context.Context, variants []variant, round int, samples report.Samples) error {
+func oneRound(ctx context.Context, variants []variant, round int, slice time.Duration, samples report.Samples) error {
 	for _, c := range cases() {
 		// Who comes first changes, so that no one always follows the same.
 		turn := round % len(variants)

@@ -17,14 +17,17 @@ import (
 
 const (
 	defaultRounds = 10
-	ours          = "contrail"
+	// roundsOfMost is how often the largest application is launched: one takes
+	// as long as many small ones.
+	roundsOfMost = 3
+	ours         = "contrail"
 	// patience bounds how long an application may take to start or to end.
 	patience = time.Minute
 )
 
 type bench struct{ *cluster.Cluster }
 
-// Run measures launches of one and of ten containers. rounds is 0 for the default.
+// Run measures launches of 1, 10 and 100 containers. rounds is 0 for the default.
 func Run(ctx context.Context, rounds int) (area *report.Area, err error) {
 	if rounds == 0 {
 		rounds = defaultRounds
@@ -38,7 +41,7 @@ func Run(ctx context.Context, rounds int) (area *report.Area, err error) {
 		return nil, err
 	}
 	b := &bench{c}
-	// The pinger also keeps the network and the image, which are not measured.
+	// The pinger also keeps the network, whose making is not measured.
 	pinger := cluster.App("/pinger", "launch", 1)
 	maps.Copy(pinger, b.On(1))
 	if err := b.post(ctx, pinger); err != nil {
@@ -49,9 +52,17 @@ func Run(ctx context.Context, rounds int) (area *report.Area, err error) {
 	}
 	area = &report.Area{Area: "mesos", Machine: report.ThisMachine()}
 	samples := report.NewSamples()
-	for _, count := range []int{1, 10} {
+	// The first brings the image to all nodes, and does not count.
+	if _, err := b.launch(ctx, 10); err != nil {
+		return nil, fmt.Errorf("try a launch: %w", err)
+	}
+	for _, count := range []int{1, 10, 100} {
 		name := fmt.Sprintf("launch-to-ping/%d", count)
-		for range rounds {
+		times := rounds
+		if count == 100 {
+			times = min(rounds, roundsOfMost)
+		}
+		for range times {
 			took, err := b.launch(ctx, count)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
@@ -113,13 +124,21 @@ func (b *bench) answers(ctx context.Context, app string, count int, from string)
 	if err != nil || from == "" {
 		return err
 	}
+	command := []string{"exec", from, "--", "sh", "-c", pingAll, "sh"}
 	for _, task := range tasks {
-		if _, err := b.Contrail(ctx, "exec", from, "--", "/bin/contrail-example", "check", task.Address(), "--icmp", "--timeout", "20s"); err != nil {
-			return err
-		}
+		command = append(command, task.Address())
 	}
-	return nil
+	_, err = b.Contrail(ctx, command...)
+	return err
 }
+
+// pingAll asks all addresses that it is given at once, and fails if one does
+// not answer.
+const pingAll = `for address in "$@"; do
+  /bin/contrail-example check "$address" --icmp --timeout 20s &
+  asking="$asking $!"
+done
+for one in $asking; do wait "$one" || exit 1; done`
 
 // destroy deletes an application and waits until it is gone.
 func (b *bench) destroy(ctx context.Context, app string) error {

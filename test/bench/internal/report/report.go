@@ -188,31 +188,36 @@ func (a *Area) Print(to io.Writer) {
 	fmt.Fprintf(to, "%s on %s (%d CPUs), Linux %s, load %.2f\n\n",
 		a.Area, a.Machine.CPU, a.Machine.CPUs, a.Machine.Kernel, a.Machine.Load)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "case\tmedian\tp25\tp75\tunit\truns\tpeer\tpeer's median\tratio\tto reach")
+	fmt.Fprintln(w, "case\tmedian\tp25\tp75\tp99\tunit\truns\tpeer\tpeer's median\tpeer's p99\tratio\tto reach")
 	for _, r := range a.Results {
-		row := fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d", r.Case, number(r.Value), number(r.P25), number(r.P75), r.Unit, r.Runs)
+		row := fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%d",
+			r.Case, number(r.Value), number(r.P25), number(r.P75), number(r.P99), r.Unit, r.Runs)
 		if len(r.Against) == 0 {
-			fmt.Fprintln(w, row+"\t\t\t\t")
+			fmt.Fprintln(w, row+"\t-\t-\t-\t-\t-")
 		}
 		for i, p := range r.Against {
 			if i > 0 {
-				row = "\t\t\t\t\t"
+				row = "\t\t\t\t\t\t"
 			}
-			goal := ""
+			goal := "-"
 			if p.Target != 0 {
 				goal = fmt.Sprintf("%.2f missed", p.Target)
 				if p.Reached(r.Better) {
 					goal = fmt.Sprintf("%.2f reached", p.Target)
 				}
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%s\n", row, p.Peer, number(p.Value), p.Ratio, goal)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%s\n", row, p.Peer, number(p.Value), number(p.P99), p.Ratio, goal)
 		}
 	}
 	w.Flush()
 }
 
-// number writes a value with three or more significant digits.
+// number writes a value with three or more significant digits; what was not
+// measured is a dash.
 func number(v float64) string {
+	if v == 0 {
+		return "-"
+	}
 	if v >= 100 {
 		return fmt.Sprintf("%.0f", v)
 	}
