@@ -277,7 +277,7 @@ func (n *node) taps() []string {
 }
 
 // call is one run of the plugin, with the six variables of a Mesos agent and
-// nothing else (mesos.md A.4).
+// nothing else.
 type call struct {
 	container, ifname, netns string
 	stdin                    string
