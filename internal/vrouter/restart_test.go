@@ -97,8 +97,10 @@ func (c *controlNode) attach(node, iface, address string, label uint32) {
 	c.apply(model.Batch{
 		Objects: []model.Object{vm, vmi, ip},
 		References: []model.Reference{
-			{From: model.EntityOf(vmi), To: vn}, {From: model.EntityOf(vmi), To: model.EntityOf(vm)},
-			{From: model.EntityOf(ip), To: vn}, {From: model.EntityOf(ip), To: model.EntityOf(vmi)},
+			{From: model.EntityOf(vmi), To: vn},
+			{From: model.EntityOf(vmi), To: model.EntityOf(vm)},
+			{From: model.EntityOf(ip), To: vn},
+			{From: model.EntityOf(ip), To: model.EntityOf(vmi)},
 		},
 		Bindings: []model.Binding{{
 			Interface: iface, Machine: vm.UUID, Node: node, Label: label, ContainerID: iface, IfName: "eth0", BootID: "b", Namespace: "4:1",

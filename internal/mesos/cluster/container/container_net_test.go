@@ -33,8 +33,10 @@ func newFixture(t *testing.T, script string) *fixture {
 	dir := t.TempDir()
 	f := &fixture{dir: dir}
 	layer := filepath.Join(dir, "layers", "base")
-	for _, d := range []string{filepath.Join(layer, "bin"), filepath.Join(layer, "etc"), filepath.Join(dir, "root"),
-		filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "sandbox")} {
+	for _, d := range []string{
+		filepath.Join(layer, "bin"), filepath.Join(layer, "etc"), filepath.Join(dir, "root"),
+		filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "sandbox"),
+	} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -61,8 +63,10 @@ func newFixture(t *testing.T, script string) *fixture {
 	f.spec = &Spec{
 		ID:       uuid.NewString(),
 		Hostname: "inside",
-		Root: &Root{Target: filepath.Join(dir, "root"), LayersDir: filepath.Join(dir, "layers"), Layers: []string{"base"},
-			Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")},
+		Root: &Root{
+			Target: filepath.Join(dir, "root"), LayersDir: filepath.Join(dir, "layers"), Layers: []string{"base"},
+			Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
+		},
 		Binds: []Bind{
 			{Source: filepath.Join(dir, "sandbox"), Target: "/mnt/mesos/sandbox"},
 			{Source: filepath.Join(dir, "resolv.conf"), Target: "/etc/resolv.conf", Inert: true, ReadOnly: true},

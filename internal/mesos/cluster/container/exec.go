@@ -70,8 +70,11 @@ func forkInside(pid int, argv, env []string, stdio Stdio) (child, pidfd int, err
 		flag int
 		fd   int
 	}{
-		{"ipc", unix.CLONE_NEWIPC, -1}, {"uts", unix.CLONE_NEWUTS, -1}, {"net", unix.CLONE_NEWNET, -1},
-		{"pid", unix.CLONE_NEWPID, -1}, {"mnt", unix.CLONE_NEWNS, -1},
+		{"ipc", unix.CLONE_NEWIPC, -1},
+		{"uts", unix.CLONE_NEWUTS, -1},
+		{"net", unix.CLONE_NEWNET, -1},
+		{"pid", unix.CLONE_NEWPID, -1},
+		{"mnt", unix.CLONE_NEWNS, -1},
 	}
 	defer func() {
 		for _, k := range kinds {

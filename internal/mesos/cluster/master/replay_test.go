@@ -1,14 +1,14 @@
 package master
 
 import (
+	"net/http"
 	"os"
 	"slices"
+	"testing"
 	"time"
 
 	clusterv1 "github.com/contrail-mesos/contrail/api/contrail/mesos/v1"
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	"net/http"
-	"testing"
 
 	schedulerv1 "github.com/contrail-mesos/contrail/api/mesos/v1/scheduler"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"

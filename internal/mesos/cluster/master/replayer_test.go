@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	masterv1 "github.com/contrail-mesos/contrail/api/mesos/v1/master"
 	"io"
 	"maps"
 	"math"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	masterv1 "github.com/contrail-mesos/contrail/api/mesos/v1/master"
 
 	mesosv1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 	schedulerv1 "github.com/contrail-mesos/contrail/api/mesos/v1/scheduler"
