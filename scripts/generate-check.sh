@@ -13,10 +13,10 @@ mkdir "$scratch/generated/bin"
 ln -s "$PWD/bin/tools" "$scratch/generated/bin/tools"
 (cd "$scratch/generated" && buf generate && GOFLAGS=-buildvcs=false go generate ./...)
 
-different=$(cd "$scratch" && diff --recursive --brief --new-file --exclude=bin tree generated || true)
-if [ -n "$different" ]; then
-  printf 'generated files differ from what their sources make of them:\n' >&2
-  sed 's|^Files tree/\(.*\) and generated/.* differ$|  \1|' <<<"$different" >&2
+cd "$scratch"
+if ! different=$(diff --recursive --brief --new-file --exclude=bin tree generated |
+  sed 's|^Files tree/\(.*\) and generated/.* differ$|  \1|'); then
+  printf 'generated files differ from what their sources make of them:\n%s\n' "$different" >&2
   printf 'run make generate, look at the changes, and commit them\n' >&2
   exit 1
 fi
