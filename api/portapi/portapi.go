@@ -50,8 +50,10 @@ const (
 // MaxBody bounds a request's body in bytes.
 const MaxBody = 1 << 20
 
-// AttachRequest asks for a container's interface. The caller has made the veth
-// pair already; its host side is down.
+// AttachRequest asks for a container's interface. The body of the request is
+// this document and then an AttachReady: the agent asks the manager while the
+// caller makes the veth pair. A body that ends without the second takes the
+// first back.
 type AttachRequest struct {
 	// ContainerID as the runtime gave it: a UUID, `parent.child` or 64 hex digits.
 	ContainerID string `json:"container_id"`
@@ -61,13 +63,17 @@ type AttachRequest struct {
 	NetnsPath string `json:"netns_path,omitempty"`
 	// Namespace identifies the network namespace as `device:inode`.
 	Namespace string `json:"namespace"`
-	// HostInterface is the name of the veth's host side.
-	HostInterface string `json:"host_interface"`
 	// NetworkConfiguration is what the runtime gave on stdin, byte for byte.
 	NetworkConfiguration []byte `json:"network_configuration"`
 	// Sequence as of when the runtime's request began; 0 when it is not known,
 	// and the agent takes one.
 	Sequence uint64 `json:"sequence,omitempty"`
+}
+
+// AttachReady says that the veth pair is there; its host side is down.
+type AttachReady struct {
+	// HostInterface is the name of the veth's host side.
+	HostInterface string `json:"host_interface"`
 }
 
 // AttachResponse is what the container's side of the interface is set to.

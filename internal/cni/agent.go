@@ -52,20 +52,36 @@ type agent struct{ socket string }
 // call posts in (or gets, if in is nil) and decodes the answer into out.
 // Errors are *awayError, or what the agent said as a *portapi.Error.
 func (a agent) call(ctx context.Context, path string, in, out any) error {
-	var request bytes.Buffer
-	if in == nil {
-		fmt.Fprintf(&request, "GET %s HTTP/1.0\r\nHost: agent\r\n\r\n", path)
-	} else {
-		body, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode request to the vRouter agent: %w", err)
+	request := fmt.Appendf(nil, "GET %s HTTP/1.0\r\nHost: agent\r\n\r\n", path)
+	if in != nil {
+		var err error
+		if request, err = post(path, in, 0); err != nil {
+			return err
 		}
-		fmt.Fprintf(&request, "POST %s HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, len(body))
-		request.Write(body)
 	}
-	answer, err := a.exchange(ctx, request.Bytes())
+	conn, err := a.send(ctx, request)
 	if err != nil {
 		return err
+	}
+	defer conn.Close()
+	return a.receive(conn, out)
+}
+
+// post is a request with in as its body, but for more bytes that are to follow.
+func post(path string, in any, more int) ([]byte, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encode request to the vRouter agent: %w", err)
+	}
+	head := fmt.Appendf(nil, "POST %s HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, len(body)+more)
+	return append(head, body...), nil
+}
+
+// receive reads the answer and decodes it into out.
+func (a agent) receive(conn net.Conn, out any) error {
+	answer, err := io.ReadAll(io.LimitReader(conn, portapi.MaxBody))
+	if err != nil {
+		return &awayError{socket: a.socket, err: err, sent: true}
 	}
 	status, body, err := splitAnswer(answer)
 	if err != nil {
@@ -87,26 +103,24 @@ func (a agent) call(ctx context.Context, path string, in, out any) error {
 	return nil
 }
 
-func (a agent) exchange(ctx context.Context, request []byte) ([]byte, error) {
+// send connects and sends the request; the connection ends with ctx.
+func (a agent) send(ctx context.Context, request []byte) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", a.socket)
 	if err != nil {
 		return nil, &awayError{socket: a.socket, err: err}
 	}
-	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
+			conn.Close()
 			return nil, &awayError{socket: a.socket, err: err}
 		}
 	}
 	if _, err := conn.Write(request); err != nil {
+		conn.Close()
 		return nil, &awayError{socket: a.socket, err: err, sent: true}
 	}
-	answer, err := io.ReadAll(io.LimitReader(conn, portapi.MaxBody))
-	if err != nil {
-		return nil, &awayError{socket: a.socket, err: err, sent: true}
-	}
-	return answer, nil
+	return conn, nil
 }
 
 // splitAnswer takes an HTTP/1.0 answer apart; its body ends with the connection.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,11 +77,21 @@ func openListener(address string) (serve.Config, error) {
 func (a *Agent) localHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+portapi.PathAttach, func(w http.ResponseWriter, r *http.Request) {
+		// The second document may be long in coming: nothing else bounds it.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(portapi.AttachTimeout))
+		body := json.NewDecoder(http.MaxBytesReader(w, r.Body, portapi.MaxBody))
 		var request portapi.AttachRequest
-		if !readRequest(w, r, &request) {
+		if err := body.Decode(&request); err != nil {
+			reply(w, nil, badRequest(err))
 			return
 		}
-		answer, err := a.attach(r.Context(), request)
+		answer, err := a.attach(r.Context(), request, func() (string, error) {
+			var ready portapi.AttachReady
+			if err := body.Decode(&ready); err != nil {
+				return "", badRequest(err)
+			}
+			return ready.HostInterface, nil
+		})
 		reply(w, answer, err)
 	})
 	mux.HandleFunc("POST "+portapi.PathDetach, func(w http.ResponseWriter, r *http.Request) {
@@ -107,10 +118,14 @@ func readRequest(w http.ResponseWriter, r *http.Request, into any) bool {
 		err = json.Unmarshal(data, into)
 	}
 	if err != nil {
-		reply(w, nil, &portapi.Error{Kind: portapi.KindInvalid, Message: "request to the vRouter agent: " + err.Error()})
+		reply(w, nil, badRequest(err))
 		return false
 	}
 	return true
+}
+
+func badRequest(err error) error {
+	return &portapi.Error{Kind: portapi.KindInvalid, Message: "request to the vRouter agent: " + err.Error()}
 }
 
 func reply(w http.ResponseWriter, answer any, err error) {

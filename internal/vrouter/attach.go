@@ -16,7 +16,10 @@ import (
 // attach gives a container its interface: the manager makes the attachment, the
 // port is plugged and written to disk. When it fails, what was made is undone
 // or, where that needs a manager who is away, queued.
-func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi.AttachResponse, error) {
+//
+// made waits for the interface pair and returns the name of its host side. It
+// is called once.
+func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func() (string, error)) (*portapi.AttachResponse, error) {
 	if err := validAttach(req); err != nil {
 		return nil, err
 	}
@@ -34,23 +37,24 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 		return nil, &portapi.Error{Kind: portapi.KindUnavailable, Message: err.Error()}
 	}
 	defer end()
-	index, err := a.links.find(req.HostInterface)
-	if err == nil && index == 0 {
-		err = fmt.Errorf("host_interface %q does not exist on the node; the plugin makes it before it asks", req.HostInterface)
-	}
-	if err != nil {
-		return nil, &portapi.Error{Kind: portapi.KindInvalid, Message: err.Error()}
-	}
 	old := a.registry.byKey(key)
-	if old != nil && old.Namespace == req.Namespace && old.HostIndex == index {
-		return old.answer(), nil // the runtime asks again
+	find := func() (pair, error) { return a.findPair(made) }
+	if old != nil && old.Namespace == req.Namespace {
+		p, err := find()
+		if err != nil {
+			return nil, err
+		}
+		if p.index == old.HostIndex {
+			return old.answer(), nil // the runtime asks again
+		}
+		find = func() (pair, error) { return p, nil }
 	}
 	if err := a.queue.settleKey(ctx, key); err != nil {
 		return nil, a.manager.explain(err)
 	}
 	started := time.Now()
 	// Kernel and disk take a while for what the manager's answer does not change.
-	g := a.guard(index, req.HostInterface)
+	g := a.guard(find)
 	file := a.files.reserve()
 	defer file.release()
 	response, err := a.askManager(ctx, req)
@@ -65,12 +69,17 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 		}
 		return nil, a.manager.explain(err)
 	}
-	r := a.newRecord(req, index, response)
+	p, err := g.found()
+	if err != nil {
+		a.release(adding, req.Sequence, "ADD failed: "+err.Error())
+		return nil, err
+	}
+	r := a.newRecord(req, p, response)
 	if err := a.plug(ctx, old, r, g, file); err != nil {
 		a.unplug(r)
 		g.undo()
 		a.release(adding, req.Sequence, "ADD failed: "+err.Error())
-		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", req.HostInterface, err)}
+		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", p.name, err)}
 	}
 	a.log.Info("port attached", "port", r.ID, "container", r.ContainerID, "interface", r.Interface,
 		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label,
@@ -78,12 +87,40 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest) (*portapi
 	return r.answer(), nil
 }
 
+// pair is the host side of a container's interface pair.
+type pair struct {
+	name  string
+	index int
+}
+
+// findPair waits until the pair is made.
+func (a *Agent) findPair(made func() (string, error)) (pair, error) {
+	name, err := made()
+	if err != nil {
+		return pair{}, err
+	}
+	if name == "" {
+		return pair{}, missing("host_interface")
+	}
+	index, err := a.links.find(name)
+	if err == nil && index == 0 {
+		err = fmt.Errorf("host_interface %q does not exist on the node; the plugin makes it before it names it", name)
+	}
+	if err != nil {
+		return pair{}, &portapi.Error{Kind: portapi.KindInvalid, Message: err.Error()}
+	}
+	return pair{name, index}, nil
+}
+
 // guard is an interface that is being readied: it drops everything until its
 // port is plugged.
 type guard struct {
 	agent *Agent
-	index int
-	done  chan struct{}
+	// there is closed when the pair is found, or is known not to come.
+	there   chan struct{}
+	pair    pair
+	pairErr error
+	done    chan struct{}
 	// guarded: it drops everything. err is why it is not ready.
 	guarded bool
 	err     error
@@ -91,17 +128,28 @@ type guard struct {
 	mtu uint32
 }
 
-func (a *Agent) guard(index int, name string) *guard {
-	g := &guard{agent: a, index: index, done: make(chan struct{}), mtu: a.manager.knownMTU()}
+func (a *Agent) guard(find func() (pair, error)) *guard {
+	g := &guard{agent: a, there: make(chan struct{}), done: make(chan struct{}), mtu: a.manager.knownMTU()}
 	go func() {
 		defer close(g.done)
-		if g.err = a.dataplane.Guard(index); g.err != nil {
+		g.pair, g.pairErr = find()
+		close(g.there)
+		if g.err = g.pairErr; g.err != nil {
+			return
+		}
+		if g.err = a.dataplane.Guard(g.pair.index); g.err != nil {
 			return
 		}
 		g.guarded = true
-		g.err = a.links.prepare(index, name, g.mtu)
+		g.err = a.links.prepare(g.pair.index, g.pair.name, g.mtu)
 	}()
 	return g
+}
+
+// found waits for the interface pair.
+func (g *guard) found() (pair, error) {
+	<-g.there
+	return g.pair, g.pairErr
 }
 
 func (g *guard) wait() error {
@@ -114,8 +162,8 @@ func (g *guard) undo() {
 	if <-g.done; !g.guarded {
 		return
 	}
-	if err := g.agent.dataplane.DeletePort(g.index); err != nil {
-		g.agent.log.Warn("interface cannot be released", "index", g.index, "error", err)
+	if err := g.agent.dataplane.DeletePort(g.pair.index); err != nil {
+		g.agent.log.Warn("interface cannot be released", "index", g.pair.index, "error", err)
 	}
 }
 
@@ -132,10 +180,11 @@ func order(sequence *uint64) error {
 	return nil
 }
 
+func missing(field string) error {
+	return &portapi.Error{Kind: portapi.KindInvalid, Message: field + " is missing in the request to the vRouter agent"}
+}
+
 func validAttach(req portapi.AttachRequest) error {
-	missing := func(field string) error {
-		return &portapi.Error{Kind: portapi.KindInvalid, Message: field + " is missing in the request to the vRouter agent"}
-	}
 	switch {
 	case req.ContainerID == "":
 		return missing("container_id")
@@ -143,8 +192,6 @@ func validAttach(req portapi.AttachRequest) error {
 		return missing("interface")
 	case req.Namespace == "":
 		return missing("namespace")
-	case req.HostInterface == "":
-		return missing("host_interface")
 	}
 	return nil
 }
@@ -165,7 +212,7 @@ func (a *Agent) askManager(ctx context.Context, req portapi.AttachRequest) (*man
 	return a.manager.attach(ctx, request)
 }
 
-func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *managerv1.AttachResponse) *record {
+func (a *Agent) newRecord(req portapi.AttachRequest, p pair, response *managerv1.AttachResponse) *record {
 	at := response.GetAttachment()
 	r := &record{
 		ID:               at.GetInterfaceId(),
@@ -175,8 +222,8 @@ func (a *Agent) newRecord(req portapi.AttachRequest, index int, response *manage
 		NetnsPath:        req.NetnsPath,
 		BootID:           a.bootID,
 		Sequence:         req.Sequence,
-		HostInterface:    req.HostInterface,
-		HostIndex:        index,
+		HostInterface:    p.name,
+		HostIndex:        p.index,
 		VirtualMachineID: at.GetVirtualMachineId(),
 		NetworkID:        at.GetNetworkId(),
 		NetworkName:      at.GetNetworkFqName(),

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -233,8 +234,8 @@ func TestAttachWithoutManagerLeavesNothing(t *testing.T) {
 	plane, links := newFakePlane(), &fakeLinks{links: map[int]string{3: "tap0"}}
 	a := testAgent(t, t.TempDir(), plane, links)
 	runAgent(t, a)
-	request := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1", HostInterface: "tap0", NetworkConfiguration: []byte("{}")}
-	_, err := a.attach(t.Context(), request)
+	request := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1", NetworkConfiguration: []byte("{}")}
+	_, err := a.attach(t.Context(), request, func() (string, error) { return "tap0", nil })
 	var refusal *portapi.Error
 	if !errors.As(err, &refusal) || refusal.Kind != portapi.KindUnavailable {
 		t.Errorf("error %v, want that the manager is away", err)
@@ -251,20 +252,24 @@ func TestAttachWithoutManagerLeavesNothing(t *testing.T) {
 
 func TestAttachNamesWhatIsMissing(t *testing.T) {
 	a := testAgent(t, t.TempDir(), newFakePlane(), &fakeLinks{links: map[int]string{}})
-	full := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1", HostInterface: "tap0"}
+	full := portapi.AttachRequest{ContainerID: "c", Interface: "eth0", Namespace: "4:1"}
 	for field, change := range map[string]func(*portapi.AttachRequest){
-		"container_id":            func(r *portapi.AttachRequest) { r.ContainerID = "" },
-		"interface":               func(r *portapi.AttachRequest) { r.Interface = "" },
-		"namespace":               func(r *portapi.AttachRequest) { r.Namespace = "" },
-		"host_interface":          func(r *portapi.AttachRequest) { r.HostInterface = "" },
-		`host_interface "tap0" d`: func(*portapi.AttachRequest) {},
+		"container_id": func(r *portapi.AttachRequest) { r.ContainerID = "" },
+		"interface":    func(r *portapi.AttachRequest) { r.Interface = "" },
+		"namespace":    func(r *portapi.AttachRequest) { r.Namespace = "" },
 	} {
 		r := full
 		change(&r)
-		_, err := a.attach(t.Context(), r)
+		_, err := a.attach(t.Context(), r, func() (string, error) { return "tap0", nil })
 		var refusal *portapi.Error
-		if !errors.As(err, &refusal) || refusal.Kind != portapi.KindInvalid {
+		if !errors.As(err, &refusal) || refusal.Kind != portapi.KindInvalid || !strings.Contains(refusal.Message, field+" is missing") {
 			t.Errorf("%s: error %v", field, err)
+		}
+	}
+	for name, want := range map[string]string{"": "host_interface is missing", "tap0": `host_interface "tap0" does not exist`} {
+		_, err := a.findPair(func() (string, error) { return name, nil })
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("interface %q: error %v, want %q", name, err, want)
 		}
 	}
 }
