@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -128,30 +129,51 @@ func (c *cluster) agentID(t *testing.T, n int) string {
 	return agents[c.Node(n)]
 }
 
-// killNode ends every process of a node: the agents by their arguments, the
-// rest by its cgroup.
+// killNode ends every process of a node at once, as a power failure does: all
+// are stopped first, so that none sees another's end and cleans up after it.
 func (c *cluster) killNode(t *testing.T, n int) {
 	t.Helper()
-	for {
-		processes, err := c.findProcesses()
-		if err != nil {
-			t.Fatal(err)
-		}
-		found := false
-		for _, p := range processes {
-			_, errGroup := base.Run(contextOf(t), "grep", "-q", "/"+c.Name+"/node-"+strconv.Itoa(n), "/proc/"+p.pid+"/cgroup")
-			if errGroup != nil && !strings.Contains(p.command+" ", c.Node(n)+" ") {
-				continue
+	stopped := make(map[int]bool)
+	for more := true; more; {
+		more = false
+		for _, pid := range c.nodeProcesses(t, n) {
+			if !stopped[pid] {
+				stopped[pid], more = true, true
+				_ = syscall.Kill(pid, syscall.SIGSTOP) // it may have ended by itself
 			}
-			found = true
-			if pid, err := strconv.Atoi(p.pid); err == nil {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended with its parent
-			}
-		}
-		if !found {
-			return
 		}
 	}
+	for {
+		processes := c.nodeProcesses(t, n)
+		if len(processes) == 0 {
+			return
+		}
+		for _, pid := range processes {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended with its parent
+		}
+	}
+}
+
+// nodeProcesses are a node's: the agents by their arguments, the rest by its
+// cgroup.
+func (c *cluster) nodeProcesses(t *testing.T, n int) []int {
+	t.Helper()
+	processes, err := c.findProcesses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, p := range processes {
+		groups, _ := os.ReadFile("/proc/" + p.pid + "/cgroup") // none: it has ended
+		inGroup := strings.Contains(string(groups), "/"+c.Name+"/node-"+strconv.Itoa(n))
+		if !inGroup && !strings.Contains(p.command+" ", c.Node(n)+" ") {
+			continue
+		}
+		if pid, err := strconv.Atoi(p.pid); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // notInStore looks for a text in the keys and values of the store, but for what
