@@ -28,6 +28,7 @@ const (
 	clientCPU  = 0
 	warmUp     = 60 * time.Millisecond
 	stopCheck  = 50 * time.Millisecond
+	patience   = 10 * time.Second // until the first packet
 	batch      = 64
 	udpPayload = 64
 	chunk      = 128 << 10
@@ -117,6 +118,11 @@ func measure(ctx context.Context, l load, client, server end, slice time.Duratio
 	wait(ctx, warmUp)
 	before, began := count.Load(), time.Now()
 	wait(ctx, slice)
+	// On a busy machine a side may not have had its turn: the rate is the same
+	// over a longer time.
+	for count.Load() == before && time.Since(began) < patience && ctx.Err() == nil {
+		wait(ctx, slice)
+	}
 	after, ended := count.Load(), time.Now()
 	stop.Store(true)
 	sides.Wait()
@@ -164,27 +170,37 @@ func (e end) pinned(cpu int, f func() error) error {
 
 // call is a system call without the runtime's bookkeeping. The signal that the
 // runtime sends when it wants the thread to pause interrupts the call; it has to
-// be obeyed, or the runtime repeats it, faster than the call's own time limit.
+// be obeyed, or the runtime repeats it. It comes sooner than a call's own time
+// limit, so the caller must look whether it is to stop before it calls again.
 func call(trap, a1, a2, a3, a4, a5 uintptr) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall6(trap, a1, a2, a3, a4, a5, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
+	n, _, errno := unix.RawSyscall6(trap, a1, a2, a3, a4, a5, 0)
+	if errno == unix.EINTR {
 		runtime.Gosched()
 	}
+	return int(n), errno
 }
 
 func send(fd int, b []byte) (int, unix.Errno) {
 	return call(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL, 0)
 }
 
+// sendByte sends what there is always room for.
+func sendByte(fd int, b []byte) unix.Errno {
+	for {
+		if _, errno := send(fd, b); errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
 func recv(fd int, b []byte) (int, unix.Errno) {
 	return call(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0)
 }
 
-// expired says whether a call only ran into its time limit.
-func expired(errno unix.Errno) bool { return errno == unix.EAGAIN || errno == unix.EINPROGRESS }
+// expired says whether a call only ran into its time limit, or was interrupted.
+func expired(errno unix.Errno) bool {
+	return errno == unix.EAGAIN || errno == unix.EINPROGRESS || errno == unix.EINTR
+}
 
 // socket opens one whose calls last at most stopCheck.
 func socket(kind int) (int, error) {
@@ -344,7 +360,7 @@ func rrServe(l *loop, ready func()) error {
 		case errno == 0 && n == 0:
 			return nil
 		case errno == 0:
-			send(conn, b)
+			sendByte(conn, b)
 		case !expired(errno):
 			return nil // the client ended it
 		case l.stop.Load():
@@ -361,7 +377,7 @@ func rrDial(l *loop, to unix.Sockaddr) error {
 	defer unix.Close(fd)
 	b := make([]byte, 1)
 	for !l.stop.Load() {
-		if _, errno := send(fd, b); errno != 0 {
+		if errno := sendByte(fd, b); errno != 0 {
 			return fmt.Errorf("send: %w", errno)
 		}
 		if err := l.answer(fd, b); err != nil {
@@ -404,7 +420,7 @@ func crrServe(l *loop, ready func()) error {
 		for {
 			n, errno := recv(conn, b)
 			if errno == 0 && n > 0 {
-				send(conn, b)
+				sendByte(conn, b)
 				continue
 			}
 			if errno == 0 || !expired(errno) || l.stop.Load() {
@@ -437,7 +453,7 @@ func (l *loop) once(b []byte, to unix.Sockaddr) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if _, errno := send(fd, b); errno != 0 {
+	if errno := sendByte(fd, b); errno != 0 {
 		return fmt.Errorf("send: %w", errno)
 	}
 	return l.answer(fd, b)
