@@ -68,7 +68,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			err = decide(c)
 			c.v = nil
 		})
-		position := model.Position{Epoch: a.store.Epoch(), Revision: c.since}
+		position := model.Position{Epoch: c.Epoch(), Revision: c.since}
 		var retry bool
 		switch {
 		case errors.Is(err, errNeedLeases):
@@ -99,7 +99,7 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 	var conflict *store.Conflict
 	switch {
 	case err == nil:
-		at = model.Position{Epoch: a.store.Epoch(), Revision: uint64(revision)}
+		at = model.Position{Epoch: c.Epoch(), Revision: uint64(revision)}
 		return at, false, a.catchUp(ctx, revision)
 	case errors.As(err, &conflict):
 		a.metrics.conflicts.WithLabelValues(string(conflict.Guard.Key.Space())).Inc()
@@ -107,6 +107,9 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 	case errors.Is(err, store.ErrLeaseGone):
 		a.store.ForgetLeases()
 		return at, true, nil
+	case errors.Is(err, store.ErrNewEpoch):
+		err := a.enterEpoch(ctx, c.Epoch())
+		return at, err == nil, err
 	case ctx.Err() != nil:
 		return at, false, err
 	default:
@@ -129,6 +132,20 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 		}
 	}
 	return at, true, nil
+}
+
+// enterEpoch waits until the graph shows a later epoch than the given one.
+func (a *API) enterEpoch(ctx context.Context, epoch uint64) error {
+	now, over := a.store.Era()
+	if now != epoch {
+		return nil
+	}
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // catchUp waits until the graph has seen a revision.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -28,10 +29,16 @@ type Store struct {
 	log    *slog.Logger
 	client *clientv3.Client
 	prefix string
-	epoch  uint64
+	era    atomic.Pointer[era]
 
 	mu     sync.Mutex
 	leases map[time.Duration]*slot
+}
+
+// era is the time of one epoch.
+type era struct {
+	epoch uint64
+	over  chan struct{}
 }
 
 // requestTimeout bounds one request: a leader that dies costs about 2 s.
@@ -74,8 +81,35 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Epoch of the store: 1 for a new one, and one more with each restore.
-func (s *Store) Epoch() uint64 { return s.epoch }
+// Epoch of the store: 1 for a new one, and one more with each restore. It
+// changes under a running process, after Follow has told its followers of it.
+func (s *Store) Epoch() uint64 { return s.era.Load().epoch }
+
+// Era returns the present epoch and a channel that is closed when it ends.
+func (s *Store) Era() (epoch uint64, over <-chan struct{}) {
+	e := s.era.Load()
+	return e.epoch, e.over
+}
+
+// Refresh reads the epoch again, for those who do not Follow.
+func (s *Store) Refresh(ctx context.Context) error {
+	at, err := s.head(ctx)
+	if err == nil {
+		s.enter(at.epoch)
+	}
+	return err
+}
+
+func (s *Store) enter(epoch uint64) {
+	old := s.era.Load()
+	if old != nil && old.epoch == epoch {
+		return
+	}
+	s.era.Store(&era{epoch, make(chan struct{})})
+	if old != nil {
+		close(old.over)
+	}
+}
 
 func (s *Store) path(k Key) string { return s.prefix + string(k) }
 
@@ -86,7 +120,10 @@ func (s *Store) readEpoch(ctx context.Context) error {
 	for {
 		value, err := s.initEpoch(ctx)
 		if err == nil {
-			s.epoch, err = strconv.ParseUint(value, 10, 64)
+			epoch, err := parseEpoch(value)
+			if err == nil {
+				s.enter(epoch)
+			}
 			return err
 		}
 		if ctx.Err() != nil {
@@ -102,7 +139,15 @@ func (s *Store) readEpoch(ctx context.Context) error {
 	}
 }
 
-func (s *Store) initEpoch(ctx context.Context) (string, error) {
+func parseEpoch(value []byte) (uint64, error) {
+	epoch, err := strconv.ParseUint(string(value), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read epoch: the store holds %q, want a number", value)
+	}
+	return epoch, nil
+}
+
+func (s *Store) initEpoch(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	k := s.path(EpochKey)
@@ -112,12 +157,12 @@ func (s *Store) initEpoch(ctx context.Context) (string, error) {
 		Else(clientv3.OpGet(k)).
 		Commit()
 	if err != nil {
-		return "", fmt.Errorf("read epoch: %w", err)
+		return nil, fmt.Errorf("read epoch: %w", err)
 	}
 	if resp.Succeeded {
-		return "1", nil
+		return []byte("1"), nil
 	}
-	return string(resp.Responses[0].GetResponseRange().Kvs[0].Value), nil
+	return resp.Responses[0].GetResponseRange().Kvs[0].Value, nil
 }
 
 // wait blocks for d or until ctx ends.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -34,18 +36,25 @@ type Follower interface {
 // page is the most keys read at once: bigger reads cost memory at the store.
 const page = 5000
 
-var errCompacted = errors.New("history is compacted")
+// Why a watch ends for good and everything is loaded anew.
+var (
+	errCompacted = errors.New("missed revisions are compacted")
+	errRestored  = errors.New("the store was restored")
+)
+
+// pulse is how often a follower asks the store how far it is.
+const pulse = time.Second
 
 // Follow feeds followers until ctx ends: first a snapshot, then every revision
-// from one watch. It survives a store that goes away and comes back; when the
-// revisions it missed are compacted, it loads a new snapshot. It returns an
-// error only when ctx ends or a follower fails.
+// from one watch. It survives a store that goes away and comes back. When the
+// revisions it missed are compacted, or the store has a new epoch, it loads a
+// new snapshot. It returns an error only when ctx ends or a follower fails.
 func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
 	for delay := time.Duration(0); ; delay = min(max(2*delay, 50*time.Millisecond), 2*time.Second) {
 		if err := wait(ctx, delay); err != nil {
 			return err
 		}
-		revision, entries, err := s.load(ctx)
+		at, entries, err := s.load(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -54,57 +63,86 @@ func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
 			continue
 		}
 		for _, f := range followers {
-			if err := f.Reset(s.epoch, revision, entries); err != nil {
+			if err := f.Reset(at.epoch, at.revision, entries); err != nil {
 				return fmt.Errorf("follow store: %w", err)
 			}
 		}
-		s.log.Debug("loaded from the store", "revision", revision, "keys", len(entries))
-		if err := s.watch(ctx, revision, followers); !errors.Is(err, errCompacted) {
+		s.enter(at.epoch)
+		s.log.Debug("loaded from the store", "epoch", at.epoch, "revision", at.revision, "keys", len(entries))
+		err = s.watch(ctx, at.revision, followers)
+		if !errors.Is(err, errCompacted) && !errors.Is(err, errRestored) {
 			return err
 		}
-		s.log.Warn("missed revisions are compacted; loading everything anew")
+		s.log.Warn("loading everything from the store anew", "reason", err)
 		delay = 0
 	}
 }
 
 // watch follows the revisions after the given one.
 func (s *Store) watch(ctx context.Context, revision int64, followers []Follower) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var pulsing sync.WaitGroup
+	defer pulsing.Wait()
+	defer cancel(nil)
+	var applied atomic.Int64
+	applied.Store(revision)
+	pulsing.Go(func() { cancel(s.pulse(ctx, &applied)) })
 	for {
-		watchCtx, cancel := context.WithCancel(ctx)
-		last, err := s.watchOnce(watchCtx, revision, followers)
-		cancel()
+		watchCtx, stop := context.WithCancel(ctx)
+		err := s.watchOnce(watchCtx, &applied, followers)
+		stop()
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		revision = last
 		if err := wait(ctx, 50*time.Millisecond); err != nil {
-			return err
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// watchOnce returns the last revision applied when the watch ended by itself.
-func (s *Store) watchOnce(ctx context.Context, revision int64, followers []Follower) (int64, error) {
-	watch := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1), clientv3.WithProgressNotify())
+// pulse asks the store again and again how far it is. It returns errRestored
+// when the store is another one than what was followed: a watch resumed on a
+// store whose revisions begin anew would wait for the old ones in silence.
+func (s *Store) pulse(ctx context.Context, applied *atomic.Int64) error {
+	for {
+		if err := wait(ctx, pulse); err != nil {
+			return err
+		}
+		before := applied.Load()
+		at, err := s.head(ctx)
+		if err == nil && (at.epoch != s.Epoch() || at.revision < before) {
+			return errRestored
+		}
+	}
+}
+
+// watchOnce returns nil when the watch ended by itself.
+func (s *Store) watchOnce(ctx context.Context, applied *atomic.Int64, followers []Follower) error {
+	revision := applied.Load()
+	// A member that lost its leader must not keep us waiting: the watch ends
+	// and goes on elsewhere.
+	watch := s.client.Watch(clientv3.WithRequireLeader(ctx), s.prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1), clientv3.WithProgressNotify())
 	for resp := range watch {
 		if errors.Is(resp.Err(), rpctypes.ErrCompacted) {
-			return revision, errCompacted
+			return errCompacted
 		}
 		if err := resp.Err(); err != nil {
-			s.log.Warn("watch ended; resuming", "error", err, "revision", revision)
-			return revision, nil
+			if ctx.Err() == nil {
+				s.log.Warn("watch ended; resuming", "error", err, "revision", applied.Load())
+			}
+			return nil
 		}
 		if resp.IsProgressNotify() {
-			if resp.Header.Revision <= revision {
+			if resp.Header.Revision <= applied.Load() {
 				continue
 			}
-			revision = resp.Header.Revision
-			if err := s.apply(revision, nil, followers); err != nil {
-				return revision, err
+			if err := s.apply(resp.Header.Revision, nil, followers); err != nil {
+				return err
 			}
+			applied.Store(resp.Header.Revision)
 			continue
 		}
 		for events := resp.Events; len(events) > 0; {
@@ -112,14 +150,28 @@ func (s *Store) watchOnce(ctx context.Context, revision int64, followers []Follo
 			for n < len(events) && events[n].Kv.ModRevision == events[0].Kv.ModRevision {
 				n++
 			}
-			revision = events[0].Kv.ModRevision
-			if err := s.apply(revision, events[:n], followers); err != nil {
-				return revision, err
+			if s.restored(events[:n]) {
+				return errRestored
 			}
+			if err := s.apply(events[0].Kv.ModRevision, events[:n], followers); err != nil {
+				return err
+			}
+			applied.Store(events[0].Kv.ModRevision)
 			events = events[n:]
 		}
 	}
-	return revision, nil
+	return nil
+}
+
+// restored tells whether a revision begins a new epoch.
+func (s *Store) restored(events []*clientv3.Event) bool {
+	for _, e := range events {
+		if string(e.Kv.Key) == s.path(EpochKey) {
+			epoch, err := parseEpoch(e.Kv.Value)
+			return err != nil || epoch != s.Epoch()
+		}
+	}
+	return false
 }
 
 func (s *Store) apply(revision int64, events []*clientv3.Event, followers []Follower) error {
@@ -146,31 +198,48 @@ func (s *Store) entry(kv *mvccpb.KeyValue) Entry {
 	}
 }
 
+// position is a point in the store's history.
+type position struct {
+	epoch    uint64
+	revision int64
+}
+
+// head asks a quorum for the newest position.
+func (s *Store) head(ctx context.Context) (position, error) {
+	resp, err := s.get(ctx, s.path(EpochKey))
+	if err != nil {
+		return position{}, err
+	}
+	if len(resp.Kvs) == 0 {
+		return position{}, errors.New("read epoch: the store has none; it is being restored")
+	}
+	epoch, err := parseEpoch(resp.Kvs[0].Value)
+	return position{epoch, resp.Header.Revision}, err
+}
+
 // Head returns the store's newest revision.
 func (s *Store) Head(ctx context.Context) (int64, error) {
-	resp, err := s.get(ctx, s.path(EpochKey), clientv3.WithCountOnly())
-	if err != nil {
-		return 0, err
-	}
-	return resp.Header.Revision, nil
+	at, err := s.head(ctx)
+	return at.revision, err
 }
 
 // Sync makes the store tell the followers how far it is, even where the newest
 // revisions changed nothing that they follow.
 func (s *Store) Sync(ctx context.Context) error {
-	if err := s.client.RequestProgress(ctx); err != nil {
+	// The same kind of context as the watch's: it selects the stream.
+	if err := s.client.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
 		return fmt.Errorf("request progress: %w", err)
 	}
 	return nil
 }
 
 // load reads all followed spaces as of one revision.
-func (s *Store) load(ctx context.Context) (int64, []Entry, error) {
-	resp, err := s.get(ctx, s.path(EpochKey), clientv3.WithCountOnly())
+func (s *Store) load(ctx context.Context) (position, []Entry, error) {
+	at, err := s.head(ctx)
 	if err != nil {
-		return 0, nil, err
+		return at, nil, err
 	}
-	l := loader{store: s, revision: resp.Header.Revision}
+	l := loader{store: s, revision: at.revision}
 	for _, space := range followed {
 		start := s.prefix + string(space) + "/"
 		if space == SpaceObject || space == SpaceRef {
@@ -179,10 +248,10 @@ func (s *Store) load(ctx context.Context) (int64, []Entry, error) {
 			err = l.space(ctx, start)
 		}
 		if err != nil {
-			return 0, nil, err
+			return at, nil, err
 		}
 	}
-	return l.revision, l.entries, nil
+	return at, l.entries, nil
 }
 
 func (s *Store) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {

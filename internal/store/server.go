@@ -98,7 +98,7 @@ func (c ServerConfig) etcd(bridge *zapBridge) (*embed.Config, error) {
 	cfg.InitialCluster = cfg.Name + "=" + peer.String()
 	cfg.EnableGRPCGateway = false
 	cfg.QuotaBackendBytes = quota
-	cfg.MaxTxnOps = MaxOps
+	cfg.MaxTxnOps = serverOps
 	cfg.AutoCompactionMode = embed.CompactorModePeriodic
 	cfg.AutoCompactionRetention = retention.String()
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge))

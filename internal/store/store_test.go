@@ -99,13 +99,14 @@ type shadow struct {
 	keys     map[Key]string
 	revision int64
 	resets   int
+	epoch    uint64
 	batches  []int
 	changed  chan struct{}
 }
 
 func newShadow() *shadow { return &shadow{changed: make(chan struct{})} }
 
-func (s *shadow) Reset(_ uint64, revision int64, entries []Entry) error {
+func (s *shadow) Reset(epoch uint64, revision int64, entries []Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = map[Key]string{}
@@ -113,6 +114,7 @@ func (s *shadow) Reset(_ uint64, revision int64, entries []Entry) error {
 		s.keys[e.Key] = string(e.Value)
 	}
 	s.resets++
+	s.epoch = epoch
 	s.moved(revision)
 	return nil
 }

@@ -1,19 +1,30 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// MaxOps is the most keys or guards that one transaction may have.
-const MaxOps = 1024
+const (
+	// MaxOps is the most keys or guards that one transaction may have.
+	MaxOps = 1000
+	// serverOps is what the server is told to allow (--max-txn-ops): every
+	// transaction carries a few guards of its own.
+	serverOps = 1024
+)
 
 // ErrLeaseGone says that a lease of the transaction ended before it: try again.
 var ErrLeaseGone = errors.New("lease ended before the transaction")
+
+// ErrNewEpoch says that the store was restored since the transaction began:
+// wait for Era to end and decide anew.
+var ErrNewEpoch = errors.New("the store was restored in the meantime")
 
 // Condition is what a guard demands.
 type Condition string
@@ -57,14 +68,19 @@ func (c *Conflict) Error() string {
 // that Commit reports.
 type Txn struct {
 	store  *Store
+	epoch  uint64
 	guards []Guard
 	ops    []clientv3.Op
 	keys   map[Key]bool
 	err    error
 }
 
-// Txn begins a transaction. Nothing is sent before Commit.
-func (s *Store) Txn() *Txn { return &Txn{store: s, keys: map[Key]bool{}} }
+// Txn begins a transaction, which can only happen in the present epoch. Nothing
+// is sent before Commit.
+func (s *Store) Txn() *Txn { return &Txn{store: s, epoch: s.Epoch(), keys: map[Key]bool{}} }
+
+// Epoch in which the transaction began.
+func (t *Txn) Epoch() uint64 { return t.epoch }
 
 // Empty tells whether the transaction writes nothing.
 func (t *Txn) Empty() bool { return len(t.ops) == 0 }
@@ -134,7 +150,7 @@ func (t *Txn) compare(g Guard) clientv3.Cmp {
 
 // Commit sends the transaction and returns its revision. The error is a
 // *Conflict when a guard did not hold, and wraps ErrLeaseGone when a lease had
-// ended. After any other error it is not known whether the transaction
+// ended, or ErrNewEpoch when the epoch had. After any other error it is not known whether the transaction
 // happened: it is not repeated, because its guards would then fail against its
 // own keys.
 func (t *Txn) Commit(ctx context.Context) (int64, error) {
@@ -145,10 +161,11 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("transaction of %d keys and %d guards: at most %d are possible; do it in smaller steps",
 			len(t.ops), len(t.guards), MaxOps)
 	}
-	cmps := make([]clientv3.Cmp, len(t.guards))
-	for i, g := range t.guards {
-		cmps[i] = t.compare(g)
+	cmps := make([]clientv3.Cmp, 0, len(t.guards)+1)
+	for _, g := range t.guards {
+		cmps = append(cmps, t.compare(g))
 	}
+	cmps = append(cmps, clientv3.Compare(clientv3.Value(t.store.path(EpochKey)), "=", strconv.FormatUint(t.epoch, 10)))
 	resp, err := t.store.client.Txn(ctx).If(cmps...).Then(t.ops...).Commit()
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return 0, fmt.Errorf("commit: %w", ErrLeaseGone)
@@ -189,6 +206,9 @@ func (t *Txn) explain(ctx context.Context, revision int64) error {
 		if !holds {
 			return &Conflict{Guard: g, Revision: revision}
 		}
+	}
+	if at, err := t.store.head(ctx); err != nil || at.epoch != t.epoch {
+		return fmt.Errorf("commit: %w", cmp.Or(err, ErrNewEpoch))
 	}
 	return &Conflict{Guard: Guard{Condition: "known"}, Revision: revision}
 }
