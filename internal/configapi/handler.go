@@ -14,7 +14,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// maxBody is the largest request body of the REST interface, in bytes.
+// maxBody is the largest request body of both interfaces, in bytes.
 const maxBody = 1_024_000
 
 // compressFrom is the size of answers, in bytes, from which compressing them is
@@ -27,8 +27,8 @@ func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Containers wait for these answers, which are short.
 	compress := connect.WithCompressMinBytes(compressFrom)
-	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress))
-	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress))
+	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
+	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", admin(http.HandlerFunc(a.inventory)))
 	mux.Handle("/", admin(a.rest()))

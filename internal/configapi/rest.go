@@ -2,9 +2,7 @@ package configapi
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,7 +38,11 @@ type answer struct {
 // handle turns a function that answers into a handler.
 func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if err := checkURL(r); err != nil {
+			fail(w, err)
+			return
+		}
+		r.Body = bounded(w, r)
 		got, err := f(r)
 		if err != nil {
 			fail(w, err)
@@ -60,40 +62,6 @@ func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc 
 		}
 		reply(w, got.at, got.body)
 	}
-}
-
-// body reads a JSON body into v.
-func body(r *http.Request, v any) error {
-	data, err := io.ReadAll(r.Body)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return tooLarge()
-	case err != nil:
-		return invalid("Bad Request, body cannot be read: %v", err)
-	case len(data) == 0:
-		return nil
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return invalid("Bad Request, body is no JSON of the expected form: %v", err)
-	}
-	return nil
-}
-
-// fields reads the body {"<type>": {...}}; nil when the body is empty.
-func fields(r *http.Request, t *model.Type) (map[string]json.RawMessage, error) {
-	var envelope map[string]map[string]json.RawMessage
-	if err := body(r, &envelope); err != nil {
-		return nil, err
-	}
-	if envelope == nil {
-		return nil, nil
-	}
-	inner, ok := envelope[string(t.Kind)]
-	if !ok || inner == nil {
-		return nil, invalid(`Bad Request, no "%s" in the body`, t.Kind)
-	}
-	return inner, nil
 }
 
 // base is the beginning of the hrefs in the answer to a request.

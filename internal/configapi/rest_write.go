@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"connectrpc.com/connect"
-
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -30,18 +28,25 @@ type givenRef struct {
 // sortFields tells properties from references, and leaves out what is only for reading.
 func sortFields(t *model.Type, in map[string]json.RawMessage, where string) (*given, error) {
 	g := &given{properties: map[string]json.RawMessage{}, references: map[model.Kind][]givenRef{}}
+	count := 0
 	for _, name := range slices.Sorted(maps.Keys(in)) {
 		class, kind := t.Classify(name)
 		switch class {
 		case model.ClassProperty:
+			if err := checkPerms(name, in[name]); err != nil {
+				return nil, invalid("Bad property in %s: %v", where, err)
+			}
 			g.properties[name] = in[name]
 		case model.ClassReference:
 			list := []givenRef{}
-			if err := json.Unmarshal(in[name], &list); err != nil {
-				return nil, invalid("Bad reference in %s: %s is no list of references: %v", where, name, err)
+			if err := typed(name, in[name], &list); err != nil {
+				return nil, invalid("Bad reference in %s: %v", where, err)
 			}
 			if err := checkRefs(t, kind, name, list); err != nil {
 				return nil, invalid("Bad reference in %s: %v", where, err)
+			}
+			if count += len(list); count > maxReferences {
+				return nil, invalid("Bad reference in %s: %d references; at most %d are possible in one request, add others with ref-update", where, count, maxReferences)
 			}
 			g.references[kind] = list
 		case model.ClassUnknown:
@@ -528,9 +533,4 @@ func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []gi
 		}
 	}
 	return nil
-}
-
-// tooLarge is the answer to a body of more than maxBody bytes.
-func tooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, connect.CodeInvalidArgument, "request body is larger than %d bytes", maxBody)
 }
