@@ -30,6 +30,7 @@ type controllerFlags struct {
 	listenTLS       string
 	listenFD        []int
 	rest, tombstone time.Duration
+	slow            time.Duration
 	pool            string
 }
 
@@ -38,6 +39,7 @@ const (
 	defaultRest      = 2 * time.Minute
 	defaultTombstone = 10 * time.Minute
 	defaultPool      = "10.32.0.0/12"
+	defaultSlow      = time.Second
 )
 
 func newControllerCommand() *cobra.Command {
@@ -65,6 +67,7 @@ They end with this process, however it ends.`,
 	flags.IntSliceVar(&f.listenFD, "listen-fd", nil, "inherited listening `descriptor` on which the configuration API answers without authentication")
 	flags.DurationVar(&f.rest, "rest", defaultRest, "how long released addresses, labels and numbers rest")
 	flags.DurationVar(&f.tombstone, "tombstone", defaultTombstone, "how long a detached container's interface cannot be attached again")
+	flags.DurationVar(&f.slow, "slow-request", defaultSlow, "how long a request of the configuration API may take before it is logged; 0 logs none")
 	flags.StringVar(&f.pool, "pool", defaultPool, "IPv4 `prefix` from which new networks get a /20 each")
 	cmd.AddCommand(newStoreCommand(), newConfigCommand(), newControlCommand())
 	return cmd
@@ -104,6 +107,7 @@ func (f *controllerFlags) children() []child {
 	config := child{name: "config", args: append([]string{
 		"--store", "unix:" + socket, "--listen-unix", filepath.Join(f.run, "config.sock"),
 		"--rest", f.rest.String(), "--tombstone", f.tombstone.String(), "--pool", f.pool,
+		"--slow-request", f.slow.String(),
 	}, common...)}
 	control := child{name: "control", args: append([]string{
 		"--store", "unix:" + socket, "--listen-unix", filepath.Join(f.run, "control.sock"),
@@ -228,6 +232,7 @@ func newConfigCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&cfg.Rest, "rest", defaultRest, "how long released addresses, labels and numbers rest")
 	cmd.Flags().DurationVar(&cfg.Tombstone, "tombstone", defaultTombstone, "how long a detached container's interface cannot be attached again")
 	cmd.Flags().StringVar(&pool, "pool", defaultPool, "IPv4 `prefix` from which new networks get a /20 each")
+	cmd.Flags().DurationVar(&cfg.Slow, "slow-request", defaultSlow, "how long a request may take before it is logged; 0 logs none")
 	return cmd
 }
 

@@ -25,6 +25,8 @@ type Config struct {
 	Tombstone time.Duration
 	// Pool is the IPv4 prefix from which new networks get a /20 each.
 	Pool netip.Prefix
+	// Slow is how long a request may take before it is logged; 0 logs none.
+	Slow time.Duration
 }
 
 // API is the configuration API. All methods are safe for concurrent use.
@@ -36,6 +38,9 @@ type API struct {
 	ledger  *ledger
 	metrics *metrics
 	ready   chan struct{}
+
+	calls  *calls
+	prober prober
 }
 
 // New makes the API of a store. It answers when Run has loaded the store.
@@ -43,10 +48,13 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	if !cfg.Pool.IsValid() || !cfg.Pool.Addr().Is4() || cfg.Pool != cfg.Pool.Masked() || cfg.Pool.Bits() > networkBits {
 		return nil, fmt.Errorf("address pool %s: want an IPv4 prefix of at most %d bits without host bits, such as 10.32.0.0/12", cfg.Pool, networkBits)
 	}
-	return &API{
+	a := &API{
 		log: log, cfg: cfg, store: s,
 		graph: model.NewGraph(), ledger: newLedger(), metrics: newMetrics(), ready: make(chan struct{}),
-	}, nil
+		calls: newCalls(),
+	}
+	a.metrics.registry.MustRegister(newState(a), s.Metrics())
+	return a, nil
 }
 
 // Graph is what the API reads from.

@@ -21,8 +21,8 @@ const maxBody = 1_024_000
 // worth its time.
 const compressFrom = 16 << 10
 
-// Handler serves both interfaces, /metrics and /inventory. Requests wait until
-// the API has loaded the store.
+// Handler serves both interfaces, and what shows how the API is. Requests wait
+// until the API has loaded the store, but for those that ask about just that.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Containers wait for these answers, which are short.
@@ -31,14 +31,21 @@ func (a *API) Handler() http.Handler {
 	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", admin(http.HandlerFunc(a.inventory)))
+	mux.Handle("GET /ipam", admin(http.HandlerFunc(a.ipam)))
 	mux.Handle("/", admin(a.rest()))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	loaded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.waitReady(r.Context()); err != nil {
 			http.Error(w, "the configuration API has not loaded the store yet; try again", http.StatusServiceUnavailable)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+	outer := http.NewServeMux()
+	outer.HandleFunc("GET /healthz", a.health)
+	outer.HandleFunc("GET /readyz", a.readiness)
+	outer.Handle("/debug/", a.observed(a.debug()))
+	outer.Handle("/", a.observed(loaded))
+	return outer
 }
 
 // admin lets only administrators and the controller side through: what is

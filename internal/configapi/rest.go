@@ -38,6 +38,7 @@ type answer struct {
 // handle turns a function that answers into a handler.
 func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		callOf(r.Context()).routed(r)
 		if err := checkURL(r); err != nil {
 			fail(w, err)
 			return
@@ -105,6 +106,7 @@ func notFound(kind model.Kind, id string) error {
 
 // homepage lists what there is; some clients discover all types from it.
 func (a *API) homepage(w http.ResponseWriter, r *http.Request) {
+	callOf(r.Context()).routed(r)
 	type link struct {
 		Rel    string `json:"rel"`
 		HREF   string `json:"href"`

@@ -63,11 +63,13 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 	for attempt := range attempts {
 		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}}
 		var err error
+		started := time.Now()
 		a.graph.View(func(v *model.View) {
 			c.v, c.since = v, v.Position().Revision
 			err = decide(c)
 			c.v = nil
 		})
+		callOf(ctx).spend(deciding, started)
 		position := model.Position{Epoch: c.Epoch(), Revision: c.since}
 		var retry bool
 		switch {
@@ -95,7 +97,9 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 
 // commit commits c and waits until the graph shows it. retry says to decide anew.
 func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Position, retry bool, err error) {
+	started := time.Now()
 	revision, err := c.Commit(ctx)
+	callOf(ctx).spend(committing, started)
 	var conflict *store.Conflict
 	switch {
 	case err == nil:
@@ -150,6 +154,7 @@ func (a *API) enterEpoch(ctx context.Context, epoch uint64) error {
 
 // catchUp waits until the graph has seen a revision.
 func (a *API) catchUp(ctx context.Context, revision int64) error {
+	defer callOf(ctx).spend(catchingUp, time.Now())
 	if a.graph.Position().Revision >= uint64(revision) {
 		return nil
 	}

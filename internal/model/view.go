@@ -168,6 +168,9 @@ func (v *View) CountBackReferences(uuid string, from Kind) int {
 	return n
 }
 
+// CountReferences is the number of all references.
+func (v *View) CountReferences() int { return len(v.data.edges) }
+
 func edgeSeq(bundles []bundle, kind Kind) iter.Seq[Reference] {
 	return func(yield func(Reference) bool) {
 		for _, b := range bundles {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -30,6 +31,8 @@ type Store struct {
 	client *clientv3.Client
 	prefix string
 	era    atomic.Pointer[era]
+	// latency of etcd's answers.
+	latency *prometheus.HistogramVec
 
 	mu     sync.Mutex
 	leases map[time.Duration]*slot
@@ -50,6 +53,7 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 	if c.Prefix == "" {
 		c.Prefix = "/contrail/"
 	}
+	latency := newLatency()
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
 		DialKeepAliveTime:    10 * time.Second,
@@ -57,7 +61,7 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 		MaxCallSendMsgSize:   16 << 20,
 		MaxCallRecvMsgSize:   256 << 20,
 		Logger:               zap.New(&zapBridge{handler: log.Handler(), quiet: context.Background()}),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(measure(latency)), grpc.WithConnectParams(grpc.ConnectParams{
 			// A store that restarts on this machine is back within a second.
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 2 * time.Second,
@@ -66,7 +70,7 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %v: %w", c.Endpoints, err)
 	}
-	s := &Store{log: log, client: client, prefix: c.Prefix, leases: map[time.Duration]*slot{}}
+	s := &Store{log: log, client: client, prefix: c.Prefix, latency: latency, leases: map[time.Duration]*slot{}}
 	if err := s.readEpoch(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %v: %w", c.Endpoints, err), client.Close())
 	}

@@ -1,0 +1,188 @@
+package configapi
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// networkUsage is what of a network's addresses is in use.
+type networkUsage struct {
+	UUID    string        `json:"uuid"`
+	FQName  []string      `json:"fq_name"`
+	Subnets []subnetUsage `json:"subnets"`
+	// Addresses are listed where they are asked for.
+	Addresses []addressUsage `json:"addresses,omitempty"`
+}
+
+// subnetUsage counts the addresses that a subnet can give out.
+type subnetUsage struct {
+	UUID    string `json:"uuid"`
+	Prefix  string `json:"prefix"`
+	Gateway string `json:"gateway"`
+	Size    uint64 `json:"size"`
+	Used    uint64 `json:"used"`
+	Free    uint64 `json:"free"`
+	Resting uint64 `json:"resting"`
+}
+
+// addressUsage is an address that is not free.
+type addressUsage struct {
+	Address string `json:"address"`
+	// State is used or resting.
+	State string `json:"state"`
+	// Owner is the UUID of what has the address, or had it; Type and Name are
+	// those of the object while it exists.
+	Owner string     `json:"owner"`
+	Type  model.Kind `json:"type,omitempty"`
+	Name  []string   `json:"name,omitempty"`
+}
+
+// networkRef is a network with its subnets, taken out of a view.
+type networkRef struct {
+	uuid    string
+	fqName  []string
+	subnets []subnet
+}
+
+// networksWithSubnets takes what usage needs out of the graph.
+func networksWithSubnets(v *model.View) []networkRef {
+	list := make([]networkRef, 0, v.Count(model.KindVirtualNetwork))
+	for o := range v.All(model.KindVirtualNetwork) {
+		m := o.GetMeta()
+		// What cannot be read was refused when it was written.
+		if subnets, err := subnetsOf(v, m.UUID); err == nil && len(subnets) > 0 {
+			list = append(list, networkRef{m.UUID, m.FQName, subnets})
+		}
+	}
+	slices.SortFunc(list, func(a, b networkRef) int { return slices.Compare(a.fqName, b.fqName) })
+	return list
+}
+
+// usage counts the addresses of the networks. Writers wait for one network at
+// a time, not for all.
+func (a *API) usage(networks []networkRef) []networkUsage {
+	list := make([]networkUsage, len(networks))
+	for i, n := range networks {
+		list[i] = networkUsage{UUID: n.uuid, FQName: n.fqName, Subnets: a.subnetUsage(n)}
+	}
+	return list
+}
+
+func (a *API) subnetUsage(n networkRef) []subnetUsage {
+	l := a.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.addresses[model.FQString(n.fqName)]
+	if !ok {
+		p = newPool[netip.Addr]()
+	}
+	list := make([]subnetUsage, len(n.subnets))
+	for i := range n.subnets {
+		s := &n.subnets[i]
+		spans := s.spans()
+		var size uint64
+		for _, part := range spans {
+			size += part.count
+		}
+		used, resting := p.count(spans...)
+		u := subnetUsage{
+			UUID: s.uuid, Prefix: s.prefix.String(), Gateway: s.gateway.String(),
+			Size: size, Used: uint64(used), Resting: uint64(resting),
+		}
+		u.Free = size - min(size, u.Used+u.Resting)
+		list[i] = u
+	}
+	return list
+}
+
+// addressUsage lists the addresses of a scope that are not free.
+func (l *ledger) addressUsage(scope string) []addressUsage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, ok := l.addresses[scope]
+	if !ok {
+		return nil
+	}
+	list := make([]addressUsage, 0, len(p.used)+len(p.resting))
+	for address, owner := range p.used {
+		list = append(list, addressUsage{Address: address.String(), State: "used", Owner: owner})
+	}
+	for address, r := range p.resting {
+		if _, used := p.used[address]; !used {
+			list = append(list, addressUsage{Address: address.String(), State: "resting", Owner: r.owner})
+		}
+	}
+	return list
+}
+
+// ipam answers how full the subnets are; with addresses=true also which
+// addresses are not free and who has them, with address=A only that one.
+func (a *API) ipam(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	var only netip.Addr
+	if text := q.Get("address"); text != "" {
+		var err error
+		if only, err = netip.ParseAddr(text); err != nil {
+			fail(w, invalid("address %q: want an IPv4 or IPv6 address", brief(text)))
+			return
+		}
+	}
+	var at model.Position
+	var networks []networkRef
+	a.graph.View(func(v *model.View) {
+		at = v.Position()
+		networks = networksWithSubnets(v)
+	})
+	if wanted := q.Get("network"); wanted != "" {
+		networks = slices.DeleteFunc(networks, func(n networkRef) bool {
+			return n.uuid != strings.ToLower(wanted) && model.FQString(n.fqName) != wanted
+		})
+		if len(networks) == 0 {
+			fail(w, missing("network %s does not exist, or has no subnets", brief(wanted)))
+			return
+		}
+	}
+	list := a.usage(networks)
+	if isTrue(q.Get("addresses")) || only.IsValid() {
+		list = a.withAddresses(list, only)
+	}
+	reply(w, at, map[string]any{"networks": list})
+}
+
+// withAddresses adds the addresses that are not free, or only one of them:
+// then only the networks in which it is not free are left.
+func (a *API) withAddresses(list []networkUsage, only netip.Addr) []networkUsage {
+	for i := range list {
+		list[i].Addresses = a.ledger.addressUsage(model.FQString(list[i].FQName))
+		if only.IsValid() {
+			list[i].Addresses = slices.DeleteFunc(list[i].Addresses, func(u addressUsage) bool { return u.Address != only.String() })
+		}
+	}
+	if only.IsValid() {
+		list = slices.DeleteFunc(list, func(n networkUsage) bool { return len(n.Addresses) == 0 })
+	}
+	a.graph.View(func(v *model.View) {
+		for _, n := range list {
+			for i := range n.Addresses {
+				if o, ok := v.Find(n.Addresses[i].Owner); ok {
+					n.Addresses[i].Type, n.Addresses[i].Name = o.Kind(), o.GetMeta().FQName
+				}
+			}
+			slices.SortFunc(n.Addresses, func(a, b addressUsage) int { return compareAddresses(a.Address, b.Address) })
+		}
+	})
+	return list
+}
+
+func compareAddresses(a, b string) int {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	if errX != nil || errY != nil {
+		return strings.Compare(a, b)
+	}
+	return x.Compare(y)
+}
