@@ -17,7 +17,14 @@ const networkNumbers = "virtual-network"
 // the transaction is over, so that writers of this process do not choose the
 // same. Safe for concurrent use.
 type ledger struct {
-	mu        sync.Mutex
+	mu sync.Mutex
+	books
+	// loading is for the goroutine that follows the store.
+	loading *ledger
+}
+
+// books are the entries of a ledger.
+type books struct {
 	addresses map[string]*pool[netip.Addr] // by scope
 	prefixes  *pool[netip.Prefix]
 	numbers   map[string]*pool[uint32] // by kind
@@ -27,27 +34,32 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	l := &ledger{}
-	l.clear()
-	return l
+	return &ledger{books: books{
+		addresses: map[string]*pool[netip.Addr]{},
+		prefixes:  newPool[netip.Prefix](),
+		numbers:   map[string]*pool[uint32]{},
+		labels:    map[string]*pool[uint32]{},
+		owned:     map[string]bool{},
+		tombs:     map[store.Key]grave{},
+	}}
 }
 
-func (l *ledger) clear() {
-	l.addresses = map[string]*pool[netip.Addr]{}
-	l.prefixes = newPool[netip.Prefix]()
-	l.numbers = map[string]*pool[uint32]{}
-	l.labels = map[string]*pool[uint32]{}
-	l.owned = map[string]bool{}
-	l.tombs = map[store.Key]grave{}
+// Reset implements store.Follower.
+func (l *ledger) Reset(uint64, int64) error {
+	l.loading = newLedger()
+	return nil
 }
 
-// Reset implements store.Follower. What writers hold is forgotten: their
+// Load implements store.Follower.
+func (l *ledger) Load(entries []store.Entry) error { return l.loading.apply(entries) }
+
+// Loaded implements store.Follower. What writers hold is forgotten: their
 // guards keep them right.
-func (l *ledger) Reset(_ uint64, _ int64, entries []store.Entry) error {
+func (l *ledger) Loaded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.clear()
-	return l.apply(entries)
+	l.books, l.loading = l.loading.books, nil
+	return nil
 }
 
 // Apply implements store.Follower.

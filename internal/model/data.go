@@ -1,41 +1,54 @@
 package model
 
-import "slices"
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
 
 // data is the state of a graph. Every change costs as much as what changes:
 // entries know their places in the lists they are in, and a list is kept
 // short by moving its last entry into a gap.
+//
+// There may be a million objects: an object is its JSON and one vertex, a
+// reference one edge, and what they have in common is there once.
 type data struct {
 	position Position
 	vertices map[string]*vertex // by uuid
-	names    map[name]*vertex
-	kinds    map[Kind][]*vertex
+	kinds    map[Kind]*members
 	edges    map[ends]*edge
 	nodes    map[string]*Node
 	nodeName map[string]*Node
 	bindings map[string]*binding
 	bound    map[string][]*binding // by node
+	cache    *cache
 }
 
-// name is a fully qualified name of one kind.
-type name struct {
-	kind Kind
-	fq   string
+// members are the objects of one kind.
+type members struct {
+	vertices []*vertex
+	names    map[string]*vertex // by the joined fq name
 }
 
-// ends are the UUIDs of an edge.
+// ends are the two ends of an edge.
 type ends struct {
-	from, to string
+	from, to *vertex
 }
 
 // vertex is an object, or only the place of one that is not stored: a derived
 // view may have children and be referred to.
 type vertex struct {
-	entity   Entity
-	object   Object // nil for a mere place
-	inKind   int    // index in data.kinds
+	entity Entity
+	// json is the object as it is stored, nil for a mere place.
+	json []byte
+	// object is set when Go code put the object; then there is no json.
+	object   Object
+	decoded  atomic.Pointer[decoded]
+	fq       string
 	parent   *vertex
-	inParent int // index in the parent's list of this kind
+	inKind   int32 // index in members.vertices
+	inParent int32 // index in the parent's list of this kind
 	children []family
 	out, in  []bundle
 }
@@ -53,9 +66,12 @@ type bundle struct {
 }
 
 type edge struct {
-	Reference
-	from, to     *vertex
-	inFrom, inTo int
+	from, to *vertex
+	// fromKind and toKind are the bundles that the edge is in.
+	fromKind, toKind Kind
+	attr             json.RawMessage
+	inFrom, inTo     int32
+	relaxed          bool
 }
 
 type binding struct {
@@ -63,22 +79,22 @@ type binding struct {
 	inNode int
 }
 
-func newData() *data {
+func newData(unreadable func(Entity, error)) *data {
 	return &data{
 		vertices: map[string]*vertex{},
-		names:    map[name]*vertex{},
-		kinds:    map[Kind][]*vertex{},
+		kinds:    map[Kind]*members{},
 		edges:    map[ends]*edge{},
 		nodes:    map[string]*Node{},
 		nodeName: map[string]*Node{},
 		bindings: map[string]*binding{},
 		bound:    map[string][]*binding{},
+		cache:    &cache{limit: cacheLimit, unreadable: unreadable},
 	}
 }
 
 func (d *data) apply(b *Batch) {
 	for _, e := range b.DeleteReferences {
-		d.removeEdge(ends{e.From.UUID, e.To.UUID})
+		d.removeEdge(e)
 	}
 	for _, e := range b.DeleteObjects {
 		d.removeObject(e)
@@ -91,6 +107,9 @@ func (d *data) apply(b *Batch) {
 	}
 	for _, o := range b.Objects {
 		d.putObject(o)
+	}
+	for i := range b.Stored {
+		d.putStored(&b.Stored[i])
 	}
 	for _, r := range b.References {
 		d.putEdge(r)
@@ -108,37 +127,71 @@ func (d *data) apply(b *Batch) {
 func (d *data) place(e Entity) *vertex {
 	v, ok := d.vertices[e.UUID]
 	if !ok {
-		v = &vertex{entity: e, inKind: -1}
-		d.vertices[e.UUID] = v
+		// The caller's string may be a part of a longer one.
+		id := strings.Clone(e.UUID)
+		v = &vertex{entity: Entity{known(e.Kind), id}, inKind: -1}
+		d.vertices[id] = v
 	}
 	return v
 }
 
+// exists tells an object from a mere place.
+func (v *vertex) exists() bool { return v.json != nil || v.object != nil }
+
 // tidy forgets a mere place that nothing is connected with any more.
 func (d *data) tidy(v *vertex) {
-	if v.object == nil && len(v.children) == 0 && len(v.out) == 0 && len(v.in) == 0 {
+	if !v.exists() && len(v.children) == 0 && len(v.out) == 0 && len(v.in) == 0 {
 		delete(d.vertices, v.entity.UUID)
 	}
 }
 
+// stored is the stored form of an object.
+func (v *vertex) stored() Stored {
+	s := Stored{Entity: v.entity, JSON: v.json}
+	if v.object != nil {
+		s, _ = StoredOf(v.object) // it could be encoded when it was made
+	}
+	if v.parent != nil {
+		s.Parent = v.parent.entity
+	}
+	return s
+}
+
 func (d *data) putObject(o Object) {
-	e := EntityOf(o)
+	m := o.GetMeta()
+	v := d.enter(EntityOf(o), FQString(m.FQName), Entity{Kind: Kind(m.ParentType), UUID: m.ParentUUID})
+	v.object = o
+}
+
+func (d *data) putStored(s *Stored) {
+	v := d.enter(s.Entity, s.FQString(), s.Parent)
+	v.json = s.JSON
+}
+
+// enter makes the place of an object and puts it into all indices.
+func (d *data) enter(e Entity, fq string, parent Entity) *vertex {
 	v := d.place(e)
 	d.forget(v)
 	// A mere place only guessed its kind from what pointed at it.
-	v.entity = e
-	v.object = o
-	d.names[name{e.Kind, FQString(o.GetMeta().FQName)}] = v
-	v.inKind = len(d.kinds[e.Kind])
-	d.kinds[e.Kind] = append(d.kinds[e.Kind], v)
-	if m := o.GetMeta(); m.ParentUUID != "" {
-		d.adopt(d.place(Entity{Kind: Kind(m.ParentType), UUID: m.ParentUUID}), v)
+	v.entity.Kind = known(e.Kind)
+	v.fq = fq
+	of := d.kinds[e.Kind]
+	if of == nil {
+		of = &members{names: map[string]*vertex{}}
+		d.kinds[v.entity.Kind] = of
 	}
+	of.names[fq] = v
+	v.inKind = int32(len(of.vertices))
+	of.vertices = append(of.vertices, v)
+	if parent.UUID != "" {
+		d.adopt(d.place(parent), v)
+	}
+	return v
 }
 
 func (d *data) removeObject(e Entity) {
 	v, ok := d.vertices[e.UUID]
-	if !ok || v.object == nil {
+	if !ok || !v.exists() {
 		return
 	}
 	d.forget(v)
@@ -147,26 +200,26 @@ func (d *data) removeObject(e Entity) {
 
 // forget takes the object of v out of all indices.
 func (d *data) forget(v *vertex) {
-	if v.object == nil {
+	if !v.exists() {
 		return
 	}
-	n := name{v.entity.Kind, FQString(v.object.GetMeta().FQName)}
+	of := d.kinds[v.entity.Kind]
 	// The name may have passed to another object in the same batch.
-	if d.names[n] == v {
-		delete(d.names, n)
+	if of.names[v.fq] == v {
+		delete(of.names, v.fq)
 	}
-	list := d.kinds[v.entity.Kind]
-	last := len(list) - 1
-	list[v.inKind] = list[last]
-	list[v.inKind].inKind = v.inKind
-	list[last] = nil
-	d.kinds[v.entity.Kind] = list[:last]
+	last := len(of.vertices) - 1
+	of.vertices[v.inKind] = of.vertices[last]
+	of.vertices[v.inKind].inKind = v.inKind
+	of.vertices[last] = nil
+	of.vertices = of.vertices[:last]
 	v.inKind = -1
 	if parent := v.parent; parent != nil {
 		parent.disown(v)
 		d.tidy(parent)
 	}
-	v.object = nil
+	v.json, v.object, v.fq = nil, nil, ""
+	v.decoded.Store(nil)
 }
 
 func (d *data) adopt(parent, child *vertex) {
@@ -177,7 +230,7 @@ func (d *data) adopt(parent, child *vertex) {
 	}
 	f := &parent.children[i]
 	child.parent = parent
-	child.inParent = len(f.vertices)
+	child.inParent = int32(len(f.vertices))
 	f.vertices = append(f.vertices, child)
 }
 
@@ -196,47 +249,75 @@ func (v *vertex) disown(child *vertex) {
 }
 
 func (d *data) putEdge(r Reference) {
-	key := ends{r.From.UUID, r.To.UUID}
+	from, to := d.place(r.From), d.place(r.To)
+	key := ends{from, to}
 	if old, ok := d.edges[key]; ok {
-		if old.Edge() == r.Edge() {
-			old.Reference = r
+		if old.fromKind == r.From.Kind && old.toKind == r.To.Kind {
+			old.attr, old.relaxed = r.Attr, r.Relaxed
 			return
 		}
 		// The lists are by kind: one that changes moves the edge.
-		d.removeEdge(key)
+		d.cut(old)
 	}
-	e := &edge{Reference: r, from: d.place(r.From), to: d.place(r.To)}
+	e := &edge{from: from, to: to, fromKind: known(r.From.Kind), toKind: known(r.To.Kind), attr: r.Attr, relaxed: r.Relaxed}
 	d.edges[key] = e
-	out := bundleOf(&e.from.out, r.To.Kind)
-	e.inFrom = len(out.edges)
+	out := bundleOf(&from.out, e.toKind)
+	e.inFrom = int32(len(out.edges))
 	out.edges = append(out.edges, e)
-	in := bundleOf(&e.to.in, r.From.Kind)
-	e.inTo = len(in.edges)
+	in := bundleOf(&to.in, e.fromKind)
+	e.inTo = int32(len(in.edges))
 	in.edges = append(in.edges, e)
 }
 
-func (d *data) removeEdge(key ends) {
-	e, ok := d.edges[key]
+// edge finds the edge between two UUIDs.
+func (d *data) edge(from, to string) (*edge, bool) {
+	a, ok := d.vertices[from]
+	if !ok {
+		return nil, false
+	}
+	b, ok := d.vertices[to]
+	if !ok {
+		return nil, false
+	}
+	e, ok := d.edges[ends{a, b}]
+	return e, ok
+}
+
+func (d *data) removeEdge(named Edge) {
+	e, ok := d.edge(named.From.UUID, named.To.UUID)
 	if !ok {
 		return
 	}
-	delete(d.edges, key)
-	out := bundleOf(&e.from.out, e.To.Kind)
+	d.cut(e)
+	d.tidy(e.from)
+	d.tidy(e.to)
+}
+
+// cut takes an edge out of all lists.
+func (d *data) cut(e *edge) {
+	delete(d.edges, ends{e.from, e.to})
+	out := bundleOf(&e.from.out, e.toKind)
 	last := len(out.edges) - 1
 	out.edges[e.inFrom] = out.edges[last]
 	out.edges[e.inFrom].inFrom = e.inFrom
 	out.edges[last] = nil
 	out.edges = out.edges[:last]
-	dropEmpty(&e.from.out, e.To.Kind)
-	in := bundleOf(&e.to.in, e.From.Kind)
+	dropEmpty(&e.from.out, e.toKind)
+	in := bundleOf(&e.to.in, e.fromKind)
 	last = len(in.edges) - 1
 	in.edges[e.inTo] = in.edges[last]
 	in.edges[e.inTo].inTo = e.inTo
 	in.edges[last] = nil
 	in.edges = in.edges[:last]
-	dropEmpty(&e.to.in, e.From.Kind)
-	d.tidy(e.from)
-	d.tidy(e.to)
+	dropEmpty(&e.to.in, e.fromKind)
+}
+
+// reference is the edge as readers see it.
+func (e *edge) reference() Reference {
+	return Reference{
+		From: Entity{e.fromKind, e.from.entity.UUID}, To: Entity{e.toKind, e.to.entity.UUID},
+		Attr: e.attr, Relaxed: e.relaxed,
+	}
 }
 
 func bundleOf(list *[]bundle, kind Kind) *bundle {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Graph is the configuration in memory: all objects with their references,
@@ -18,18 +19,34 @@ type Graph struct {
 	data     *data
 	waiters  waiters
 	watchers map[*Subscription]struct{}
+	// unreadable guards itself.
+	unreadable atomic.Pointer[func(Entity, error)]
 }
 
 // NewGraph returns an empty graph at position zero.
 func NewGraph() *Graph {
-	return &Graph{data: newData(), watchers: map[*Subscription]struct{}{}}
+	g := &Graph{watchers: map[*Subscription]struct{}{}}
+	g.data = newData(g.report)
+	return g
+}
+
+// OnUnreadable has f called, once each, with the objects that a reader asked
+// for and this version cannot decode. To readers they do not exist.
+func (g *Graph) OnUnreadable(f func(e Entity, err error)) { g.unreadable.Store(&f) }
+
+func (g *Graph) report(e Entity, err error) {
+	if f := g.unreadable.Load(); f != nil {
+		(*f)(e, err)
+	}
 }
 
 // Batch is what changed in the store up to a position. Deletions are applied
 // before puts; putting what exists replaces it. Objects and attributes must
 // not be changed by anyone once they are in a batch.
 type Batch struct {
-	Position         Position
+	Position Position
+	// Stored are objects as the store has them, Objects those that Go code made.
+	Stored           []Stored
 	Objects          []Object
 	DeleteObjects    []Entity
 	References       []Reference
@@ -53,17 +70,36 @@ func (g *Graph) Apply(b Batch) {
 	wake(woken)
 }
 
-// Reset replaces everything by the puts of the batch: the first load, or a
-// new one after the watch has lost its place.
+// Reset replaces everything by the puts of the batch.
 func (g *Graph) Reset(b Batch) {
-	d := newData()
-	d.apply(&b)
+	l := g.Load()
+	l.Add(b)
+	l.Done(b.Position)
+}
+
+// Load builds another state beside the one that readers see: the first load,
+// or a new one after the watch has lost its place. It is for one goroutine.
+type Load struct {
+	graph *Graph
+	data  *data
+}
+
+// Load begins one. What is not taken over with Done is forgotten with it.
+func (g *Graph) Load() *Load { return &Load{g, newData(g.report)} }
+
+// Add puts what is in the batch.
+func (l *Load) Add(b Batch) { l.data.apply(&b) }
+
+// Done replaces the graph by what was loaded, at once for readers.
+func (l *Load) Done(p Position) {
+	g := l.graph
+	l.data.position = p
 	g.mu.Lock()
-	g.data = d
+	g.data = l.data
 	for s := range g.watchers {
-		s.everything(b.Position)
+		s.everything(p)
 	}
-	woken := g.waiters.take(d.position)
+	woken := g.waiters.take(p)
 	g.mu.Unlock()
 	wake(woken)
 }

@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -142,6 +143,28 @@ func randomBatch(t *rapid.T, n *naive) Batch {
 	return b
 }
 
+// asStored turns some of the objects of a batch into their stored form.
+func asStored(t *rapid.T, b Batch) Batch {
+	objects := b.Objects
+	b.Objects = nil
+	for _, o := range objects {
+		if rapid.IntRange(0, 3).Draw(t, "as an object") == 0 {
+			b.Objects = append(b.Objects, o)
+			continue
+		}
+		data, err := Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := ParseStored(EntityOf(o), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Stored = append(b.Stored, s)
+	}
+	return b
+}
+
 func nameIsTaken(n *naive, b *Batch, e Entity, name string) bool {
 	after := newNaive()
 	maps.Copy(after.objects, n.objects)
@@ -193,6 +216,7 @@ func checkView(t *rapid.T, v *View, n *naive) {
 		got := slices.SortedFunc(v.All(kind), func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
 		equal(t, "all "+string(kind), got, want)
 		equal(t, "count "+string(kind), v.Count(kind), len(want))
+		equal(t, "all stored "+string(kind), decodeAll(t, v.AllStored(kind)), want)
 	}
 	for i := range worldSize {
 		checkPlace(t, v, n, worldEntity(i))
@@ -225,6 +249,7 @@ func checkPlace(t *rapid.T, v *View, n *naive, e Entity) {
 	equal(t, "find "+e.UUID, []any{got, ok}, []any{want, there})
 	got, ok = v.Object(e.Kind, e.UUID)
 	equal(t, "object "+e.UUID, []any{got, ok}, []any{want, there})
+	checkStored(t, v, want, e)
 	if _, ok := v.Object(KindDomain, e.UUID); ok {
 		t.Fatalf("%s is found as a domain", e.UUID)
 	}
@@ -237,12 +262,17 @@ func checkPlace(t *rapid.T, v *View, n *naive, e Entity) {
 		}
 		got, ok := v.ByName(e.Kind, []string{name})
 		equal(t, "by name "+name, []any{got, ok}, []any{named, named != nil})
+		entity, ok := v.EntityByName(e.Kind, name)
+		if ok != (named != nil) || ok && entity != EntityOf(named) {
+			t.Fatalf("entity by name %s is %v (%v), want %v", name, entity, ok, named)
+		}
 	}
 	for _, kind := range append([]Kind{""}, worldKinds...) {
 		children := n.sorted(func(o Object) bool {
 			return o.GetMeta().ParentUUID == e.UUID && (kind == "" || o.Kind() == kind)
 		})
 		equal(t, "children of "+e.UUID, v.Children(e.UUID, kind), children)
+		equal(t, "stored children of "+e.UUID, decodeAll(t, v.StoredChildren(e.UUID, kind)), children)
 		equal(t, "number of children of "+e.UUID, v.CountChildren(e.UUID, kind), len(children))
 		out := n.links(func(r Reference) bool { return r.From == e && (kind == "" || r.To.Kind == kind) })
 		equal(t, "references of "+e.UUID, v.References(e.UUID, kind), out)
@@ -261,9 +291,38 @@ func checkPlace(t *rapid.T, v *View, n *naive, e Entity) {
 	equal(t, "binding of "+e.UUID, []any{b, ok}, []any{wantBinding, bound})
 }
 
+// decodeAll decodes stored objects and sorts them as Children does.
+func decodeAll(t *rapid.T, stored iter.Seq[Stored]) []Object {
+	var list []Object
+	for s := range stored {
+		o, err := s.Object()
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, o)
+	}
+	slices.SortFunc(list, func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
+	return list
+}
+
+// checkStored compares the stored form of an object with the object.
+func checkStored(t *rapid.T, v *View, want Object, e Entity) {
+	got, ok := v.Stored(e.UUID)
+	if ok != (want != nil) {
+		t.Fatalf("stored %s is found: %v, want %v", e, ok, want)
+	}
+	if !ok {
+		return
+	}
+	m := want.GetMeta()
+	parent := Entity{Kind(m.ParentType), m.ParentUUID}
+	equal(t, "stored "+e.UUID, []any{got.Entity, got.Parent, got.FQName()}, []any{e, parent, m.FQName})
+}
+
 func TestGraphAgainstNaive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g, n := NewGraph(), newNaive()
+		g.data.cache.limit = 200
 		n.position.Epoch = 1
 		s := g.Subscribe()
 		defer s.Close()
@@ -275,11 +334,13 @@ func TestGraphAgainstNaive(t *testing.T) {
 				b := randomBatch(t, fresh)
 				n = fresh
 				n.apply(b)
-				g.Reset(b)
+				g.Reset(asStored(t, b))
+				// So small that objects are displaced all the time.
+				g.data.cache.limit = 200
 			} else {
 				b := randomBatch(t, n)
 				n.apply(b)
-				g.Apply(b)
+				g.Apply(asStored(t, b))
 			}
 			g.View(func(v *View) { checkView(t, v, n) })
 			if rapid.Bool().Draw(t, "subscriber looks") {
@@ -358,17 +419,20 @@ func checkNothingIsLeft(t *rapid.T, d *data) {
 		b.DeleteObjects = append(b.DeleteObjects, x.entity)
 	}
 	for _, e := range d.edges {
-		b.DeleteReferences = append(b.DeleteReferences, e.Edge())
+		b.DeleteReferences = append(b.DeleteReferences, e.reference().Edge())
 	}
 	b.DeleteNodes = slices.Collect(maps.Keys(d.nodes))
 	b.DeleteBindings = slices.Collect(maps.Keys(d.bindings))
 	d.apply(&b)
-	for kind, list := range d.kinds {
-		if len(list) > 0 {
-			t.Fatalf("%d of %s are left", len(list), kind)
+	for kind, of := range d.kinds {
+		if len(of.vertices)+len(of.names) > 0 {
+			t.Fatalf("%d of %s are left, with %d names", len(of.vertices), kind, len(of.names))
 		}
 	}
-	if n := len(d.vertices) + len(d.names) + len(d.edges) + len(d.nodes) + len(d.nodeName) + len(d.bindings) + len(d.bound); n > 0 {
+	if n := len(d.vertices) + len(d.edges) + len(d.nodes) + len(d.nodeName) + len(d.bindings) + len(d.bound); n > 0 {
 		t.Fatalf("%d entries are left: %+v", n, d)
+	}
+	if c := d.cache; c.size > c.limit {
+		t.Fatalf("%d bytes are kept decoded, of at most %d", c.size, c.limit)
 	}
 }

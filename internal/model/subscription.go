@@ -119,6 +119,9 @@ func (c *Changes) add(b *Batch) {
 	for _, o := range b.Objects {
 		put(&c.Objects, EntityOf(o))
 	}
+	for i := range b.Stored {
+		put(&c.Objects, b.Stored[i].Entity)
+	}
 	for _, e := range b.DeleteObjects {
 		put(&c.Objects, e)
 	}

@@ -19,11 +19,10 @@ func (v *View) Position() Position { return v.data.position }
 
 // Object returns the object of this kind and UUID.
 func (v *View) Object(kind Kind, uuid string) (Object, bool) {
-	o, ok := v.Find(uuid)
-	if !ok || o.Kind() != kind {
+	if e, ok := v.Entity(uuid); !ok || e.Kind != kind {
 		return nil, false
 	}
-	return o, true
+	return v.Find(uuid)
 }
 
 // Get returns the object with the UUID if it is of the type T, a pointer to
@@ -37,29 +36,96 @@ func Get[T Object](v *View, uuid string) (T, bool) {
 // Find returns the object with the UUID, of whatever kind.
 func (v *View) Find(uuid string) (Object, bool) {
 	x, ok := v.data.vertices[uuid]
-	if !ok || x.object == nil {
+	if !ok || !x.exists() {
 		return nil, false
 	}
-	return x.object, true
+	o := v.data.cache.object(x, true)
+	return o, o != nil
+}
+
+// Entity returns the kind of the object with the UUID, without decoding it.
+func (v *View) Entity(uuid string) (Entity, bool) {
+	x, ok := v.data.vertices[uuid]
+	if !ok || !x.exists() {
+		return Entity{}, false
+	}
+	return x.entity, true
+}
+
+// Stored returns the stored form of the object with the UUID.
+func (v *View) Stored(uuid string) (Stored, bool) {
+	x, ok := v.data.vertices[uuid]
+	if !ok || !x.exists() {
+		return Stored{}, false
+	}
+	return x.stored(), true
 }
 
 // ByName returns the object with the fully qualified name.
 func (v *View) ByName(kind Kind, fq []string) (Object, bool) {
-	x, ok := v.data.names[name{kind, FQString(fq)}]
+	x, ok := v.named(kind, FQString(fq))
 	if !ok {
 		return nil, false
 	}
-	return x.object, true
+	o := v.data.cache.object(x, true)
+	return o, o != nil
+}
+
+// EntityByName returns the object with the fully qualified name, joined with
+// colons, without decoding it.
+func (v *View) EntityByName(kind Kind, fq string) (Entity, bool) {
+	x, ok := v.named(kind, fq)
+	if !ok {
+		return Entity{}, false
+	}
+	return x.entity, true
+}
+
+func (v *View) named(kind Kind, fq string) (*vertex, bool) {
+	of, ok := v.data.kinds[kind]
+	if !ok {
+		return nil, false
+	}
+	x, ok := of.names[fq]
+	return x, ok
 }
 
 // Count is the number of objects of the kind.
-func (v *View) Count(kind Kind) int { return len(v.data.kinds[kind]) }
+func (v *View) Count(kind Kind) int { return len(v.ofKind(kind)) }
+
+func (v *View) ofKind(kind Kind) []*vertex {
+	if of := v.data.kinds[kind]; of != nil {
+		return of.vertices
+	}
+	return nil
+}
+
+// manyObjects is how many objects somebody may walk through as if they were
+// asked for one by one. A longer walk does not displace what is kept decoded.
+const manyObjects = 2000
+
+// objects yields the objects of vertices.
+func (v *View) objects(list []*vertex, yield func(Object) bool) bool {
+	keep := len(list) <= manyObjects
+	for _, x := range list {
+		if o := v.data.cache.object(x, keep); o != nil && !yield(o) {
+			return false
+		}
+	}
+	return true
+}
 
 // All yields the objects of the kind in no particular order.
 func (v *View) All(kind Kind) iter.Seq[Object] {
-	return func(yield func(Object) bool) {
-		for _, x := range v.data.kinds[kind] {
-			if !yield(x.object) {
+	return func(yield func(Object) bool) { v.objects(v.ofKind(kind), yield) }
+}
+
+// AllStored yields the stored forms of the objects of the kind in no
+// particular order.
+func (v *View) AllStored(kind Kind) iter.Seq[Stored] {
+	return func(yield func(Stored) bool) {
+		for _, x := range v.ofKind(kind) {
+			if !yield(x.stored()) {
 				return
 			}
 		}
@@ -77,18 +143,38 @@ func (v *View) Children(uuid string, kind Kind) []Object {
 // ChildSeq yields what Children returns, in no particular order.
 func (v *View) ChildSeq(uuid string, kind Kind) iter.Seq[Object] {
 	return func(yield func(Object) bool) {
+		for f := range v.families(uuid, kind) {
+			if !v.objects(f.vertices, yield) {
+				return
+			}
+		}
+	}
+}
+
+// StoredChildren yields the stored forms of what Children returns, in no
+// particular order.
+func (v *View) StoredChildren(uuid string, kind Kind) iter.Seq[Stored] {
+	return func(yield func(Stored) bool) {
+		for f := range v.families(uuid, kind) {
+			for _, x := range f.vertices {
+				if !yield(x.stored()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// families yields the children by kind, of one kind or of all.
+func (v *View) families(uuid string, kind Kind) iter.Seq[family] {
+	return func(yield func(family) bool) {
 		x, ok := v.data.vertices[uuid]
 		if !ok {
 			return
 		}
 		for _, f := range x.children {
-			if kind != "" && f.kind != kind {
-				continue
-			}
-			for _, c := range f.vertices {
-				if !yield(c.object) {
-					return
-				}
+			if (kind == "" || f.kind == kind) && !yield(f) {
+				return
 			}
 		}
 	}
@@ -111,11 +197,11 @@ func (v *View) CountChildren(uuid string, kind Kind) int {
 
 // Reference returns the reference from one object to another.
 func (v *View) Reference(from, to string) (Reference, bool) {
-	e, ok := v.data.edges[ends{from, to}]
+	e, ok := v.data.edge(from, to)
 	if !ok {
 		return Reference{}, false
 	}
-	return e.Reference, true
+	return e.reference(), true
 }
 
 // References returns the object's references to the kind, or to all kinds
@@ -178,7 +264,7 @@ func edgeSeq(bundles []bundle, kind Kind) iter.Seq[Reference] {
 				continue
 			}
 			for _, e := range b.edges {
-				if !yield(e.Reference) {
+				if !yield(e.reference()) {
 					return
 				}
 			}

@@ -24,17 +24,21 @@ type Entry struct {
 	Deleted           bool
 }
 
-// Follower is told what the store holds, by one goroutine.
+// Follower is told what the store holds, by one goroutine: a snapshot, then
+// every change. A snapshot comes in parts, so that nobody has to hold all of it
+// twice: Reset, any number of Load, Loaded. One that is given up is followed by
+// another Reset; until Loaded, what the follower knew before is what it knows.
 type Follower interface {
-	// Reset replaces everything the follower knows by a consistent snapshot.
-	Reset(epoch uint64, revision int64, entries []Entry) error
+	// Reset begins a consistent snapshot of the store.
+	Reset(epoch uint64, revision int64) error
+	// Load brings some of the snapshot's entries, each once, in no order.
+	Load(entries []Entry) error
+	// Loaded replaces everything the follower knew by the snapshot.
+	Loaded() error
 	// Apply applies all changes of one revision. Without changes it says that
 	// nothing happened up to this revision.
 	Apply(revision int64, changes []Entry) error
 }
-
-// page is the most keys read at once: bigger reads cost memory at the store.
-const page = 5000
 
 // Why a watch ends for good and everything is loaded anew.
 var (
@@ -54,21 +58,18 @@ func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
 		if err := wait(ctx, delay); err != nil {
 			return err
 		}
-		at, entries, err := s.load(ctx)
-		if ctx.Err() != nil {
+		at, err := s.load(ctx, followers)
+		var failed *followerError
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case errors.As(err, &failed):
+			return err
+		case err != nil:
 			s.log.Warn("cannot load from the store; trying again", "error", err)
 			continue
 		}
-		for _, f := range followers {
-			if err := f.Reset(at.epoch, at.revision, entries); err != nil {
-				return fmt.Errorf("follow store: %w", err)
-			}
-		}
 		s.enter(at.epoch)
-		s.log.Debug("loaded from the store", "epoch", at.epoch, "revision", at.revision, "keys", len(entries))
 		err = s.watch(ctx, at.revision, followers)
 		if !errors.Is(err, errCompacted) && !errors.Is(err, errRestored) {
 			return err
@@ -183,9 +184,20 @@ func (s *Store) apply(revision int64, events []*clientv3.Event, followers []Foll
 		}
 		changes = append(changes, entry)
 	}
+	return tell(followers, func(f Follower) error { return f.Apply(revision, changes) })
+}
+
+// followerError is that of a follower, which ends the following.
+type followerError struct{ err error }
+
+func (e *followerError) Error() string { return "follow store: " + e.err.Error() }
+func (e *followerError) Unwrap() error { return e.err }
+
+// tell calls one method of every follower.
+func tell(followers []Follower, call func(Follower) error) error {
 	for _, f := range followers {
-		if err := f.Apply(revision, changes); err != nil {
-			return fmt.Errorf("follow store: %w", err)
+		if err := call(f); err != nil {
+			return &followerError{err}
 		}
 	}
 	return nil
@@ -233,27 +245,6 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
-// load reads all followed spaces as of one revision.
-func (s *Store) load(ctx context.Context) (position, []Entry, error) {
-	at, err := s.head(ctx)
-	if err != nil {
-		return at, nil, err
-	}
-	l := loader{store: s, revision: at.revision}
-	for _, space := range followed {
-		start := s.prefix + string(space) + "/"
-		if space == SpaceObject || space == SpaceRef {
-			err = l.types(ctx, start)
-		} else {
-			err = l.space(ctx, start)
-		}
-		if err != nil {
-			return at, nil, err
-		}
-	}
-	return at, l.entries, nil
-}
-
 func (s *Store) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -262,86 +253,4 @@ func (s *Store) get(ctx context.Context, key string, options ...clientv3.OpOptio
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	return resp, nil
-}
-
-type loader struct {
-	store    *Store
-	revision int64
-	entries  []Entry
-}
-
-// types loads a space whose keys begin with a type, one type after the other.
-func (l *loader) types(ctx context.Context, start string) error {
-	end := clientv3.GetPrefixRangeEnd(start)
-	for from := start; ; {
-		resp, err := l.store.get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(l.revision),
-			clientv3.WithLimit(1), clientv3.WithKeysOnly())
-		if err != nil || len(resp.Kvs) == 0 {
-			return err
-		}
-		prefix := string(resp.Kvs[0].Key)
-		for i := len(start); i < len(prefix); i++ {
-			if prefix[i] == '/' {
-				prefix = prefix[:i+1]
-				break
-			}
-		}
-		if err := l.space(ctx, prefix); err != nil {
-			return err
-		}
-		from = clientv3.GetPrefixRangeEnd(prefix)
-	}
-}
-
-// space loads one prefix whose keys go on with a UUID or a name. A big one is
-// read by the first two characters: the store counts the rest of a range on
-// every page, so pages of one big range would cost the square of its size.
-func (l *loader) space(ctx context.Context, prefix string) error {
-	end := clientv3.GetPrefixRangeEnd(prefix)
-	resp, err := l.store.get(ctx, prefix, clientv3.WithRange(end), clientv3.WithRev(l.revision), clientv3.WithCountOnly())
-	if err != nil || resp.Count == 0 {
-		return err
-	}
-	if resp.Count <= page {
-		return l.pages(ctx, prefix, end)
-	}
-	const hex = "0123456789abcdef"
-	from := prefix
-	for i := range 256 {
-		to := prefix + string(hex[i/16]) + string(hex[i%16])
-		if err := l.pages(ctx, from, to); err != nil {
-			return err
-		}
-		from = to
-	}
-	return l.pages(ctx, from, end)
-}
-
-func (l *loader) pages(ctx context.Context, from, end string) error {
-	for {
-		resp, err := l.store.get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(l.revision), clientv3.WithLimit(page))
-		if err != nil {
-			return err
-		}
-		for _, kv := range resp.Kvs {
-			l.entries = append(l.entries, l.store.entry(kv))
-		}
-		if !resp.More {
-			return nil
-		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
-}
-
-// Dump returns every key of the store as of now, in order; for inventories.
-func (s *Store) Dump(ctx context.Context) ([]Entry, error) {
-	resp, err := s.get(ctx, s.path(EpochKey), clientv3.WithCountOnly())
-	if err != nil {
-		return nil, err
-	}
-	l := loader{store: s, revision: resp.Header.Revision}
-	if err := l.pages(ctx, s.prefix, clientv3.GetPrefixRangeEnd(s.prefix)); err != nil {
-		return nil, err
-	}
-	return l.entries, nil
 }

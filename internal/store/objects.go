@@ -96,27 +96,47 @@ func (t *Txn) fail(err error) {
 
 // Into returns the follower that keeps a graph. What it cannot read, because a
 // newer version wrote it, is logged and left out.
-func Into(log *slog.Logger, g *model.Graph) Follower { return &graphFollower{log: log, graph: g} }
+func Into(log *slog.Logger, g *model.Graph) Follower {
+	g.OnUnreadable(func(e model.Entity, err error) {
+		log.Error("cannot read an object of the store; it is hidden", "object", e.String(), "error", err)
+	})
+	return &graphFollower{log: log, graph: g}
+}
 
 type graphFollower struct {
 	log   *slog.Logger
 	graph *model.Graph
 	epoch uint64
+	load  *model.Load
+	// loading is the position of the snapshot that is being loaded.
+	loading model.Position
 }
 
-func (f *graphFollower) Reset(epoch uint64, revision int64, entries []Entry) error {
-	f.epoch = epoch
-	f.graph.Reset(f.batch(revision, entries))
+func (f *graphFollower) Reset(epoch uint64, revision int64) error {
+	f.load = f.graph.Load()
+	f.loading = model.Position{Epoch: epoch, Revision: uint64(revision)}
+	return nil
+}
+
+func (f *graphFollower) Load(entries []Entry) error {
+	f.load.Add(f.batch(f.loading, entries))
+	return nil
+}
+
+func (f *graphFollower) Loaded() error {
+	f.epoch = f.loading.Epoch
+	f.load.Done(f.loading)
+	f.load = nil
 	return nil
 }
 
 func (f *graphFollower) Apply(revision int64, changes []Entry) error {
-	f.graph.Apply(f.batch(revision, changes))
+	f.graph.Apply(f.batch(model.Position{Epoch: f.epoch, Revision: uint64(revision)}, changes))
 	return nil
 }
 
-func (f *graphFollower) batch(revision int64, entries []Entry) model.Batch {
-	b := model.Batch{Position: model.Position{Epoch: f.epoch, Revision: uint64(revision)}}
+func (f *graphFollower) batch(at model.Position, entries []Entry) model.Batch {
+	b := model.Batch{Position: at}
 	for _, e := range entries {
 		if err := addTo(&b, e); err != nil {
 			f.log.Error("cannot read a key of the store; leaving it out", "key", e.Key, "error", err)
@@ -178,11 +198,11 @@ func addObject(b *model.Batch, e Entry) error {
 	if !ok {
 		return fmt.Errorf("unknown type %q", s[0])
 	}
-	o, err := t.DecodeStored(e.Value)
+	stored, err := model.ParseStored(model.Entity{Kind: t.Kind, UUID: s[1]}, e.Value)
 	if err != nil {
 		return err
 	}
-	b.Objects = append(b.Objects, o)
+	b.Stored = append(b.Stored, stored)
 	return nil
 }
 
@@ -200,8 +220,10 @@ func addReference(b *model.Batch, e Entry) error {
 		return nil
 	}
 	v := reference{}
-	if err := json.Unmarshal(e.Value, &v); err != nil {
-		return err
+	if string(e.Value) != "{}" { // which most are
+		if err := json.Unmarshal(e.Value, &v); err != nil {
+			return err
+		}
 	}
 	b.References = append(b.References, model.Reference{From: edge.From, To: edge.To, Attr: v.Attr, Relaxed: v.Relaxed})
 	return nil

@@ -102,20 +102,36 @@ type shadow struct {
 	epoch    uint64
 	batches  []int
 	changed  chan struct{}
+	// loading is for the goroutine that follows.
+	loading      map[Key]string
+	loadingEpoch uint64
+	loadingAt    int64
 }
 
 func newShadow() *shadow { return &shadow{changed: make(chan struct{})} }
 
-func (s *shadow) Reset(epoch uint64, revision int64, entries []Entry) error {
+func (s *shadow) Reset(epoch uint64, revision int64) error {
+	s.loading, s.loadingEpoch, s.loadingAt = map[Key]string{}, epoch, revision
+	return nil
+}
+
+func (s *shadow) Load(entries []Entry) error {
+	for _, e := range entries {
+		if _, twice := s.loading[e.Key]; twice {
+			return fmt.Errorf("%s was loaded twice", e.Key)
+		}
+		s.loading[e.Key] = string(e.Value)
+	}
+	return nil
+}
+
+func (s *shadow) Loaded() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys = map[Key]string{}
-	for _, e := range entries {
-		s.keys[e.Key] = string(e.Value)
-	}
+	s.keys = s.loading
 	s.resets++
-	s.epoch = epoch
-	s.moved(revision)
+	s.epoch = s.loadingEpoch
+	s.moved(s.loadingAt)
 	return nil
 }
 
