@@ -6,9 +6,9 @@
 //	                  \--Derive, Views--> configuration API: objects and references
 //
 // Everything here is a pure function of the graph. All numbers were allocated
-// in the transaction that created the user's object, and ids are UUIDv5 of
-// names, so that every process that needs a derived object computes the same
-// one for itself, and none is stored.
+// in the transaction that created the user's object, and ids follow from the
+// network's, so that every process that needs a derived object computes the
+// same one for itself, and none is stored.
 //
 // A VRF depends on its virtual-network object and on the autonomous system of
 // the global-system-config, on nothing else: whoever keeps results has to
@@ -108,7 +108,7 @@ func listed(list *model.RouteTargetList) []Target {
 	}
 	var targets []Target
 	for _, t := range list.RouteTarget {
-		targets = append(targets, Target(t))
+		targets = append(targets, Target(t).Canonical())
 	}
 	return targets
 }
@@ -158,7 +158,7 @@ func Derive(v *model.View, network string) (Derived, bool) {
 		RoutingInstanceIsDefault: new(true),
 	}}
 	for _, t := range sorted(slices.Concat(vrf.Import, vrf.Export)) {
-		target, stored := targetOf(v, t)
+		target, stored := storedTarget(v, t)
 		if !stored {
 			d.Targets = append(d.Targets, target)
 		}
@@ -171,33 +171,39 @@ func Derive(v *model.View, network string) (Derived, bool) {
 	return d, true
 }
 
-// fabric is the network that stands for the underlay.
-var fabric = []string{"default-domain", "default-project", "ip-fabric"}
-
 // InstanceName is the fq_name of a network's own routing instance: that of
-// the network, its last element repeated; the underlay's is __default__.
+// the network, its last element repeated.
 func InstanceName(network []string) []string {
-	if slices.Equal(network, fabric) {
-		return append(slices.Clone(network), "__default__")
-	}
 	return append(slices.Clone(network), network[len(network)-1])
 }
 
-// InstanceUUID is the id of a network's own routing instance.
-func InstanceUUID(network []string) string {
-	return model.DerivedUUID(append([]string{string(model.KindRoutingInstance)}, InstanceName(network)...)...)
+// Holders yields the networks whose instances have a target, in no particular
+// order.
+func Holders(v *model.View, t Target) iter.Seq[*model.VirtualNetwork] {
+	return func(yield func(*model.VirtualNetwork) bool) {
+		asn := ASN(v)
+		t := t.Canonical()
+		for o := range v.All(model.KindVirtualNetwork) {
+			vn := o.(*model.VirtualNetwork)
+			number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
+			has := t == ownTarget(asn, number) || lists(vn.RouteTargetList, t) ||
+				lists(vn.ImportRouteTargetList, t) || lists(vn.ExportRouteTargetList, t)
+			if number > 0 && has && !yield(vn) {
+				return
+			}
+		}
+	}
 }
 
-// TargetUUID is the id of a route target that no client has stored.
-func TargetUUID(t Target) string {
-	return model.DerivedUUID(string(model.KindRouteTarget), string(t))
+func lists(list *model.RouteTargetList, t Target) bool {
+	return slices.Contains(listed(list), t)
 }
 
 // instanceMeta takes rights and dates from the network.
 func instanceMeta(vn *model.VirtualNetwork) model.Meta {
 	name := InstanceName(vn.FQName)
 	m := model.Meta{
-		UUID:        InstanceUUID(vn.FQName),
+		UUID:        InstanceUUID(vn.UUID),
 		FQName:      name,
 		ParentType:  string(model.KindVirtualNetwork),
 		ParentUUID:  vn.UUID,
@@ -214,8 +220,8 @@ func instanceMeta(vn *model.VirtualNetwork) model.Meta {
 	return m
 }
 
-// targetOf is the stored object of this name, or the derived one.
-func targetOf(v *model.View, t Target) (target *model.RouteTarget, stored bool) {
+// storedTarget is the stored object of this name, or the derived one.
+func storedTarget(v *model.View, t Target) (target *model.RouteTarget, stored bool) {
 	name := []string{string(t)}
 	if o, ok := v.ByName(model.KindRouteTarget, name); ok {
 		return o.(*model.RouteTarget), true

@@ -100,17 +100,16 @@ func TestDerive(t *testing.T) {
 }
 
 // TestStoredInstance: an instance that is stored under the derived one's name
-// stands for it; that of the underlay always is.
+// stands for it.
 func TestStoredInstance(t *testing.T) {
-	underlay := network("ip-fabric", 1)
-	underlay.FQName = []string{"default-domain", "default-project", "ip-fabric"}
-	stored := &model.RoutingInstance{Meta: model.Meta{UUID: model.NewUUID(), FQName: append(slices.Clone(underlay.FQName), "__default__")}}
-	graphOf(underlay).View(func(v *model.View) {
-		if d, ok := Derive(v, underlay.UUID); !ok || d.Instance.Name() != "__default__" {
+	vn := network("blue", 1)
+	stored := &model.RoutingInstance{Meta: model.Meta{UUID: model.NewUUID(), FQName: append(slices.Clone(vn.FQName), "blue")}}
+	graphOf(vn).View(func(v *model.View) {
+		if d, ok := Derive(v, vn.UUID); !ok || d.Instance.Name() != "blue" {
 			t.Errorf("derived %v, %t", d.Instance, ok)
 		}
 	})
-	graphOf(underlay, stored).View(func(v *model.View) {
+	graphOf(vn, stored).View(func(v *model.View) {
 		if len(Views(v)) != 0 {
 			t.Error("derived beside the stored one")
 		}

@@ -135,7 +135,7 @@ func FuzzBody(f *testing.F) {
 		r := httptest.NewRequest("POST", "/virtual-networks", strings.NewReader(string(data)))
 		r.URL = &url.URL{Path: "/virtual-networks", RawQuery: query}
 		if checkURL(r) == nil {
-			if _, err := listQueryOf(r); err != nil && httpStatus(err) != http.StatusBadRequest {
+			if _, err := listQueryOf(t, r.URL.Query(), base(r)); err != nil && httpStatus(err) != http.StatusBadRequest {
 				tt.Errorf("query %q: %v", query, err)
 			}
 		}

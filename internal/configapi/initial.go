@@ -28,7 +28,7 @@ type initialRef struct {
 // initialObjects are in the order of creation: parents and targets first.
 func initialObjects() []initial {
 	system := []string{systemConfig}
-	project := []string{defaultDomain, "default-project"}
+	project := []string{defaultDomain, systemProject}
 	under := func(parent []string, name string) []string {
 		return append(parent[:len(parent):len(parent)], name)
 	}
@@ -71,9 +71,14 @@ func initialObjects() []initial {
 
 // Networks that the system needs; nobody may delete them.
 const (
+	systemProject    = "default-project"
 	fabricNetwork    = "ip-fabric"
 	linkLocalNetwork = "__link_local__"
 )
+
+func isSystemNetwork(name []string) bool {
+	return len(name) == 3 && name[0] == defaultDomain && name[1] == systemProject && (name[2] == fabricNetwork || name[2] == linkLocalNetwork)
+}
 
 func (a *API) createInitial(ctx context.Context, i initial) error {
 	_, err := a.write(ctx, audit{"create initial " + string(i.kind), model.FQString(i.fqName)}, func(c *change) error {

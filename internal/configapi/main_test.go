@@ -216,3 +216,8 @@ func code(err error) connect.Code {
 }
 
 func containerID() string { return model.NewUUID() }
+
+// callerOf is ctx with the caller that the bench speaks for.
+func (b *bench) callerOf(ctx context.Context) context.Context {
+	return serve.WithCaller(ctx, serve.CallerOf(b.ctx()))
+}

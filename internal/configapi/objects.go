@@ -6,9 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
-	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
@@ -19,21 +17,6 @@ const (
 	securityGroups     = "security-group"
 	firstSecurityGroup = 8_000_000
 )
-
-// need demands that an object exists; for a derived one, that what it is
-// derived from does.
-func (c *change) need(e model.Entity) error {
-	if _, ok := c.v.Object(e.Kind, e.UUID); ok {
-		c.Need(e)
-		return nil
-	}
-	d, ok := findDerived(c.v, e.Kind, e.UUID)
-	if !ok {
-		return missing("No %s object found for id %s", e.Kind, e.UUID)
-	}
-	c.Need(model.Entity{Kind: model.KindVirtualNetwork, UUID: d.network})
-	return nil
-}
 
 // create creates an object with its references, and what goes with it.
 func (c *change) create(o model.Object, refs []model.Reference) error {
@@ -229,7 +212,9 @@ func (c *change) bind(vmi, vm, router string) error {
 
 // setReference adds or replaces a reference of a stored object.
 func (c *change) setReference(r model.Reference) error {
-	c.Need(r.From)
+	if err := c.need(r.From); err != nil {
+		return err
+	}
 	if err := c.need(r.To); err != nil {
 		return err
 	}
@@ -429,95 +414,4 @@ func (c *change) deleteObject(o model.Object, base string) error {
 	}
 	c.remove(o)
 	return nil
-}
-
-// mayDelete refuses to delete what others need, and deletes default children.
-func (c *change) mayDelete(o model.Object, base string) error {
-	e := model.EntityOf(o)
-	if e.Kind == model.KindVirtualNetwork && (o.GetMeta().Name() == fabricNetwork || o.GetMeta().Name() == linkLocalNetwork) {
-		return taken("Can not delete system created default virtual-network %s", e.UUID)
-	}
-	var inTheWay []string
-	var defaults []model.Object
-	children := c.v.Children(e.UUID, "")
-	if e.Kind == model.KindVirtualNetwork {
-		children = append(children, c.v.Children(compile.InstanceUUID(o.GetMeta().FQName), "")...)
-	}
-	for _, child := range children {
-		if child.GetMeta().Name() == "default-"+string(child.Kind()) {
-			defaults = append(defaults, child)
-			continue
-		}
-		inTheWay = append(inTheWay, href(base, model.EntityOf(child)))
-	}
-	if len(inTheWay) > 0 {
-		return taken("Delete when children still present: %s", quoted(inTheWay))
-	}
-	for _, r := range c.v.BackReferences(e.UUID, "") {
-		if !r.Relaxed && !c.deleted[r.From.UUID] && r.From.UUID != e.UUID {
-			inTheWay = append(inTheWay, href(base, r.From))
-		}
-	}
-	if len(inTheWay) > 0 {
-		return taken("Delete when resource still referred: %s", quoted(inTheWay))
-	}
-	for _, child := range defaults {
-		if err := c.deleteObject(child, base); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func href(base string, e model.Entity) string { return base + "/" + string(e.Kind) + "/" + e.UUID }
-
-// quoted is a list as classic clients parse it.
-func quoted(list []string) string { return "['" + strings.Join(list, "', '") + "']" }
-
-// derived is an object that follows from a network and is not stored.
-type derived struct {
-	object  model.Object
-	refs    []model.Reference
-	network string
-}
-
-// findDerived finds a derived object by its UUID.
-func findDerived(v *model.View, kind model.Kind, uuid string) (derived, bool) {
-	for _, d := range derive(v, kind) {
-		if d.object.GetMeta().UUID == uuid {
-			return d, true
-		}
-	}
-	return derived{}, false
-}
-
-// derive returns all derived objects of a kind.
-func derive(v *model.View, kind model.Kind) []derived {
-	if kind != model.KindRoutingInstance && kind != model.KindRouteTarget {
-		return nil
-	}
-	var list []derived
-	seen := map[string]bool{}
-	for o := range v.All(model.KindVirtualNetwork) {
-		for _, d := range deriveOf(v, o.GetMeta().UUID) {
-			if id := d.object.GetMeta().UUID; d.object.Kind() == kind && !seen[id] {
-				seen[id] = true
-				list = append(list, d)
-			}
-		}
-	}
-	return list
-}
-
-// deriveOf returns the objects derived from one network.
-func deriveOf(v *model.View, network string) []derived {
-	d, ok := compile.Derive(v, network)
-	if !ok {
-		return nil
-	}
-	list := []derived{{d.Instance, d.References, network}}
-	for _, t := range d.Targets {
-		list = append(list, derived{t, nil, network})
-	}
-	return list
 }

@@ -19,6 +19,7 @@ func (a *API) rest() http.Handler {
 	mux.HandleFunc("POST /fqname-to-id", a.handle(a.nameToID))
 	mux.HandleFunc("POST /id-to-fqname", a.handle(a.idToName))
 	mux.HandleFunc("POST /ref-update", a.handle(a.refUpdate))
+	mux.HandleFunc("POST /list-bulk-collection", a.handle(a.listBulk))
 	mux.HandleFunc("POST /{collection}", a.handle(a.createObject))
 	mux.HandleFunc("GET /{collection}", a.handle(a.listObjects))
 	mux.HandleFunc("GET /{type}/{uuid}", a.handle(a.readObject))
@@ -185,46 +186,6 @@ func (a *API) idToName(r *http.Request) (*answer, error) {
 	return out, nil
 }
 
-// byName finds a stored or derived object by its name.
-func byName(v *model.View, kind model.Kind, name []string) (model.Object, bool) {
-	if o, ok := v.ByName(kind, name); ok {
-		return o, true
-	}
-	var candidates []derived
-	switch kind {
-	case model.KindRoutingInstance:
-		if len(name) < 2 {
-			return nil, false
-		}
-		if vn, ok := v.ByName(model.KindVirtualNetwork, name[:len(name)-1]); ok {
-			candidates = deriveOf(v, vn.GetMeta().UUID)
-		}
-	case model.KindRouteTarget:
-		candidates = derive(v, kind)
-	}
-	for _, d := range candidates {
-		if d.object.Kind() == kind && slices.Equal(d.object.GetMeta().FQName, name) {
-			return d.object, true
-		}
-	}
-	return nil, false
-}
-
-// find finds a stored or derived object; an empty kind means any.
-func find(v *model.View, kind model.Kind, id string) (derived, bool) {
-	if o, ok := v.Find(id); ok {
-		return derived{object: o}, kind == "" || o.Kind() == kind
-	}
-	for _, k := range []model.Kind{model.KindRoutingInstance, model.KindRouteTarget} {
-		if kind == "" || kind == k {
-			if d, ok := findDerived(v, k, id); ok {
-				return d, true
-			}
-		}
-	}
-	return derived{}, false
-}
-
 // refUpdate adds or removes one reference, so that concurrent writers of one
 // object's references do not undo each other's.
 func (a *API) refUpdate(r *http.Request) (*answer, error) {
@@ -265,7 +226,7 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 	}
 	id := strings.ToLower(q.UUID)
 	at, err := a.write(r.Context(), audit{"ref-update " + operation, string(from.Kind) + "/" + id + " -> " + string(to.Kind)}, func(c *change) error {
-		o, ok := c.v.Object(from.Kind, id)
+		d, ok := find(c.v, from.Kind, id)
 		if !ok {
 			return notFound(from.Kind, brief(q.UUID))
 		}
@@ -273,6 +234,9 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 		if operation == "DELETE" {
 			if !ok {
 				return nil
+			}
+			if d.own(target.UUID) {
+				return followsFrom(model.EntityOf(d.object), "taken off its "+string(to.Kind))
 			}
 			old, ok := c.v.Reference(id, target.UUID)
 			if !ok {
@@ -283,7 +247,10 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 		if !ok {
 			return missing("Name %s not found", pyList(append(slices.Clone(q.RefFQName), q.RefUUID)))
 		}
-		r := model.Reference{From: model.EntityOf(o), To: target, Attr: nonNull(q.Attr), Relaxed: q.Relaxed}
+		if d.own(target.UUID) {
+			return nil
+		}
+		r := model.Reference{From: model.EntityOf(d.object), To: target, Attr: nonNull(q.Attr), Relaxed: q.Relaxed}
 		if err := c.checkSubnetsOf(&r); err != nil {
 			return err
 		}
@@ -352,8 +319,8 @@ func (a *API) removeObject(r *http.Request) (*answer, error) {
 	at, err := a.write(r.Context(), audit{"delete", string(t.Kind) + "/" + id}, func(c *change) error {
 		o, ok := c.v.Object(t.Kind, id)
 		if !ok {
-			if _, ok := findDerived(c.v, t.Kind, id); ok {
-				return denied("%s %s follows from its network and cannot be deleted by itself", t.Kind, id)
+			if d, ok := findDerived(c.v, t.Kind, id); ok {
+				return followsFrom(model.EntityOf(d.object), "deleted")
 			}
 			return notFound(t.Kind, id)
 		}

@@ -2,12 +2,10 @@ package configapi
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -119,21 +117,28 @@ func collectItem(v *model.View, d derived, s *selection) item {
 		for _, r := range v.BackReferences(e.UUID, "") {
 			add(r.From.Kind.Name()+"_back_refs", r.From, r.Attr, true)
 		}
+		if e.Kind == model.KindRouteTarget && s.wants("routing_instance_back_refs") {
+			for view, attr := range instancesOf(v, d.object) {
+				l := link{To: view.GetMeta().FQName, UUID: view.GetMeta().UUID, Attr: &attr}
+				if s.hrefs {
+					l.HREF = href(s.base, model.EntityOf(view))
+				}
+				i.links["routing_instance_back_refs"] = append(i.links["routing_instance_back_refs"], l)
+			}
+		}
 	}
 	return i
 }
 
-// findNear finds what an object is linked with: what was derived from the same
+// findNear finds what an object is linked with: what follows from the same
 // network is looked for there first.
 func findNear(v *model.View, d derived, target model.Entity) (model.Object, bool) {
 	if o, ok := v.Find(target.UUID); ok {
 		return o, true
 	}
-	if d.network != "" {
-		for _, other := range deriveOf(v, d.network) {
-			if other.object.GetMeta().UUID == target.UUID {
-				return other.object, true
-			}
+	for _, o := range d.near {
+		if o.GetMeta().UUID == target.UUID {
+			return o, true
 		}
 	}
 	found, ok := find(v, target.Kind, target.UUID)
@@ -213,233 +218,6 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 	}
 	out.body = map[string]json.RawMessage{string(t.Kind): data}
 	return out, nil
-}
-
-// listQuery says which objects of a type a client asks for.
-type listQuery struct {
-	parents, backRefs, uuids []string
-	names                    map[string]bool
-	filters                  map[string][]string
-	detail, count            bool
-	marker                   string
-	limit                    int
-	*selection
-}
-
-func listQueryOf(r *http.Request) (*listQuery, error) {
-	q := r.URL.Query()
-	l := &listQuery{
-		parents: csv(strings.ToLower(q.Get("parent_id"))), backRefs: csv(strings.ToLower(q.Get("back_ref_id"))),
-		uuids: csv(strings.ToLower(q.Get("obj_uuids"))), selection: selectionOf(q, base(r)),
-		detail: isTrue(q.Get("detail")), count: isTrue(q.Get("count")), marker: q.Get("page_marker"),
-	}
-	if list := csv(q.Get("fq_names")); list != nil {
-		l.names = map[string]bool{}
-		for _, n := range list {
-			l.names[n] = true
-		}
-	}
-	if text := q.Get("page_limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return nil, invalid("Invalid page_limit %q; want a positive number", brief(text))
-		}
-		l.limit = n
-	} else if l.marker != "" {
-		l.limit = defaultPage
-	}
-	return l, l.readFilters(q.Get("filters"))
-}
-
-const defaultPage = 256
-
-// isTrue reads booleans as clients of every language write them.
-func isTrue(s string) bool { return strings.EqualFold(s, "true") }
-
-func (l *listQuery) readFilters(text string) error {
-	if text == "" {
-		return nil
-	}
-	l.filters = map[string][]string{}
-	for _, part := range splitFilters(text) {
-		name, value, ok := strings.Cut(part, "==")
-		if !ok || !json.Valid([]byte(value)) {
-			return invalid("Invalid filter %s; write property==JSON", brief(part))
-		}
-		l.filters[name] = append(l.filters[name], canonical(json.RawMessage(value)))
-	}
-	return nil
-}
-
-// splitFilters splits at commas that are not inside of JSON.
-func splitFilters(text string) []string {
-	var parts []string
-	depth, start, quoted := 0, 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '[' || c == '{':
-			depth++
-		case c == ']' || c == '}':
-			depth--
-		case c == ',' && depth == 0:
-			parts = append(parts, text[start:i])
-			start = i + 1
-		}
-	}
-	return append(parts, text[start:])
-}
-
-// matches tells whether an object is asked for.
-func (l *listQuery) matches(v *model.View, d derived) (bool, error) {
-	m := d.object.GetMeta()
-	switch {
-	case l.parents != nil && !slices.Contains(l.parents, m.ParentUUID),
-		l.uuids != nil && !slices.Contains(l.uuids, m.UUID),
-		l.names != nil && !l.names[model.FQString(m.FQName)]:
-		return false, nil
-	}
-	if l.backRefs != nil && !slices.ContainsFunc(l.backRefs, func(to string) bool {
-		_, ok := v.Reference(m.UUID, to)
-		return ok || slices.ContainsFunc(d.refs, func(r model.Reference) bool { return r.To.UUID == to })
-	}) {
-		return false, nil
-	}
-	if l.filters == nil {
-		return true, nil
-	}
-	encoded, err := model.Encode(d.object)
-	if err != nil {
-		return false, err
-	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(encoded, &all); err != nil {
-		return false, err
-	}
-	for name, values := range l.filters {
-		if isAbsent(all[name]) || !slices.Contains(values, canonical(all[name])) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-func (a *API) listObjects(r *http.Request) (*answer, error) {
-	t, err := typeOfCollection(r)
-	if err != nil {
-		return nil, err
-	}
-	l, err := listQueryOf(r)
-	if err != nil {
-		return nil, err
-	}
-	out := &answer{}
-	var items []item
-	total, more := 0, false
-	a.graph.View(func(v *model.View) {
-		out.at = v.Position()
-		var found []derived
-		if found, err = l.find(v, t.Kind); err != nil {
-			return
-		}
-		total = len(found)
-		if l.count {
-			return
-		}
-		found, more = l.page(found)
-		items = make([]item, len(found))
-		for i, d := range found {
-			if l.detail || l.fields != nil {
-				items[i] = collectItem(v, d, l.selection)
-			} else {
-				items[i].object = d.object
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	if l.count {
-		out.body = map[string]any{t.Collection(): map[string]int{"count": total}}
-		return out, nil
-	}
-	out.body, err = l.encode(t, items, more)
-	return out, err
-}
-
-// find returns the objects that match, in the order of their UUIDs.
-func (l *listQuery) find(v *model.View, kind model.Kind) ([]derived, error) {
-	var found []derived
-	add := func(d derived) error {
-		ok, err := l.matches(v, d)
-		if ok {
-			found = append(found, d)
-		}
-		return err
-	}
-	if l.uuids != nil || l.parents != nil {
-		seen := map[string]bool{}
-		for _, o := range l.candidates(v, kind) {
-			if id := o.GetMeta().UUID; !seen[id] {
-				seen[id] = true
-				if err := add(derived{object: o}); err != nil {
-					return nil, err
-				}
-			}
-		}
-	} else {
-		for o := range v.All(kind) {
-			if err := add(derived{object: o}); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, d := range derive(v, kind) {
-		if err := add(d); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(found, func(a, b derived) int { return cmp.Compare(a.object.GetMeta().UUID, b.object.GetMeta().UUID) })
-	return found, nil
-}
-
-// candidates are the stored objects that a query by ids can mean.
-func (l *listQuery) candidates(v *model.View, kind model.Kind) []model.Object {
-	var list []model.Object
-	if l.uuids != nil {
-		for _, id := range l.uuids {
-			if o, ok := v.Object(kind, id); ok {
-				list = append(list, o)
-			}
-		}
-		return list
-	}
-	for _, p := range l.parents {
-		list = slices.AppendSeq(list, v.ChildSeq(p, kind))
-	}
-	return list
-}
-
-// page cuts out the page that is asked for.
-func (l *listQuery) page(found []derived) ([]derived, bool) {
-	if l.limit == 0 {
-		return found, false
-	}
-	i, exact := slices.BinarySearchFunc(found, l.marker, func(d derived, id string) int {
-		return cmp.Compare(d.object.GetMeta().UUID, id)
-	})
-	if exact {
-		i++
-	}
-	found = found[i:]
-	if len(found) <= l.limit {
-		return found, false
-	}
-	return found[:l.limit], true
 }
 
 func (l *listQuery) encode(t *model.Type, items []item, more bool) (json.RawMessage, error) {

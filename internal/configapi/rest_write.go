@@ -268,14 +268,8 @@ func unique(v *model.View, kind model.Kind, m *model.Meta) error {
 	if o, ok := byName(v, kind, m.FQName); ok {
 		return taken("%s already exists with uuid: %s", pyList(m.FQName), o.GetMeta().UUID)
 	}
-	o, ok := v.Find(m.UUID)
-	if !ok {
-		var d derived
-		d, ok = find(v, kind, m.UUID)
-		o = d.object
-	}
-	if ok {
-		return taken("%s already exists with fq_name: %s", m.UUID, pyList(o.GetMeta().FQName))
+	if d, ok := find(v, "", m.UUID); ok {
+		return taken("%s already exists with fq_name: %s", m.UUID, pyList(d.object.GetMeta().FQName))
 	}
 	return nil
 }
@@ -369,8 +363,8 @@ func (a *API) updateObject(r *http.Request) (*answer, error) {
 	at, err := a.write(r.Context(), audit{"update", string(t.Kind) + "/" + id}, func(c *change) error {
 		o, ok := c.v.Object(t.Kind, id)
 		if !ok {
-			if _, ok := findDerived(c.v, t.Kind, id); ok {
-				return denied("%s %s follows from its network and cannot be changed by itself", t.Kind, id)
+			if d, ok := findDerived(c.v, t.Kind, id); ok {
+				return c.overlay(t, d, g)
 			}
 			return notFound(t.Kind, id)
 		}
@@ -509,6 +503,11 @@ func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []gi
 			return err
 		}
 	}
+	return c.setReferences(from, kind, wanted)
+}
+
+// setReferences makes an object's references to a kind the wanted ones.
+func (c *change) setReferences(from model.Entity, kind model.Kind, wanted []model.Reference) error {
 	for _, old := range c.v.References(from.UUID, kind) {
 		keep := slices.ContainsFunc(wanted, func(r model.Reference) bool { return r.To == old.To })
 		if keep {

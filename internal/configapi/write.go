@@ -277,6 +277,9 @@ func (c *change) remove(o model.Object) {
 	for r := range c.v.BackReferenceSeq(e.UUID, "") {
 		c.dropEdge(r.Edge())
 	}
+	if e.Kind == model.KindVirtualNetwork {
+		c.removeView(e.UUID)
+	}
 	if k := store.OwnedKey(e.UUID); c.api.ledger.isOwned(e.UUID) && !c.Touches(k) {
 		c.Delete(k)
 	}

@@ -18,7 +18,7 @@ func bgpTable() table {
 					{Name: "bgpaas_suppress_route_advertisement", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "bgp-router", Attr: "", Presence: "system", Effective: false},
+					{Target: "bgp-router", Attr: "", Presence: "system", Effective: false, Derived: true},
 					{Target: "control-node-zone", Attr: "BGPaaSControlNodeZoneAttributes", Presence: "", Effective: false},
 					{Target: "service-health-check", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-machine-interface", Attr: "", Presence: "required", Effective: false},

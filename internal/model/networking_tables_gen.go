@@ -110,8 +110,8 @@ func networkingTable() table {
 					{Target: "bgpvpn", Attr: "", Presence: "", Effective: false},
 					{Target: "physical-router", Attr: "", Presence: "", Effective: false},
 					{Target: "route-table", Attr: "", Presence: "", Effective: false},
-					{Target: "route-target", Attr: "", Presence: "system", Effective: false},
-					{Target: "service-instance", Attr: "", Presence: "system", Effective: false},
+					{Target: "route-target", Attr: "", Presence: "system", Effective: false, Derived: true},
+					{Target: "service-instance", Attr: "", Presence: "system", Effective: false, Derived: true},
 					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-network", Attr: "LogicalRouterVirtualNetworkType", Presence: "", Effective: false},
 				},
@@ -163,11 +163,13 @@ func networkingTable() table {
 			},
 			{
 				Kind: KindRouteTarget, Name: "route_target", Doc: "A BGP route target, named target:ASN:NUMBER. It is a view unless a client made it.", Effect: "partial",
-				new: func() Object { return new(RouteTarget) },
+				new:     func() Object { return new(RouteTarget) },
+				Derived: true,
 			},
 			{
 				Kind: KindRoutingInstance, Name: "routing_instance", Doc: "A VRF. Each network has a default one, a view named as the network; clients may make more.", Effect: "partial",
 				new:     func() Object { return new(RoutingInstance) },
+				Derived: true,
 				Parents: []Kind{KindVirtualNetwork},
 				Properties: []*Property{
 					{Name: "default_ce_protocol", Value: Value{Type: "DefaultProtocolType"}, Ops: "CRUD", Effective: false},
@@ -179,8 +181,8 @@ func networkingTable() table {
 					{Name: "static_route_entries", Value: Value{Type: "StaticRouteEntriesType"}, Ops: "CRUD", Presence: "system", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "route-target", Attr: "InstanceTargetType", Presence: "", Effective: true},
-					{Target: "routing-instance", Attr: "ConnectionType", Presence: "", Effective: false},
+					{Target: "route-target", Attr: "InstanceTargetType", Presence: "", Effective: true, Derived: true},
+					{Target: "routing-instance", Attr: "ConnectionType", Presence: "", Effective: false, Derived: true},
 				},
 			},
 			{
@@ -200,7 +202,7 @@ func networkingTable() table {
 					{Name: "server_type", Value: Value{Type: "string", Named: "ServerType", Enum: []string{"virtual-server", "baremetal-server", "container"}, Default: "\"virtual-server\""}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "service-instance", Attr: "", Presence: "system", Effective: false},
+					{Target: "service-instance", Attr: "", Presence: "system", Effective: false, Derived: true},
 				},
 			},
 			{
@@ -230,7 +232,7 @@ func networkingTable() table {
 					{Target: "physical-interface", Attr: "", Presence: "system", Effective: false},
 					{Target: "port-tuple", Attr: "", Presence: "", Effective: false},
 					{Target: "qos-config", Attr: "", Presence: "", Effective: false},
-					{Target: "routing-instance", Attr: "PolicyBasedForwardingRuleType", Presence: "system", Effective: false},
+					{Target: "routing-instance", Attr: "PolicyBasedForwardingRuleType", Presence: "system", Effective: false, Derived: true},
 					{Target: "security-group", Attr: "", Presence: "", Effective: false},
 					{Target: "security-logging-object", Attr: "", Presence: "", Effective: false},
 					{Target: "service-endpoint", Attr: "", Presence: "", Effective: false},

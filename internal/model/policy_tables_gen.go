@@ -8,6 +8,7 @@ func policyTable() table {
 			{
 				Kind: KindAccessControlList, Name: "access_control_list", Doc: "The filter computed for a network or a security group. Nobody writes it.", Effect: "none",
 				new:     func() Object { return new(AccessControlList) },
+				Derived: true,
 				Parents: []Kind{KindSecurityGroup, KindVirtualNetwork},
 				Properties: []*Property{
 					{Name: "access_control_list_entries", Value: Value{Type: "AclEntriesType"}, Ops: "CRUD", Presence: "system", Effective: false},

@@ -16,6 +16,8 @@ type Type struct {
 	Doc  string
 	// Effect is none, partial or full: whether anything acts on such objects yet.
 	Effect string
+	// Derived objects follow from others: they go with their parent.
+	Derived bool
 	// Parents are the kinds an object may be under; none means only the top.
 	Parents []Kind
 	// Properties and References are sorted by name and contain the common ones.
@@ -93,6 +95,8 @@ type ReferenceType struct {
 	Attr      string
 	Presence  string
 	Effective bool
+	// Derived references follow from others: they do not keep their target.
+	Derived bool
 
 	attr *Struct
 }

@@ -138,7 +138,7 @@ func servicesTable() table {
 					{Name: "service_instance_properties", Value: Value{Type: "ServiceInstanceType"}, Ops: "CRUD", Presence: "required", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "instance-ip", Attr: "ServiceInterfaceTag", Presence: "system", Effective: false},
+					{Target: "instance-ip", Attr: "ServiceInterfaceTag", Presence: "system", Effective: false, Derived: true},
 					{Target: "service-template", Attr: "", Presence: "required", Effective: false},
 				},
 			},

@@ -212,6 +212,9 @@ func (m *model) goTables(file string) []byte {
 func (m *model) goObjectTable(b *bytes.Buffer, n string, o object) {
 	g := m.objectGoName(n)
 	fmt.Fprintf(b, "{\nKind: Kind%s, Name: %q, Doc: %q, Effect: %q,\nnew: func() Object { return new(%s) },\n", g, n, o.Doc, o.effectWord(), g)
+	if o.Derived {
+		b.WriteString("Derived: true,\n")
+	}
 	if len(o.Parents) > 0 {
 		b.WriteString("Parents: []Kind{")
 		for _, p := range o.Parents {
@@ -229,7 +232,9 @@ func (m *model) goObjectTable(b *bytes.Buffer, n string, o object) {
 	if len(o.References) > 0 {
 		b.WriteString("References: []*ReferenceType{\n")
 		for _, rn := range slices.Sorted(maps.Keys(o.References)) {
-			goReference(b, rn, o.References[rn], o.effective(rn, o.References[rn].Effect))
+			r := o.References[rn]
+			r.Derived = r.Derived || o.Derived
+			goReference(b, rn, r, o.effective(rn, r.Effect))
 		}
 		b.WriteString("},\n")
 	}
@@ -271,7 +276,11 @@ func (m *model) goProperty(b *bytes.Buffer, name string, p property, effective b
 }
 
 func goReference(b *bytes.Buffer, target string, r reference, effective bool) {
-	fmt.Fprintf(b, "{Target: %q, Attr: %q, Presence: %q, Effective: %t},\n", dashed(target), r.Attr, r.Presence, effective)
+	fmt.Fprintf(b, "{Target: %q, Attr: %q, Presence: %q, Effective: %t", dashed(target), r.Attr, r.Presence, effective)
+	if r.Derived {
+		b.WriteString(", Derived: true")
+	}
+	b.WriteString("},\n")
 }
 
 func (m *model) goValue(v value) string {

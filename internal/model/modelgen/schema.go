@@ -23,6 +23,7 @@ type object struct {
 	Go         string               `yaml:"go"`
 	Parents    []string             `yaml:"parents"`
 	Effect     effect               `yaml:"effect"`
+	Derived    bool                 `yaml:"derived"`
 	Properties map[string]property  `yaml:"properties"`
 	References map[string]reference `yaml:"references"`
 	file       string
@@ -39,6 +40,7 @@ type reference struct {
 	Attr     string `yaml:"attr"`
 	Presence string `yaml:"presence"`
 	Effect   string `yaml:"effect"`
+	Derived  bool   `yaml:"derived"`
 }
 
 // typ is a struct when it has fields, else a restricted simple type.

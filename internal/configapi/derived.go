@@ -1,0 +1,159 @@
+package configapi
+
+import (
+	"encoding/json"
+	"iter"
+	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// derived is an object with the references that it has by itself. One that
+// follows from a network is not stored: it is a view, to read and to refer to.
+type derived struct {
+	object model.Object
+	refs   []model.Reference
+	// network that a view follows from; empty for a stored object.
+	network string
+	// near are the views that follow from the same network.
+	near []model.Object
+}
+
+// find finds a stored object or a view; an empty kind means any.
+func find(v *model.View, kind model.Kind, id string) (derived, bool) {
+	if o, ok := v.Find(id); ok {
+		return derived{object: o}, kind == "" || o.Kind() == kind
+	}
+	return findDerived(v, kind, id)
+}
+
+// findDerived finds a view by its UUID, which tells where to look.
+func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
+	if kind == "" || kind == model.KindRoutingInstance {
+		for _, d := range deriveOf(v, compile.NetworkOfInstance(id)) {
+			if d.object.GetMeta().UUID == id {
+				return d, true
+			}
+		}
+	}
+	if kind == "" || kind == model.KindRouteTarget {
+		if t, ok := compile.TargetOfUUID(id); ok {
+			return findTarget(v, t)
+		}
+	}
+	return derived{}, false
+}
+
+// findTarget finds the view of a route target.
+func findTarget(v *model.View, t compile.Target) (derived, bool) {
+	name := []string{string(t.Canonical())}
+	for vn := range compile.Holders(v, t) {
+		for _, d := range deriveOf(v, vn.UUID) {
+			if d.object.Kind() == model.KindRouteTarget && slices.Equal(d.object.GetMeta().FQName, name) {
+				return d, true
+			}
+		}
+	}
+	return derived{}, false
+}
+
+// byName finds a stored object or a view by its name.
+func byName(v *model.View, kind model.Kind, name []string) (model.Object, bool) {
+	d, ok := findByName(v, kind, name)
+	return d.object, ok
+}
+
+func findByName(v *model.View, kind model.Kind, name []string) (derived, bool) {
+	if o, ok := v.ByName(kind, name); ok {
+		return derived{object: o}, true
+	}
+	switch {
+	case kind == model.KindRouteTarget && len(name) == 1:
+		return findTarget(v, compile.Target(name[0]))
+	case kind == model.KindRoutingInstance && len(name) > 1:
+		vn, ok := v.ByName(model.KindVirtualNetwork, name[:len(name)-1])
+		if !ok {
+			return derived{}, false
+		}
+		for _, d := range deriveOf(v, vn.GetMeta().UUID) {
+			if d.object.Kind() == kind && slices.Equal(d.object.GetMeta().FQName, name) {
+				return d, true
+			}
+		}
+	}
+	return derived{}, false
+}
+
+// derive returns all views of a kind.
+func derive(v *model.View, kind model.Kind) []derived {
+	if kind != model.KindRoutingInstance && kind != model.KindRouteTarget {
+		return nil
+	}
+	var list []derived
+	seen := map[string]bool{}
+	for o := range v.All(model.KindVirtualNetwork) {
+		for _, d := range deriveOf(v, o.GetMeta().UUID) {
+			if id := d.object.GetMeta().UUID; d.object.Kind() == kind && !seen[id] {
+				seen[id] = true
+				list = append(list, d)
+			}
+		}
+	}
+	return list
+}
+
+// deriveOf returns the views that follow from one network, the instance first.
+func deriveOf(v *model.View, network string) []derived {
+	d, ok := compile.Derive(v, network)
+	if !ok {
+		return nil
+	}
+	near := []model.Object{d.Instance}
+	for _, t := range d.Targets {
+		near = append(near, t)
+	}
+	list := make([]derived, len(near))
+	for i, o := range near {
+		list[i] = derived{object: o, network: network, near: near}
+	}
+	list[0].refs = d.References
+	return list
+}
+
+// need demands that an object exists. A view exists as long as its network,
+// except a route target, which many networks may have and which can be taken
+// from their lists at any time: one that is referred to is stored.
+func (c *change) need(e model.Entity) error {
+	if _, ok := c.v.Object(e.Kind, e.UUID); ok {
+		c.Need(e)
+		return nil
+	}
+	d, ok := findDerived(c.v, e.Kind, e.UUID)
+	switch {
+	case !ok:
+		return missing("No %s object found for id %s", e.Kind, e.UUID)
+	case e.Kind == model.KindRouteTarget:
+		return c.storeTarget(d.object)
+	}
+	c.Need(model.Entity{Kind: model.KindVirtualNetwork, UUID: d.network})
+	c.disown(d.network)
+	return nil
+}
+
+// instancesOf yields the views that have a route target, with the attribute of
+// their reference to it.
+func instancesOf(v *model.View, target model.Object) iter.Seq2[model.Object, json.RawMessage] {
+	m := target.GetMeta()
+	return func(yield func(model.Object, json.RawMessage) bool) {
+		for vn := range compile.Holders(v, compile.Target(m.Name())) {
+			for _, d := range deriveOf(v, vn.UUID) {
+				for _, r := range d.refs {
+					if r.To.UUID == m.UUID && !yield(d.object, r.Attr) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
