@@ -115,6 +115,9 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 		return nil, invalid("Bad Request, no fq_name in POST body")
 	}
 	asked := askedPerms(g.properties)
+	if err := checkSettable(t, g.properties); err != nil {
+		return nil, err
+	}
 	decoded, err := t.Decode(encodeFields(g.properties))
 	if err != nil {
 		return nil, invalid("Bad property in create: %v", err)

@@ -126,14 +126,14 @@ func bgpTable() table {
 				{Name: "as_path", Value: Value{Type: "ActionAsPathType"}, Effective: true},
 				{Name: "community", Value: Value{Type: "ActionCommunityType"}, Effective: true},
 				{Name: "extcommunity", Value: Value{Type: "ActionExtCommunityType"}, Effective: true},
-				{Name: "local_pref", Value: Value{Type: "integer"}, Effective: true},
-				{Name: "med", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "local_pref", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
+				{Name: "med", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 			}},
 			{Name: "AddressFamilies", new: func() any { return new(AddressFamilies) }, Fields: []*Field{
 				{Name: "family", Value: Value{Type: "string", Named: "AddressFamily", List: true, Enum: []string{"inet", "inet-labeled", "inet-vpn", "e-vpn", "erm-vpn", "route-target", "inet6", "inet-mvpn", "inet6-vpn"}}, Effective: true},
 			}},
 			{Name: "AsListType", new: func() any { return new(AsListType) }, Fields: []*Field{
-				{Name: "asn_list", Value: Value{Type: "integer", List: true}, Effective: true},
+				{Name: "asn_list", Value: Value{Type: "integer", List: true, Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Effective: true},
 			}},
 			{Name: "AuthenticationData", new: func() any { return new(AuthenticationData) }, Fields: []*Field{
 				{Name: "key_items", Value: Value{Type: "AuthenticationKeyItem", List: true}, Presence: "required", Effective: true},
@@ -157,23 +157,23 @@ func bgpTable() table {
 			}},
 			{Name: "BgpPrefixLimit", new: func() any { return new(BgpPrefixLimit) }, Fields: []*Field{
 				{Name: "idle_timeout", Value: Value{Type: "integer", Named: "BgpPrefixLimitIdleTimeout", Minimum: new(int64(0)), Maximum: new(int64(86400))}, Effective: true},
-				{Name: "maximum", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "maximum", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 			}},
 			{Name: "BgpRouterParams", new: func() any { return new(BgpRouterParams) }, Fields: []*Field{
 				{Name: "address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
 				{Name: "address_families", Value: Value{Type: "AddressFamilies"}, Effective: true},
 				{Name: "admin_down", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "auth_data", Value: Value{Type: "AuthenticationData"}, Effective: true},
-				{Name: "autonomous_system", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
-				{Name: "cluster_id", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "autonomous_system", Value: Value{Type: "integer", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Presence: "required", Effective: true},
+				{Name: "cluster_id", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 				{Name: "gateway_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
 				{Name: "hold_time", Value: Value{Type: "integer", Named: "BgpHoldTime", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 				{Name: "identifier", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
 				{Name: "ipv6_gateway_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
-				{Name: "local_autonomous_system", Value: Value{Type: "integer"}, Effective: true},
-				{Name: "port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "local_autonomous_system", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
+				{Name: "port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 				{Name: "router_type", Value: Value{Type: "string", Named: "BgpRouterType", Enum: []string{"control-node", "external-control-node", "router", "bgpaas-server", "bgpaas-client"}}, Effective: true},
-				{Name: "source_port", Value: Value{Type: "integer"}, Presence: "system", Effective: true},
+				{Name: "source_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Presence: "system", Effective: true},
 				{Name: "vendor", Value: Value{Type: "string"}, Effective: true},
 			}},
 			{Name: "BgpSession", new: func() any { return new(BgpSession) }, Fields: []*Field{
@@ -188,14 +188,14 @@ func bgpTable() table {
 				{Name: "bgp_router", Value: Value{Type: "string"}, Effective: true},
 				{Name: "family_attributes", Value: Value{Type: "BgpFamilyAttributes", List: true}, Effective: true},
 				{Name: "hold_time", Value: Value{Type: "integer", Named: "BgpHoldTime", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
-				{Name: "local_autonomous_system", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "local_autonomous_system", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 				{Name: "loop_count", Value: Value{Type: "integer", Named: "BgpAsPathLoopCount", Minimum: new(int64(0)), Maximum: new(int64(16))}, Effective: true},
 				{Name: "passive", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "private_as_action", Value: Value{Type: "string", Named: "BgpPrivateAsAction", Enum: []string{"remove", "remove-all", "replace-all"}}, Effective: true},
 				{Name: "route_origin_override", Value: Value{Type: "RouteOriginOverride"}, Effective: true},
 			}},
 			{Name: "CommunityListType", new: func() any { return new(CommunityListType) }, Fields: []*Field{
-				{Name: "community", Value: Value{Type: "string", Named: "CommunityAttribute", List: true}, Effective: true},
+				{Name: "community", Value: Value{Type: "string", Named: "CommunityAttribute", List: true, Format: "community"}, Effective: true},
 			}},
 			{Name: "ExtCommunityListType", new: func() any { return new(ExtCommunityListType) }, Fields: []*Field{
 				{Name: "community", Value: Value{Type: "string", List: true}, Effective: true},
@@ -208,11 +208,11 @@ func bgpTable() table {
 				{Name: "term_match_condition", Value: Value{Type: "TermMatchConditionType"}, Effective: true},
 			}},
 			{Name: "PrefixMatchType", new: func() any { return new(PrefixMatchType) }, Fields: []*Field{
-				{Name: "prefix", Value: Value{Type: "string"}, Effective: true},
+				{Name: "prefix", Value: Value{Type: "string", Format: "prefix"}, Effective: true},
 				{Name: "prefix_type", Value: Value{Type: "string", Named: "PrefixType", Enum: []string{"exact", "longer", "orlonger"}}, Effective: true},
 			}},
 			{Name: "RouteListType", new: func() any { return new(RouteListType) }, Fields: []*Field{
-				{Name: "route", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "route", Value: Value{Type: "string", List: true, Format: "prefix"}, Effective: true},
 			}},
 			{Name: "RouteOriginOverride", new: func() any { return new(RouteOriginOverride) }, Fields: []*Field{
 				{Name: "origin", Value: Value{Type: "string", Named: "RouteOriginAttributeType", Enum: []string{"IGP", "EGP", "INCOMPLETE"}}, Effective: true},

@@ -380,6 +380,10 @@ var formats = map[string]format{
 	"service-interface": {
 		serviceInterface.MatchString, "management, left, right or other with a number",
 	},
+	"mac":          {isMAC, "a MAC address such as 02:00:00:00:00:01"},
+	"prefix":       {isPrefix, "a prefix such as 10.1.0.0/16 or 2001:db8::/32"},
+	"community":    {isCommunity, "a community such as 64512:100 or no-export"},
+	"esi":          {isESI, "an Ethernet segment identifier of 10 bytes such as 00:11:22:33:44:55:66:77:88:99"},
 	"route-target": {isRouteTarget, "a route target such as target:64512:100 or target:192.0.2.1:100"},
 }
 

@@ -443,6 +443,10 @@ func randomSingle(t *rapid.T, v *Value, depth int) any {
 		"hex16":             {"0x0", "0xFFff"},
 		"hex32":             {"0x0", "0xFFFFffff"},
 		"route-target":      {"target:64512:8000001", "target:192.0.2.1:65535", "target:4200000000:1"},
+		"mac":               {"02:00:00:00:00:01", "02-00-00-00-00-0A"},
+		"prefix":            {"10.1.0.0/16", "::/0", "2001:db8::1/128"},
+		"community":         {"64512:100", "no-export", "0xFFFF0001"},
+		"esi":               {"00:11:22:33:44:55:66:77:88:99"},
 		"service-interface": {"left", "right", "management", "other", "other12"},
 	}
 	if list, ok := examples[v.Format]; ok {

@@ -24,18 +24,18 @@ func dnsTable() table {
 		},
 		structs: []*Struct{
 			{Name: "DnsSoaRecordType", new: func() any { return new(DnsSoaRecordType) }, Fields: []*Field{
-				{Name: "negative_cache_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "negative_cache_ttl_seconds", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Effective: true},
 			}},
 			{Name: "VirtualDnsRecordType", new: func() any { return new(VirtualDnsRecordType) }, Fields: []*Field{
 				{Name: "record_class", Value: Value{Type: "string", Named: "DnsRecordClassType", Enum: []string{"IN"}}, Effective: true},
 				{Name: "record_data", Value: Value{Type: "string"}, Presence: "required", Effective: true},
-				{Name: "record_mx_preference", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "record_mx_preference", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 				{Name: "record_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
-				{Name: "record_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "record_ttl_seconds", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Effective: true},
 				{Name: "record_type", Value: Value{Type: "string", Named: "DnsRecordTypeType", Enum: []string{"A", "AAAA", "CNAME", "PTR", "NS", "MX"}}, Effective: true},
 			}},
 			{Name: "VirtualDnsType", new: func() any { return new(VirtualDnsType) }, Fields: []*Field{
-				{Name: "default_ttl_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "default_ttl_seconds", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Effective: true},
 				{Name: "domain_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 				{Name: "dynamic_records_from_client", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "external_visible", Value: Value{Type: "boolean"}, Effective: true},

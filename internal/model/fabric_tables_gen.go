@@ -22,7 +22,7 @@ func fabricTable() table {
 					{Name: "device_image_md5", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 					{Name: "device_image_os_version", Value: Value{Type: "string"}, Ops: "CRUD", Presence: "required", Effective: false},
 					{Name: "device_image_sha1", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
-					{Name: "device_image_size", Value: Value{Type: "integer"}, Ops: "CRUD", Effective: false},
+					{Name: "device_image_size", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(9223372036854775807))}, Ops: "CRUD", Effective: false},
 					{Name: "device_image_supported_platforms", Value: Value{Type: "DevicePlatformListType"}, Ops: "CRUD", Effective: false},
 					{Name: "device_image_vendor_name", Value: Value{Type: "string"}, Ops: "CRUD", Presence: "required", Effective: false},
 				},
@@ -101,7 +101,7 @@ func fabricTable() table {
 				Parents: []Kind{KindPhysicalInterface, KindPhysicalRouter},
 				Properties: []*Property{
 					{Name: "logical_interface_type", Value: Value{Type: "string", Named: "LogicalInterfaceType", Enum: []string{"l2", "l3"}}, Ops: "CRUD", Effective: false},
-					{Name: "logical_interface_vlan_tag", Value: Value{Type: "integer"}, Ops: "CRUD", Effective: false},
+					{Name: "logical_interface_vlan_tag", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4094))}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
 					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
@@ -125,8 +125,8 @@ func fabricTable() table {
 					{Name: "esxi_info", Value: Value{Type: "ESXIHostInfo"}, Ops: "CRUD", Effective: false},
 					{Name: "hostname", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 					{Name: "interface_name", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
-					{Name: "ip_address", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
-					{Name: "mac_address", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
+					{Name: "ip_address", Value: Value{Type: "string", Format: "ip"}, Ops: "CRUD", Effective: false},
+					{Name: "mac_address", Value: Value{Type: "string", Format: "mac"}, Ops: "CRUD", Effective: false},
 					{Name: "node_type", Value: Value{Type: "string", Named: "NodeType", Enum: []string{"private", "baremetal", "esxi", "ovs-compute", "sriov-compute"}}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
@@ -153,7 +153,7 @@ func fabricTable() table {
 				new:     func() Object { return new(PhysicalInterface) },
 				Parents: []Kind{KindPhysicalRouter},
 				Properties: []*Property{
-					{Name: "ethernet_segment_identifier", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
+					{Name: "ethernet_segment_identifier", Value: Value{Type: "string", Format: "esi"}, Ops: "CRUD", Effective: false},
 					{Name: "physical_interface_mac_addresses", Value: Value{Type: "MacAddressesType"}, Ops: "CRUD", Effective: false},
 					{Name: "physical_interface_port_id", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 					{Name: "physical_interface_type", Value: Value{Type: "string", Named: "PhysicalInterfaceType", Enum: []string{"regular", "lag"}}, Ops: "CRUD", Effective: false},
@@ -205,7 +205,7 @@ func fabricTable() table {
 				Properties: []*Property{
 					{Name: "bms_port_info", Value: Value{Type: "BaremetalPortInfo"}, Ops: "CRUD", Effective: false},
 					{Name: "esxi_port_info", Value: Value{Type: "ESXIProperties"}, Ops: "CRUD", Effective: false},
-					{Name: "ip_address", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
+					{Name: "ip_address", Value: Value{Type: "string", Format: "ip"}, Ops: "CRUD", Effective: false},
 					{Name: "label", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 					{Name: "port_group_uuid", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 				},
@@ -309,7 +309,7 @@ func fabricTable() table {
 				{Name: "datacenter", Value: Value{Type: "string"}, Effective: true},
 				{Name: "datastore", Value: Value{Type: "string"}, Effective: true},
 				{Name: "esxi_name", Value: Value{Type: "string"}, Effective: true},
-				{Name: "mac", Value: Value{Type: "string"}, Effective: true},
+				{Name: "mac", Value: Value{Type: "string", Format: "mac"}, Effective: true},
 				{Name: "password", Value: Value{Type: "string"}, Effective: true},
 				{Name: "username", Value: Value{Type: "string"}, Effective: true},
 				{Name: "vcenter_server", Value: Value{Type: "string"}, Effective: true},
@@ -352,7 +352,7 @@ func fabricTable() table {
 			}},
 			{Name: "PlaybookInfoType", new: func() any { return new(PlaybookInfoType) }, Fields: []*Field{
 				{Name: "device_family", Value: Value{Type: "string"}, Effective: true},
-				{Name: "job_completion_weightage", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "job_completion_weightage", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(100))}, Effective: true},
 				{Name: "multi_device_playbook", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "playbook_uri", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 				{Name: "vendor", Value: Value{Type: "string"}, Effective: true},
@@ -374,7 +374,7 @@ func fabricTable() table {
 				{Name: "rb_roles", Value: Value{Type: "string", List: true}, Effective: true},
 			}},
 			{Name: "SNMPCredentials", new: func() any { return new(SNMPCredentials) }, Fields: []*Field{
-				{Name: "local_port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "local_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 				{Name: "retries", Value: Value{Type: "integer"}, Effective: true},
 				{Name: "timeout", Value: Value{Type: "integer"}, Effective: true},
 				{Name: "v2_community", Value: Value{Type: "string"}, Effective: true},
@@ -402,8 +402,8 @@ func fabricTable() table {
 			}},
 			{Name: "TelemetryStateInfo", new: func() any { return new(TelemetryStateInfo) }, Fields: []*Field{
 				{Name: "resource", Value: Value{Type: "TelemetryResourceInfo", List: true}, Effective: true},
-				{Name: "server_ip", Value: Value{Type: "string"}, Effective: true},
-				{Name: "server_port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "server_ip", Value: Value{Type: "string", Format: "ip"}, Effective: true},
+				{Name: "server_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 			}},
 		},
 	}

@@ -126,7 +126,7 @@ func infrastructureTable() table {
 					{Name: "encryption_mode", Value: Value{Type: "string", Named: "EncryptionMode", Enum: []string{"none", "all"}, Default: "\"none\""}, Ops: "CRUD", Effective: false},
 					{Name: "encryption_tunnel_endpoints", Value: Value{Type: "EncryptionTunnelEndpointList"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "flow_aging_timeout_list", Value: Value{Type: "FlowAgingTimeoutList"}, Ops: "CRUD", Effective: false},
-					{Name: "flow_export_rate", Value: Value{Type: "integer"}, Ops: "CRUD", Effective: false},
+					{Name: "flow_export_rate", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(2147483647))}, Ops: "CRUD", Effective: false},
 					{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}, Ops: "CRUD", Effective: false},
 					{Name: "linklocal_services", Value: Value{Type: "LinklocalServicesTypes"}, Ops: "CRUD", Effective: false},
 					{Name: "port_translation_pools", Value: Value{Type: "PortTranslationPools"}, Ops: "CRUD", Collection: "list", Effective: false},
@@ -186,7 +186,7 @@ func infrastructureTable() table {
 				{Name: "subscriber", Value: Value{Type: "DiscoveryPubSubEndPointType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "EncapsulationPrioritiesType", new: func() any { return new(EncapsulationPrioritiesType) }, Fields: []*Field{
-				{Name: "encapsulation", Value: Value{Type: "string", Named: "EncapsulationType", List: true}, Effective: true},
+				{Name: "encapsulation", Value: Value{Type: "string", Named: "EncapsulationType", List: true, Enum: []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"}}, Effective: true},
 			}},
 			{Name: "EncryptionTunnelEndpoint", new: func() any { return new(EncryptionTunnelEndpoint) }, Fields: []*Field{
 				{Name: "tunnel_remote_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "required", Effective: true},
@@ -195,9 +195,9 @@ func infrastructureTable() table {
 				{Name: "endpoint", Value: Value{Type: "EncryptionTunnelEndpoint", List: true}, Effective: true},
 			}},
 			{Name: "FlowAgingTimeout", new: func() any { return new(FlowAgingTimeout) }, Fields: []*Field{
-				{Name: "port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
-				{Name: "timeout_in_seconds", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "timeout_in_seconds", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Effective: true},
 			}},
 			{Name: "FlowAgingTimeoutList", new: func() any { return new(FlowAgingTimeoutList) }, Fields: []*Field{
 				{Name: "flow_aging_timeout", Value: Value{Type: "FlowAgingTimeout", List: true}, Effective: true},
@@ -213,10 +213,10 @@ func infrastructureTable() table {
 			{Name: "LinklocalServiceEntryType", new: func() any { return new(LinklocalServiceEntryType) }, Fields: []*Field{
 				{Name: "ip_fabric_DNS_service_name", Value: Value{Type: "string"}, Effective: true},
 				{Name: "ip_fabric_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Effective: true},
-				{Name: "ip_fabric_service_port", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "ip_fabric_service_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Presence: "required", Effective: true},
 				{Name: "linklocal_service_ip", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
 				{Name: "linklocal_service_name", Value: Value{Type: "string"}, Presence: "required", Effective: true},
-				{Name: "linklocal_service_port", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "linklocal_service_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Presence: "required", Effective: true},
 			}},
 			{Name: "LinklocalServicesTypes", new: func() any { return new(LinklocalServicesTypes) }, Fields: []*Field{
 				{Name: "linklocal_service_entry", Value: Value{Type: "LinklocalServiceEntryType", List: true}, Effective: true},

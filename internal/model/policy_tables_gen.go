@@ -98,7 +98,7 @@ func policyTable() table {
 				new:     func() Object { return new(SecurityLoggingObject) },
 				Parents: []Kind{KindGlobalVrouterConfig, KindProject},
 				Properties: []*Property{
-					{Name: "security_logging_object_rate", Value: Value{Type: "integer", Default: "100"}, Ops: "CRUD", Effective: false},
+					{Name: "security_logging_object_rate", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295)), Default: "100"}, Ops: "CRUD", Effective: false},
 					{Name: "security_logging_object_rules", Value: Value{Type: "SecurityLoggingObjectRuleListType"}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
@@ -125,7 +125,7 @@ func policyTable() table {
 				{Name: "action_list", Value: Value{Type: "ActionListType"}, Presence: "required", Effective: true},
 				{Name: "direction", Value: Value{Type: "string", Named: "DirectionType", Enum: []string{">", "<>"}}, Effective: true},
 				{Name: "match_condition", Value: Value{Type: "MatchConditionType"}, Presence: "required", Effective: true},
-				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string", Format: "uuid"}, Effective: true},
 			}},
 			{Name: "ActionListType", new: func() any { return new(ActionListType) }, Fields: []*Field{
 				{Name: "alert", Value: Value{Type: "boolean"}, Effective: true},
@@ -141,7 +141,7 @@ func policyTable() table {
 				{Name: "address_group", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
 				{Name: "any", Value: Value{Type: "boolean"}, Presence: "exclusive", Effective: true},
 				{Name: "subnet", Value: Value{Type: "SubnetType"}, Presence: "exclusive", Effective: true},
-				{Name: "tag_ids", Value: Value{Type: "integer", List: true}, Effective: true},
+				{Name: "tag_ids", Value: Value{Type: "integer", List: true, Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 				{Name: "tags", Value: Value{Type: "string", List: true}, Presence: "exclusive", Effective: true},
 				{Name: "virtual_network", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
 			}},
@@ -149,7 +149,7 @@ func policyTable() table {
 				{Name: "tag_list", Value: Value{Type: "string", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallRuleMatchTagsTypeIdList", new: func() any { return new(FirewallRuleMatchTagsTypeIdList) }, Fields: []*Field{
-				{Name: "tag_type", Value: Value{Type: "integer", List: true}, Presence: "required", Effective: true},
+				{Name: "tag_type", Value: Value{Type: "integer", List: true, Minimum: new(int64(0)), Maximum: new(int64(65535))}, Presence: "required", Effective: true},
 			}},
 			{Name: "FirewallSequence", new: func() any { return new(FirewallSequence) }, Fields: []*Field{
 				{Name: "sequence", Value: Value{Type: "string", Named: "SequenceNumberType"}, Presence: "required", Effective: true},
@@ -160,7 +160,7 @@ func policyTable() table {
 			{Name: "FirewallServiceType", new: func() any { return new(FirewallServiceType) }, Fields: []*Field{
 				{Name: "dst_ports", Value: Value{Type: "PortType"}, Effective: true},
 				{Name: "protocol", Value: Value{Type: "string"}, Effective: true},
-				{Name: "protocol_id", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "protocol_id", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(255))}, Effective: true},
 				{Name: "src_ports", Value: Value{Type: "PortType"}, Effective: true},
 			}},
 			{Name: "PolicyEntriesType", new: func() any { return new(PolicyEntriesType) }, Fields: []*Field{
@@ -177,19 +177,19 @@ func policyTable() table {
 				{Name: "last_modified", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
 				{Name: "protocol", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 				{Name: "rule_sequence", Value: Value{Type: "SequenceType"}, Effective: true},
-				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string", Format: "uuid"}, Effective: true},
 				{Name: "src_addresses", Value: Value{Type: "AddressType", List: true}, Presence: "required", Effective: true},
 				{Name: "src_ports", Value: Value{Type: "PortType", List: true}, Presence: "required", Effective: true},
 			}},
 			{Name: "SecurityLoggingObjectRuleEntryType", new: func() any { return new(SecurityLoggingObjectRuleEntryType) }, Fields: []*Field{
-				{Name: "rate", Value: Value{Type: "integer"}, Effective: true},
-				{Name: "rule_uuid", Value: Value{Type: "string"}, Effective: true},
+				{Name: "rate", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
+				{Name: "rule_uuid", Value: Value{Type: "string", Format: "uuid"}, Effective: true},
 			}},
 			{Name: "SecurityLoggingObjectRuleListType", new: func() any { return new(SecurityLoggingObjectRuleListType) }, Fields: []*Field{
 				{Name: "rule", Value: Value{Type: "SecurityLoggingObjectRuleEntryType", List: true}, Effective: true},
 			}},
 			{Name: "SloRateType", new: func() any { return new(SloRateType) }, Fields: []*Field{
-				{Name: "rate", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "rate", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 			}},
 		},
 	}

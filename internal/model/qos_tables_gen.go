@@ -47,9 +47,9 @@ func qosTable() table {
 				new:     func() Object { return new(QoSQueue) },
 				Parents: []Kind{KindGlobalQoSConfig},
 				Properties: []*Property{
-					{Name: "max_bandwidth", Value: Value{Type: "integer"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "min_bandwidth", Value: Value{Type: "integer"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "qos_queue_identifier", Value: Value{Type: "integer"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "max_bandwidth", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "min_bandwidth", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "qos_queue_identifier", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Ops: "CRUD", Presence: "required", Effective: false},
 				},
 			},
 		},
@@ -61,7 +61,7 @@ func qosTable() table {
 			}},
 			{Name: "QosIdForwardingClassPair", new: func() any { return new(QosIdForwardingClassPair) }, Fields: []*Field{
 				{Name: "forwarding_class_id", Value: Value{Type: "integer", Named: "ForwardingClassId", Minimum: new(int64(0)), Maximum: new(int64(255)), Default: "0"}, Effective: true},
-				{Name: "key", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "key", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(63))}, Effective: true},
 			}},
 			{Name: "QosIdForwardingClassPairs", new: func() any { return new(QosIdForwardingClassPairs) }, Fields: []*Field{
 				{Name: "qos_id_forwarding_class_pair", Value: Value{Type: "QosIdForwardingClassPair", List: true}, Effective: true},

@@ -1,53 +1,8 @@
 package model
 
 import (
-	"os"
-	"strings"
 	"testing"
 )
-
-// testdata/names.txt has every name of the contract, one a line.
-func TestEveryNameOfTheContractIsThere(t *testing.T) {
-	names, err := os.ReadFile("testdata/names.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for line := range strings.Lines(string(names)) {
-		word := strings.Fields(line)
-		if !hasName(word) {
-			t.Errorf("missing: %s", strings.TrimSpace(line))
-		}
-		seen++
-	}
-	if seen < 1000 {
-		t.Errorf("the list has only %d names", seen)
-	}
-}
-
-func hasName(word []string) bool {
-	if word[0] == "struct" || word[0] == "field" {
-		s := linked().structs[word[1]]
-		return s != nil && (word[0] == "struct" || s.fields[word[2]] != nil)
-	}
-	typ, ok := TypeOf(word[1])
-	if !ok {
-		return false
-	}
-	switch word[0] {
-	case "object":
-		return true
-	case "parent":
-		return typ.MayHaveParent(KindOfName(word[2]))
-	case "property":
-		_, ok = typ.Property(word[2])
-		return ok
-	case "reference":
-		_, ok = typ.Reference(KindOfName(word[2]))
-		return ok
-	}
-	return false
-}
 
 // A property without a place in the Go struct would be lost in silence.
 func TestEverythingHasAPlaceInGo(t *testing.T) {

@@ -14,21 +14,21 @@ func typesTable() table {
 				{Name: "virtual_network", Value: Value{Type: "string"}, Presence: "exclusive", Effective: true},
 			}},
 			{Name: "AllocationPoolType", new: func() any { return new(AllocationPoolType) }, Fields: []*Field{
-				{Name: "end", Value: Value{Type: "string"}, Mandatory: true, Effective: true},
-				{Name: "start", Value: Value{Type: "string"}, Mandatory: true, Effective: true},
+				{Name: "end", Value: Value{Type: "string", Format: "ip"}, Mandatory: true, Effective: true},
+				{Name: "start", Value: Value{Type: "string", Format: "ip"}, Mandatory: true, Effective: true},
 				{Name: "vrouter_specific_pool", Value: Value{Type: "boolean"}, Effective: false},
 			}},
 			{Name: "AllowedAddressPair", new: func() any { return new(AllowedAddressPair) }, Fields: []*Field{
 				{Name: "address_mode", Value: Value{Type: "string", Named: "AddressMode", Enum: []string{"active-active", "active-standby"}}, Effective: true},
 				{Name: "ip", Value: Value{Type: "SubnetType"}, Effective: true},
-				{Name: "mac", Value: Value{Type: "string"}, Effective: true},
+				{Name: "mac", Value: Value{Type: "string", Format: "mac"}, Effective: true},
 			}},
 			{Name: "AllowedAddressPairs", new: func() any { return new(AllowedAddressPairs) }, Fields: []*Field{
 				{Name: "allowed_address_pair", Value: Value{Type: "AllowedAddressPair", List: true}, Effective: true},
 			}},
 			{Name: "AsnRangeType", new: func() any { return new(AsnRangeType) }, Fields: []*Field{
-				{Name: "asn_max", Value: Value{Type: "integer"}, Effective: true},
-				{Name: "asn_min", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "asn_max", Value: Value{Type: "integer", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Effective: true},
+				{Name: "asn_min", Value: Value{Type: "integer", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Effective: true},
 			}},
 			{Name: "AttachmentInfoType", new: func() any { return new(AttachmentInfoType) }, Fields: []*Field{
 				{Name: "bgp", Value: Value{Type: "ProtocolBgpType"}, Effective: true},
@@ -37,7 +37,7 @@ func typesTable() table {
 				{Name: "static", Value: Value{Type: "ProtocolStaticType"}, Effective: true},
 			}},
 			{Name: "CommunityAttributes", new: func() any { return new(CommunityAttributes) }, Fields: []*Field{
-				{Name: "community_attribute", Value: Value{Type: "string", Named: "CommunityAttribute", List: true}, Effective: true},
+				{Name: "community_attribute", Value: Value{Type: "string", Named: "CommunityAttribute", List: true, Format: "community"}, Effective: true},
 			}},
 			{Name: "EcmpHashingIncludeFields", new: func() any { return new(EcmpHashingIncludeFields) }, Fields: []*Field{
 				{Name: "destination_ip", Value: Value{Type: "boolean"}, Effective: true},
@@ -65,16 +65,16 @@ func typesTable() table {
 				{Name: "key_value_pair", Value: Value{Type: "KeyValuePair", List: true}, Effective: true},
 			}},
 			{Name: "MACLimitControlType", new: func() any { return new(MACLimitControlType) }, Fields: []*Field{
-				{Name: "mac_limit", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "mac_limit", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Presence: "required", Effective: true},
 				{Name: "mac_limit_action", Value: Value{Type: "string", Named: "MACLimitExceedActionType", Enum: []string{"log", "alarm", "shutdown", "drop"}}, Effective: true},
 			}},
 			{Name: "MACMoveLimitControlType", new: func() any { return new(MACMoveLimitControlType) }, Fields: []*Field{
-				{Name: "mac_move_limit", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "mac_move_limit", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Presence: "required", Effective: true},
 				{Name: "mac_move_limit_action", Value: Value{Type: "string", Named: "MACLimitExceedActionType", Enum: []string{"log", "alarm", "shutdown", "drop"}}, Effective: true},
 				{Name: "mac_move_time_window", Value: Value{Type: "integer", Named: "MACMoveTimeWindow", Minimum: new(int64(1)), Maximum: new(int64(60))}, Presence: "required", Effective: true},
 			}},
 			{Name: "MacAddressesType", new: func() any { return new(MacAddressesType) }, Fields: []*Field{
-				{Name: "mac_address", Value: Value{Type: "string", List: true}, Effective: true},
+				{Name: "mac_address", Value: Value{Type: "string", List: true, Format: "mac"}, Effective: true},
 			}},
 			{Name: "MatchConditionType", new: func() any { return new(MatchConditionType) }, Fields: []*Field{
 				{Name: "dst_address", Value: Value{Type: "AddressType"}, Presence: "required", Effective: true},
@@ -86,7 +86,7 @@ func typesTable() table {
 			}},
 			{Name: "MirrorActionType", new: func() any { return new(MirrorActionType) }, Fields: []*Field{
 				{Name: "analyzer_ip_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
-				{Name: "analyzer_mac_address", Value: Value{Type: "string"}, Effective: true},
+				{Name: "analyzer_mac_address", Value: Value{Type: "string", Format: "mac"}, Effective: true},
 				{Name: "analyzer_name", Value: Value{Type: "string"}, Effective: true},
 				{Name: "encapsulation", Value: Value{Type: "string"}, Effective: true},
 				{Name: "juniper_header", Value: Value{Type: "boolean"}, Effective: true},
@@ -95,7 +95,7 @@ func typesTable() table {
 				{Name: "nic_assisted_mirroring_vlan", Value: Value{Type: "integer", Named: "VlanIdType", Minimum: new(int64(0)), Maximum: new(int64(4094))}, Effective: true},
 				{Name: "routing_instance", Value: Value{Type: "string"}, Presence: "required", Effective: true},
 				{Name: "static_nh_header", Value: Value{Type: "StaticMirrorNhType"}, Effective: true},
-				{Name: "udp_port", Value: Value{Type: "integer"}, Effective: true},
+				{Name: "udp_port", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(65535))}, Effective: true},
 			}},
 			{Name: "PermType", new: func() any { return new(PermType) }, Fields: []*Field{
 				{Name: "group", Value: Value{Type: "string"}, Effective: true},
@@ -127,14 +127,14 @@ func typesTable() table {
 				{Name: "community_attributes", Value: Value{Type: "CommunityAttributes"}, Effective: true},
 				{Name: "next_hop", Value: Value{Type: "string"}, Effective: true},
 				{Name: "next_hop_type", Value: Value{Type: "string", Named: "RouteNextHopType", Enum: []string{"service-instance", "ip-address"}}, Effective: true},
-				{Name: "prefix", Value: Value{Type: "string"}, Effective: true},
+				{Name: "prefix", Value: Value{Type: "string", Format: "prefix"}, Effective: true},
 			}},
 			{Name: "RoutingPolicyType", new: func() any { return new(RoutingPolicyType) }, Fields: []*Field{
 				{Name: "sequence", Value: Value{Type: "string", Named: "SequenceNumberType"}, Effective: true},
 			}},
 			{Name: "SequenceType", new: func() any { return new(SequenceType) }, Fields: []*Field{
-				{Name: "major", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
-				{Name: "minor", Value: Value{Type: "integer"}, Presence: "required", Effective: true},
+				{Name: "major", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Presence: "required", Effective: true},
+				{Name: "minor", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Presence: "required", Effective: true},
 			}},
 			{Name: "ServiceInterfaceTag", new: func() any { return new(ServiceInterfaceTag) }, Fields: []*Field{
 				{Name: "interface_type", Value: Value{Type: "string", Named: "ServiceInterfaceType", Format: "service-interface"}, Effective: true},
@@ -146,14 +146,14 @@ func typesTable() table {
 			{Name: "StaticMirrorNhType", new: func() any { return new(StaticMirrorNhType) }, Fields: []*Field{
 				{Name: "vni", Value: Value{Type: "integer", Named: "VxlanNetworkIdentifierType", Minimum: new(int64(1)), Maximum: new(int64(16777215))}, Presence: "required", Effective: true},
 				{Name: "vtep_dst_ip_address", Value: Value{Type: "string", Named: "IpAddress", Format: "ip"}, Presence: "required", Effective: true},
-				{Name: "vtep_dst_mac_address", Value: Value{Type: "string"}, Effective: true},
+				{Name: "vtep_dst_mac_address", Value: Value{Type: "string", Format: "mac"}, Effective: true},
 			}},
 			{Name: "SubnetListType", new: func() any { return new(SubnetListType) }, Fields: []*Field{
 				{Name: "subnet", Value: Value{Type: "SubnetType", List: true}, Effective: true},
 			}},
 			{Name: "SubnetType", new: func() any { return new(SubnetType) }, Fields: []*Field{
-				{Name: "ip_prefix", Value: Value{Type: "string"}, Mandatory: true, Effective: true},
-				{Name: "ip_prefix_len", Value: Value{Type: "integer"}, Mandatory: true, Effective: true},
+				{Name: "ip_prefix", Value: Value{Type: "string", Format: "ip"}, Mandatory: true, Effective: true},
+				{Name: "ip_prefix_len", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(128))}, Mandatory: true, Effective: true},
 			}},
 			{Name: "UserCredentials", new: func() any { return new(UserCredentials) }, Fields: []*Field{
 				{Name: "password", Value: Value{Type: "string"}, Effective: true},

@@ -93,7 +93,7 @@ type model struct {
 var (
 	baseTypes = []string{"string", "boolean", "integer", "unsigned"}
 	presences = []string{"", "required", "system", "admin", "exclusive"}
-	formats   = []string{"", "date-time", "ip", "uuid", "hex16", "hex32", "service-interface", "route-target"}
+	formats   = []string{"", "date-time", "ip", "uuid", "hex16", "hex32", "service-interface", "route-target", "mac", "prefix", "community", "esi"}
 )
 
 // load reads every .yaml file of fsys. Keys it does not know are errors.
