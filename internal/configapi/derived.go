@@ -143,13 +143,12 @@ func (c *change) need(e model.Entity) error {
 
 // instancesOf yields the views that have a route target, with the attribute of
 // their reference to it.
-func instancesOf(v *model.View, target model.Object) iter.Seq2[model.Object, json.RawMessage] {
-	m := target.GetMeta()
+func instancesOf(v *model.View, target *entry) iter.Seq2[model.Object, json.RawMessage] {
 	return func(yield func(model.Object, json.RawMessage) bool) {
-		for vn := range compile.Holders(v, compile.Target(m.Name())) {
+		for vn := range compile.Holders(v, compile.Target(target.FQString())) {
 			for _, d := range deriveOf(v, vn.UUID) {
 				for _, r := range d.refs {
-					if r.To.UUID == m.UUID && !yield(d.object, r.Attr) {
+					if r.To.UUID == target.UUID && !yield(d.object, r.Attr) {
 						return
 					}
 				}

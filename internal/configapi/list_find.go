@@ -11,28 +11,21 @@ import (
 
 // find returns the objects that match, in the order of their UUIDs. It looks
 // only at those that the narrowest of the given conditions leaves.
-func (l *listQuery) find(v *model.View, t *model.Type) ([]derived, error) {
+func (l *listQuery) find(v *model.View, t *model.Type) []entry {
 	parents := l.resolveParents(v, t)
-	var found []derived
+	var found []entry
 	seen := map[string]bool{}
-	for d := range l.candidates(v, t, parents) {
-		id := d.object.GetMeta().UUID
-		if seen[id] || !l.selects(v, &d, parents) {
+	for e := range l.candidates(v, t, parents) {
+		if seen[e.UUID] || !l.selects(v, &e, parents) {
 			continue
 		}
-		seen[id] = true
-		ok, err := l.passes(d.object)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			found = append(found, d)
+		seen[e.UUID] = true
+		if l.passes(&e) {
+			found = append(found, e)
 		}
 	}
-	slices.SortFunc(found, func(a, b derived) int {
-		return strings.Compare(a.object.GetMeta().UUID, b.object.GetMeta().UUID)
-	})
-	return found, nil
+	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(a.UUID, b.UUID) })
+	return found
 }
 
 // resolveParents returns the ids of the parents that are asked for: nil when
@@ -55,22 +48,22 @@ func (l *listQuery) resolveParents(v *model.View, t *model.Type) *idSet {
 }
 
 // candidates yields the objects that can match, perhaps twice.
-func (l *listQuery) candidates(v *model.View, t *model.Type, parents *idSet) iter.Seq[derived] {
+func (l *listQuery) candidates(v *model.View, t *model.Type, parents *idSet) iter.Seq[entry] {
 	switch {
 	case l.shared && (parents != nil || l.referring != nil):
 		return all(v, t.Kind) // what is shared may be anywhere
 	case l.uuids != nil:
-		return func(yield func(derived) bool) {
+		return func(yield func(entry) bool) {
 			for _, id := range l.uuids.list {
-				if d, ok := find(v, t.Kind, id); ok && !yield(d) {
+				if e, ok := findEntry(v, t.Kind, id); ok && !yield(e) {
 					return
 				}
 			}
 		}
 	case l.names != nil:
-		return func(yield func(derived) bool) {
+		return func(yield func(entry) bool) {
 			for _, name := range l.names.list {
-				if d, ok := findByName(v, t.Kind, model.ParseFQ(t.Kind, name)); ok && !yield(d) {
+				if e, ok := findEntryByName(v, t.Kind, name); ok && !yield(e) {
 					return
 				}
 			}
@@ -84,16 +77,27 @@ func (l *listQuery) candidates(v *model.View, t *model.Type, parents *idSet) ite
 	}
 }
 
+func findEntryByName(v *model.View, kind model.Kind, name string) (entry, bool) {
+	if e, ok := v.EntityByName(kind, name); ok {
+		return findEntry(v, kind, e.UUID)
+	}
+	d, ok := findByName(v, kind, model.ParseFQ(kind, name))
+	if !ok {
+		return entry{}, false
+	}
+	return entryOf(d)
+}
+
 // all yields all objects and views of a kind.
-func all(v *model.View, kind model.Kind) iter.Seq[derived] {
-	return func(yield func(derived) bool) {
-		for o := range v.All(kind) {
-			if !yield(derived{object: o}) {
+func all(v *model.View, kind model.Kind) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
+		for s := range v.AllStored(kind) {
+			if !yield(entry{Stored: s}) {
 				return
 			}
 		}
 		for _, d := range derive(v, kind) {
-			if !yield(d) {
+			if e, ok := entryOf(d); ok && !yield(e) {
 				return
 			}
 		}
@@ -101,11 +105,11 @@ func all(v *model.View, kind model.Kind) iter.Seq[derived] {
 }
 
 // children yields the objects and views of a kind under the parents.
-func children(v *model.View, kind model.Kind, parents []string) iter.Seq[derived] {
-	return func(yield func(derived) bool) {
+func children(v *model.View, kind model.Kind, parents []string) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
 		for _, p := range parents {
-			for o := range v.ChildSeq(p, kind) {
-				if !yield(derived{object: o}) {
+			for s := range v.StoredChildren(p, kind) {
+				if !yield(entry{Stored: s}) {
 					return
 				}
 			}
@@ -113,7 +117,10 @@ func children(v *model.View, kind model.Kind, parents []string) iter.Seq[derived
 				continue
 			}
 			for _, d := range deriveOf(v, p) {
-				if d.object.Kind() == kind && !yield(d) {
+				if d.object.Kind() != kind {
+					continue
+				}
+				if e, ok := entryOf(d); ok && !yield(e) {
 					return
 				}
 			}
@@ -122,20 +129,20 @@ func children(v *model.View, kind model.Kind, parents []string) iter.Seq[derived
 }
 
 // referrers yields the objects and views of a kind that refer to the targets.
-func referrers(v *model.View, kind model.Kind, targets []string) iter.Seq[derived] {
-	return func(yield func(derived) bool) {
+func referrers(v *model.View, kind model.Kind, targets []string) iter.Seq[entry] {
+	return func(yield func(entry) bool) {
 		for _, to := range targets {
 			for r := range v.BackReferenceSeq(to, kind) {
-				if d, ok := find(v, kind, r.From.UUID); ok && !yield(d) {
+				if e, ok := findEntry(v, kind, r.From.UUID); ok && !yield(e) {
 					return
 				}
 			}
-			target, ok := find(v, model.KindRouteTarget, to)
+			target, ok := findEntry(v, model.KindRouteTarget, to)
 			if !ok || kind != model.KindRoutingInstance {
 				continue
 			}
-			for view := range instancesOf(v, target.object) {
-				if d, ok := find(v, kind, view.GetMeta().UUID); ok && !yield(d) {
+			for view := range instancesOf(v, &target) {
+				if e, ok := findEntry(v, kind, view.GetMeta().UUID); ok && !yield(e) {
 					return
 				}
 			}
@@ -144,19 +151,18 @@ func referrers(v *model.View, kind model.Kind, targets []string) iter.Seq[derive
 }
 
 // selects tells whether an object is where a client looks for it.
-func (l *listQuery) selects(v *model.View, d *derived, parents *idSet) bool {
-	m := d.object.GetMeta()
+func (l *listQuery) selects(v *model.View, e *entry, parents *idSet) bool {
 	switch {
-	case !l.uuids.allows(m.UUID) || !l.names.allows(model.FQString(m.FQName)):
+	case !l.uuids.allows(e.UUID) || l.names != nil && !l.names.allows(e.FQString()):
 		return false
-	case l.shared && isShared(m.Perms2):
+	case l.shared && isShared(e.perms2()):
 		return true
-	case !parents.allows(m.ParentUUID):
+	case !parents.allows(e.Parent.UUID):
 		return false
 	}
 	return l.referring == nil || slices.ContainsFunc(l.referring.list, func(to string) bool {
-		_, ok := v.Reference(m.UUID, to)
-		return ok || d.own(to)
+		_, ok := v.Reference(e.UUID, to)
+		return ok || e.view != nil && e.view.own(to)
 	})
 }
 
@@ -166,29 +172,17 @@ func isShared(p *model.PermType2) bool {
 }
 
 // passes tells whether an object has the values that are asked for.
-func (l *listQuery) passes(o model.Object) (bool, error) {
-	if l.filters == nil {
-		return true, nil
-	}
-	encoded, err := model.Encode(o)
-	if err != nil {
-		return false, err
-	}
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal(encoded, &values); err != nil {
-		return false, err
-	}
+func (l *listQuery) passes(e *entry) bool {
 	for name, wanted := range l.filters {
-		value := values[name]
+		value, ok := e.Property(name)
 		if name == "name" {
-			value, _ = json.Marshal(o.GetMeta().Name()) // strings have a JSON form
-		}
-		if isAbsent(value) {
+			_, value = e.FQNameJSON()
+		} else if !ok {
 			value = json.RawMessage("null")
 		}
 		if !slices.Contains(wanted, canonical(value)) {
-			return false, nil
+			return false
 		}
 	}
-	return true, nil
+	return true
 }

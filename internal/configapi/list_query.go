@@ -220,42 +220,36 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 	total, more := 0, false
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
-		var found []derived
-		if found, err = l.find(v, t); err != nil {
-			return
-		}
+		found := l.find(v, t)
 		total = len(found)
 		if l.count {
 			return
 		}
 		found, more = l.page(found)
 		items = make([]item, len(found))
-		for i, d := range found {
+		for i, e := range found {
 			if l.detail || l.fields != nil {
-				items[i] = collectItem(v, d, l.selection)
+				items[i] = collectItem(v, e, l.selection)
 			} else {
-				items[i].object = d.object
+				items[i].entry = e
 			}
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
 	if l.count {
 		out.body = map[string]any{t.Collection(): map[string]int{"count": total}}
 		return out, nil
 	}
-	out.body, err = l.encode(t, items, more)
-	return out, err
+	out.body = l.encode(t, items, more)
+	return out, nil
 }
 
 // page cuts out the page that is asked for.
-func (l *listQuery) page(found []derived) ([]derived, bool) {
+func (l *listQuery) page(found []entry) ([]entry, bool) {
 	if l.limit == 0 {
 		return found, false
 	}
-	i, exact := slices.BinarySearchFunc(found, l.marker, func(d derived, id string) int {
-		return strings.Compare(d.object.GetMeta().UUID, id)
+	i, exact := slices.BinarySearchFunc(found, l.marker, func(e entry, id string) int {
+		return strings.Compare(e.UUID, id)
 	})
 	if exact {
 		i++

@@ -1,0 +1,326 @@
+package configapi
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// Answers are put together from the JSON that the graph keeps. Only what a
+// request restricts or adds is looked at.
+
+// entry is an object as readers find it, in its stored form.
+type entry struct {
+	model.Stored
+	// view is set when the object is a view.
+	view *derived
+}
+
+// entryOf is the entry of a view.
+func entryOf(d derived) (entry, bool) {
+	s, err := model.StoredOf(d.object)
+	return entry{s, &d}, err == nil
+}
+
+// findEntry finds a stored object or a view.
+func findEntry(v *model.View, kind model.Kind, id string) (entry, bool) {
+	if s, ok := v.Stored(id); ok {
+		return entry{Stored: s}, s.Kind == kind
+	}
+	d, ok := findDerived(v, kind, id)
+	if !ok {
+		return entry{}, false
+	}
+	return entryOf(d)
+}
+
+// perms2 are the rights on the object.
+func (e *entry) perms2() *model.PermType2 {
+	raw, ok := e.Property("perms2")
+	if !ok {
+		return nil
+	}
+	p := &model.PermType2{}
+	if json.Unmarshal(raw, p) != nil {
+		return nil
+	}
+	return p
+}
+
+// link is an element of a list of references, children or back references.
+type link struct {
+	target model.Entity
+	to     json.RawMessage // the fq name
+	attr   json.RawMessage
+}
+
+// links are all elements of one such list.
+type links struct {
+	field string
+	list  []link
+	// attrs tells whether the elements show their attributes.
+	attrs bool
+}
+
+// item is an object with what hangs on it, taken out of a view so that it can
+// be encoded outside.
+type item struct {
+	entry
+	links []links
+}
+
+// add adds an element to the list of a field.
+func (i *item) add(field string, l link, attrs bool) {
+	// The elements of a field follow each other, but for those of derived objects.
+	for n := len(i.links) - 1; n >= 0; n-- {
+		if i.links[n].field == field {
+			i.links[n].list = append(i.links[n].list, l)
+			return
+		}
+	}
+	i.links = append(i.links, links{field, []link{l}, attrs})
+}
+
+// collectItem takes an object out of a view.
+func collectItem(v *model.View, e entry, s *selection) item {
+	i := item{entry: e}
+	if s.refs {
+		i.collectReferences(v, s)
+	}
+	if s.children {
+		i.collectChildren(v, s)
+	}
+	if s.backRefs {
+		i.collectBackReferences(v, s)
+	}
+	return i
+}
+
+func (i *item) collectReferences(v *model.View, s *selection) {
+	if i.view != nil {
+		for _, r := range i.view.refs {
+			i.addReference(v, s, r.To.Kind.Name()+"_refs", r.To, r.Attr)
+		}
+	}
+	for _, r := range v.References(i.UUID, "") {
+		i.addReference(v, s, r.To.Kind.Name()+"_refs", r.To, r.Attr)
+	}
+}
+
+func (i *item) collectBackReferences(v *model.View, s *selection) {
+	for _, kind := range s.backRefKinds(i.Kind) {
+		for _, r := range v.BackReferences(i.UUID, kind) {
+			i.addReference(v, s, r.From.Kind.Name()+"_back_refs", r.From, r.Attr)
+		}
+	}
+	if i.Kind != model.KindRouteTarget || !s.wants("routing_instance_back_refs") {
+		return
+	}
+	for view, attr := range instancesOf(v, &i.entry) {
+		i.addView("routing_instance_back_refs", view, attr, true)
+	}
+}
+
+// addReference adds a reference, unless its other end cannot be seen.
+func (i *item) addReference(v *model.View, s *selection, field string, other model.Entity, attr json.RawMessage) {
+	if !s.wants(field) {
+		return
+	}
+	if o, ok := v.Stored(other.UUID); ok {
+		to, _ := o.FQNameJSON()
+		i.add(field, link{other, to, attr}, true)
+		return
+	}
+	if o, ok := i.findNear(v, other); ok {
+		i.addView(field, o, attr, true)
+	}
+}
+
+// findNear finds a view that an object is linked with: what follows from the
+// same network is looked for there first.
+func (i *item) findNear(v *model.View, target model.Entity) (model.Object, bool) {
+	if i.view != nil {
+		for _, o := range i.view.near {
+			if o.GetMeta().UUID == target.UUID {
+				return o, true
+			}
+		}
+	}
+	found, ok := findDerived(v, target.Kind, target.UUID)
+	return found.object, ok
+}
+
+// addView adds a link with a view.
+func (i *item) addView(field string, view model.Object, attr json.RawMessage, attrs bool) {
+	if to, err := json.Marshal(view.GetMeta().FQName); err == nil {
+		i.add(field, link{model.EntityOf(view), to, attr}, attrs)
+	}
+}
+
+func (i *item) collectChildren(v *model.View, s *selection) {
+	for _, kind := range s.childKinds(i.Kind) {
+		children := slices.SortedFunc(v.StoredChildren(i.UUID, kind), func(a, b model.Stored) int {
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
+		})
+		for _, child := range children {
+			if field := child.Kind.Name() + "s"; s.wants(field) {
+				to, _ := child.FQNameJSON()
+				i.add(field, link{child.Entity, to, nil}, false)
+			}
+		}
+	}
+	if i.Kind != model.KindVirtualNetwork || !s.wants("routing_instances") {
+		return
+	}
+	for _, d := range deriveOf(v, i.UUID) {
+		if d.object.Kind() == model.KindRoutingInstance {
+			i.addView("routing_instances", d.object, nil, false)
+		}
+	}
+}
+
+// backRefKinds are the kinds whose back references to an object of a kind are
+// asked for; one empty kind stands for all.
+func (s *selection) backRefKinds(of model.Kind) []model.Kind {
+	return s.kinds(of, model.ClassBackReference)
+}
+
+func (s *selection) childKinds(of model.Kind) []model.Kind { return s.kinds(of, model.ClassChildren) }
+
+func (s *selection) kinds(of model.Kind, wanted model.Class) []model.Kind {
+	t, ok := model.TypeOf(string(of))
+	if s.fields == nil || !ok {
+		return []model.Kind{""}
+	}
+	var list []model.Kind
+	for _, f := range slices.Sorted(maps.Keys(s.fields)) {
+		if class, kind := t.Classify(f); class == wanted {
+			list = append(list, kind)
+		}
+	}
+	return list
+}
+
+// size is about how long the item's JSON will be.
+func (i *item) size() int {
+	n := len(i.JSON) + 512
+	for _, l := range i.links {
+		n += len(l.list) * 300
+	}
+	return n
+}
+
+// appendTo appends the JSON of the item.
+func (i *item) appendTo(b []byte, s *selection) []byte {
+	b = i.appendProperties(b, s)
+	_, name := i.FQNameJSON()
+	b = append(b, `"name":`...)
+	b = append(b, name...)
+	if s.hrefs {
+		b = appendHref(append(b, `,"href":`...), s.base, i.Entity)
+		if i.Parent.UUID != "" {
+			b = appendHref(append(b, `,"parent_href":`...), s.base, i.Parent)
+		}
+	}
+	for _, l := range i.links {
+		b = append(appendString(append(b, ','), l.field), ":["...)
+		for n, element := range l.list {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			b = element.appendTo(b, s, l.attrs)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// appendProperties appends the beginning of the item with those properties
+// that are asked for, and a comma if there are any.
+func (i *item) appendProperties(b []byte, s *selection) []byte {
+	if s.fields == nil {
+		if len(i.JSON) <= len("{}") {
+			return append(b, '{')
+		}
+		b = append(b, i.JSON[:len(i.JSON)-1]...)
+		return append(b, ',')
+	}
+	b = append(b, '{')
+	i.Properties(func(name string, value json.RawMessage) bool {
+		if s.wants(name) {
+			b = append(appendString(b, name), ':')
+			b = append(append(b, value...), ',')
+		}
+		return true
+	})
+	return b
+}
+
+func (l *link) appendTo(b []byte, s *selection, attrs bool) []byte {
+	b = append(append(b, `{"to":`...), l.to...)
+	b = appendString(append(b, `,"uuid":`...), l.target.UUID)
+	if s.hrefs {
+		b = appendHref(append(b, `,"href":`...), s.base, l.target)
+	}
+	if attrs {
+		b = append(b, `,"attr":`...)
+		if len(l.attr) == 0 {
+			b = append(b, "null"...)
+		}
+		b = append(b, l.attr...)
+	}
+	return append(b, '}')
+}
+
+// appendShort appends what a list without detail shows of an object.
+func (e *entry) appendShort(b []byte, s *selection) []byte {
+	name, _ := e.FQNameJSON()
+	b = appendString(append(b, `{"uuid":`...), e.UUID)
+	b = append(append(b, `,"fq_name":`...), name...)
+	if s.hrefs {
+		b = appendHref(append(b, `,"href":`...), s.base, e.Entity)
+	}
+	return append(b, '}')
+}
+
+func appendHref(b []byte, base string, e model.Entity) []byte {
+	b = append(appendQuoted(append(b, '"'), base), '/')
+	b = append(appendQuoted(b, string(e.Kind)), '/')
+	return append(appendQuoted(b, e.UUID), '"')
+}
+
+// appendString appends a JSON string.
+func appendString(b []byte, s string) []byte {
+	return append(appendQuoted(append(b, '"'), s), '"')
+}
+
+// appendQuoted appends the inside of a JSON string.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
+			data, err := json.Marshal(s)
+			if err != nil {
+				return b
+			}
+			return append(b, data[1:len(data)-1]...)
+		}
+	}
+	return append(b, s...)
+}
+
+// etag is the object's last change, as clients send it back.
+func (e *entry) etag() string {
+	raw, ok := e.Member("id_perms", "last_modified")
+	if !ok {
+		return ""
+	}
+	var modified string
+	if err := json.Unmarshal(raw, &modified); err != nil {
+		return ""
+	}
+	return strconv.Quote(modified)
+}
