@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
@@ -33,7 +34,8 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	// Scripts run it by its name.
+	testscript.Main(m, map[string]func(){"contrail": main})
 }
 
 // lockedBuffer is written by a process and read by the test.

@@ -38,5 +38,6 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newVRouterAgentCommand())
 	root.AddCommand(newControllerCommand())
+	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
 	return root
 }
