@@ -31,9 +31,9 @@ func (a *API) Handler() http.Handler {
 	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
-	mux.Handle("GET /inventory", admin(http.HandlerFunc(a.inventory)))
-	mux.Handle("GET /ipam", admin(http.HandlerFunc(a.ipam)))
-	mux.Handle("/", admin(a.rest()))
+	mux.Handle("GET /inventory", admin(a.fresh(http.HandlerFunc(a.inventory))))
+	mux.Handle("GET /ipam", admin(a.fresh(http.HandlerFunc(a.ipam))))
+	mux.Handle("/", admin(a.fresh(a.rest())))
 	loaded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.waitReady(r.Context()); err != nil {
 			http.Error(w, "the configuration API has not loaded the store yet; try again", http.StatusServiceUnavailable)

@@ -90,7 +90,12 @@ func newBench(t testing.TB, cfg Config) *bench {
 
 func openBench(t testing.TB, prefix string, cfg Config) *bench {
 	t.Helper()
-	s, err := store.Open(context.Background(), quiet(), store.Config{Endpoints: []string{endpoint}, Prefix: prefix})
+	return openBenchAt(t, store.Config{Endpoints: []string{endpoint}, Prefix: prefix}, cfg)
+}
+
+func openBenchAt(t testing.TB, at store.Config, cfg Config) *bench {
+	t.Helper()
+	s, err := store.Open(context.Background(), quiet(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +115,7 @@ func openBench(t testing.TB, prefix string, cfg Config) *bench {
 			t.Errorf("close: %v", err)
 		}
 	})
-	b := &bench{t, api, s, prefix, api.Handler()}
+	b := &bench{t, api, s, at.Prefix, api.Handler()}
 	if err := api.waitReady(b.ctx()); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -60,6 +59,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	var granted *leases
+	asked := false
 	for attempt := range attempts {
 		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}}
 		var err error
@@ -75,12 +75,16 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		switch {
 		case errors.Is(err, errNeedLeases):
 			granted, err = a.grant(ctx)
-			retry = err == nil
+			retry, err = err == nil, storeError(err)
 		case err == nil && (!c.Empty() || c.verify):
 			position, retry, err = a.commit(ctx, c, attempt)
 			if retry {
 				granted = nil // one of them may be the reason
 			}
+		case !asked:
+			// Nothing is to be written, which may be for want of what others wrote.
+			asked = true
+			retry, err = a.refreshed(ctx, c.since, err)
 		}
 		for _, f := range c.release {
 			f()
@@ -93,82 +97,6 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		}
 	}
 	return model.Position{}, fmt.Errorf("%s %s: %w", what.operation, what.object, errBusy)
-}
-
-// commit commits c and waits until the graph shows it. retry says to decide anew.
-func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Position, retry bool, err error) {
-	started := time.Now()
-	revision, err := c.Commit(ctx)
-	callOf(ctx).spend(committing, started)
-	var conflict *store.Conflict
-	switch {
-	case err == nil:
-		at = model.Position{Epoch: c.Epoch(), Revision: uint64(revision)}
-		return at, false, a.catchUp(ctx, revision)
-	case errors.As(err, &conflict):
-		a.metrics.conflicts.WithLabelValues(string(conflict.Guard.Key.Space())).Inc()
-		revision = conflict.Revision
-	case errors.Is(err, store.ErrLeaseGone):
-		a.store.ForgetLeases()
-		return at, true, nil
-	case errors.Is(err, store.ErrNewEpoch):
-		err := a.enterEpoch(ctx, c.Epoch())
-		return at, err == nil, err
-	case ctx.Err() != nil:
-		return at, false, err
-	default:
-		// It is not known whether the transaction happened. The graph will tell.
-		a.log.Warn("store did not answer a transaction; looking at what became of it", "error", err)
-		if revision, err = a.store.Head(ctx); err != nil {
-			return at, false, err
-		}
-	}
-	if err := a.catchUp(ctx, revision); err != nil {
-		return at, false, err
-	}
-	if attempt > 2 {
-		pause := time.NewTimer(time.Duration(rand.Int64N(int64(min(attempt, 20)) * int64(2*time.Millisecond))))
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return at, false, ctx.Err()
-		}
-	}
-	return at, true, nil
-}
-
-// enterEpoch waits until the graph shows a later epoch than the given one.
-func (a *API) enterEpoch(ctx context.Context, epoch uint64) error {
-	now, over := a.store.Era()
-	if now != epoch {
-		return nil
-	}
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// catchUp waits until the graph has seen a revision.
-func (a *API) catchUp(ctx context.Context, revision int64) error {
-	defer callOf(ctx).spend(catchingUp, time.Now())
-	if a.graph.Position().Revision >= uint64(revision) {
-		return nil
-	}
-	soon, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	err := a.graph.WaitFor(soon, uint64(revision))
-	cancel()
-	if err == nil {
-		return nil
-	}
-	// The revision may be one that changed nothing we follow: ask.
-	if err := a.store.Sync(ctx); err != nil {
-		return err
-	}
-	return a.graph.WaitFor(ctx, uint64(revision))
 }
 
 func (a *API) grant(ctx context.Context) (*leases, error) {

@@ -2,15 +2,18 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -23,6 +26,12 @@ type Config struct {
 	Endpoints []string
 	// Prefix of all keys, "/contrail/" if empty. It ends with a slash.
 	Prefix string
+	// TLS is spoken on TCP endpoints; nil where all are unix sockets.
+	TLS *tls.Config
+	// Writer names this process among those that write, the host if empty.
+	Writer string
+	// Shared is set where other processes write too: then Barrier asks.
+	Shared bool
 }
 
 // Store is a client of the store. It is safe for concurrent use.
@@ -30,9 +39,18 @@ type Store struct {
 	log    *slog.Logger
 	client *clientv3.Client
 	prefix string
+	writer string
+	shared bool
+	maxOps int
 	era    atomic.Pointer[era]
 	// latency of etcd's answers.
 	latency *prometheus.HistogramVec
+	// fence is the revision of the writer's fence, see Settle.
+	fence  atomic.Int64
+	heads  rounds
+	fences rounds
+	syncs  rounds
+	fill   atomic.Pointer[fill]
 
 	mu     sync.Mutex
 	leases map[time.Duration]*slot
@@ -44,8 +62,13 @@ type era struct {
 	over  chan struct{}
 }
 
-// requestTimeout bounds one request: a leader that dies costs about 2 s.
-const requestTimeout = 10 * time.Second
+const (
+	// requestTimeout bounds one request: a leader that dies costs about 2 s.
+	requestTimeout = 10 * time.Second
+	// attemptTimeout bounds requests that are repeated: what a dying leader
+	// swallowed is noticed by its silence.
+	attemptTimeout = 2 * time.Second
+)
 
 // Open connects to a store and waits until it answers or ctx ends. The first
 // client of a new store gives it its epoch.
@@ -53,28 +76,93 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 	if c.Prefix == "" {
 		c.Prefix = "/contrail/"
 	}
+	if c.Writer == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("open store: name this writer: %w", err)
+		}
+		c.Writer = host
+	}
 	latency := newLatency()
-	client, err := clientv3.New(clientv3.Config{
+	client, err := clientv3.New(c.etcd(log, grpc.WithChainUnaryInterceptor(measure(latency))))
+	if err != nil {
+		return nil, fmt.Errorf("open store %v: %w", c.Endpoints, err)
+	}
+	s := &Store{log: log, client: client, prefix: c.Prefix, writer: c.Writer, shared: c.Shared, maxOps: MaxOps, latency: latency, leases: map[time.Duration]*slot{}}
+	s.heads.ask = s.askHead
+	s.fences.ask = s.raise
+	s.syncs.ask = s.requestProgress
+	if err := s.begin(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %v: %w", c.Endpoints, err), client.Close())
+	}
+	return s, nil
+}
+
+func (c Config) etcd(log *slog.Logger, more ...grpc.DialOption) clientv3.Config {
+	options := []grpc.DialOption{
+		grpc.WithConnectParams(grpc.ConnectParams{
+			// A store that restarts on this machine is back within a second.
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		// The first endpoint is this machine's; others only when it is away.
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {}}]}`),
+	}
+	options = append(options, more...)
+	if c.TLS != nil {
+		options = append(options, grpc.WithTransportCredentials(newMixedCredentials(c.TLS)))
+	}
+	return clientv3.Config{
 		Endpoints:            c.Endpoints,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		MaxCallSendMsgSize:   16 << 20,
 		MaxCallRecvMsgSize:   256 << 20,
+		TLS:                  c.TLS,
 		Logger:               zap.New(&zapBridge{handler: log.Handler(), quiet: context.Background()}),
-		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(measure(latency)), grpc.WithConnectParams(grpc.ConnectParams{
-			// A store that restarts on this machine is back within a second.
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 2 * time.Second,
-		})},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open store %v: %w", c.Endpoints, err)
+		DialOptions:          options,
 	}
-	s := &Store{log: log, client: client, prefix: c.Prefix, latency: latency, leases: map[time.Duration]*slot{}}
+}
+
+// begin waits until the store answers.
+func (s *Store) begin(ctx context.Context) error {
 	if err := s.readEpoch(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %v: %w", c.Endpoints, err), client.Close())
+		return err
 	}
-	return s, nil
+	if err := s.readFence(ctx); err != nil {
+		return err
+	}
+	return s.probeOps(ctx)
+}
+
+// probeOps finds out whether the store takes big transactions: an etcd that
+// others operate allows 128 keys unless told otherwise.
+func (s *Store) probeOps(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	cmps := make([]clientv3.Cmp, serverOps)
+	for i := range cmps {
+		cmps[i] = clientv3.Compare(clientv3.CreateRevision(s.path(EpochKey)), ">", 0)
+	}
+	_, err := s.client.Txn(ctx).If(cmps...).Commit()
+	if errors.Is(err, rpctypes.ErrTooManyOps) {
+		s.maxOps = externalOps
+		s.log.Warn("the store refuses big transactions, so writes of objects with many references will fail; start its etcd with --max-txn-ops",
+			"want", serverOps, "allowed", externalOps)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("probe --max-txn-ops: %w", err)
+	}
+	return nil
+}
+
+// askHead is head for all readers that wait.
+func (s *Store) askHead() (position, error) {
+	ctx, cancel := context.WithTimeout(s.client.Ctx(), attemptTimeout)
+	defer cancel()
+	return s.head(ctx)
 }
 
 // Close ends all connections.

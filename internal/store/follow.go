@@ -117,6 +117,9 @@ func (s *Store) pulse(ctx context.Context, applied *atomic.Int64) error {
 		if err == nil && (at.epoch != s.Epoch() || at.revision < before) {
 			return errRestored
 		}
+		if err := s.learnFill(ctx); err != nil {
+			s.log.Debug("cannot see how full the store is", "error", err)
+		}
 	}
 }
 
@@ -179,6 +182,9 @@ func (s *Store) apply(revision int64, events []*clientv3.Event, followers []Foll
 	changes := make([]Entry, 0, len(events))
 	for _, e := range events {
 		entry := s.entry(e.Kv)
+		if entry.Key.private() {
+			continue
+		}
 		if e.Type == clientv3.EventTypeDelete {
 			entry.Deleted, entry.Value = true, nil
 		}
@@ -238,11 +244,18 @@ func (s *Store) Head(ctx context.Context) (int64, error) {
 // Sync makes the store tell the followers how far it is, even where the newest
 // revisions changed nothing that they follow.
 func (s *Store) Sync(ctx context.Context) error {
+	_, err := s.syncs.do(ctx)
+	return err
+}
+
+func (s *Store) requestProgress() (position, error) {
 	// The same kind of context as the watch's: it selects the stream.
-	if err := s.client.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
-		return fmt.Errorf("request progress: %w", err)
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(s.client.Ctx()), attemptTimeout)
+	defer cancel()
+	if err := s.client.RequestProgress(ctx); err != nil {
+		return position{}, fmt.Errorf("request progress: %w", err)
 	}
-	return nil
+	return position{}, nil
 }
 
 func (s *Store) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {

@@ -32,6 +32,8 @@ type Space string
 //	label/<node uuid>/<label>                    uuid of the interface that has the label
 //	owned/<uuid>                                 type of an object that goes with its last attachment
 //	tomb/<node>/<container>/<interface>/<boot>/<namespace>  tombstone, leased
+//	fence/<writer>                               stops transactions in doubt, see Settle
+//	mark/<writer>                                nonce of a transaction, see Settle
 //	rest/<key>                                   rest of a released ip, prefix, number or label, leased
 //
 // Types are the dashed names of the configuration API. The scope of an address
@@ -51,6 +53,8 @@ const (
 	SpaceOwned   Space = "owned"
 	SpaceTomb    Space = "tomb"
 	SpaceRest    Space = "rest"
+	SpaceFence   Space = "fence"
+	SpaceMark    Space = "mark"
 )
 
 // followed are the spaces that Follow loads and reports. Names and children
@@ -148,6 +152,9 @@ func (k Key) Space() Space {
 	space, _, _ := strings.Cut(string(k), "/")
 	return Space(space)
 }
+
+// private tells whether a key is the writers' own affair, shown to nobody.
+func (k Key) private() bool { return k.Space() == SpaceFence || k.Space() == SpaceMark }
 
 // Rested is the key that a key of the space rest is the rest of.
 func (k Key) Rested() (Key, bool) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -39,12 +40,31 @@ func (s *Store) Lease(ctx context.Context, ttl time.Duration) (Lease, error) {
 	}
 	length := max(time.Second, ttl/20)
 	seconds := int64((ttl + length + time.Second - 1) / time.Second)
-	resp, err := s.client.Grant(ctx, seconds)
+	id, err := s.grant(ctx, seconds)
 	if err != nil {
 		return 0, fmt.Errorf("grant lease of %ds: %w", seconds, err)
 	}
-	shared.lease, shared.until = Lease(resp.ID), now.Add(length)
+	shared.lease, shared.until = id, now.Add(length)
 	return shared.lease, nil
+}
+
+// grant tries again for as long as it is not known what became of it: a lease
+// too many ends by itself.
+func (s *Store) grant(ctx context.Context, seconds int64) (Lease, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, attemptTimeout)
+		resp, err := s.client.Grant(once, seconds)
+		cancel()
+		if err == nil {
+			return Lease(resp.ID), nil
+		}
+		if err = s.reason(err); ctx.Err() != nil || !errors.Is(err, ErrUnknown) {
+			return 0, err
+		}
+		if err := wait(ctx, 50*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // ForgetLeases makes the next Lease a new one; for callers that met ErrLeaseGone.

@@ -101,9 +101,11 @@ func (l *loader) pages(ctx context.Context, from, end string) error {
 		if err != nil {
 			return err
 		}
-		entries := make([]Entry, len(resp.Kvs))
-		for i, kv := range resp.Kvs {
-			entries[i] = l.store.entry(kv)
+		entries := make([]Entry, 0, len(resp.Kvs))
+		for _, kv := range resp.Kvs {
+			if e := l.store.entry(kv); !e.Key.private() {
+				entries = append(entries, e)
+			}
 		}
 		if err := l.take(entries); err != nil {
 			return err

@@ -17,7 +17,9 @@ type reference struct {
 // CreateObject creates an object with its unique name, under its parent.
 func (t *Txn) CreateObject(o model.Object) {
 	e, m := model.EntityOf(o), o.GetMeta()
-	t.Create(ObjectKey(e), t.encode(o))
+	value := t.encode(o)
+	t.Create(ObjectKey(e), value)
+	t.prove(ObjectKey(e), value)
 	t.Create(NameKey(e.Kind, m.FQName), []byte(m.UUID))
 	if m.ParentUUID != "" {
 		parent := model.Entity{Kind: model.Kind(m.ParentType), UUID: m.ParentUUID}
@@ -29,7 +31,9 @@ func (t *Txn) CreateObject(o model.Object) {
 func (t *Txn) UpdateObject(o model.Object, since uint64) {
 	k := ObjectKey(model.EntityOf(o))
 	t.untouched(k, since)
-	t.Put(k, t.encode(o))
+	value := t.encode(o)
+	t.Put(k, value)
+	t.prove(k, value)
 }
 
 // DeleteObject deletes an object as it was at the revision, with its name. Its
@@ -41,6 +45,7 @@ func (t *Txn) DeleteObject(o model.Object, since uint64) {
 	t.untouched(k, since)
 	t.Guard(Guard{Condition: RangeUnchanged, Key: ChildPrefix(e.UUID), Revision: int64(since)})
 	t.Guard(Guard{Condition: RangeUnchanged, Key: RefPrefix(e), Revision: int64(since)})
+	t.shrinks = true
 	t.Delete(k)
 	t.Delete(NameKey(e.Kind, m.FQName))
 	if m.ParentUUID != "" {

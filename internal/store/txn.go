@@ -1,8 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -17,7 +17,22 @@ const (
 	// serverOps is what the server is told to allow (--max-txn-ops): every
 	// transaction carries a few guards of its own.
 	serverOps = 1024
+	// externalOps is what an etcd allows that was not told, less our own guards.
+	externalOps = 120
 )
+
+// ErrUnknown says that it is not known whether a transaction happened: Settle
+// finds out.
+var ErrUnknown = errors.New("the store did not say whether it happened")
+
+// ErrUnavailable says that no quorum of the store answered.
+var ErrUnavailable = errors.New("the store does not answer")
+
+// ErrFull says that the store refuses to grow.
+var ErrFull = errors.New("the store is full")
+
+// ErrTooBig says that a transaction has more keys than the store takes.
+var ErrTooBig = errors.New("transaction is too big")
 
 // ErrLeaseGone says that a lease of the transaction ended before it: try again.
 var ErrLeaseGone = errors.New("lease ended before the transaction")
@@ -73,6 +88,11 @@ type Txn struct {
 	ops    []clientv3.Op
 	keys   map[Key]bool
 	err    error
+	// proof is a value that only this transaction writes to proofKey.
+	proofKey string
+	proof    []byte
+	// shrinks is set when the transaction deletes objects.
+	shrinks bool
 }
 
 // Txn begins a transaction, which can only happen in the present epoch. Nothing
@@ -148,67 +168,122 @@ func (t *Txn) compare(g Guard) clientv3.Cmp {
 	}
 }
 
+// prove makes a put that no other transaction makes the proof that this one
+// happened.
+func (t *Txn) prove(k Key, value []byte) {
+	if t.proofKey == "" && len(t.ops) > 0 {
+		t.proofKey, t.proof = t.store.path(k), value
+	}
+}
+
 // Commit sends the transaction and returns its revision. The error is a
-// *Conflict when a guard did not hold, and wraps ErrLeaseGone when a lease had
-// ended, or ErrNewEpoch when the epoch had. After any other error it is not known whether the transaction
-// happened: it is not repeated, because its guards would then fail against its
+// *Conflict when a guard did not hold. It wraps ErrLeaseGone when a lease had
+// ended, ErrNewEpoch when the epoch had, ErrFull when the store has no space;
+// nothing was written then either. It wraps ErrUnknown when the answer was
+// lost. It is not repeated here, because its guards would then fail against its
 // own keys.
 func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
-	if len(t.ops) > MaxOps || len(t.guards) > MaxOps {
-		return 0, fmt.Errorf("transaction of %d keys and %d guards: at most %d are possible; do it in smaller steps",
-			len(t.ops), len(t.guards), MaxOps)
+	if limit := t.store.maxOps; len(t.ops) > limit || len(t.guards) > limit {
+		return 0, t.store.tooMany(len(t.ops), len(t.guards))
 	}
-	cmps := make([]clientv3.Cmp, 0, len(t.guards)+1)
+	if err := t.store.pace(ctx, t.shrinks || len(t.ops) == 0); err != nil {
+		return 0, fmt.Errorf("commit: %w", err)
+	}
+	if t.proofKey == "" && len(t.ops) > 0 {
+		t.proofKey, t.proof = t.store.markKey(), []byte(rand.Text())
+		t.ops = append(t.ops, clientv3.OpPut(t.proofKey, string(t.proof)))
+	}
+	cmps := make([]clientv3.Cmp, 0, len(t.guards)+2)
 	for _, g := range t.guards {
 		cmps = append(cmps, t.compare(g))
 	}
-	cmps = append(cmps, clientv3.Compare(clientv3.Value(t.store.path(EpochKey)), "=", strconv.FormatUint(t.epoch, 10)))
+	fence := t.store.fence.Load()
+	cmps = append(cmps,
+		clientv3.Compare(clientv3.Value(t.store.path(EpochKey)), "=", strconv.FormatUint(t.epoch, 10)),
+		clientv3.Compare(clientv3.ModRevision(t.store.fenceKey()), "=", fence))
 	resp, err := t.store.client.Txn(ctx).If(cmps...).Then(t.ops...).Commit()
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return 0, fmt.Errorf("commit: %w", ErrLeaseGone)
-	}
 	if err != nil {
-		return 0, fmt.Errorf("commit: %w", err)
+		return 0, fmt.Errorf("commit: %w", t.store.reason(err))
 	}
 	if !resp.Succeeded {
-		return 0, t.explain(ctx, resp.Header.Revision)
+		return 0, t.explain(ctx, resp.Header.Revision, fence)
 	}
 	return resp.Header.Revision, nil
 }
 
+// reason tells what an error of the store means for a write.
+func (s *Store) reason(err error) error {
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return ErrLeaseGone
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return ErrFull
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		return fmt.Errorf("%w: start the store's etcd with --max-txn-ops=%d", ErrTooBig, serverOps)
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: make the object smaller, or start the store's etcd with a larger --max-request-bytes", ErrTooBig)
+	case errors.Is(err, rpctypes.ErrTooManyRequests):
+		return fmt.Errorf("%w: too many requests at once; try again", ErrUnavailable)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+}
+
+func (s *Store) tooMany(ops, guards int) error {
+	if s.maxOps < MaxOps {
+		return fmt.Errorf("%w: %d keys and %d guards, this store allows %d; start its etcd with --max-txn-ops=%d", ErrTooBig, ops, guards, s.maxOps, serverOps)
+	}
+	return fmt.Errorf("%w: %d keys and %d guards, at most %d are possible; do it in smaller steps", ErrTooBig, ops, guards, MaxOps)
+}
+
 // explain finds the guard that did not hold at the revision. It is a second
 // request so that the transactions that succeed do not carry the questions.
-func (t *Txn) explain(ctx context.Context, revision int64) error {
+func (t *Txn) explain(ctx context.Context, revision, fence int64) error {
+	if at, err := t.store.head(ctx); err == nil && at.epoch != t.epoch {
+		return fmt.Errorf("commit: %w", ErrNewEpoch)
+	}
 	for _, g := range t.guards {
-		options := []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithKeysOnly()}
-		switch g.Condition {
-		case RangeEmpty:
-			options = append(options, clientv3.WithPrefix(), clientv3.WithLimit(1))
-		case NotSince:
-			options = append(options, clientv3.WithMinModRev(g.Revision+1))
-		case RangeUnchanged:
-			options = append(options, clientv3.WithPrefix(), clientv3.WithMinModRev(g.Revision+1), clientv3.WithLimit(1))
-		}
-		resp, err := t.store.client.Get(ctx, t.store.path(g.Key), options...)
+		holds, err := t.holds(ctx, g, revision)
 		if err != nil {
-			return fmt.Errorf("explain conflict: %w", err)
-		}
-		holds := len(resp.Kvs) == 0
-		switch g.Condition {
-		case Present:
-			holds = !holds
-		case Unchanged:
-			holds = len(resp.Kvs) == 1 && resp.Kvs[0].ModRevision == g.Revision || holds && g.Revision == 0
+			break // not knowing which does not change that one did not
 		}
 		if !holds {
 			return &Conflict{Guard: g, Revision: revision}
 		}
 	}
-	if at, err := t.store.head(ctx); err != nil || at.epoch != t.epoch {
-		return fmt.Errorf("commit: %w", cmp.Or(err, ErrNewEpoch))
+	if t.store.fence.Load() == fence {
+		if err := t.store.readFence(ctx); err != nil {
+			t.store.log.Debug("cannot read the fence; the next transaction will", "error", err)
+		}
 	}
-	return &Conflict{Guard: Guard{Condition: "known"}, Revision: revision}
+	return &Conflict{Guard: Guard{Condition: Unchanged, Key: key(SpaceFence, t.store.writer), Revision: fence}, Revision: revision}
+}
+
+// holds tells whether a guard held at a revision.
+func (t *Txn) holds(ctx context.Context, g Guard, revision int64) (bool, error) {
+	options := []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithKeysOnly()}
+	switch g.Condition {
+	case RangeEmpty:
+		options = append(options, clientv3.WithPrefix(), clientv3.WithLimit(1))
+	case NotSince:
+		options = append(options, clientv3.WithMinModRev(g.Revision+1))
+	case RangeUnchanged:
+		options = append(options, clientv3.WithPrefix(), clientv3.WithMinModRev(g.Revision+1), clientv3.WithLimit(1))
+	}
+	resp, err := t.store.get(ctx, t.store.path(g.Key), options...)
+	if err != nil {
+		return false, err
+	}
+	empty := len(resp.Kvs) == 0
+	switch g.Condition {
+	case Present:
+		return !empty, nil
+	case Unchanged:
+		return !empty && resp.Kvs[0].ModRevision == g.Revision || empty && g.Revision == 0, nil
+	default:
+		return empty, nil
+	}
 }

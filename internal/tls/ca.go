@@ -147,6 +147,7 @@ func (a *Authority) Issue(dir, role, node string) error {
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		URIs:         []*url.URL{{Scheme: "contrail", Opaque: id.opaque()}},
+		DNSNames:     id.dnsNames(),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
@@ -165,14 +166,17 @@ func (a *Authority) Issue(dir, role, node string) error {
 	return writePEM(filepath.Join(dir, certFile), "CERTIFICATE", der, 0o644)
 }
 
-func (a *Authority) fresh(dir string, want Identity) bool {
+func (a *Authority) fresh(dir string, id Identity) bool {
 	pair, err := loadPair(dir)
 	if err != nil || pair.Leaf.CheckSignatureFrom(a.cert) != nil {
 		return false
 	}
 	have, err := identityOf(pair.Leaf)
-	if err != nil || have != want {
+	if err != nil || have != id {
 		return false
+	}
+	if names := id.dnsNames(); len(names) > 0 && pair.Leaf.VerifyHostname(names[0]) != nil {
+		return false // issued by an earlier version
 	}
 	life := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)
 	return time.Until(pair.Leaf.NotAfter) > life/3

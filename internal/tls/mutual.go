@@ -35,6 +35,17 @@ func (id Identity) opaque() string {
 	return id.Role
 }
 
+// DNSName is the name that the certificates of a controller-side role have
+// besides their identity, for libraries that check names only.
+func DNSName(role string) string { return role + ".contrail.internal" }
+
+func (id Identity) dnsNames() []string {
+	if id.Role == RoleNode {
+		return nil
+	}
+	return []string{DNSName(id.Role)}
+}
+
 func identityOf(cert *x509.Certificate) (Identity, error) {
 	for _, u := range cert.URIs {
 		if u.Scheme != "contrail" {
@@ -80,6 +91,12 @@ func LoadCredentials(dir string) (*Credentials, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Files are the paths of the authority's certificate, of this process's and of
+// its key, for libraries that read them by themselves.
+func (c *Credentials) Files() (ca, cert, key string) {
+	return filepath.Join(c.dir, caFile), filepath.Join(c.dir, certFile), filepath.Join(c.dir, keyFile)
 }
 
 // Identity of this process.
