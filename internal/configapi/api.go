@@ -27,6 +27,8 @@ type Config struct {
 	Pool netip.Prefix
 	// Slow is how long a request may take before it is logged; 0 logs none.
 	Slow time.Duration
+	// Mode is what a new cluster begins with; RBAC when it is empty.
+	Mode Mode
 }
 
 // API is the configuration API. All methods are safe for concurrent use.
@@ -36,11 +38,14 @@ type API struct {
 	store   *store.Store
 	graph   *model.Graph
 	ledger  *ledger
+	tenancy *tenancy
 	metrics *metrics
 	ready   chan struct{}
 
 	calls  *calls
 	prober prober
+	// refusals bounds the log lines about requests that were refused.
+	refusals serve.Limiter
 }
 
 // New makes the API of a store. It answers when Run has loaded the store.
@@ -48,8 +53,14 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	if !cfg.Pool.IsValid() || !cfg.Pool.Addr().Is4() || cfg.Pool != cfg.Pool.Masked() || cfg.Pool.Bits() > networkBits {
 		return nil, fmt.Errorf("address pool %s: want an IPv4 prefix of at most %d bits without host bits, such as 10.32.0.0/12", cfg.Pool, networkBits)
 	}
+	if cfg.Mode == "" {
+		cfg.Mode = RBAC
+	}
+	if !cfg.Mode.valid() {
+		return nil, fmt.Errorf("mode %q: want %s, %s or %s", cfg.Mode, NoAuth, AdminOnly, RBAC)
+	}
 	a := &API{
-		log: log, cfg: cfg, store: s,
+		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
 		graph: model.NewGraph(), ledger: newLedger(), metrics: newMetrics(), ready: make(chan struct{}),
 		calls: newCalls(),
 	}
@@ -69,7 +80,7 @@ func (a *API) Run(ctx context.Context) error {
 	defer cancel()
 	followed := make(chan error, 1)
 	// The ledger comes first: when the graph shows a revision, the ledger knows it.
-	go func() { followed <- a.store.Follow(ctx, a.ledger, store.Into(a.log, a.graph)) }()
+	go func() { followed <- a.store.Follow(ctx, a.ledger, a.tenancy, store.Into(a.log, a.graph)) }()
 	if err := a.initialise(ctx); err != nil {
 		cancel()
 		<-followed
@@ -90,7 +101,7 @@ func (a *API) initialise(ctx context.Context) error {
 			return fmt.Errorf("create initial %s %v: %w", o.kind, o.fqName, err)
 		}
 	}
-	return nil
+	return a.keepMode(ctx)
 }
 
 // waitReady blocks until the API answers.

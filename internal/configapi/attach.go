@@ -49,7 +49,7 @@ func mayAdminister(ctx context.Context) error {
 	case ctls.RoleAdmin, ctls.RoleManager, ctls.RoleController:
 		return nil
 	default:
-		return denied("%s may not do this; it is for administrators", caller.Identity)
+		return denied("Permission denied: %s may not do this; it is for administrators", caller)
 	}
 }
 
@@ -184,6 +184,7 @@ func (a *API) attach(ctx context.Context, r *configv1.AttachRequest) (*configv1.
 	}
 	var out *configv1.Attachment
 	position, err := a.write(ctx, audit{"attach", k.name()}, func(c *change) (err error) {
+		c.node = k.node
 		out, err = c.attach(k, w, r)
 		return err
 	})
@@ -219,7 +220,7 @@ func (c *change) attach(k *key, w *wanted, r *configv1.AttachRequest) (*configv1
 	if err != nil {
 		return nil, err
 	}
-	vm, err := c.machine(k, node, r)
+	vm, err := c.machine(k, node, p.project, r)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +284,7 @@ func (c *change) again(k *key, w *wanted, vmi string) (*configv1.Attachment, err
 
 // machine finds the virtual machine of the container, or creates it, and has
 // it bound to the node.
-func (c *change) machine(k *key, node model.Node, r *configv1.AttachRequest) (model.Object, error) {
+func (c *change) machine(k *key, node model.Node, project model.Object, r *configv1.AttachRequest) (model.Object, error) {
 	router, ok := model.Get[*model.VirtualRouter](c.v, node.UUID)
 	if !ok {
 		return nil, notJoined(k.node)
@@ -307,9 +308,18 @@ func (c *change) machine(k *key, node model.Node, r *configv1.AttachRequest) (mo
 		meta.DisplayName = r.GetDisplayName()
 	}
 	meta.Annotations = annotations(r.GetAnnotations())
+	meta.Perms2 = ownedWith(project)
 	vm := &model.VirtualMachine{Meta: meta, ServerType: "container"}
 	c.CreateObject(vm)
 	return vm, c.refer(router, vm, nil)
+}
+
+// ownedWith are the rights on an object at the top that belongs to a project.
+func ownedWith(project model.Object) *model.PermType2 {
+	if p := project.GetMeta().Perms2; p != nil {
+		return model.NewPerms2(p.Owner)
+	}
+	return model.NewPerms2("")
 }
 
 func annotations(m map[string]string) *model.KeyValuePairs {
@@ -349,6 +359,7 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 	if meta, err = c.meta(ipID, nil, k.name()); err != nil {
 		return nil, err
 	}
+	meta.Perms2 = ownedWith(p.project)
 	ip := &model.InstanceIP{Meta: meta, InstanceIPAddress: got.address.String(), InstanceIPFamily: "v4", SubnetUUID: got.subnet.uuid}
 	label, err := c.takeLabel(node, vmiID)
 	if err != nil {

@@ -20,7 +20,7 @@ func (c *change) mayDelete(o model.Object, base string) error {
 	if e.Kind == model.KindVirtualNetwork {
 		at = append(at, compile.InstanceUUID(e.UUID))
 	}
-	var inTheWay []string
+	var inTheWay []model.Entity
 	var along []model.Object
 	for _, id := range at {
 		for _, child := range c.v.Children(id, "") {
@@ -28,11 +28,11 @@ func (c *change) mayDelete(o model.Object, base string) error {
 				along = append(along, child)
 				continue
 			}
-			inTheWay = append(inTheWay, href(base, model.EntityOf(child)))
+			inTheWay = append(inTheWay, model.EntityOf(child))
 		}
 	}
 	if len(inTheWay) > 0 {
-		return taken("Delete when children still present: %s", quoted(inTheWay))
+		return taken("Delete when children still present: %s", quoted(c.hrefs(base, inTheWay)))
 	}
 	// From here on they are no reason for each other to stay.
 	c.deleted[e.UUID] = true
@@ -42,12 +42,12 @@ func (c *change) mayDelete(o model.Object, base string) error {
 	for _, id := range at {
 		for _, r := range c.v.BackReferences(id, "") {
 			if c.keeps(r) {
-				inTheWay = append(inTheWay, href(base, r.From))
+				inTheWay = append(inTheWay, r.From)
 			}
 		}
 	}
 	if len(inTheWay) > 0 {
-		return taken("Delete when resource still referred: %s", quoted(inTheWay))
+		return taken("Delete when resource still referred: %s", quoted(c.hrefs(base, inTheWay)))
 	}
 	for _, child := range along {
 		if err := c.deleteObject(child, base); err != nil {
@@ -93,4 +93,9 @@ func (c *change) removeView(network string) {
 func href(base string, e model.Entity) string { return base + "/" + string(e.Kind) + "/" + e.UUID }
 
 // quoted is a list as classic clients parse it.
-func quoted(list []string) string { return "['" + strings.Join(list, "', '") + "']" }
+func quoted(list []string) string {
+	if len(list) == 0 {
+		return "[]"
+	}
+	return "['" + strings.Join(list, "', '") + "']"
+}

@@ -36,6 +36,7 @@ func (a *API) detach(ctx context.Context, r *configv1.DetachRequest) (*configv1.
 	}
 	existed := false
 	position, err := a.write(ctx, audit{"detach", k.name()}, func(c *change) (err error) {
+		c.node = k.node
 		existed, err = c.detach(k)
 		return err
 	})
@@ -222,7 +223,7 @@ func (a *API) list(ctx context.Context, r *configv1.ListRequest) (*configv1.List
 			return nil, err
 		}
 		node = own
-	} else if err := mayAdminister(ctx); err != nil {
+	} else if err := mayReadAll(ctx); err != nil {
 		return nil, err
 	}
 	out := &configv1.ListResponse{}

@@ -27,13 +27,13 @@ const compressFrom = 16 << 10
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Containers wait for these answers, which are short.
-	compress := connect.WithCompressMinBytes(compressFrom)
+	compress := connect.WithOptions(connect.WithCompressMinBytes(compressFrom), connect.WithInterceptors(a.rpcGate()))
 	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
-	mux.Handle("GET /metrics", admin(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
-	mux.Handle("GET /inventory", admin(a.fresh(http.HandlerFunc(a.inventory))))
-	mux.Handle("GET /ipam", admin(a.fresh(http.HandlerFunc(a.ipam))))
-	mux.Handle("/", admin(a.fresh(a.rest())))
+	mux.Handle("GET /metrics", a.forReaders(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
+	mux.Handle("GET /inventory", a.forReaders(a.fresh(http.HandlerFunc(a.inventory))))
+	mux.Handle("GET /ipam", a.forReaders(a.fresh(http.HandlerFunc(a.ipam))))
+	mux.Handle("/", a.fresh(a.gate(a.rest()))) // what the gate knows is fresh, too
 	loaded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.waitReady(r.Context()); err != nil {
 			http.Error(w, "the configuration API has not loaded the store yet; try again", http.StatusServiceUnavailable)
@@ -47,18 +47,6 @@ func (a *API) Handler() http.Handler {
 	outer.Handle("/debug/", a.observed(a.debug()))
 	outer.Handle("/", a.observed(loaded))
 	return outer
-}
-
-// admin lets only administrators and the controller side through: what is
-// behind it shows the data of all tenants.
-func admin(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := mayAdminister(r.Context()); err != nil {
-			fail(w, err)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // inventory answers what is attached and what is at rest, as the RPC List does.

@@ -41,6 +41,10 @@ func initialObjects() []initial {
 			properties: `{"encapsulation_priorities": {"encapsulation": ["MPLSoUDP", "MPLSoGRE", "VXLAN"]}, "vxlan_network_identifier_mode": "automatic"}`,
 		},
 		{kind: model.KindGlobalQoSConfig, fqName: under(system, "default-global-qos-config"), parent: model.KindGlobalSystemConfig},
+		{
+			kind: model.KindAPIAccessList, fqName: under(system, "default-api-access-list"), parent: model.KindGlobalSystemConfig,
+			properties: defaultAccessList(),
+		},
 		{kind: model.KindDiscoveryServiceAssignment, fqName: []string{"default-discovery-service-assignment"}},
 		{kind: model.KindPolicyManagement, fqName: policies},
 		{

@@ -220,7 +220,8 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 	total, more := 0, false
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
-		found := l.find(v, t)
+		l.may = a.accessOf(r.Context(), v)
+		found := l.may.readable(v, l.find(v, t))
 		total = len(found)
 		if l.count {
 			return

@@ -34,7 +34,7 @@ func (c *change) overlay(t *model.Type, d derived, g *given) error {
 		return denied("%s %s follows from its network: %s cannot be changed; change the network", e.Kind, e.UUID, slices.Sorted(maps.Keys(changes))[0])
 	}
 	for _, kind := range slices.Sorted(maps.Keys(g.references)) {
-		wanted, err := targets(c.v, e, kind, g.references[kind], "http_put")
+		wanted, err := c.targets(e, kind, g.references[kind], "http_put")
 		if err != nil {
 			return err
 		}

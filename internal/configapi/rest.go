@@ -2,7 +2,6 @@ package configapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,6 +19,11 @@ func (a *API) rest() http.Handler {
 	mux.HandleFunc("POST /id-to-fqname", a.handle(a.idToName))
 	mux.HandleFunc("POST /ref-update", a.handle(a.refUpdate))
 	mux.HandleFunc("POST /list-bulk-collection", a.handle(a.listBulk))
+	mux.HandleFunc("GET /aaa-mode", a.handle(a.readMode))
+	mux.HandleFunc("PUT /aaa-mode", a.handle(a.setMode))
+	mux.HandleFunc("POST /chown", a.handle(a.chown))
+	mux.HandleFunc("POST /chmod", a.handle(a.chmod))
+	mux.HandleFunc("GET /obj-perms", a.handle(a.objectPermissions))
 	mux.HandleFunc("POST /{collection}", a.handle(a.createObject))
 	mux.HandleFunc("GET /{collection}", a.handle(a.listObjects))
 	mux.HandleFunc("GET /{type}/{uuid}", a.handle(a.readObject))
@@ -47,7 +51,7 @@ func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc 
 		r.Body = bounded(w, r)
 		got, err := f(r)
 		if err != nil {
-			fail(w, err)
+			a.refuse(w, r, err)
 			return
 		}
 		if got.etag != "" {
@@ -127,7 +131,7 @@ func (a *API) homepage(w http.ResponseWriter, r *http.Request) {
 			entry{link{"collection", at + "/" + t.Collection(), string(t.Kind), "GET"}},
 			entry{link{"resource-base", at + "/" + string(t.Kind), string(t.Kind), "GET"}})
 	}
-	for _, name := range []string{"fqname-to-id", "id-to-fqname", "ref-update"} {
+	for _, name := range []string{"fqname-to-id", "id-to-fqname", "ref-update", "chown", "chmod"} {
 		links = append(links, entry{link{"action", at + "/" + name, name, "POST"}})
 	}
 	reply(w, a.graph.Position(), struct {
@@ -152,9 +156,10 @@ func (a *API) nameToID(r *http.Request) (*answer, error) {
 	var found bool
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
-		var o model.Object
-		if o, found = byName(v, t.Kind, q.FQName); found {
-			out.body = map[string]string{"uuid": o.GetMeta().UUID}
+		var d derived
+		if d, found = findByName(v, t.Kind, q.FQName); found {
+			found = a.accessOf(r.Context(), v).mayName(v, d)
+			out.body = map[string]string{"uuid": d.object.GetMeta().UUID}
 		}
 	})
 	if !found {
@@ -176,7 +181,7 @@ func (a *API) idToName(r *http.Request) (*answer, error) {
 	out := &answer{}
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
-		if i, ok := find(v, "", strings.ToLower(q.UUID)); ok {
+		if i, ok := find(v, "", strings.ToLower(q.UUID)); ok && a.accessOf(r.Context(), v).mayName(v, i) {
 			out.body = map[string]any{"fq_name": i.object.GetMeta().FQName, "type": i.object.Kind()}
 		}
 	})
@@ -227,10 +232,14 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 	id := strings.ToLower(q.UUID)
 	at, err := a.write(r.Context(), audit{"ref-update " + operation, string(from.Kind) + "/" + id + " -> " + string(to.Kind)}, func(c *change) error {
 		d, ok := find(c.v, from.Kind, id)
+		ok = ok && c.may.mayName(c.v, d)
 		if !ok {
 			return notFound(from.Kind, brief(q.UUID))
 		}
-		target, ok := resolveTarget(c.v, to.Kind, strings.ToLower(q.RefUUID), q.RefFQName)
+		if err := c.may.mayWrite(d.object, opUpdate, to.Kind.Name()+"_refs"); err != nil {
+			return err
+		}
+		target, ok := c.target(to.Kind, strings.ToLower(q.RefUUID), q.RefFQName)
 		if operation == "DELETE" {
 			if !ok {
 				return nil
@@ -246,6 +255,9 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 		}
 		if !ok {
 			return missing("Name %s not found", pyList(append(slices.Clone(q.RefFQName), q.RefUUID)))
+		}
+		if err := c.may.mayRefer(c.v, target); err != nil {
+			return err
 		}
 		if d.own(target.UUID) {
 			return nil
@@ -317,12 +329,15 @@ func (a *API) removeObject(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	at, err := a.write(r.Context(), audit{"delete", string(t.Kind) + "/" + id}, func(c *change) error {
-		o, ok := c.v.Object(t.Kind, id)
+		o, ok := c.object(t.Kind, id)
 		if !ok {
 			if d, ok := findDerived(c.v, t.Kind, id); ok {
 				return followsFrom(model.EntityOf(d.object), "deleted")
 			}
 			return notFound(t.Kind, id)
+		}
+		if err := c.mayGo(o); err != nil {
+			return err
 		}
 		return c.deleteObject(o, base(r))
 	})
@@ -343,5 +358,5 @@ func pyList(names []string) string {
 
 // creator is the tenant that the caller is, for id_perms.
 func creator(r *http.Request) string {
-	return fmt.Sprint(serve.CallerOf(r.Context()).Identity)
+	return serve.CallerOf(r.Context()).String()
 }

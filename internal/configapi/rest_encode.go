@@ -121,6 +121,9 @@ func (i *item) collectBackReferences(v *model.View, s *selection) {
 		return
 	}
 	for view, attr := range instancesOf(v, &i.entry) {
+		if !s.may.sees(i.view, view) {
+			continue
+		}
 		i.addView("routing_instance_back_refs", view, attr, true)
 	}
 }
@@ -131,11 +134,14 @@ func (i *item) addReference(v *model.View, s *selection, field string, other mod
 		return
 	}
 	if o, ok := v.Stored(other.UUID); ok {
+		if !s.may.seesStored(o) {
+			return
+		}
 		to, _ := o.FQNameJSON()
 		i.add(field, link{other, to, attr}, true)
 		return
 	}
-	if o, ok := i.findNear(v, other); ok {
+	if o, ok := i.findNear(v, other); ok && s.may.sees(i.view, o) {
 		i.addView(field, o, attr, true)
 	}
 }
@@ -167,7 +173,7 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
 		})
 		for _, child := range children {
-			if field := child.Kind.Name() + "s"; s.wants(field) {
+			if field := child.Kind.Name() + "s"; s.wants(field) && s.may.seesStored(child) {
 				to, _ := child.FQNameJSON()
 				i.add(field, link{child.Entity, to, nil}, false)
 			}
@@ -177,7 +183,7 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 		return
 	}
 	for _, d := range deriveOf(v, i.UUID) {
-		if d.object.Kind() == model.KindRoutingInstance {
+		if d.object.Kind() == model.KindRoutingInstance && s.may.mayReadDerived(v, d) {
 			i.addView("routing_instances", d.object, nil, false)
 		}
 	}

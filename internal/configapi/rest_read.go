@@ -17,6 +17,8 @@ type selection struct {
 	children, backRefs, refs bool
 	hrefs                    bool
 	base                     string
+	// may is what the caller may see; nothing when it is nil.
+	may *access
 }
 
 func selectionOf(q url.Values, at string) *selection {
@@ -67,9 +69,15 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 		out.at = v.Position()
 		var e entry
 		if e, found = findEntry(v, t.Kind, id); found {
-			got = collectItem(v, e, s)
+			s.may = a.accessOf(r.Context(), v)
+			if err = s.may.refuseRead(v, &e); err == nil {
+				got = collectItem(v, e, s)
+			}
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
 	if !found {
 		return nil, notFound(t.Kind, id)
 	}

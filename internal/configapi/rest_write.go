@@ -76,10 +76,10 @@ func checkRefs(t *model.Type, kind model.Kind, name string, list []givenRef) err
 }
 
 // targets resolves the references of an object to one kind.
-func targets(v *model.View, from model.Entity, kind model.Kind, list []givenRef, where string) ([]model.Reference, error) {
+func (c *change) targets(from model.Entity, kind model.Kind, list []givenRef, where string) ([]model.Reference, error) {
 	var refs []model.Reference
 	for _, r := range list {
-		to, ok := resolveTarget(v, kind, strings.ToLower(r.UUID), r.To)
+		to, ok := c.target(kind, strings.ToLower(r.UUID), r.To)
 		if !ok {
 			return nil, invalid("Bad reference in %s: no %s has %s", where, kind, describe(r))
 		}
@@ -147,7 +147,10 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 		if err := c.parent(t, meta); err != nil {
 			return err
 		}
-		if err := unique(c.v, t.Kind, meta); err != nil {
+		if err := c.may.mayCreate(t.Kind, c.parentOf(meta), g.sortedFields()...); err != nil {
+			return err
+		}
+		if err := c.unique(t.Kind, meta); err != nil {
 			return err
 		}
 		if err := c.complete(meta, t.Kind, asked, creator(r)); err != nil {
@@ -155,12 +158,13 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 		}
 		var refs []model.Reference
 		for _, kind := range slices.Sorted(maps.Keys(g.references)) {
-			list, err := targets(c.v, model.EntityOf(o), kind, g.references[kind], "create")
+			list, err := c.targets(model.EntityOf(o), kind, g.references[kind], "create")
 			if err != nil {
 				return err
 			}
 			refs = append(refs, list...)
 		}
+		c.bequeath(o, refs, asked)
 		out = created(o, base(r))
 		return c.create(o, refs)
 	})
@@ -248,6 +252,7 @@ func (c *change) parent(t *model.Type, m *model.Meta) error {
 	}
 	name := m.FQName[:len(m.FQName)-1]
 	o, ok := byName(c.v, kind, name)
+	ok = ok && c.mayNameParent(o)
 	if m.ParentUUID != "" && ok && o.GetMeta().UUID != strings.ToLower(m.ParentUUID) {
 		ok = false
 	}
@@ -267,11 +272,18 @@ func kinds(list []model.Kind) string {
 }
 
 // unique refuses a name or UUID that is taken.
-func unique(v *model.View, kind model.Kind, m *model.Meta) error {
+func (c *change) unique(kind model.Kind, m *model.Meta) error {
+	v := c.v
 	if o, ok := byName(v, kind, m.FQName); ok {
+		if !c.may.mayRead(o) {
+			return taken("%s already exists", pyList(m.FQName))
+		}
 		return taken("%s already exists with uuid: %s", pyList(m.FQName), o.GetMeta().UUID)
 	}
 	if d, ok := find(v, "", m.UUID); ok {
+		if !c.may.mayReadDerived(v, d) {
+			return taken("%s already exists", m.UUID)
+		}
 		return taken("%s already exists with fq_name: %s", m.UUID, pyList(d.object.GetMeta().FQName))
 	}
 	return nil
@@ -289,17 +301,11 @@ func (c *change) complete(m *model.Meta, kind model.Kind, asked *perms, who stri
 		if asked.id.Enable != nil {
 			m.IDPerms.Enable = asked.id.Enable
 		}
-	}
-	owner := ""
-	switch {
-	case kind == model.KindProject:
-		owner = tenant(m.UUID)
-	case m.ParentUUID != "" && m.ParentType != string(model.KindDomain):
-		if d, ok := find(c.v, "", m.ParentUUID); ok && d.object.GetMeta().Perms2 != nil {
-			owner = d.object.GetMeta().Perms2.Owner
+		if asked.id.UserVisible != nil {
+			m.IDPerms.UserVisible = asked.id.UserVisible
 		}
 	}
-	m.Perms2 = model.NewPerms2(owner)
+	m.Perms2 = c.newPerms2(m, kind)
 	if asked.perms2 != nil {
 		mergePerms(m.Perms2, asked.perms2)
 	}
@@ -364,12 +370,15 @@ func (a *API) updateObject(r *http.Request) (*answer, error) {
 		return nil, invalid("Bad property in http_put: perms2 has no owner")
 	}
 	at, err := a.write(r.Context(), audit{"update", string(t.Kind) + "/" + id}, func(c *change) error {
-		o, ok := c.v.Object(t.Kind, id)
+		o, ok := c.object(t.Kind, id)
 		if !ok {
 			if d, ok := findDerived(c.v, t.Kind, id); ok {
 				return c.overlay(t, d, g)
 			}
 			return notFound(t.Kind, id)
+		}
+		if err := c.may.mayTouch(o); err != nil {
+			return err
 		}
 		return c.update(t, o, g, asked)
 	})
@@ -490,7 +499,7 @@ func canonical(raw json.RawMessage) string {
 
 // replaceReferences makes an object's references to a kind those of the list.
 func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []givenRef) error {
-	wanted, err := targets(c.v, from, kind, list, "http_put")
+	wanted, err := c.targets(from, kind, list, "http_put")
 	if err != nil {
 		return err
 	}
@@ -513,7 +522,7 @@ func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []gi
 func (c *change) setReferences(from model.Entity, kind model.Kind, wanted []model.Reference) error {
 	for _, old := range c.v.References(from.UUID, kind) {
 		keep := slices.ContainsFunc(wanted, func(r model.Reference) bool { return r.To == old.To })
-		if keep {
+		if keep || c.isHidden(old) {
 			continue
 		}
 		if from.Kind == model.KindVirtualNetwork && kind == model.KindNetworkIPAM {

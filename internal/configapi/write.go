@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/model"
-	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
@@ -38,6 +37,15 @@ type change struct {
 	now     time.Time
 	leases  *leases
 	deleted map[string]bool
+	// may is what the caller may do; refused is the first thing he may not.
+	may     *access
+	refused error
+	// made are the objects that the change creates, touched is what it does,
+	// for the audit log.
+	made    map[string]model.Object
+	touched []touched
+	// node is the one that the change was made for, if it is one's business.
+	node    string
 	release []func()
 	early   int
 	// verify has the guards checked although nothing is written: another
@@ -61,12 +69,15 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 	var granted *leases
 	asked := false
 	for attempt := range attempts {
-		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}}
+		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}, made: map[string]model.Object{}}
 		var err error
 		started := time.Now()
 		a.graph.View(func(v *model.View) {
 			c.v, c.since = v, v.Position().Revision
-			err = decide(c)
+			c.may = a.accessOf(ctx, v)
+			if err = decide(c); c.refused != nil {
+				err = c.refused
+			}
 			c.v = nil
 		})
 		callOf(ctx).spend(deciding, started)
@@ -107,14 +118,6 @@ func (a *API) grant(ctx context.Context) (*leases, error) {
 	}
 	l.tomb, err = a.store.Lease(ctx, max(a.cfg.Tombstone, time.Second))
 	return &l, err
-}
-
-func (a *API) recordWrite(ctx context.Context, what audit, c *change, at model.Position) {
-	a.metrics.early.Add(float64(c.early))
-	a.metrics.writes.WithLabelValues(what.operation).Inc()
-	caller := serve.CallerOf(ctx)
-	a.log.Info("write", "who", caller.Identity.String(), "via", caller.Via,
-		"operation", what.operation, "object", what.object, "revision", at.Revision)
 }
 
 // giveBack takes a key out of use and lets it rest. owner is kept with the rest.
@@ -215,6 +218,8 @@ func (c *change) remove(o model.Object) {
 
 func (c *change) dropEdge(e model.Edge) {
 	if k := store.RefKey(e); !c.Touches(k) {
+		c.refuseIf(c.mayUnlink(e))
+		c.touched = append(c.touched, touched{verb: "unrefer", entity: e.From, to: e.To})
 		c.Delete(k)
 	}
 }

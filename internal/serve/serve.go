@@ -1,6 +1,6 @@
 // Package serve opens the listeners of a service and says who is calling.
 //
-// A service has one handler and up to four kinds of listeners:
+// A service has one handler and up to five kinds of listeners:
 //
 //	unix socket   mode 0600; the peer's credentials are read from the kernel,
 //	              and only root gets in
@@ -8,8 +8,11 @@
 //	              decided by the handler, from CallerOf
 //	bearer        plain TCP, for loopback; every request carries the token of a
 //	              file that only root can read
+//	users         TLS, for people and their programs; a certificate of the
+//	              cluster, or a token that the Authenticator knows
 //	open          inherited from `contrail up`, for the host's loopback of a
-//	              one-machine cluster; everyone is the administrator there
+//	              one-machine cluster; everyone is the administrator there,
+//	              unless the Authenticator demands tokens
 //
 // There is no other: nothing answers without authentication.
 package serve
@@ -52,17 +55,36 @@ type Config struct {
 	// made with a random token if it does not exist.
 	Bearer     string
 	BearerFile string
+	// Users is a host:port for users; it needs Credentials and an Authenticator.
+	Users string
+	// UsersCert and UsersKey are files with the certificate that users see;
+	// empty for that of Credentials.
+	UsersCert, UsersKey string
 	// Open are the numbers of inherited file descriptors that listen already.
 	Open []int
+	// Authenticator knows users; nil where a service has none.
+	Authenticator Authenticator
 }
 
 // Caller is who sent a request.
 type Caller struct {
-	// Identity of the certificate; the administrator's for unix sockets and
-	// open listeners.
+	// Identity of the certificate; the administrator's for unix sockets, open
+	// listeners and users who administer the cloud; RoleUser for other users.
 	ctls.Identity
-	// Via is "unix", "tls", "bearer" or "open".
+	// Via is "unix", "tls", "bearer", "users" or "open".
 	Via string
+	// From is the address and port of the client; empty for unix sockets.
+	From string
+	// User is who showed a token; nil for all others.
+	User *User
+}
+
+// String is for logs and messages.
+func (c Caller) String() string {
+	if c.User != nil {
+		return c.User.String()
+	}
+	return c.Identity.String()
 }
 
 type callerKey struct{}
@@ -85,8 +107,10 @@ func (c Caller) IsAdmin() bool { return c.Role == ctls.RoleAdmin }
 type Server struct {
 	log       *slog.Logger
 	handler   http.Handler
+	users     Authenticator
 	token     string
 	listeners []listener
+	refusals  Limiter
 }
 
 type listener struct {
@@ -96,7 +120,7 @@ type listener struct {
 
 // Listen opens all listeners of cfg, or none.
 func Listen(log *slog.Logger, cfg Config, handler http.Handler) (*Server, error) {
-	s := &Server{log: log, handler: handler}
+	s := &Server{log: log, handler: handler, users: cfg.Authenticator}
 	if err := s.open(cfg); err != nil {
 		s.close()
 		return nil, err
@@ -136,6 +160,13 @@ func (s *Server) open(cfg Config) error {
 		}
 		s.token = token
 		s.listeners = append(s.listeners, listener{l, "bearer"})
+	}
+	if cfg.Users != "" {
+		l, err := listenUsers(&cfg)
+		if err != nil {
+			return err
+		}
+		s.listeners = append(s.listeners, listener{l, "users"})
 	}
 	for _, fd := range cfg.Open {
 		f := os.NewFile(uintptr(fd), "inherited-"+strconv.Itoa(fd))
@@ -226,13 +257,29 @@ func rememberConn(ctx context.Context, c net.Conn) context.Context {
 
 func (s *Server) authenticated(via string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, err := s.identify(via, r)
+		caller := Caller{Via: via}
+		if via != "unix" {
+			caller.From = r.RemoteAddr
+		}
+		if s.users != nil && r.URL.Path == LoginPath {
+			s.users.Login().ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
+			return
+		}
+		var err error
+		if s.needsToken(via, r) {
+			err = s.identifyUser(&caller, r)
+		} else {
+			caller.Identity, err = s.identify(via, r)
+		}
 		if err != nil {
+			s.noteRefusal(caller, r, err)
+			if s.users != nil {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="contrail"`)
+			}
 			http.Error(w, "authentication failed: "+err.Error(), http.StatusUnauthorized)
 			return
 		}
-		ctx := WithCaller(r.Context(), Caller{Identity: id, Via: via})
-		s.handler.ServeHTTP(w, r.WithContext(ctx))
+		s.handler.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
 	})
 }
 
@@ -241,7 +288,7 @@ func (s *Server) identify(via string, r *http.Request) (ctls.Identity, error) {
 	switch via {
 	case "open":
 		return admin, nil
-	case "tls":
+	case "tls", "users":
 		return ctls.PeerIdentity(r.TLS)
 	case "bearer":
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")

@@ -35,6 +35,9 @@ type Space string
 //	fence/<writer>                               stops transactions in doubt, see Settle
 //	mark/<writer>                                nonce of a transaction, see Settle
 //	rest/<key>                                   rest of a released ip, prefix, number or label, leased
+//	setting/<name>                               a setting of the cluster, such as aaa-mode
+//	token/key/<id>                               key that signs users' tokens, base64, leased
+//	token/signing                                id of the key that signs new tokens, leased
 //
 // Types are the dashed names of the configuration API. The scope of an address
 // is the fq name of its network, so that rests survive the network.
@@ -55,6 +58,8 @@ const (
 	SpaceRest    Space = "rest"
 	SpaceFence   Space = "fence"
 	SpaceMark    Space = "mark"
+	SpaceSetting Space = "setting"
+	SpaceToken   Space = "token"
 )
 
 // followed are the spaces that Follow loads and reports. Names and children
@@ -62,6 +67,7 @@ const (
 var followed = []Space{
 	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix,
 	SpaceNumber, SpaceLabel, SpaceOwned, SpaceTomb, SpaceRest,
+	SpaceSetting, SpaceToken,
 }
 
 // EpochKey holds the store's epoch.
@@ -143,6 +149,15 @@ func OwnedKey(uuid string) Key { return key(SpaceOwned, uuid) }
 func TombKey(node, container, ifname, boot, namespace string) Key {
 	return key(SpaceTomb, node, container, ifname, boot, namespace)
 }
+
+// SettingKey is the key of a setting of the cluster.
+func SettingKey(name string) Key { return key(SpaceSetting, name) }
+
+// TokenKey is the key that keeps a secret by which users' tokens are signed.
+func TokenKey(id string) Key { return key(SpaceToken, "key", id) }
+
+// SigningKey names the secret by which new tokens are signed.
+const SigningKey Key = "token/signing"
 
 // RestKey is the rest of a released key.
 func RestKey(k Key) Key { return Key(SpaceRest) + "/" + k }
