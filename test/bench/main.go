@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"github.com/contrail-mesos/contrail/test/bench/cni"
+	"github.com/contrail-mesos/contrail/test/bench/configapi"
 	"github.com/contrail-mesos/contrail/test/bench/dataplane"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 	"github.com/contrail-mesos/contrail/test/bench/mesos"
@@ -30,6 +31,7 @@ import (
 func areas() map[string]func(ctx context.Context, rounds int) (*report.Area, error) {
 	return map[string]func(ctx context.Context, rounds int) (*report.Area, error){
 		"cni":       cni.Run,
+		"configapi": configapi.Run,
 		"dataplane": dataplane.Run,
 		"mesos":     mesos.Run,
 	}

@@ -1,0 +1,125 @@
+package configapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/store"
+)
+
+// seedTogether is how many objects one transaction writes: with their names,
+// places and references they must stay below store.MaxOps.
+const seedTogether = 100
+
+// seeder writes objects straight into a store, faster than requests would.
+type seeder struct {
+	store   *store.Store
+	project *model.Project
+	network *model.VirtualNetwork
+	// pad makes objects as long as they shall be, 0 for as they come.
+	pad int
+}
+
+// seed writes a project with a network, interfaces, and as many instance-ips
+// as are asked for, and returns the project's UUID.
+func seed(ctx context.Context, socket, name string, interfaces, addresses, pad int) (id string, err error) {
+	s, err := store.Open(ctx, slog.New(slog.DiscardHandler), store.Config{Endpoints: []string{"unix://" + socket}})
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	d := &seeder{store: s, pad: pad}
+	if err := d.makeProject(ctx, name); err != nil {
+		return "", err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for from := 0; from < interfaces; from += seedTogether {
+		group.Go(func() error {
+			t := s.Txn()
+			for i := from; i < min(from+seedTogether, interfaces); i++ {
+				if err := d.port(t, i, i < addresses); err != nil {
+					return err
+				}
+			}
+			_, err := t.Commit(ctx)
+			return err
+		})
+	}
+	return d.project.UUID, group.Wait()
+}
+
+func (d *seeder) meta(kind model.Kind, parent model.Object, fq ...string) (model.Meta, error) {
+	m := model.Meta{UUID: model.NewUUID(), FQName: fq, DisplayName: fq[len(fq)-1], Perms2: model.NewPerms2("")}
+	if parent != nil {
+		m.ParentType, m.ParentUUID = string(parent.Kind()), parent.GetMeta().UUID
+	}
+	var err error
+	m.IDPerms, err = model.NewIDPerms(m.UUID, time.Now())
+	return m, err
+}
+
+func (d *seeder) makeProject(ctx context.Context, name string) error {
+	meta, err := d.meta(model.KindProject, nil, "default-domain", name)
+	if err != nil {
+		return err
+	}
+	d.project = &model.Project{Meta: meta}
+	if meta, err = d.meta(model.KindVirtualNetwork, d.project, "default-domain", name, "net"); err != nil {
+		return err
+	}
+	d.network = &model.VirtualNetwork{Meta: meta}
+	t := d.store.Txn()
+	t.CreateObject(d.project)
+	t.CreateObject(d.network)
+	_, err = t.Commit(ctx)
+	return err
+}
+
+// port writes an interface of the network, with an address if it shall have one.
+func (d *seeder) port(t *store.Txn, i int, address bool) error {
+	name := fmt.Sprintf("%s-port-%d", d.project.Name(), i)
+	meta, err := d.meta(model.KindVirtualMachineInterface, d.project, "default-domain", d.project.Name(), name)
+	if err != nil {
+		return err
+	}
+	mac, err := model.MACOf(meta.UUID)
+	if err != nil {
+		return err
+	}
+	vmi := &model.VirtualMachineInterface{Meta: meta, VirtualMachineInterfaceMACAddresses: &model.MacAddressesType{MACAddress: []string{mac.String()}}}
+	t.PutReference(model.Reference{From: model.EntityOf(vmi), To: model.EntityOf(d.network)})
+	if err := d.create(t, vmi); err != nil || !address {
+		return err
+	}
+	if meta, err = d.meta(model.KindInstanceIP, nil, name); err != nil {
+		return err
+	}
+	ip := &model.InstanceIP{Meta: meta, InstanceIPAddress: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}).String(), InstanceIPFamily: "v4"}
+	t.PutReference(model.Reference{From: model.EntityOf(ip), To: model.EntityOf(d.network)})
+	t.PutReference(model.Reference{From: model.EntityOf(ip), To: model.EntityOf(vmi)})
+	t.Create(store.AddressKey(model.FQString(d.network.FQName), netip.MustParseAddr(ip.InstanceIPAddress)), []byte(ip.UUID))
+	return d.create(t, ip)
+}
+
+// create writes an object, made longer by an annotation.
+func (d *seeder) create(t *store.Txn, o model.Object) error {
+	data, err := model.Encode(o)
+	if err != nil {
+		return err
+	}
+	const around = len(`,"annotations":{"key_value_pair":[{"key":"pad","value":""}]}`)
+	if missing := d.pad - len(data) - around; missing > 0 {
+		text := strings.Repeat(o.GetMeta().UUID+" ", missing/37+1)
+		o.GetMeta().Annotations = &model.KeyValuePairs{KeyValuePair: []model.KeyValuePair{{Key: "pad", Value: text[:missing]}}}
+	}
+	t.CreateObject(o)
+	return nil
+}

@@ -1,0 +1,171 @@
+package configapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+)
+
+const (
+	// bareStart is the start of an etcd and the reading of all its keys.
+	bareStart = "etcd-start"
+	// memoryLimit is what store and API together may use, in MiB.
+	memoryLimit     = 500
+	memoryLimitName = "500 MiB"
+	// objectSize is the length of an object's JSON, in bytes.
+	objectSize = 1500
+)
+
+// measureStarts measures starts with many objects.
+func (b *bench) measureStarts(ctx context.Context) error {
+	if err := b.measureStart(ctx, fmt.Sprintf("start%dk", b.objects/1000), b.objects, b.starts, true); err != nil {
+		return err
+	}
+	if b.huge == 0 {
+		return nil
+	}
+	return b.measureStart(ctx, fmt.Sprintf("start%dk", b.huge/1000), b.huge, 1, false)
+}
+
+func (b *bench) measureStart(ctx context.Context, name string, objects, rounds int, judged bool) error {
+	dir := filepath.Join(b.dir, name)
+	data := filepath.Join(dir, "data", "store")
+	if err := b.seedStart(ctx, dir, data, objects); err != nil {
+		return fmt.Errorf("%s: make objects: %w", name, err)
+	}
+	for range rounds {
+		elapsed, memory, err := b.startOurs(ctx, dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		b.samples.Add(name+"/elapsed", ours, elapsed.Seconds())
+		b.samples.Add(name+"/rss", ours, memory)
+		if elapsed, memory, err = b.startPeer(ctx, dir, data); err != nil {
+			return fmt.Errorf("%s of the peer: %w", name, err)
+		}
+		b.samples.Add(name+"/elapsed", bareStart, elapsed.Seconds())
+		b.samples.Add(name+"/rss", bareStart, memory)
+		b.samples.Add(name+"/rss", memoryLimitName, memoryLimit)
+	}
+	targets := map[string]float64{}
+	if judged {
+		targets[bareStart] = 2
+	}
+	elapsed := b.samples.Result(name+"/elapsed", ours, "s", "lower", targets)
+	elapsed.Case = name + "/elapsed"
+	targets = map[string]float64{}
+	if judged {
+		targets[memoryLimitName] = 1
+	}
+	memory := b.samples.Result(name+"/rss", ours, "MiB", "lower", targets)
+	memory.Case = name + "/rss"
+	b.results = append(b.results, elapsed, memory)
+	return nil
+}
+
+// seedStart makes the data that is started with: half interfaces, half addresses.
+func (b *bench) seedStart(ctx context.Context, dir, data string, objects int) (err error) {
+	alone, err := startBare(b.binary, filepath.Join(dir, "seed"), data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.stop()) }()
+	_, err = seed(ctx, alone.socket, "many", objects/2, objects/2, objectSize)
+	return err
+}
+
+// startOurs starts a controller, until the API answers. The memory is the most
+// that store and API have together until shortly after.
+func (b *bench) startOurs(ctx context.Context, dir string) (took time.Duration, memory float64, err error) {
+	began := time.Now()
+	c, err := startController(b.binary, dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	if err := c.ready(ctx); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(began)
+	memory, err = settled(func() (int64, error) {
+		children, err := c.children()
+		if err != nil {
+			return 0, err
+		}
+		return together(children["store"], children["config"])
+	})
+	return took, memory, err
+}
+
+// startPeer starts an etcd alone and reads all its keys.
+func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Duration, memory float64, err error) {
+	began := time.Now()
+	alone, err := startBare(b.binary, filepath.Join(dir, "peer"), data)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, alone.stop()) }()
+	client, err := dial(ctx, alone.socket)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	if err := readAll(ctx, client); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(began)
+	memory, err = settled(func() (int64, error) { return together(alone.cmd.Process.Pid) })
+	return took, memory, err
+}
+
+// readAll reads all keys the plainest way that the size of an answer allows.
+func readAll(ctx context.Context, client *clientv3.Client) error {
+	_, err := client.Get(ctx, "\x00", clientv3.WithFromKey())
+	if status.Code(err) != codes.ResourceExhausted {
+		return err
+	}
+	for from, more := "\x00", true; more; {
+		page, err := client.Get(ctx, from, clientv3.WithFromKey(), clientv3.WithLimit(50_000))
+		if err != nil {
+			return err
+		}
+		if more = page.More; more {
+			from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		}
+	}
+	return nil
+}
+
+func together(pids ...int) (int64, error) {
+	var sum int64
+	for _, pid := range pids {
+		n, err := anonymous(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// settled is the most memory that is seen within two seconds, in MiB.
+func settled(look func() (int64, error)) (float64, error) {
+	var samples []float64
+	for range 20 {
+		n, err := look()
+		if err != nil {
+			return 0, err
+		}
+		samples = append(samples, float64(n)/(1<<20))
+		time.Sleep(100 * time.Millisecond)
+	}
+	return report.Percentile(samples, 100), nil
+}
