@@ -129,11 +129,16 @@ func (c *change) takeLabel(node model.Node, vmi string) (uint32, error) {
 
 // takeNumber gives owner a number of a kind, from first on.
 func (c *change) takeNumber(kind string, first uint32, owner string) (uint32, error) {
+	return c.takeFrom(kind, numbers(first, math.MaxUint32-first), owner)
+}
+
+// takeFrom gives owner a number of a kind out of a range.
+func (c *change) takeFrom(kind string, among span[uint32], owner string) (uint32, error) {
 	l := c.api.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := of(l.numbers, kind)
-	got, ok := p.choose(numbers(first, math.MaxUint32-first))
+	got, ok := p.choose(among)
 	if !ok {
 		return 0, exhausted("no free number for a %s: %d are in use", kind, len(p.used))
 	}

@@ -33,14 +33,15 @@ type Config struct {
 
 // API is the configuration API. All methods are safe for concurrent use.
 type API struct {
-	log     *slog.Logger
-	cfg     Config
-	store   *store.Store
-	graph   *model.Graph
-	ledger  *ledger
-	tenancy *tenancy
-	metrics *metrics
-	ready   chan struct{}
+	log       *slog.Logger
+	cfg       Config
+	store     *store.Store
+	graph     *model.Graph
+	ledger    *ledger
+	positions *positions
+	tenancy   *tenancy
+	metrics   *metrics
+	ready     chan struct{}
 
 	calls  *calls
 	prober prober
@@ -61,7 +62,7 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	}
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
-		graph: model.NewGraph(), ledger: newLedger(), metrics: newMetrics(), ready: make(chan struct{}),
+		graph: model.NewGraph(), ledger: newLedger(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
 		calls: newCalls(),
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
@@ -79,8 +80,8 @@ func (a *API) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	followed := make(chan error, 1)
-	// The ledger comes first: when the graph shows a revision, the ledger knows it.
-	go func() { followed <- a.store.Follow(ctx, a.ledger, a.tenancy, store.Into(a.log, a.graph)) }()
+	// The graph comes last: when it shows a revision, the others know it.
+	go func() { followed <- a.store.Follow(ctx, a.ledger, a.positions, a.tenancy, store.Into(a.log, a.graph)) }()
 	if err := a.initialise(ctx); err != nil {
 		cancel()
 		<-followed

@@ -37,11 +37,15 @@ var doors = map[string]door{
 	"openapi.json":  forAll,
 	"aaa-mode":      forAll, // PUT asks for itself
 
-	"list-bulk-collection": byObject,
-	"ref-update":           byObject,
-	"chown":                byObject,
-	"chmod":                byObject,
-	"obj-perms":            byObject,
+	"list-bulk-collection":   byObject,
+	"ref-update":             byObject,
+	"ref-relax-for-delete":   byObject,
+	"prop-collection-get":    byObject,
+	"prop-collection-update": byObject,
+	"set-tag":                byObject,
+	"chown":                  byObject,
+	"chmod":                  byObject,
+	"obj-perms":              byObject,
 
 	"fqname-to-id": byRule,
 	"id-to-fqname": byRule,

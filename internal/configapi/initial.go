@@ -67,8 +67,8 @@ func initialObjects() []initial {
 		{kind: model.KindVirtualNetwork, fqName: under(project, "dci-network"), parent: model.KindProject},
 		{kind: model.KindSecurityGroup, fqName: under(project, "__no_rule__"), parent: model.KindProject, globalAccess: 4},
 	}
-	for i, name := range []string{"label", "application", "tier", "deployment", "site"} {
-		list = append(list, initial{kind: model.KindTagType, fqName: []string{name}, properties: fmt.Sprintf(`{"tag_type_id": "0x%04x"}`, i)})
+	for _, name := range predefinedTypes {
+		list = append(list, initial{kind: model.KindTagType, fqName: []string{name}})
 	}
 	return list
 }

@@ -76,6 +76,10 @@ func (c *change) prepare(o model.Object, refs []model.Reference) error {
 		}
 	case *model.InstanceIP:
 		return c.addressInstance(o, refs)
+	case *model.Tag:
+		return c.prepareTag(o, refs)
+	case *model.TagType:
+		return c.prepareTagType(o)
 	}
 	return nil
 }
@@ -252,6 +256,8 @@ func (c *change) referenceAdded(e model.Edge) error {
 		return invalid("the network of an instance-ip can not be changed; delete it and create another")
 	case e.From.Kind == model.KindVirtualMachineInterface && e.To.Kind == model.KindVirtualNetwork:
 		return c.mayMove(e.From.UUID)
+	case e.From.Kind == model.KindTag && e.To.Kind == model.KindTagType:
+		return invalid("Tag-type reference cannot be updated")
 	}
 	return nil
 }
@@ -291,6 +297,8 @@ func (c *change) dropReference(r model.Reference) error {
 		if err := c.mayMove(e.From.UUID); err != nil {
 			return err
 		}
+	case e.From.Kind == model.KindTag && e.To.Kind == model.KindTagType:
+		return invalid("Tag-type reference cannot be updated")
 	case e.From.Kind == model.KindVirtualNetwork && e.To.Kind == model.KindNetworkIPAM:
 		rest, err := c.otherPrefixes(e.From.UUID, e.To.UUID)
 		if err != nil {
@@ -394,6 +402,14 @@ func (c *change) deleteObject(o model.Object, base string) error {
 		}
 	case *model.InstanceIP:
 		if err := c.returnAddress(o); err != nil {
+			return err
+		}
+	case *model.Tag:
+		if err := c.returnTag(o); err != nil {
+			return err
+		}
+	case *model.TagType:
+		if err := c.returnTagType(o); err != nil {
 			return err
 		}
 	case *model.VirtualMachineInterface:

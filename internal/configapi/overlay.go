@@ -64,7 +64,7 @@ func (c *change) storeTarget(view model.Object) error {
 		return err
 	}
 	if !c.Touches(store.ObjectKey(model.EntityOf(stored))) {
-		c.CreateObject(stored)
+		c.makeByItself(stored)
 	}
 	return nil
 }

@@ -14,16 +14,11 @@ import (
 // type has is read from the schema.
 func (a *API) rest() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", a.homepage)
-	mux.HandleFunc("POST /fqname-to-id", a.handle(a.nameToID))
-	mux.HandleFunc("POST /id-to-fqname", a.handle(a.idToName))
-	mux.HandleFunc("POST /ref-update", a.handle(a.refUpdate))
-	mux.HandleFunc("POST /list-bulk-collection", a.handle(a.listBulk))
-	mux.HandleFunc("GET /aaa-mode", a.handle(a.readMode))
-	mux.HandleFunc("PUT /aaa-mode", a.handle(a.setMode))
-	mux.HandleFunc("POST /chown", a.handle(a.chown))
-	mux.HandleFunc("POST /chmod", a.handle(a.chmod))
-	mux.HandleFunc("GET /obj-perms", a.handle(a.objectPermissions))
+	mux.HandleFunc("GET /{$}", a.handle(a.homepage))
+	mux.HandleFunc("GET /config-root", a.handle(a.configRoot))
+	for _, x := range actions() {
+		mux.HandleFunc(x.method+" "+x.path, a.handle(func(r *http.Request) (*answer, error) { return x.handle(a, r) }))
+	}
 	mux.HandleFunc("POST /{collection}", a.handle(a.createObject))
 	mux.HandleFunc("GET /{collection}", a.handle(a.listObjects))
 	mux.HandleFunc("GET /{type}/{uuid}", a.handle(a.readObject))
@@ -107,37 +102,6 @@ func pathID(r *http.Request) (string, error) {
 
 func notFound(kind model.Kind, id string) error {
 	return missing("No %s object found for id %s", kind, id)
-}
-
-// homepage lists what there is; some clients discover all types from it.
-func (a *API) homepage(w http.ResponseWriter, r *http.Request) {
-	callOf(r.Context()).routed(r)
-	type link struct {
-		Rel    string `json:"rel"`
-		HREF   string `json:"href"`
-		Name   string `json:"name"`
-		Method string `json:"method"`
-	}
-	type entry struct {
-		Link link `json:"link"`
-	}
-	at := base(r)
-	links := []entry{{link{"root", at + "/config-root", "config-root", "GET"}}}
-	for _, t := range model.Types() {
-		if t.Kind == model.KindConfigRoot {
-			continue
-		}
-		links = append(links,
-			entry{link{"collection", at + "/" + t.Collection(), string(t.Kind), "GET"}},
-			entry{link{"resource-base", at + "/" + string(t.Kind), string(t.Kind), "GET"}})
-	}
-	for _, name := range []string{"fqname-to-id", "id-to-fqname", "ref-update", "chown", "chmod"} {
-		links = append(links, entry{link{"action", at + "/" + name, name, "POST"}})
-	}
-	reply(w, a.graph.Position(), struct {
-		HREF  string  `json:"href"`
-		Links []entry `json:"links"`
-	}{at, links})
 }
 
 func (a *API) nameToID(r *http.Request) (*answer, error) {
@@ -249,9 +213,13 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 			}
 			old, ok := c.v.Reference(id, target.UUID)
 			if !ok {
+				c.lackReference(model.Edge{From: model.EntityOf(d.object), To: target})
 				return nil
 			}
-			return c.dropReference(old)
+			if err := c.dropReference(old); err != nil {
+				return err
+			}
+			return c.redate(d)
 		}
 		if !ok {
 			return missing("Name %s not found", pyList(append(slices.Clone(q.RefFQName), q.RefUUID)))
@@ -266,7 +234,14 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 		if err := c.checkSubnetsOf(&r); err != nil {
 			return err
 		}
-		return c.setReference(r)
+		if old, ok := c.v.Reference(id, target.UUID); ok && sameJSON(old.Attr, r.Attr) && old.Relaxed == r.Relaxed {
+			c.holdReference(r.Edge())
+			return nil
+		}
+		if err := c.setReference(r); err != nil {
+			return err
+		}
+		return c.redate(d)
 	})
 	if err != nil {
 		return nil, err

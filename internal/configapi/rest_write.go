@@ -16,6 +16,8 @@ type given struct {
 	properties map[string]json.RawMessage
 	// references by kind of the target; an empty list clears them.
 	references map[model.Kind][]givenRef
+	// positions of the elements of lists that are changed one by one.
+	positions map[string][]string
 }
 
 // givenRef is an element of a list of references: a name or a UUID.
@@ -135,6 +137,9 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 		return nil, invalid("Invalid UUID format: %s", brief(m.UUID))
 	}
 	m.UUID = strings.ToLower(m.UUID)
+	if err := nameTag(decoded); err != nil {
+		return nil, err
+	}
 	name := *m // decide may run more than once
 	var out map[string]any
 	at, err := a.write(r.Context(), audit{"create", string(t.Kind) + "/" + m.UUID + " " + model.FQString(m.FQName)}, func(c *change) error {
@@ -226,7 +231,7 @@ func copyOf(t *model.Type, o model.Object) (model.Object, error) {
 func (c *change) parent(t *model.Type, m *model.Meta) error {
 	allowed := t.Parents
 	top := len(allowed) == 0 || slices.Contains(allowed, model.KindConfigRoot)
-	if len(allowed) == 0 || m.ParentType == string(model.KindConfigRoot) || len(allowed) == 1 && top {
+	if len(allowed) == 0 || m.ParentType == string(model.KindConfigRoot) || top && (len(allowed) == 1 || m.ParentType == "" && len(m.FQName) == 1) {
 		if !top {
 			return invalid("Invalid parent type: %s. Allowed types: %s", m.ParentType, kinds(allowed))
 		}
@@ -408,6 +413,9 @@ func (c *change) update(t *model.Type, o model.Object, g *given, asked *perms) e
 	}
 	touch(patched.GetMeta(), asked, model.Timestamp(c.now))
 	c.UpdateObject(patched, c.since)
+	if err := c.putPositions(o.GetMeta().UUID, changes, g.positions); err != nil {
+		return err
+	}
 	c.disown(o.GetMeta().UUID)
 	for _, kind := range slices.Sorted(maps.Keys(g.references)) {
 		if err := c.replaceReferences(model.EntityOf(o), kind, g.references[kind]); err != nil {

@@ -211,6 +211,7 @@ func (c *change) remove(o model.Object) {
 	if e.Kind == model.KindVirtualNetwork {
 		c.removeView(e.UUID)
 	}
+	c.dropPositions(e.UUID)
 	if k := store.OwnedKey(e.UUID); c.api.ledger.isOwned(e.UUID) && !c.Touches(k) {
 		c.Delete(k)
 	}

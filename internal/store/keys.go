@@ -31,6 +31,8 @@ type Space string
 //	number/<kind>/<number>                       uuid of the object that has the number
 //	label/<node uuid>/<label>                    uuid of the interface that has the label
 //	owned/<uuid>                                 type of an object that goes with its last attachment
+//	position/<uuid>                              positions of the elements of an object's lists, JSON
+//	agent/<key>                                  what a client keeps under /useragent-kv, JSON
 //	tomb/<node>/<container>/<interface>/<boot>/<namespace>  tombstone, leased
 //	fence/<writer>                               stops transactions in doubt, see Settle
 //	mark/<writer>                                nonce of a transaction, see Settle
@@ -42,31 +44,33 @@ type Space string
 // Types are the dashed names of the configuration API. The scope of an address
 // is the fq name of its network, so that rests survive the network.
 const (
-	SpaceEpoch   Space = "epoch"
-	SpaceObject  Space = "obj"
-	SpaceName    Space = "fq"
-	SpaceChild   Space = "child"
-	SpaceRef     Space = "ref"
-	SpaceNode    Space = "node"
-	SpaceBinding Space = "binding"
-	SpaceAddress Space = "ip"
-	SpacePrefix  Space = "prefix"
-	SpaceNumber  Space = "number"
-	SpaceLabel   Space = "label"
-	SpaceOwned   Space = "owned"
-	SpaceTomb    Space = "tomb"
-	SpaceRest    Space = "rest"
-	SpaceFence   Space = "fence"
-	SpaceMark    Space = "mark"
-	SpaceSetting Space = "setting"
-	SpaceToken   Space = "token"
+	SpaceEpoch    Space = "epoch"
+	SpaceObject   Space = "obj"
+	SpaceName     Space = "fq"
+	SpaceChild    Space = "child"
+	SpaceRef      Space = "ref"
+	SpaceNode     Space = "node"
+	SpaceBinding  Space = "binding"
+	SpaceAddress  Space = "ip"
+	SpacePrefix   Space = "prefix"
+	SpaceNumber   Space = "number"
+	SpaceLabel    Space = "label"
+	SpaceOwned    Space = "owned"
+	SpacePosition Space = "position"
+	SpaceAgent    Space = "agent"
+	SpaceTomb     Space = "tomb"
+	SpaceRest     Space = "rest"
+	SpaceFence    Space = "fence"
+	SpaceMark     Space = "mark"
+	SpaceSetting  Space = "setting"
+	SpaceToken    Space = "token"
 )
 
 // followed are the spaces that Follow loads and reports. Names and children
 // are guards of writes only; readers have them from the objects.
 var followed = []Space{
 	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix,
-	SpaceNumber, SpaceLabel, SpaceOwned, SpaceTomb, SpaceRest,
+	SpaceNumber, SpaceLabel, SpaceOwned, SpacePosition, SpaceTomb, SpaceRest,
 	SpaceSetting, SpaceToken,
 }
 
@@ -144,6 +148,12 @@ func LabelPrefix(node string) Key { return key(SpaceLabel, node) + "/" }
 
 // OwnedKey marks an object that goes with its last attachment.
 func OwnedKey(uuid string) Key { return key(SpaceOwned, uuid) }
+
+// PositionKey holds where the elements of an object's lists stand.
+func PositionKey(uuid string) Key { return key(SpacePosition, uuid) }
+
+// AgentKey is the key of what a client keeps for itself.
+func AgentKey(name string) Key { return key(SpaceAgent, name) }
 
 // TombKey is the key of a tombstone. Empty boot and namespace stand for any.
 func TombKey(node, container, ifname, boot, namespace string) Key {
