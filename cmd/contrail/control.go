@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,7 @@ import (
 // newControlCommand is `contrail controller control`.
 func newControlCommand() *cobra.Command {
 	var flags serviceFlags
-	var endpoint string
+	var from storeFlags
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Build the routes of all networks and stream them to the nodes",
@@ -26,7 +25,11 @@ while the store or the configuration API is away.`,
 		Example: "  contrail controller control --store unix:/run/contrail/store.sock --listen-tls 172.31.0.1:5269 --listen-unix /run/contrail/control.sock --tls-dir /etc/contrail/tls",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, _, err := flags.load("control")
+			log, credentials, err := flags.load("control")
+			if err != nil {
+				return err
+			}
+			at, err := from.config(credentials)
 			if err != nil {
 				return err
 			}
@@ -38,7 +41,7 @@ while the store or the configuration API is away.`,
 			}
 			group := lifecycle.New(log)
 			group.Add("store", func(ctx context.Context) error {
-				s, err := store.Open(ctx, log, store.Config{Endpoints: []string{etcdEndpoint(endpoint)}})
+				s, err := store.Open(ctx, log, at)
 				if err != nil {
 					return err
 				}
@@ -51,14 +54,7 @@ while the store or the configuration API is away.`,
 		},
 	}
 	flags.register(cmd.Flags())
-	cmd.Flags().StringVar(&endpoint, "store", "unix:/run/contrail/store.sock", "`address` of the store: unix:PATH or an etcd URL")
+	from.register(cmd.Flags())
+	from.registerShared(cmd.Flags())
 	return cmd
-}
-
-// etcdEndpoint is what etcd's client calls an address in our form.
-func etcdEndpoint(address string) string {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok && !strings.HasPrefix(path, "//") {
-		return "unix://" + path
-	}
-	return address
 }

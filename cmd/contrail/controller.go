@@ -2,18 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/contrail-mesos/contrail/internal/configapi"
@@ -32,6 +36,22 @@ type controllerFlags struct {
 	rest, tombstone time.Duration
 	slow            time.Duration
 	pool            string
+	// Of several controllers.
+	name, peerListen, clientListen string
+	join                           []string
+	drain                          time.Duration
+	// The store's, or another.
+	space    spaceFlags
+	external storeFlags
+}
+
+// spaceFlags are limits of the embedded store.
+type spaceFlags struct{ quota, reserve sizeValue }
+
+func (f *spaceFlags) register(flags *pflag.FlagSet, prefix string) {
+	f.quota, f.reserve = store.DefaultQuota, store.DefaultReserve
+	flags.Var(&f.quota, prefix+"quota", "`size` at which the store refuses to grow")
+	flags.Var(&f.reserve, prefix+"reserve", "free `size` of the disk below which the store refuses to grow")
 }
 
 // Defaults that `contrail controller` and its parts share.
@@ -53,7 +73,12 @@ func newControllerCommand() *cobra.Command {
   config   answers the configuration API, on RUN/config.sock and --listen-fd
   control  streams routes to the nodes, on RUN/control.sock and --listen-tls
 
-They end with this process, however it ends.`,
+They end with this process, however it ends.
+
+With --peer-listen it is one of several controllers, three as a rule, that keep
+the store together: the first begins alone, also with the data that it has, and
+the others --join it. They speak mutual TLS with the certificates of --tls-dir.
+With --store-endpoints the store is an etcd of your own and no store is run.`,
 		Example: "  contrail controller --data /var/lib/contrail --run /run/contrail --tls-dir /etc/contrail/tls --listen-tls 172.31.0.1:5269",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.supervise(cmd.Context()) },
@@ -69,8 +94,21 @@ They end with this process, however it ends.`,
 	flags.DurationVar(&f.tombstone, "tombstone", defaultTombstone, "how long a detached container's interface cannot be attached again")
 	flags.DurationVar(&f.slow, "slow-request", defaultSlow, "how long a request of the configuration API may take before it is logged; 0 logs none")
 	flags.StringVar(&f.pool, "pool", defaultPool, "IPv4 `prefix` from which new networks get a /20 each")
+	f.registerCluster(flags)
 	cmd.AddCommand(newStoreCommand(), newConfigCommand(), newControlCommand())
+	cmd.AddCommand(newMemberCommands()...)
 	return cmd
+}
+
+func (f *controllerFlags) registerCluster(flags *pflag.FlagSet) {
+	flags.StringVar(&f.name, "name", "", "`name` of this one among the controllers, the host's if empty")
+	flags.StringVar(&f.peerListen, "peer-listen", "", "`address` (host:port, port 2380 as a rule) on which the other controllers' stores reach this one's")
+	flags.StringVar(&f.clientListen, "client-listen", "", "`address` (host:port) on which the other controllers' processes reach this one's store, the host of --peer-listen and port 2379 if empty")
+	flags.StringSliceVar(&f.join, "join", nil, "`addresses` (host or host:port of --client-listen) of other controllers to join; without effect once there are data")
+	flags.DurationVar(&f.drain, "drain", 0, "how long the configuration API is served on, without being ready, when it is to stop (half a second if it is one of several)")
+	flags.StringSliceVar(&f.external.endpoints, "store-endpoints", nil, "`URLs` of an etcd of your own that keeps the configuration")
+	f.external.registerFiles(flags)
+	f.space.register(flags, "store-")
 }
 
 // child is one process of the controller.
@@ -86,6 +124,9 @@ func (f *controllerFlags) supervise(ctx context.Context) error {
 		return fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})).With("component", "controller")
+	if err := f.complete(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(f.run, 0o700); err != nil {
 		return fmt.Errorf("--run %s: %w", f.run, err)
 	}
@@ -100,35 +141,107 @@ func (f *controllerFlags) supervise(ctx context.Context) error {
 	return group.Wait(ctx)
 }
 
+// complete checks the flags about the store and fills in what they leave open.
+func (f *controllerFlags) complete() error {
+	several := f.peerListen != ""
+	switch {
+	case several && len(f.external.endpoints) > 0:
+		return errors.New("--peer-listen is for the embedded store, --store-endpoints for another: give one of them")
+	case !several && (len(f.join) > 0 || f.clientListen != ""):
+		return errors.New("--join and --client-listen want --peer-listen, the address of this controller")
+	case several && f.tlsDir == "":
+		return errors.New("--peer-listen wants --tls-dir: controllers speak mutual TLS")
+	}
+	if f.name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--name: %w", err)
+		}
+		f.name = host
+	}
+	if !several {
+		return nil
+	}
+	if f.drain == 0 {
+		f.drain = defaultDrain
+	}
+	host, _, err := net.SplitHostPort(f.peerListen)
+	if err != nil {
+		return fmt.Errorf("--peer-listen %q: want host:port, such as 192.0.2.1:2380", f.peerListen)
+	}
+	if f.clientListen == "" {
+		f.clientListen = net.JoinHostPort(host, clientPort)
+	}
+	for i, address := range f.join {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			f.join[i] = net.JoinHostPort(strings.Trim(address, "[]"), clientPort)
+		}
+	}
+	return nil
+}
+
+const (
+	// clientPort is where a controller's store listens for other controllers.
+	clientPort = "2379"
+	// defaultDrain lets clients of one of several controllers go to another.
+	defaultDrain = 500 * time.Millisecond
+)
+
+// reach is how config and control reach the store.
+func (f *controllerFlags) reach(socket string) storeFlags {
+	from := f.external
+	from.writer = f.name
+	if len(from.endpoints) > 0 {
+		from.shared = true
+		return from
+	}
+	from.endpoints = append([]string{"unix:" + socket}, f.join...)
+	from.shared = f.peerListen != ""
+	return from
+}
+
 // children in the order of starting.
 func (f *controllerFlags) children() []child {
 	socket := filepath.Join(f.run, "store.sock")
 	common := []string{"--log-level", f.logLevel}
+	if f.tlsDir != "" {
+		common = append(common, "--tls-dir", f.tlsDir)
+	}
+	from := f.reach(socket)
+	common = append(common, from.args()...)
 	config := child{name: "config", args: append([]string{
-		"--store", "unix:" + socket, "--listen-unix", filepath.Join(f.run, "config.sock"),
+		"--listen-unix", filepath.Join(f.run, "config.sock"),
 		"--rest", f.rest.String(), "--tombstone", f.tombstone.String(), "--pool", f.pool,
-		"--slow-request", f.slow.String(),
+		"--slow-request", f.slow.String(), "--drain", f.drain.String(),
 	}, common...)}
-	control := child{name: "control", args: append([]string{
-		"--store", "unix:" + socket, "--listen-unix", filepath.Join(f.run, "control.sock"),
-	}, common...)}
+	control := child{name: "control", args: append([]string{"--listen-unix", filepath.Join(f.run, "control.sock")}, common...)}
 	for i, fd := range f.listenFD {
 		// Only config shall have it.
 		syscall.CloseOnExec(fd)
 		config.files = append(config.files, os.NewFile(uintptr(fd), "listen-fd"))
 		config.args = append(config.args, "--listen-fd", strconv.Itoa(3+i))
 	}
-	if f.tlsDir != "" {
-		config.args = append(config.args, "--tls-dir", f.tlsDir)
-		control.args = append(control.args, "--tls-dir", f.tlsDir)
-	}
 	if f.listenTLS != "" {
 		control.args = append(control.args, "--listen-tls", f.listenTLS)
 	}
-	return []child{
-		{name: "store", args: append([]string{"--data", filepath.Join(f.data, "store"), "--socket", socket}, common...)},
-		config, control,
+	if len(f.external.endpoints) > 0 {
+		return []child{config, control}
 	}
+	return []child{f.storeChild(socket), config, control}
+}
+
+func (f *controllerFlags) storeChild(socket string) child {
+	args := []string{
+		"--data", filepath.Join(f.data, "store"), "--socket", socket, "--log-level", f.logLevel,
+		"--quota", f.space.quota.String(), "--reserve", f.space.reserve.String(),
+	}
+	if f.peerListen != "" {
+		args = append(args, "--tls-dir", f.tlsDir, "--name", f.name, "--peer-listen", f.peerListen, "--client-listen", f.clientListen)
+		if len(f.join) > 0 {
+			args = append(args, "--join", strings.Join(f.join, ","))
+		}
+	}
+	return child{name: "store", args: args}
 }
 
 const (
@@ -184,32 +297,47 @@ func (c *child) run(ctx context.Context, binary string) error {
 func newStoreCommand() *cobra.Command {
 	var flags serviceFlags
 	var cfg store.ServerConfig
+	var members store.MemberConfig
+	var space spaceFlags
 	cmd := &cobra.Command{
 		Use:     "store",
 		Short:   "Keep the configuration (embedded etcd) and answer on a unix socket",
 		Example: "  contrail controller store --data /var/lib/contrail/controller/store --socket /run/contrail/store.sock",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, _, err := flags.load("store")
+			log, credentials, err := flags.load("store")
 			if err != nil {
 				return err
 			}
+			if members.Peers != "" {
+				members.Credentials = credentials
+				cfg.Members = &members
+			}
+			cfg.Quota, cfg.Reserve = int64(space.quota), int64(space.reserve)
 			// etcd makes its socket with the mode that the umask leaves.
 			unix.Umask(0o077)
 			return store.Serve(cmd.Context(), log, cfg)
 		},
 	}
-	cmd.Flags().StringVar(&flags.logLevel, "log-level", "info", "least severe `level` that is logged: debug, info, warn or error")
-	cmd.Flags().StringVar(&cfg.DataDir, "data", "/var/lib/contrail/controller/store", "`directory` of the data")
-	cmd.Flags().StringVar(&cfg.Socket, "socket", "/run/contrail/store.sock", "`path` of the unix socket; only root gets in")
-	cmd.Flags().DurationVar(&cfg.Retention, "retention", time.Hour, "how long old revisions are kept")
+	set := cmd.Flags()
+	set.StringVar(&flags.logLevel, "log-level", "info", "least severe `level` that is logged: debug, info, warn or error")
+	set.StringVar(&flags.tlsDir, "tls-dir", "", "`directory` with ca.crt, tls.crt and tls.key of the controller")
+	set.StringVar(&cfg.DataDir, "data", "/var/lib/contrail/controller/store", "`directory` of the data")
+	set.StringVar(&cfg.Socket, "socket", "/run/contrail/store.sock", "`path` of the unix socket; only root gets in")
+	set.DurationVar(&cfg.Retention, "retention", time.Hour, "how long old revisions are kept")
+	set.StringVar(&members.Name, "name", "", "`name` of this one among the controllers")
+	set.StringVar(&members.Peers, "peer-listen", "", "`address` (host:port) for the other controllers' stores")
+	set.StringVar(&members.Clients, "client-listen", "", "`address` (host:port) for the other controllers' processes")
+	set.StringSliceVar(&members.Join, "join", nil, "`addresses` (host:port) of other controllers' --client-listen to join")
+	space.register(set, "")
 	return cmd
 }
 
 // newConfigCommand is `contrail controller config`.
 func newConfigCommand() *cobra.Command {
 	var flags serviceFlags
-	var endpoint, pool string
+	var from storeFlags
+	var pool string
 	var cfg configapi.Config
 	cmd := &cobra.Command{
 		Use:     "config",
@@ -217,18 +345,24 @@ func newConfigCommand() *cobra.Command {
 		Example: "  contrail controller config --store unix:/run/contrail/store.sock --listen-unix /run/contrail/config.sock",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, _, err := flags.load("config")
+			log, credentials, err := flags.load("config")
+			if err != nil {
+				return err
+			}
+			at, err := from.config(credentials)
 			if err != nil {
 				return err
 			}
 			if cfg.Pool, err = netip.ParsePrefix(pool); err != nil {
 				return fmt.Errorf("--pool %q: want an IPv4 prefix such as %s", pool, defaultPool)
 			}
-			return serveConfig(cmd.Context(), log, endpoint, cfg, flags.listen)
+			return serveConfig(cmd.Context(), log, at, cfg, flags.listen)
 		},
 	}
 	flags.register(cmd.Flags())
-	cmd.Flags().StringVar(&endpoint, "store", "unix:/run/contrail/store.sock", "`address` of the store: unix:PATH or an etcd URL")
+	from.register(cmd.Flags())
+	from.registerShared(cmd.Flags())
+	cmd.Flags().DurationVar(&flags.listen.Drain, "drain", 0, "how long to serve on, without being ready, when this is to stop")
 	cmd.Flags().DurationVar(&cfg.Rest, "rest", defaultRest, "how long released addresses, labels and numbers rest")
 	cmd.Flags().DurationVar(&cfg.Tombstone, "tombstone", defaultTombstone, "how long a detached container's interface cannot be attached again")
 	cmd.Flags().StringVar(&pool, "pool", defaultPool, "IPv4 `prefix` from which new networks get a /20 each")
@@ -236,8 +370,8 @@ func newConfigCommand() *cobra.Command {
 	return cmd
 }
 
-func serveConfig(ctx context.Context, log *slog.Logger, endpoint string, cfg configapi.Config, listen serve.Config) error {
-	s, err := store.Open(ctx, log, store.Config{Endpoints: []string{etcdEndpoint(endpoint)}})
+func serveConfig(ctx context.Context, log *slog.Logger, at store.Config, cfg configapi.Config, listen serve.Config) error {
+	s, err := store.Open(ctx, log, at)
 	if err != nil {
 		return err
 	}
@@ -252,6 +386,9 @@ func serveConfig(ctx context.Context, log *slog.Logger, endpoint string, cfg con
 	}
 	group := lifecycle.New(log)
 	group.Add("graph", api.Run)
-	group.Add("api", server.Run)
+	group.Add("api", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, api.Leave)()
+		return server.Run(ctx)
+	})
 	return group.Wait(ctx)
 }

@@ -37,7 +37,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newMesosCommand())
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newVRouterAgentCommand())
-	root.AddCommand(newControllerCommand())
+	root.AddCommand(newControllerCommand(), newDBCommand())
 	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
 	return root
 }

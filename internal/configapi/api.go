@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,7 @@ type API struct {
 	tenancy   *tenancy
 	metrics   *metrics
 	ready     chan struct{}
+	leaving   atomic.Bool
 
 	calls  *calls
 	prober prober

@@ -87,3 +87,6 @@ func (a *API) reach(ctx context.Context, epoch uint64, revision int64) error {
 		}
 	}
 }
+
+// Leave makes the API not ready: its process is about to stop.
+func (a *API) Leave() { a.leaving.Store(true) }

@@ -51,7 +51,9 @@ func (a *API) health(w http.ResponseWriter, _ *http.Request) {
 func (a *API) readiness(w http.ResponseWriter, r *http.Request) {
 	p := &a.prober
 	p.mu.Lock()
-	if time.Since(p.at) > readyFor {
+	if a.leaving.Load() {
+		p.at, p.known = time.Now(), readiness{Reason: "this process is about to stop; ask another controller"}
+	} else if time.Since(p.at) > readyFor {
 		// Not the caller's context: others wait for the same answer.
 		p.known = a.probe(context.WithoutCancel(r.Context()))
 		p.at = time.Now()

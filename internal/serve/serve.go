@@ -32,6 +32,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -64,6 +65,10 @@ type Config struct {
 	Open []int
 	// Authenticator knows users; nil where a service has none.
 	Authenticator Authenticator
+	// Drain is how long connections are still served when the service stops:
+	// each is closed by its next answer, so that clients which use theirs all
+	// the time lose nothing.
+	Drain time.Duration
 }
 
 // Caller is who sent a request.
@@ -109,6 +114,7 @@ type Server struct {
 	handler   http.Handler
 	users     Authenticator
 	token     string
+	drain     time.Duration
 	listeners []listener
 	refusals  Limiter
 }
@@ -120,7 +126,7 @@ type listener struct {
 
 // Listen opens all listeners of cfg, or none.
 func Listen(log *slog.Logger, cfg Config, handler http.Handler) (*Server, error) {
-	s := &Server{log: log, handler: handler, users: cfg.Authenticator}
+	s := &Server{log: log, handler: handler, users: cfg.Authenticator, drain: cfg.Drain}
 	if err := s.open(cfg); err != nil {
 		s.close()
 		return nil, err
@@ -211,17 +217,21 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Run serves until ctx ends, then lets requests finish for a short while.
+// Run serves until ctx ends. Then streams end, other requests are answered, and
+// with Drain connections are closed by their answers first.
 func (s *Server) Run(ctx context.Context) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true) // unix sockets carry RPC streams too
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
+	d := &drain{streams: ctx}
 	ends := make(chan error, len(s.listeners))
 	servers := make([]*http.Server, len(s.listeners))
 	for i, l := range s.listeners {
 		servers[i] = &http.Server{
-			Handler:           s.authenticated(l.via),
+			Handler:           d.handler(s.authenticated(l.via)),
 			ConnContext:       rememberConn,
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       5 * time.Minute,
@@ -229,7 +239,7 @@ func (s *Server) Run(ctx context.Context) error {
 			Protocols:         &protocols,
 			// A peer that is gone without a word does not hold its streams for long.
 			HTTP2:       &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
-			BaseContext: func(net.Listener) context.Context { return ctx },
+			BaseContext: func(net.Listener) context.Context { return requests },
 			ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
 		go func() { ends <- servers[i].Serve(l.Listener) }()
@@ -237,15 +247,22 @@ func (s *Server) Run(ctx context.Context) error {
 	var first error
 	select {
 	case <-ctx.Done():
+		d.closing.Store(true)
+		time.Sleep(s.drain)
 	case first = <-ends:
 	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	var stopped sync.WaitGroup
 	for _, server := range servers {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		if server.Shutdown(stop) != nil {
-			server.Close() // streams do not end by themselves
-		}
-		cancel()
+		stopped.Go(func() {
+			if server.Shutdown(stop) != nil {
+				cancelRequests()
+				server.Close()
+			}
+		})
 	}
+	stopped.Wait()
 	return first
 }
 
