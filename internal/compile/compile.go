@@ -28,10 +28,28 @@ import (
 const (
 	// DefaultASN is the autonomous system where the configuration names none.
 	DefaultASN = 64512
-	// firstTarget is added to a network's number in its own route target; lower
-	// ones are left to users.
-	firstTarget = 8_000_000
+	// lastShortASN is the highest autonomous system that leaves 32 bits of a
+	// route target for the number; higher ones leave 16 (RFC 5668).
+	lastShortASN = 1<<16 - 1
 )
+
+// FirstTarget is added to a network's number in its own route target; lower
+// ones are left to users.
+func FirstTarget(asn int64) int64 {
+	if asn > lastShortASN {
+		return 8_000
+	}
+	return 8_000_000
+}
+
+// LastNumber is the highest number of a network whose own route target can be
+// encoded.
+func LastNumber(asn int64) int64 {
+	if asn > lastShortASN {
+		return 1<<16 - 1 - FirstTarget(asn)
+	}
+	return 1<<32 - 1 - FirstTarget(asn)
+}
 
 // Target is a route target in the form target:ASN:NUMBER.
 type Target string
@@ -99,7 +117,7 @@ func vrfOf(asn int64, vn *model.VirtualNetwork) (VRF, bool) {
 }
 
 func ownTarget(asn, number int64) Target {
-	return Target(fmt.Sprintf("target:%d:%d", asn, firstTarget+number))
+	return Target(fmt.Sprintf("target:%d:%d", asn, FirstTarget(asn)+number))
 }
 
 func listed(list *model.RouteTargetList) []Target {

@@ -31,6 +31,9 @@ func actions() []action {
 		{"aaa-mode", "GET", "/aaa-mode", (*API).readMode},
 		{"aaa-mode", "PUT", "/aaa-mode", (*API).setMode},
 		{"set-tag", "POST", "/set-tag", (*API).setTag},
+		{"virtual-network-ip-alloc", "POST", "/virtual-network/{uuid}/ip-alloc", (*API).ipAlloc},
+		{"virtual-network-ip-free", "POST", "/virtual-network/{uuid}/ip-free", (*API).ipFree},
+		{"virtual-network-subnet-ip-count", "POST", "/virtual-network/{uuid}/subnet-ip-count", (*API).subnetIPCount},
 	}
 }
 

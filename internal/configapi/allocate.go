@@ -2,11 +2,8 @@ package configapi
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"strings"
-
-	"go4.org/netipx"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
@@ -15,10 +12,21 @@ import (
 const (
 	// labels from 16: the lower ones are reserved, RFC 3032 section 2.1.
 	firstLabel = 16
-	labels     = 1<<20 - firstLabel
-	// networkBits is the length of the prefixes that new networks get.
-	networkBits = 20
+	lastLabel  = 1<<20 - 1
 )
+
+// wish is what somebody wants of the addresses of a network or an IPAM.
+type wish struct {
+	// from names where the address is from, for messages.
+	from    string
+	subnets []subnet
+	// address is invalid when any will do.
+	address netip.Addr
+	// owner is the UUID of the object that gets it.
+	owner string
+	// gateway says that the address may be that of the gateway.
+	gateway bool
+}
 
 // allocated is an address with the subnet it is from.
 type allocated struct {
@@ -26,85 +34,93 @@ type allocated struct {
 	subnet  subnet
 }
 
-// takeAddress gives owner an address of the network, the wanted one if it is
-// valid, and holds the subnets in place.
-func (c *change) takeAddress(network []string, subnets []subnet, want netip.Addr, owner string) (allocated, error) {
-	scope := model.FQString(network)
-	if len(subnets) == 0 {
-		return allocated{}, invalid("Virtual-Network(%s) has no defined subnets", scope)
+func ofNetwork(fqName []string) string { return "Virtual-Network(" + model.FQString(fqName) + ")" }
+
+// takeAddress gives an address out: the one that is wished for if it is valid,
+// else the next free one of the first subnet that has one.
+func (c *change) takeAddress(w wish) (allocated, error) {
+	if len(w.subnets) == 0 {
+		return allocated{}, invalid("%s has no defined subnets; give it one", w.from)
 	}
-	if want.IsValid() {
-		return c.takeWanted(scope, subnets, want, owner)
-	}
-	var spans []span[netip.Addr]
-	for i := range subnets {
-		spans = append(spans, subnets[i].spans()...)
+	if w.address.IsValid() {
+		return c.takeWanted(w)
 	}
 	l := c.api.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := of(l.addresses, scope)
-	got, ok := p.choose(spans...)
-	if !ok {
-		return allocated{}, outOfAddresses(p, scope, subnets)
-	}
-	c.release = append(c.release, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p.release(got.value)
-		drop(l.addresses, scope)
-	})
-	c.take(store.AddressKey(scope, got.value), owner, got.early)
-	for _, s := range subnets {
-		if s.prefix.Contains(got.value) {
-			return allocated{got.value, s}, nil
+	for _, early := range []bool{false, true} {
+		for _, s := range w.subnets {
+			in := spaceOf(s.scope, s.prefix.Addr())
+			p := poolOf(l.addresses, in)
+			got, ok := p.pick(s.spans(), early)
+			if !ok {
+				drop(l.addresses, in)
+				continue
+			}
+			c.release = append(c.release, func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				p.release(got)
+				drop(l.addresses, in)
+			})
+			a := addressAt(got, in.six)
+			c.take(store.AddressKey(s.scope, a), w.owner, early)
+			return allocated{a, s}, nil
 		}
 	}
-	return allocated{}, fmt.Errorf("address %s is in no subnet of %s", got.value, scope)
+	return allocated{}, l.outOfAddresses(w)
 }
 
-func outOfAddresses(p *pool[netip.Addr], scope string, subnets []subnet) error {
+// outOfAddresses says what became of the addresses. The caller has the lock.
+func (l *ledger) outOfAddresses(w wish) error {
 	var parts []string
-	for i := range subnets {
-		s := &subnets[i]
-		spans := s.spans()
-		used, resting := p.count(spans...)
-		var size uint64
-		for _, part := range spans {
-			size += part.count
+	for i := range w.subnets {
+		s := &w.subnets[i]
+		used, resting := 0, 0
+		if p := l.addresses[spaceOf(s.scope, s.prefix.Addr())]; p != nil {
+			used, resting = p.count(s.spans()...)
 		}
-		parts = append(parts, fmt.Sprintf("subnet(%s): %d of %d addresses in use, %d at rest", s.prefix, used, size, resting))
+		parts = append(parts, fmt.Sprintf("subnet(%s): %d of %d addresses in use, %d at rest", s.prefix, used, s.size(), resting))
 	}
-	return exhausted("Virtual-Network(%s) has exhausted %s; give it another subnet", scope, strings.Join(parts, ", "))
+	return exhausted("%s has exhausted %s; give it another subnet", w.from, strings.Join(parts, ", "))
 }
 
-func (c *change) takeWanted(scope string, subnets []subnet, want netip.Addr, owner string) (allocated, error) {
-	var found *subnet
-	for i := range subnets {
-		if subnets[i].prefix.Contains(want) {
-			found = &subnets[i]
+func (c *change) takeWanted(w wish) (allocated, error) {
+	s := subnetWith(w.subnets, w.address)
+	if s == nil {
+		return allocated{}, invalid("%s has invalid subnet(%s): no subnet of it contains the address; name one of %s", w.from, w.address, prefixList(w.subnets))
+	}
+	if err := s.mayHave(w.address, w.gateway); err != nil {
+		return allocated{}, err
+	}
+	k := store.AddressKey(s.scope, w.address)
+	if c.api.ledger.isUsed(s.scope, w.address) || c.Touches(k) {
+		return allocated{}, addressInUse(s.scope, w.address)
+	}
+	c.Create(k, []byte(w.owner))
+	c.Delete(store.RestKey(k)) // whoever asks for it by name gets it
+	return allocated{w.address, *s}, nil
+}
+
+// mayHave refuses addresses that nobody can ask for.
+func (s *subnet) mayHave(a netip.Addr, gateway bool) error {
+	switch {
+	case a == s.gateway && gateway:
+		return nil
+	case a == s.gateway:
+		return invalid("Gateway IP cannot be used by VM port: %s is the gateway of subnet %s; ask for another address", a, s.prefix)
+	case a == s.dns:
+		return invalid("address %s is the dns_server_address of subnet %s; ask for another", a, s.prefix)
+	case indexOf(a).lo&(s.unit-1) != 0:
+		return invalid("address %s is no multiple of the alloc_unit %d of subnet %s; ask for %s", a, s.unit, s.prefix,
+			addressAt(alignDown(indexOf(a), s.unit), a.Is6()))
+	}
+	for _, edge := range s.edges() {
+		if a == edge {
+			return invalid("address %s is the network or broadcast address of subnet %s; ask for another", a, s.prefix)
 		}
 	}
-	switch {
-	case found == nil:
-		return allocated{}, invalid("Virtual-Network(%s) has invalid subnet(%s): no subnet of the network contains the address", scope, want)
-	case want == found.gateway:
-		return allocated{}, invalid("Gateway IP cannot be used by VM port: %s", want)
-	case found.reserved(want):
-		return allocated{}, invalid("address %s of subnet %s is reserved; ask for another", want, found.prefix)
-	}
-	l := c.api.ledger
-	l.mu.Lock()
-	user, used := of(l.addresses, scope).used[want]
-	drop(l.addresses, scope)
-	l.mu.Unlock()
-	if used {
-		return allocated{}, taken("IP address already in use: %s of %s is held by %s", want, scope, user)
-	}
-	k := store.AddressKey(scope, want)
-	c.Create(k, []byte(owner))
-	c.Delete(store.RestKey(k)) // whoever asks for it by name gets it
-	return allocated{want, *found}, nil
+	return nil
 }
 
 // takeLabel gives an interface a label on a node.
@@ -112,93 +128,57 @@ func (c *change) takeLabel(node model.Node, vmi string) (uint32, error) {
 	l := c.api.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := of(l.labels, node.UUID)
-	got, ok := p.choose(numbers(firstLabel, labels))
-	if !ok {
-		return 0, exhausted("node %s has no free label: %d are in use", node.Name, len(p.used))
+	n, early, err := c.takeNext(l.labels, node.UUID, firstLabel, lastLabel)
+	if err != nil {
+		return 0, exhausted("node %s has no free label: %v", node.Name, err)
 	}
-	c.release = append(c.release, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p.release(got.value)
-		drop(l.labels, node.UUID)
-	})
-	c.take(store.LabelKey(node.UUID, got.value), vmi, got.early)
-	return got.value, nil
+	c.take(store.LabelKey(node.UUID, n), vmi, early)
+	return n, nil
 }
 
-// takeNumber gives owner a number of a kind, from first on.
-func (c *change) takeNumber(kind string, first uint32, owner string) (uint32, error) {
-	return c.takeFrom(kind, numbers(first, math.MaxUint32-first), owner)
-}
-
-// takeFrom gives owner a number of a kind out of a range.
-func (c *change) takeFrom(kind string, among span[uint32], owner string) (uint32, error) {
+// takeNumber gives owner a number of a kind, from first to last.
+func (c *change) takeNumber(kind string, first, last uint32, owner string) (uint32, error) {
 	l := c.api.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := of(l.numbers, kind)
-	got, ok := p.choose(among)
-	if !ok {
-		return 0, exhausted("no free number for a %s: %d are in use", kind, len(p.used))
+	n, early, err := c.takeNext(l.numbers, kind, first, last)
+	if err != nil {
+		return 0, exhausted("no free number for a %s: %v", kind, err)
 	}
+	c.take(store.NumberKey(kind, n), owner, early)
+	return n, nil
+}
+
+// takeNext chooses the next number of a pool of the ledger, whose lock the
+// caller has, and holds it.
+func (c *change) takeNext(pools map[string]*pool, of string, first, last uint32) (n uint32, early bool, err error) {
+	p := poolOf(pools, of)
+	got, early, ok := p.choose(span{first: index{lo: uint64(first)}, last: index{lo: uint64(last)}, unit: 1})
+	if !ok {
+		return 0, false, fmt.Errorf("all from %d to %d are in use", first, last)
+	}
+	l := c.api.ledger
 	c.release = append(c.release, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		p.release(got.value)
+		p.release(got)
+		drop(pools, of)
 	})
-	c.take(store.NumberKey(kind, got.value), owner, got.early)
-	return got.value, nil
+	return uint32(got.lo), early, nil
 }
 
-func numbers(first, count uint32) span[uint32] {
-	return span[uint32]{
-		first: first, count: uint64(count),
-		next:     func(n uint32) uint32 { return n + 1 },
-		contains: func(n uint32) bool { return n >= first && n-first < count },
-	}
-}
-
-// takePrefix gives a network a prefix of the cluster's pool: the one it had
-// before when that is still at rest, else the next free one.
-func (c *change) takePrefix(network []string, owner string) (netip.Prefix, error) {
-	fq := model.FQString(network)
-	pool := c.api.cfg.Pool
+// takeThisNumber gives owner the number it asks for; what says which it is.
+func (c *change) takeThisNumber(kind string, n uint32, owner, what string) error {
+	k := store.NumberKey(kind, n)
 	l := c.api.ledger
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.prefixes
-	for k, r := range p.resting {
-		if _, used := p.used[k]; r.owner == fq && !used && p.held[k] == 0 && pool.Overlaps(k) {
-			c.Create(store.PrefixKey(k), []byte(owner))
-			c.Guard(store.Guard{Condition: store.Unchanged, Key: store.RestKey(store.PrefixKey(k)), Revision: r.since})
-			c.Delete(store.RestKey(store.PrefixKey(k)))
-			return k, nil
-		}
+	p := l.numbers[kind]
+	used := p != nil && p.isUsed(index{lo: uint64(n)})
+	l.mu.Unlock()
+	if used || c.Touches(k) {
+		return &inUse{key: k, text: fmt.Sprintf("%s %d is in use; choose another", what, n)}
 	}
-	got, ok := p.choose(prefixes(pool))
-	if !ok {
-		return netip.Prefix{}, exhausted("network %s: the pool %s has no free /%d: %d networks have one; name the network's subnets with the label network-subnets, or give the controller a larger --pool",
-			fq, pool, networkBits, len(p.used))
-	}
-	c.release = append(c.release, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p.release(got.value)
-	})
-	c.take(store.PrefixKey(got.value), owner, got.early)
-	return got.value, nil
-}
-
-// prefixes are the parts of the pool.
-func prefixes(pool netip.Prefix) span[netip.Prefix] {
-	bits := max(networkBits, pool.Bits())
-	return span[netip.Prefix]{
-		first: netip.PrefixFrom(pool.Masked().Addr(), bits),
-		count: 1 << (bits - pool.Bits()),
-		next: func(p netip.Prefix) netip.Prefix {
-			return netip.PrefixFrom(netipx.PrefixLastIP(p).Next(), bits)
-		},
-		contains: func(p netip.Prefix) bool { return p.IsValid() && pool.Contains(p.Addr()) },
-	}
+	c.Create(k, []byte(owner))
+	c.Delete(store.RestKey(k))
+	return nil
 }

@@ -352,7 +352,7 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 		Meta:                                meta,
 		VirtualMachineInterfaceMACAddresses: &model.MacAddressesType{MACAddress: []string{mac.String()}},
 	}
-	got, err := c.takeAddress(p.network.FQName, p.subnets, w.address, ipID)
+	got, err := c.takeAddress(wish{from: ofNetwork(p.network.FQName), subnets: p.subnets, address: w.address, owner: ipID})
 	if err != nil {
 		return nil, err
 	}
@@ -365,6 +365,7 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 	if err != nil {
 		return nil, err
 	}
+	c.takeMACs(vmi, p.network.UUID)
 	c.CreateObject(vmi)
 	c.CreateObject(ip)
 	for _, link := range [][2]model.Object{{vmi, p.network}, {vmi, vm}, {ip, p.network}, {ip, vmi}} {
@@ -386,10 +387,14 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 }
 
 func protoAddress(a netip.Addr, s *subnet, ip string) *configv1.Address {
-	return &configv1.Address{
-		Address: a.String(), PrefixLength: uint32(s.prefix.Bits()),
-		Gateway: s.gateway.String(), DnsServer: s.dns.String(), InstanceIpId: ip,
+	out := &configv1.Address{Address: a.String(), PrefixLength: uint32(s.prefix.Bits()), InstanceIpId: ip}
+	if s.gateway.IsValid() {
+		out.Gateway = s.gateway.String()
 	}
+	if s.dns.IsValid() {
+		out.DnsServer = s.dns.String()
+	}
+	return out
 }
 
 // containerMTU is the smallest fabric MTU of all nodes less the overhead; 0

@@ -34,6 +34,9 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 		}
 		return model.Position{Epoch: c.Epoch(), Revision: uint64(revision)}, false, nil
 	case errors.As(err, &conflict):
+		if err, ok := takenAtCommit(conflict); ok {
+			return at, false, err
+		}
 		a.metrics.conflicts.WithLabelValues(string(conflict.Guard.Key.Space())).Inc()
 		if err := a.catchUp(ctx, conflict.Revision); err != nil {
 			return at, false, err

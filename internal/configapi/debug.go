@@ -75,17 +75,14 @@ type poolSummary struct {
 	Held    int `json:"held"`
 }
 
-func summarise[K comparable](sum poolSummary, p *pool[K]) poolSummary {
-	sum.Used += len(p.used)
-	sum.Resting += len(p.resting)
-	sum.Held += len(p.held)
-	return sum
-}
-
-func summariseAll[K comparable](pools map[string]*pool[K]) poolSummary {
+func summarise[K comparable](pools map[K]*pool) poolSummary {
 	var sum poolSummary
 	for _, p := range pools {
-		sum = summarise(sum, p)
+		sum.Used += p.used
+		sum.Held += len(p.held)
+		for _, g := range p.groups {
+			sum.Resting += g.count
+		}
 	}
 	return sum
 }
@@ -94,9 +91,9 @@ func (a *API) debugLedger(w http.ResponseWriter, _ *http.Request) {
 	l := a.ledger
 	l.mu.Lock()
 	out := map[string]any{
-		"addresses": summariseAll(l.addresses), "scopes": len(l.addresses),
-		"prefixes": summarise(poolSummary{}, l.prefixes), "labels": summariseAll(l.labels),
-		"numbers": summariseAll(l.numbers), "owned": len(l.owned), "tombstones": len(l.tombs),
+		"addresses": summarise(l.addresses), "scopes": len(l.addresses), "allocated": summarise(l.allocated),
+		"prefixes": poolSummary{len(l.prefixes.used), len(l.prefixes.resting), len(l.prefixes.held)},
+		"labels":   summarise(l.labels), "numbers": summarise(l.numbers), "owned": len(l.owned), "tombstones": len(l.tombs),
 	}
 	l.mu.Unlock()
 	showJSON(w, out)

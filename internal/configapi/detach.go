@@ -3,7 +3,6 @@ package configapi
 import (
 	"cmp"
 	"context"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -162,28 +161,6 @@ func (c *change) unbind(b model.Binding) error {
 	return c.giveBack(store.LabelKey(b.Node, b.Label), "")
 }
 
-// returnAddress gives back the address of an instance-ip.
-func (c *change) returnAddress(ip *model.InstanceIP) error {
-	a, err := netip.ParseAddr(ip.InstanceIPAddress)
-	if err != nil {
-		return nil // it never had one
-	}
-	for r := range c.v.ReferenceSeq(ip.UUID, model.KindVirtualNetwork) {
-		vn, ok := c.v.Find(r.To.UUID)
-		if !ok {
-			continue
-		}
-		k := store.AddressKey(model.FQString(vn.GetMeta().FQName), a)
-		if c.Touches(k) {
-			continue
-		}
-		if err := c.giveBack(k, ""); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // removeMachine removes the virtual machine with its last interface. Another
 // interface that keeps it is a condition, as in collectable.
 func (c *change) removeMachine(uuid string) {
@@ -287,13 +264,22 @@ func (a *API) listInactive(ctx context.Context, node string, out *configv1.ListR
 	if node != "" {
 		return nil // addresses rest for everyone
 	}
-	for _, r := range a.ledger.restingAddresses() {
-		n, err := seconds(r.lease)
+	rests, err := a.store.List(ctx, store.RestKey(store.Key(store.SpaceAddress)+"/"))
+	if err != nil {
+		return err
+	}
+	for _, e := range rests {
+		k, _ := e.Key.Rested()
+		scope, address, err := k.ParseAddress()
+		if err != nil {
+			return err
+		}
+		n, err := seconds(e.Lease)
 		if err != nil {
 			return err
 		}
 		out.Resting = append(out.Resting, &configv1.RestingAddress{
-			NetworkFqName: model.ParseFQ(model.KindVirtualNetwork, r.scope), Address: r.address.String(), SecondsLeft: n,
+			NetworkFqName: strings.Split(scope, ":"), Address: address.String(), SecondsLeft: n,
 		})
 	}
 	slices.SortFunc(out.Resting, func(a, b *configv1.RestingAddress) int {

@@ -41,7 +41,7 @@ func (a *API) waitFresh(r *http.Request) error {
 			return err
 		}
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead && !readingPosts[r.URL.Path] {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !readingPosts[r.URL.Path] && !strings.HasSuffix(r.URL.Path, "/subnet-ip-count") {
 		return nil
 	}
 	revision, err := a.barrier(ctx)

@@ -1,21 +1,19 @@
 package configapi
 
 import (
+	"encoding/binary"
 	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
-// networkNumbers is the kind of the numbers of virtual networks.
-const networkNumbers = "virtual-network"
-
 // ledger is what the store has given out and what is at rest. It follows the
 // store; its answers are hints. Whoever takes something from it holds it until
 // the transaction is over, so that writers of this process do not choose the
-// same. Safe for concurrent use.
+// same. Who has what is not kept here: the store knows. Safe for concurrent
+// use.
 type ledger struct {
 	mu sync.Mutex
 	books
@@ -25,20 +23,52 @@ type ledger struct {
 
 // books are the entries of a ledger.
 type books struct {
-	addresses map[string]*pool[netip.Addr] // by scope
-	prefixes  *pool[netip.Prefix]
-	numbers   map[string]*pool[uint32] // by kind
-	labels    map[string]*pool[uint32] // by node
-	owned     map[string]bool          // uuids that go with their last attachment
+	addresses map[space]*pool
+	// allocated are the addresses that ip-alloc gave, by the network's UUID.
+	allocated map[space]*pool
+	prefixes  *prefixPool
+	numbers   map[string]*pool // by kind
+	labels    map[string]*pool // by node
+	owned     map[string]bool  // uuids that go with their last attachment
 	tombs     map[store.Key]grave
+}
+
+// space is where addresses are unique: those of one family in one scope.
+type space struct {
+	scope string
+	six   bool
+}
+
+func spaceOf(scope string, a netip.Addr) space { return space{scope, a.Is6()} }
+
+// indexOf is the place of an address in its space.
+func indexOf(a netip.Addr) index {
+	if a.Is4() {
+		b := a.As4()
+		return index{lo: uint64(binary.BigEndian.Uint32(b[:]))}
+	}
+	b := a.As16()
+	return index{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// addressAt is the address at a place.
+func addressAt(i index, six bool) netip.Addr {
+	if !six {
+		return netip.AddrFrom4([4]byte{byte(i.lo >> 24), byte(i.lo >> 16), byte(i.lo >> 8), byte(i.lo)})
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], i.hi)
+	binary.BigEndian.PutUint64(b[8:], i.lo)
+	return netip.AddrFrom16(b)
 }
 
 func newLedger() *ledger {
 	return &ledger{books: books{
-		addresses: map[string]*pool[netip.Addr]{},
-		prefixes:  newPool[netip.Prefix](),
-		numbers:   map[string]*pool[uint32]{},
-		labels:    map[string]*pool[uint32]{},
+		addresses: map[space]*pool{},
+		allocated: map[space]*pool{},
+		prefixes:  newPrefixPool(),
+		numbers:   map[string]*pool{},
+		labels:    map[string]*pool{},
 		owned:     map[string]bool{},
 		tombs:     map[store.Key]grave{},
 	}}
@@ -109,46 +139,55 @@ func (l *ledger) note(k store.Key, e store.Entry, rest bool) error {
 		if err != nil {
 			return err
 		}
-		note(of(l.addresses, scope), address, e, rest)
-		drop(l.addresses, scope)
+		note(l.addresses, spaceOf(scope, address), indexOf(address), e, rest)
+	case store.SpaceAllocated:
+		network, address, err := k.ParseAddress()
+		if err != nil {
+			return err
+		}
+		note(l.allocated, spaceOf(network, address), indexOf(address), e, rest)
 	case store.SpacePrefix:
 		p, err := k.ParsePrefix()
 		if err != nil {
 			return err
 		}
-		note(l.prefixes, p, e, rest)
+		l.prefixes.note(p, e, rest)
 	case store.SpaceNumber:
 		kind, n, err := k.ParseNumber()
 		if err != nil {
 			return err
 		}
-		note(of(l.numbers, kind), n, e, rest)
+		note(l.numbers, kind, index{lo: uint64(n)}, e, rest)
 	case store.SpaceLabel:
 		node, n, err := k.ParseNumber()
 		if err != nil {
 			return err
 		}
-		note(of(l.labels, node), n, e, rest)
-		drop(l.labels, node)
+		note(l.labels, node, index{lo: uint64(n)}, e, rest)
 	}
 	return nil
 }
 
-// of returns the pool of a name, making an empty one.
-func of[K comparable](pools map[string]*pool[K], name string) *pool[K] {
-	p := pools[name]
+// note records what the store says of a thing in a pool.
+func note[K comparable](pools map[K]*pool, of K, i index, e store.Entry, rest bool) {
+	poolOf(pools, of).note(i, e, rest)
+	drop(pools, of)
+}
+
+// poolOf returns a pool, making an empty one.
+func poolOf[K comparable](pools map[K]*pool, of K) *pool {
+	p := pools[of]
 	if p == nil {
-		p = newPool[K]()
-		pools[name] = p
+		p = newPool()
+		pools[of] = p
 	}
 	return p
 }
 
 // drop forgets a pool of which nothing is left.
-func drop[K comparable](pools map[string]*pool[K], name string) {
-	p := pools[name]
-	if p != nil && len(p.used)+len(p.resting)+len(p.held) == 0 {
-		delete(pools, name)
+func drop[K comparable](pools map[K]*pool, of K) {
+	if p := pools[of]; p != nil && p.empty() {
+		delete(pools, of)
 	}
 }
 
@@ -159,15 +198,58 @@ func (l *ledger) isOwned(uuid string) bool {
 	return l.owned[uuid]
 }
 
-// addressesOf returns the addresses in use of a scope.
-func (l *ledger) addressesOf(scope string) []netip.Addr {
+// isUsed tells whether an address is in use in a scope.
+func (l *ledger) isUsed(scope string, a netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p, ok := l.addresses[scope]
-	if !ok {
-		return nil
+	p := l.addresses[spaceOf(scope, a)]
+	return p != nil && p.isUsed(indexOf(a))
+}
+
+// isAllocated tells whether a network has an address by ip-alloc.
+func (l *ledger) isAllocated(network string, a netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.allocated[spaceOf(network, a)]
+	return p != nil && p.isUsed(indexOf(a))
+}
+
+func anyAddress(netip.Addr) bool { return true }
+
+// firstUsed is the lowest address in use of a scope from low to high, of one
+// family, that f accepts.
+func (l *ledger) firstUsed(scope string, low, high netip.Addr, f func(netip.Addr) bool) (netip.Addr, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return firstOf(l.addresses[spaceOf(scope, low)], low, high, f)
+}
+
+// firstAllocated is the lowest address from low to high, of one family, that a
+// network has by ip-alloc.
+func (l *ledger) firstAllocated(network string, low, high netip.Addr) (netip.Addr, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return firstOf(l.allocated[spaceOf(network, low)], low, high, anyAddress)
+}
+
+func firstOf(p *pool, low, high netip.Addr, f func(netip.Addr) bool) (netip.Addr, bool) {
+	if p == nil {
+		return netip.Addr{}, false
 	}
-	return slices.Collect(maps.Keys(p.used))
+	six := low.Is6()
+	i, ok := p.findUsed(indexOf(low), indexOf(high), func(i index) bool { return f(addressAt(i, six)) })
+	return addressAt(i, six), ok
+}
+
+// usage says how many addresses of the spans are in use and at rest.
+func (l *ledger) usage(in space, spans []span) (used, resting int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.addresses[in]
+	if p == nil {
+		return 0, 0
+	}
+	return p.count(spans...)
 }
 
 // prefixesOf returns the prefixes of the pool that a network has.
@@ -196,168 +278,4 @@ func (l *ledger) tombOf(k store.Key) (grave, bool) {
 	defer l.mu.Unlock()
 	g, ok := l.tombs[k]
 	return g, ok
-}
-
-// restingAddress is an address at rest.
-type restingAddress struct {
-	scope   string
-	address netip.Addr
-	lease   store.Lease
-}
-
-// restingAddresses returns all addresses at rest.
-func (l *ledger) restingAddresses() []restingAddress {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []restingAddress
-	for scope, p := range l.addresses {
-		for a, r := range p.resting {
-			list = append(list, restingAddress{scope, a, r.lease})
-		}
-	}
-	return list
-}
-
-// pool is one set of things to give out. The ledger's mutex guards it.
-type pool[K comparable] struct {
-	used    map[K]string // owner
-	resting map[K]rest
-	held    map[K]int
-	// cursor is where the next search begins, by the first of the range: going
-	// on from the last given gives what was freed the longest rest.
-	cursor map[K]K
-}
-
-// rest of a thing that was given back.
-type rest struct {
-	// since is the revision at which it began.
-	since int64
-	lease store.Lease
-	// owner is who had it.
-	owner string
-}
-
-func newPool[K comparable]() *pool[K] {
-	return &pool[K]{used: map[K]string{}, resting: map[K]rest{}, held: map[K]int{}, cursor: map[K]K{}}
-}
-
-func note[K comparable](p *pool[K], k K, e store.Entry, resting bool) {
-	switch {
-	case resting && e.Deleted:
-		delete(p.resting, k)
-	case resting:
-		p.resting[k] = rest{since: e.Modified, lease: e.Lease, owner: string(e.Value)}
-	case e.Deleted:
-		delete(p.used, k)
-	default:
-		p.used[k] = string(e.Value)
-	}
-}
-
-// span is a range of things to choose from: count things from first on, each
-// the next of the one before.
-type span[K comparable] struct {
-	first K
-	count uint64
-	next  func(K) K
-	// contains tells whether a thing is in the range.
-	contains func(K) bool
-}
-
-// choice is what a pool chose.
-type choice[K comparable] struct {
-	value K
-	// early is set when the thing was still at rest, since this revision.
-	early *rest
-}
-
-// choose finds a free thing in the first range that has one, and holds it.
-// When all free ones are at rest, it takes the one that has rested longest.
-func (p *pool[K]) choose(spans ...span[K]) (choice[K], bool) {
-	for _, s := range spans {
-		if k, ok := p.fresh(s); ok {
-			p.held[k]++
-			return choice[K]{value: k}, true
-		}
-	}
-	var best choice[K]
-	for _, s := range spans {
-		if c := p.oldest(s); c.early != nil && (best.early == nil || c.early.since < best.early.since) {
-			best = c
-		}
-	}
-	if best.early == nil {
-		return best, false
-	}
-	p.held[best.value]++
-	return best, true
-}
-
-func (p *pool[K]) fresh(s span[K]) (K, bool) {
-	k, ok := p.cursor[s.first]
-	if !ok {
-		k = s.first
-	}
-	// More than these cannot be in the way.
-	tries := min(s.count, uint64(len(p.used)+len(p.resting)+len(p.held)+1))
-	for range tries {
-		if !s.contains(k) {
-			k = s.first
-		}
-		candidate := k
-		k = s.next(k)
-		if p.free(candidate) {
-			p.cursor[s.first] = k
-			return candidate, true
-		}
-	}
-	return k, false
-}
-
-func (p *pool[K]) free(k K) bool {
-	_, used := p.used[k]
-	_, resting := p.resting[k]
-	return !used && !resting && p.held[k] == 0
-}
-
-func (p *pool[K]) oldest(s span[K]) choice[K] {
-	var best choice[K]
-	for k, r := range p.resting {
-		if _, used := p.used[k]; used || p.held[k] > 0 || !s.contains(k) {
-			continue
-		}
-		if best.early == nil || r.since < best.early.since {
-			best = choice[K]{k, &r}
-		}
-	}
-	return best
-}
-
-func (p *pool[K]) release(k K) {
-	if p.held[k]--; p.held[k] <= 0 {
-		delete(p.held, k)
-	}
-}
-
-// count says how many of the ranges are in use (or about to be) and at rest.
-func (p *pool[K]) count(spans ...span[K]) (used, resting int) {
-	inside := func(k K) bool {
-		return slices.ContainsFunc(spans, func(s span[K]) bool { return s.contains(k) })
-	}
-	for k := range p.used {
-		if inside(k) {
-			used++
-		}
-	}
-	for k := range p.held {
-		if _, counted := p.used[k]; !counted && inside(k) {
-			used++
-		}
-	}
-	for k := range p.resting {
-		if inside(k) {
-			resting++
-		}
-	}
-	return used, resting
 }

@@ -86,7 +86,7 @@ func (w *wanted) checkSubnets(texts []string) error {
 		if !p.Addr().Is4() {
 			return invalid("label %s: %s is an IPv6 subnet, which containers cannot have yet; name an IPv4 subnet", labelSubnets, p)
 		}
-		if err := checkPrefix(p); err != nil {
+		if err := checkContainers(p); err != nil {
 			return invalid("label %s: %v", labelSubnets, err)
 		}
 		w.prefixes = append(w.prefixes, p)
@@ -124,10 +124,11 @@ func (c *change) resolve(w *wanted) (*place, error) {
 }
 
 func (c *change) existing(w *wanted, vn *model.VirtualNetwork) (*place, error) {
-	subnets, err := subnetsOf(c.v, vn.UUID)
+	subnets, err := choices(c.v, vn)
 	if err != nil {
 		return nil, err
 	}
+	subnets = ofFamily(subnets, false) // IPv6 comes with the vRouter's
 	for _, p := range w.prefixes {
 		if !slices.ContainsFunc(subnets, func(s subnet) bool { return s.prefix == p }) {
 			return nil, invalid("label %s: network %s exists without subnet %s; leave the label out or name one of %s",
@@ -140,25 +141,8 @@ func (c *change) existing(w *wanted, vn *model.VirtualNetwork) (*place, error) {
 	}
 	c.Need(model.EntityOf(vn))
 	c.Need(model.EntityOf(project))
-	c.holdSubnets(vn)
+	c.holdSubnets(vn.UUID)
 	return &place{project, vn, subnets}, nil
-}
-
-// holdSubnets demands that the network's subnets are still those of the view.
-func (c *change) holdSubnets(vn *model.VirtualNetwork) {
-	for r := range c.v.ReferenceSeq(vn.UUID, model.KindNetworkIPAM) {
-		k := store.RefKey(r.Edge())
-		c.Guard(store.Guard{Condition: store.Present, Key: k})
-		c.Guard(store.Guard{Condition: store.NotSince, Key: k, Revision: int64(c.since)})
-	}
-}
-
-func prefixList(subnets []subnet) []netip.Prefix {
-	list := make([]netip.Prefix, len(subnets))
-	for i := range subnets {
-		list[i] = subnets[i].prefix
-	}
-	return list
 }
 
 // project finds the project of a new network, or creates it.
@@ -206,12 +190,9 @@ func (c *change) createNetwork(w *wanted, project *model.Project) (*place, error
 			Subnet:        &model.SubnetType{IPPrefix: p.Addr().String(), IPPrefixLen: int64(p.Bits())},
 			AddrFromStart: new(true),
 		}
-		if err := completeSubnet(&t); err != nil {
-			return nil, invalid("label %s: %v", labelSubnets, err)
-		}
-		s, err := readSubnet(&t)
+		s, err := completeSubnet(&t, networkScope(w.fqName()))
 		if err != nil {
-			return nil, err
+			return nil, invalid("label %s: %v", labelSubnets, err)
 		}
 		attr.IPAMSubnets = append(attr.IPAMSubnets, t)
 		subnets = append(subnets, s)
@@ -220,7 +201,7 @@ func (c *change) createNetwork(w *wanted, project *model.Project) (*place, error
 	if err != nil {
 		return nil, err
 	}
-	number, err := c.takeNumber(networkNumbers, 1, id)
+	number, err := c.takeNetworkNumber(id)
 	if err != nil {
 		return nil, err
 	}
@@ -334,6 +315,9 @@ func (c *change) returnNumbers(vn *model.VirtualNetwork) error {
 		if err := c.giveBack(store.NumberKey(networkNumbers, uint32(n)), ""); err != nil {
 			return err
 		}
+	}
+	if err := c.returnVXLAN(vn); err != nil {
+		return err
 	}
 	for _, p := range c.api.ledger.prefixesOf(vn.UUID) {
 		if err := c.giveBack(store.PrefixKey(p), model.FQString(vn.FQName)); err != nil {

@@ -1,21 +1,10 @@
 package configapi
 
 import (
-	"encoding/json"
-	"fmt"
-	"net"
-	"net/netip"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
-)
-
-// Numbers of security groups that the system chooses begin here; lower ones
-// are configured by users.
-const (
-	securityGroups     = "security-group"
-	firstSecurityGroup = 8_000_000
 )
 
 // create creates an object with its references, and what goes with it.
@@ -45,138 +34,71 @@ func (c *change) create(o model.Object, refs []model.Reference) error {
 // prepare allocates what a new object needs and fills in what follows from its
 // type. It may change the attributes of refs.
 func (c *change) prepare(o model.Object, refs []model.Reference) error {
+	if err := c.checkTargets(o, nil); err != nil {
+		return err
+	}
 	switch o := o.(type) {
 	case *model.VirtualNetwork:
-		if o.VirtualNetworkNetworkID != nil {
-			return denied("Cannot set the virtual network ID")
-		}
-		if _, err := completeSubnets(refs); err != nil {
-			return invalid("Bad reference in create: %v", err)
-		}
-		n, err := c.takeNumber(networkNumbers, 1, o.UUID)
-		o.VirtualNetworkNetworkID = new(int64(n))
-		return err
+		return c.prepareNetwork(o, refs)
+	case *model.NetworkIPAM:
+		return c.setFlatSubnets(o, nil)
+	case *model.LogicalRouter:
+		return c.numberVXLAN(o, nil)
 	case *model.SecurityGroup:
 		if o.SecurityGroupID != nil {
 			return denied("Cannot set the security group ID")
 		}
-		n, err := c.takeNumber(securityGroups, firstSecurityGroup, o.UUID)
-		o.SecurityGroupID = new(int64(n))
-		return err
+		return c.numberGroup(o, nil)
 	case *model.VirtualMachineInterface:
-		if err := completeMAC(o); err != nil {
-			return err
-		}
-		for _, r := range refs {
-			if r.To.Kind == model.KindVirtualMachine {
-				if err := c.bindInterface(o.UUID, r.To.UUID); err != nil {
-					return err
-				}
-			}
-		}
+		return c.prepareInterface(o, refs)
 	case *model.InstanceIP:
 		return c.addressInstance(o, refs)
 	case *model.Tag:
 		return c.prepareTag(o, refs)
 	case *model.TagType:
 		return c.prepareTagType(o)
+	case *model.FloatingIP:
+		return c.addressFloating(o, refs)
+	case *model.AliasIP:
+		return c.addressAlias(o)
+	case *model.VirtualRouter:
+		for _, r := range refs {
+			if err := c.checkRouterIPAM(r); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-func completeMAC(o *model.VirtualMachineInterface) error {
-	if m := o.VirtualMachineInterfaceMACAddresses; m != nil && len(m.MACAddress) > 0 {
-		for _, text := range m.MACAddress {
-			if hw, err := net.ParseMAC(text); err != nil || len(hw) != 6 {
-				return invalid("Bad property in create: virtual_machine_interface_mac_addresses: %q is no MAC address; write it as 02:00:00:00:00:01", brief(text))
-			}
-		}
-		return nil
+func (c *change) prepareNetwork(o *model.VirtualNetwork, refs []model.Reference) error {
+	if o.VirtualNetworkNetworkID != nil {
+		return denied("Cannot set the virtual network ID")
 	}
-	mac, err := model.MACOf(o.UUID)
+	if err := c.setSubnets(o, refs, "create"); err != nil {
+		return err
+	}
+	n, err := c.takeNetworkNumber(o.UUID)
 	if err != nil {
 		return err
 	}
-	o.VirtualMachineInterfaceMACAddresses = &model.MacAddressesType{MACAddress: []string{mac.String()}}
-	return nil
+	o.VirtualNetworkNetworkID = new(int64(n))
+	return c.numberVXLAN(o, nil)
 }
 
-// completeSubnets checks the subnets of a network's references to IPAMs and
-// fills in what is left out.
-func completeSubnets(refs []model.Reference) ([]netip.Prefix, error) {
-	var all []netip.Prefix
-	for i := range refs {
-		if refs[i].To.Kind != model.KindNetworkIPAM {
-			continue
-		}
-		attr, err := model.RefAttr[model.VnSubnetsType](refs[i])
-		if err != nil {
-			return nil, err
-		}
-		for j := range attr.IPAMSubnets {
-			if err := completeSubnet(&attr.IPAMSubnets[j]); err != nil {
-				return nil, err
-			}
-			p, err := prefixOf(attr.IPAMSubnets[j].Subnet)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, p)
-		}
-		if refs[i].Attr, err = json.Marshal(attr); err != nil {
-			return nil, fmt.Errorf("encode subnets: %w", err)
-		}
+func (c *change) prepareInterface(o *model.VirtualMachineInterface, refs []model.Reference) error {
+	if err := completeMAC(o); err != nil {
+		return err
 	}
-	return all, checkOverlap(all)
-}
-
-// addressInstance gives an instance-ip its address.
-func (c *change) addressInstance(o *model.InstanceIP, refs []model.Reference) error {
-	var vn *model.VirtualNetwork
 	for _, r := range refs {
-		if r.To.Kind == model.KindVirtualNetwork {
-			vn, _ = model.Get[*model.VirtualNetwork](c.v, r.To.UUID)
+		switch r.To.Kind {
+		case model.KindVirtualNetwork:
+			c.takeMACs(o, r.To.UUID)
+		case model.KindVirtualMachine:
+			if err := c.bindInterface(o.UUID, r.To.UUID); err != nil {
+				return err
+			}
 		}
-	}
-	if vn == nil {
-		return invalid("Bad Request, instance-ip %s has no virtual_network_refs; name the network that the address is from", o.Name())
-	}
-	subnets, err := subnetsOf(c.v, vn.UUID)
-	if err != nil {
-		return err
-	}
-	if o.SubnetUUID != "" {
-		subnets = slices.DeleteFunc(subnets, func(s subnet) bool { return s.uuid != o.SubnetUUID })
-		if len(subnets) == 0 {
-			return invalid("Virtual-Network(%s) has invalid subnet(%s)", model.FQString(vn.FQName), o.SubnetUUID)
-		}
-	}
-	var want netip.Addr
-	if o.InstanceIPAddress != "" {
-		if want, err = netip.ParseAddr(o.InstanceIPAddress); err != nil {
-			return invalid("Bad property in create: instance_ip_address: %q is no address", brief(o.InstanceIPAddress))
-		}
-	} else {
-		family := "v4"
-		six := o.InstanceIPFamily == "v6"
-		if six {
-			family = "v6"
-		}
-		filtered := slices.DeleteFunc(slices.Clone(subnets), func(s subnet) bool { return s.prefix.Addr().Is6() != six })
-		if len(filtered) == 0 && len(subnets) > 0 {
-			return invalid("Virtual-Network(%s) has no subnet of family %s", model.FQString(vn.FQName), family)
-		}
-		subnets = filtered
-	}
-	c.holdSubnets(vn)
-	got, err := c.takeAddress(vn.FQName, subnets, want, o.UUID)
-	if err != nil {
-		return err
-	}
-	o.InstanceIPAddress, o.SubnetUUID = got.address.String(), got.subnet.uuid
-	o.InstanceIPFamily = "v4"
-	if got.address.Is6() {
-		o.InstanceIPFamily = "v6"
 	}
 	return nil
 }
@@ -222,6 +144,9 @@ func (c *change) setReference(r model.Reference) error {
 	if err := c.need(r.To); err != nil {
 		return err
 	}
+	if err := c.checkRouterIPAM(r); err != nil {
+		return err
+	}
 	_, exists := c.v.Reference(r.From.UUID, r.To.UUID)
 	if !exists {
 		if err := c.referenceAdded(r.Edge()); err != nil {
@@ -251,15 +176,32 @@ func (c *change) referenceAdded(e model.Edge) error {
 			}
 		}
 	case e.From.Kind == model.KindVirtualMachineInterface && e.To.Kind == model.KindVirtualMachine:
+		if err := c.addMachine(e.From.UUID); err != nil {
+			return err
+		}
 		return c.bindInterface(e.From.UUID, e.To.UUID)
-	case e.From.Kind == model.KindInstanceIP && e.To.Kind == model.KindVirtualNetwork:
+	case isAddressSource(e):
 		return invalid("the network of an instance-ip can not be changed; delete it and create another")
+	case e.From.Kind == model.KindInstanceIP && e.To.Kind == model.KindVirtualMachineInterface:
+		return c.addInterface(e.From.UUID, e.To.UUID)
+	case e.From.Kind == model.KindFloatingIP && e.To.Kind == model.KindVirtualMachineInterface:
+		return c.addFloating(e.From.UUID, e.To.UUID)
 	case e.From.Kind == model.KindVirtualMachineInterface && e.To.Kind == model.KindVirtualNetwork:
+		if o, ok := model.Get[*model.VirtualMachineInterface](c.v, e.From.UUID); ok {
+			c.takeMACs(o, e.To.UUID)
+		}
 		return c.mayMove(e.From.UUID)
 	case e.From.Kind == model.KindTag && e.To.Kind == model.KindTagType:
 		return invalid("Tag-type reference cannot be updated")
 	}
 	return nil
+}
+
+// isAddressSource tells whether a reference says where an instance-ip has its
+// address from.
+func isAddressSource(e model.Edge) bool {
+	return e.From.Kind == model.KindInstanceIP &&
+		(e.To.Kind == model.KindVirtualNetwork || e.To.Kind == model.KindNetworkIPAM || e.To.Kind == model.KindVirtualRouter)
 }
 
 // mayMove refuses to take an interface out of a network that it has addresses of.
@@ -291,95 +233,28 @@ func (c *change) dropReference(r model.Reference) error {
 				return err
 			}
 		}
-	case e.From.Kind == model.KindInstanceIP && e.To.Kind == model.KindVirtualNetwork:
+	case isAddressSource(e):
 		return invalid("the network of an instance-ip can not be changed; delete it and create another")
 	case e.From.Kind == model.KindVirtualMachineInterface && e.To.Kind == model.KindVirtualNetwork:
 		if err := c.mayMove(e.From.UUID); err != nil {
 			return err
 		}
+		if o, ok := model.Get[*model.VirtualMachineInterface](c.v, e.From.UUID); ok {
+			c.returnMACs(o, e.To.UUID)
+		}
 	case e.From.Kind == model.KindTag && e.To.Kind == model.KindTagType:
 		return invalid("Tag-type reference cannot be updated")
 	case e.From.Kind == model.KindVirtualNetwork && e.To.Kind == model.KindNetworkIPAM:
-		rest, err := c.otherPrefixes(e.From.UUID, e.To.UUID)
-		if err != nil {
+		if err := c.dropIPAM(e); err != nil {
 			return err
 		}
-		if err := c.keepUsed(e.From.UUID, rest); err != nil {
+	case e.From.Kind == model.KindVirtualRouter && e.To.Kind == model.KindNetworkIPAM:
+		if err := c.dropRouterIPAM(e); err != nil {
 			return err
 		}
 	}
 	c.disown(e.From.UUID)
 	c.dropEdge(e)
-	return nil
-}
-
-// otherPrefixes are the subnets that a network has by other IPAMs than one.
-func (c *change) otherPrefixes(network, ipam string) ([]netip.Prefix, error) {
-	var list []netip.Prefix
-	for r := range c.v.ReferenceSeq(network, model.KindNetworkIPAM) {
-		if r.To.UUID == ipam {
-			continue
-		}
-		attr, err := model.RefAttr[model.VnSubnetsType](r)
-		if err != nil {
-			return nil, err
-		}
-		for i := range attr.IPAMSubnets {
-			p, err := prefixOf(attr.IPAMSubnets[i].Subnet)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, p)
-		}
-	}
-	return list, nil
-}
-
-// keepUsed refuses to leave a network with these subnets only while addresses
-// of others are in use.
-func (c *change) keepUsed(network string, after []netip.Prefix) error {
-	vn, ok := model.Get[*model.VirtualNetwork](c.v, network)
-	if !ok {
-		return nil
-	}
-	scope := model.FQString(vn.FQName)
-	for _, a := range c.api.ledger.addressesOf(scope) {
-		if !slices.ContainsFunc(after, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			return taken("address %s of network %s is in use; its subnet can not be removed", a, scope)
-		}
-	}
-	c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: store.AddressPrefix(scope), Revision: int64(c.since)})
-	return nil
-}
-
-// inheritSubnets gives subnets that a client sends again without their ids the
-// ones they had.
-func (c *change) inheritSubnets(refs []model.Reference) error {
-	for i := range refs {
-		old, ok := c.v.Reference(refs[i].From.UUID, refs[i].To.UUID)
-		if !ok || refs[i].To.Kind != model.KindNetworkIPAM {
-			continue
-		}
-		before, err := model.RefAttr[model.VnSubnetsType](old)
-		if err != nil {
-			return err
-		}
-		after, err := model.RefAttr[model.VnSubnetsType](refs[i])
-		if err != nil {
-			return err
-		}
-		for j := range after.IPAMSubnets {
-			s := &after.IPAMSubnets[j]
-			for k := range before.IPAMSubnets {
-				if b := &before.IPAMSubnets[k]; s.SubnetUUID == "" && s.Subnet != nil && b.Subnet != nil && *s.Subnet == *b.Subnet {
-					s.SubnetUUID = b.SubnetUUID
-				}
-			}
-		}
-		if refs[i].Attr, err = json.Marshal(after); err != nil {
-			return fmt.Errorf("encode subnets: %w", err)
-		}
-	}
 	return nil
 }
 
@@ -391,14 +266,19 @@ func (c *change) deleteObject(o model.Object, base string) error {
 	}
 	switch o := o.(type) {
 	case *model.VirtualNetwork:
+		if err := c.mayDeleteNetwork(o); err != nil {
+			return err
+		}
 		if err := c.returnNumbers(o); err != nil {
 			return err
 		}
+	case *model.LogicalRouter:
+		if err := c.returnVXLAN(o); err != nil {
+			return err
+		}
 	case *model.SecurityGroup:
-		if n := model.ValueOr(o.SecurityGroupID, 0); n >= firstSecurityGroup {
-			if err := c.giveBack(store.NumberKey(securityGroups, uint32(n)), ""); err != nil {
-				return err
-			}
+		if err := c.returnGroup(o); err != nil {
+			return err
 		}
 	case *model.InstanceIP:
 		if err := c.returnAddress(o); err != nil {
@@ -410,6 +290,14 @@ func (c *change) deleteObject(o model.Object, base string) error {
 		}
 	case *model.TagType:
 		if err := c.returnTagType(o); err != nil {
+			return err
+		}
+	case *model.FloatingIP:
+		if err := c.returnFloating(o); err != nil {
+			return err
+		}
+	case *model.AliasIP:
+		if err := c.returnToPool(o.ParentUUID, o.AliasIPAddress); err != nil {
 			return err
 		}
 	case *model.VirtualMachineInterface:

@@ -260,15 +260,13 @@ func (c *change) checkSubnetsOf(r *model.Reference) error {
 			all = append(all, old)
 		}
 	}
-	if err := c.inheritSubnets(all[:1]); err != nil {
-		return err
+	vn, ok := c.v.Find(r.From.UUID)
+	if !ok {
+		return notFound(r.From.Kind, r.From.UUID)
 	}
-	prefixes, err := completeSubnets(all)
-	if err != nil {
-		return invalid("Bad reference in ref-update: %v", err)
-	}
+	err := c.setSubnets(vn, all, "ref-update")
 	r.Attr = all[0].Attr
-	return c.keepUsed(r.From.UUID, prefixes)
+	return err
 }
 
 func resolveTarget(v *model.View, kind model.Kind, id string, name []string) (model.Entity, bool) {

@@ -406,10 +406,8 @@ func (c *change) update(t *model.Type, o model.Object, g *given, asked *perms) e
 	if err != nil {
 		return invalid("Bad property in http_put: %v", err)
 	}
-	if vmi, ok := patched.(*model.VirtualMachineInterface); ok {
-		if err := completeMAC(vmi); err != nil {
-			return err
-		}
+	if err := c.revise(patched, o); err != nil {
+		return err
 	}
 	touch(patched.GetMeta(), asked, model.Timestamp(c.now))
 	c.UpdateObject(patched, c.since)
@@ -512,14 +510,11 @@ func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []gi
 		return err
 	}
 	if from.Kind == model.KindVirtualNetwork && kind == model.KindNetworkIPAM {
-		if err := c.inheritSubnets(wanted); err != nil {
-			return err
+		vn, ok := c.v.Find(from.UUID)
+		if !ok {
+			return notFound(from.Kind, from.UUID)
 		}
-		prefixes, err := completeSubnets(wanted)
-		if err != nil {
-			return invalid("Bad reference in http_put: %v", err)
-		}
-		if err := c.keepUsed(from.UUID, prefixes); err != nil {
+		if err := c.setSubnets(vn, wanted, "http_put"); err != nil {
 			return err
 		}
 	}
@@ -534,7 +529,7 @@ func (c *change) setReferences(from model.Entity, kind model.Kind, wanted []mode
 			continue
 		}
 		if from.Kind == model.KindVirtualNetwork && kind == model.KindNetworkIPAM {
-			c.dropEdge(old.Edge()) // keepUsed has looked at all of them together
+			c.dropEdge(old.Edge()) // setSubnets has looked at all of them together
 			continue
 		}
 		if err := c.dropReference(old); err != nil {

@@ -66,7 +66,7 @@ func (c *change) prepareTag(tag *model.Tag, refs []model.Reference) error {
 	if err != nil {
 		return fmt.Errorf("read id of tag-type %s: %w", typ.UUID, err)
 	}
-	value, err := c.takeFrom(tagValues(tag.TagTypeName), numbers(1, maxTagNumber), tag.UUID)
+	value, err := c.takeNumber(tagValues(tag.TagTypeName), 1, maxTagNumber, tag.UUID)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (c *change) prepareTagType(typ *model.TagType) error {
 	if typ.TagTypeID != "" {
 		return invalid("Tag Type ID is not setable")
 	}
-	n, err := c.takeFrom(tagTypes, numbers(firstUserType, maxTagNumber-firstUserType+1), typ.UUID)
+	n, err := c.takeNumber(tagTypes, firstUserType, maxTagNumber, typ.UUID)
 	typ.TagTypeID = fmt.Sprintf("0x%04x", n)
 	return err
 }

@@ -1,12 +1,14 @@
 package configapi
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/store"
 )
 
 // networkUsage is what of a network's addresses is in use.
@@ -73,24 +75,13 @@ func (a *API) usage(networks []networkRef) []networkUsage {
 }
 
 func (a *API) subnetUsage(n networkRef) []subnetUsage {
-	l := a.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p, ok := l.addresses[model.FQString(n.fqName)]
-	if !ok {
-		p = newPool[netip.Addr]()
-	}
 	list := make([]subnetUsage, len(n.subnets))
 	for i := range n.subnets {
 		s := &n.subnets[i]
-		spans := s.spans()
-		var size uint64
-		for _, part := range spans {
-			size += part.count
-		}
-		used, resting := p.count(spans...)
+		size := s.size()
+		used, resting := a.ledger.usage(spaceOf(s.scope, s.prefix.Addr()), s.spans())
 		u := subnetUsage{
-			UUID: s.uuid, Prefix: s.prefix.String(), Gateway: s.gateway.String(),
+			UUID: s.uuid, Prefix: s.prefix.String(), Gateway: textOr(s.gateway, s.prefix),
 			Size: size, Used: uint64(used), Resting: uint64(resting),
 		}
 		u.Free = size - min(size, u.Used+u.Resting)
@@ -99,24 +90,46 @@ func (a *API) subnetUsage(n networkRef) []subnetUsage {
 	return list
 }
 
-// addressUsage lists the addresses of a scope that are not free.
-func (l *ledger) addressUsage(scope string) []addressUsage {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p, ok := l.addresses[scope]
-	if !ok {
-		return nil
-	}
-	list := make([]addressUsage, 0, len(p.used)+len(p.resting))
-	for address, owner := range p.used {
-		list = append(list, addressUsage{Address: address.String(), State: "used", Owner: owner})
-	}
-	for address, r := range p.resting {
-		if _, used := p.used[address]; !used {
-			list = append(list, addressUsage{Address: address.String(), State: "resting", Owner: r.owner})
+// addressUsage lists the addresses of a network's subnets that are not free,
+// or looks at one only. The store knows who has them.
+func (a *API) addressUsage(ctx context.Context, n networkRef, only netip.Addr) ([]addressUsage, error) {
+	var list []addressUsage
+	seen := map[string]bool{}
+	for _, s := range n.subnets {
+		if seen[s.scope] || only.IsValid() && !s.prefix.Contains(only) {
+			continue
+		}
+		seen[s.scope] = true
+		prefix := store.AddressPrefix(s.scope)
+		if only.IsValid() {
+			prefix = store.AddressKey(s.scope, only)
+		}
+		for _, p := range []store.Key{prefix, store.RestKey(prefix)} {
+			entries, err := a.store.List(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range entries {
+				u := addressUsage{State: "used", Owner: string(e.Value)}
+				k, resting := e.Key.Rested()
+				if !resting {
+					k = e.Key
+				} else {
+					u.State = "resting"
+				}
+				_, address, err := k.ParseAddress()
+				if err != nil {
+					return nil, err
+				}
+				// The keys of other networks and of longer addresses are in between.
+				if subnetWith(n.subnets, address) != nil && (!only.IsValid() || address == only) {
+					u.Address = address.String()
+					list = append(list, u)
+				}
+			}
 		}
 	}
-	return list
+	return list, nil
 }
 
 // ipam answers how full the subnets are; with addresses=true also which
@@ -148,18 +161,22 @@ func (a *API) ipam(w http.ResponseWriter, r *http.Request) {
 	}
 	list := a.usage(networks)
 	if isTrue(q.Get("addresses")) || only.IsValid() {
-		list = a.withAddresses(list, only)
+		var err error
+		if list, err = a.withAddresses(r.Context(), networks, list, only); err != nil {
+			fail(w, err)
+			return
+		}
 	}
 	reply(w, at, map[string]any{"networks": list})
 }
 
 // withAddresses adds the addresses that are not free, or only one of them:
 // then only the networks in which it is not free are left.
-func (a *API) withAddresses(list []networkUsage, only netip.Addr) []networkUsage {
+func (a *API) withAddresses(ctx context.Context, networks []networkRef, list []networkUsage, only netip.Addr) ([]networkUsage, error) {
 	for i := range list {
-		list[i].Addresses = a.ledger.addressUsage(model.FQString(list[i].FQName))
-		if only.IsValid() {
-			list[i].Addresses = slices.DeleteFunc(list[i].Addresses, func(u addressUsage) bool { return u.Address != only.String() })
+		var err error
+		if list[i].Addresses, err = a.addressUsage(ctx, networks[i], only); err != nil {
+			return nil, err
 		}
 	}
 	if only.IsValid() {
@@ -175,7 +192,7 @@ func (a *API) withAddresses(list []networkUsage, only netip.Addr) []networkUsage
 			slices.SortFunc(n.Addresses, func(a, b addressUsage) int { return compareAddresses(a.Address, b.Address) })
 		}
 	})
-	return list
+	return list, nil
 }
 
 func compareAddresses(a, b string) int {

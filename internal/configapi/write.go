@@ -104,7 +104,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			if err == nil && !c.Empty() {
 				a.recordWrite(ctx, what, c, position)
 			}
-			return position, err
+			return position, a.withOwner(ctx, err)
 		}
 	}
 	return model.Position{}, fmt.Errorf("%s %s: %w", what.operation, what.object, errBusy)
@@ -133,16 +133,17 @@ func (c *change) giveBack(k store.Key, owner string) error {
 	return nil
 }
 
-// take takes a key that the ledger chose. since is when its rest began, 0 when
-// it has none.
-func (c *change) take(k store.Key, owner string, early *rest) {
+// take takes a key that the ledger chose, which must not be at rest; early
+// says that it is, and that nothing else was free.
+func (c *change) take(k store.Key, owner string, early bool) {
 	c.Create(k, []byte(owner))
 	rested := store.RestKey(k)
-	if early == nil {
+	if !early {
 		c.Guard(store.Guard{Condition: store.Absent, Key: rested})
 		return
 	}
-	c.Guard(store.Guard{Condition: store.Unchanged, Key: rested, Revision: early.since})
+	// What went to rest after our view has not rested longest.
+	c.Guard(store.Guard{Condition: store.NotSince, Key: rested, Revision: int64(c.since)})
 	c.Delete(rested)
 	c.early++
 }
@@ -203,6 +204,9 @@ func (c *change) remove(o model.Object) {
 	c.deleted[e.UUID] = true
 	c.DeleteObject(o, c.since)
 	for r := range c.v.ReferenceSeq(e.UUID, "") {
+		if vmi, ok := o.(*model.VirtualMachineInterface); ok && r.To.Kind == model.KindVirtualNetwork {
+			c.returnMACs(vmi, r.To.UUID)
+		}
 		c.dropEdge(r.Edge())
 	}
 	for r := range c.v.BackReferenceSeq(e.UUID, "") {

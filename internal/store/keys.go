@@ -27,6 +27,8 @@ type Space string
 //	node/<uuid>                                  a node, JSON
 //	binding/<interface uuid>                     where an interface is plugged, JSON
 //	ip/<scope>/<address>                         uuid of the object that has the address
+//	alloc/<network uuid>/<address>               scope of an address that the network has by ip-alloc
+//	mac/<network uuid>/<MAC address>             uuid of the interface that has it in the network
 //	prefix/<address>_<length>                    uuid of the network that has the prefix of the pool
 //	number/<kind>/<number>                       uuid of the object that has the number
 //	label/<node uuid>/<label>                    uuid of the interface that has the label
@@ -42,7 +44,8 @@ type Space string
 //	token/signing                                id of the key that signs new tokens, leased
 //
 // Types are the dashed names of the configuration API. The scope of an address
-// is the fq name of its network, so that rests survive the network.
+// is the fq name of its network, or "network-ipam:" and that of the IPAM where
+// networks share its subnets, so that rests survive both.
 const (
 	SpaceEpoch    Space = "epoch"
 	SpaceObject   Space = "obj"
@@ -66,10 +69,10 @@ const (
 	SpaceToken    Space = "token"
 )
 
-// followed are the spaces that Follow loads and reports. Names and children
-// are guards of writes only; readers have them from the objects.
+// followed are the spaces that Follow loads and reports. Names, children and
+// MAC addresses are guards of writes only; readers have them from the objects.
 var followed = []Space{
-	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix,
+	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpaceAllocated, SpacePrefix,
 	SpaceNumber, SpaceLabel, SpaceOwned, SpacePosition, SpaceTomb, SpaceRest,
 	SpaceSetting, SpaceToken,
 }
@@ -203,8 +206,8 @@ func (k Key) Split(n int) ([]string, error) {
 	return parts, nil
 }
 
-// ParseAddress reads a key of the space ip.
-func (k Key) ParseAddress() (scope string, a netip.Addr, err error) {
+// ParseAddress reads a key of the spaces ip and alloc: whose, and which.
+func (k Key) ParseAddress() (whose string, a netip.Addr, err error) {
 	s, err := k.Split(2)
 	if err != nil {
 		return "", netip.Addr{}, err

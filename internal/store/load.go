@@ -119,14 +119,5 @@ func (l *loader) pages(ctx context.Context, from, end string) error {
 
 // Dump returns every key of the store as of now, in order; for inventories.
 func (s *Store) Dump(ctx context.Context) ([]Entry, error) {
-	revision, err := s.Head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var all []Entry
-	l := loader{store: s, revision: revision, take: func(entries []Entry) error {
-		all = append(all, entries...)
-		return nil
-	}}
-	return all, l.pages(ctx, s.prefix, clientv3.GetPrefixRangeEnd(s.prefix))
+	return s.List(ctx, "")
 }
