@@ -47,6 +47,10 @@ type API struct {
 
 	calls  *calls
 	prober prober
+	// watchers counts the streams of events; watchPause is after how long
+	// without events they get a comment.
+	watchers   atomic.Int64
+	watchPause time.Duration
 	// refusals bounds the log lines about requests that were refused.
 	refusals serve.Limiter
 }
@@ -65,7 +69,7 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
 		graph: model.NewGraph(), ledger: newLedger(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
-		calls: newCalls(),
+		calls: newCalls(), watchPause: watchPause,
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
 	return a, nil

@@ -22,8 +22,9 @@ type (
 // classic is a client of the classic interface.
 type classic struct {
 	testing.TB
-	url  string
-	http *http.Client
+	url   string
+	http  *http.Client
+	bench *bench
 }
 
 // newClassic starts an API with a store of its own and returns a client.
@@ -33,7 +34,7 @@ func newClassic(t testing.TB) *classic {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.handler.ServeHTTP(w, r.WithContext(b.callerOf(r.Context())))
 	}))
-	c := &classic{t, server.URL, &http.Client{Transport: &http.Transport{}}}
+	c := &classic{t, server.URL, &http.Client{Transport: &http.Transport{}}, b}
 	t.Cleanup(func() {
 		c.http.CloseIdleConnections()
 		server.Close()

@@ -19,6 +19,7 @@ const readWait = 5 * time.Second
 // not wait: what they rely on is guarded.
 var readingPosts = map[string]bool{
 	"/fqname-to-id": true, "/id-to-fqname": true, "/list-bulk-collection": true, "/prop-collection-get": true,
+	"/obj-cache": true, "/fetch-records": true, "/db-check": true,
 }
 
 // fresh lets reads through when the graph shows all that any controller has

@@ -43,6 +43,7 @@ var doors = map[string]door{
 	"prop-collection-get":    byObject,
 	"prop-collection-update": byObject,
 	"set-tag":                byObject,
+	"watch":                  byObject,
 	"chown":                  byObject,
 	"chmod":                  byObject,
 	"obj-perms":              byObject,

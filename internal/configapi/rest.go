@@ -19,6 +19,8 @@ func (a *API) rest() http.Handler {
 	for _, x := range actions() {
 		mux.HandleFunc(x.method+" "+x.path, a.handle(func(r *http.Request) (*answer, error) { return x.handle(a, r) }))
 	}
+	mux.HandleFunc("GET /obj-cache", a.handle(a.objectCache))
+	mux.HandleFunc("GET /watch", a.watch)
 	mux.HandleFunc("POST /{collection}", a.handle(a.createObject))
 	mux.HandleFunc("GET /{collection}", a.handle(a.listObjects))
 	mux.HandleFunc("GET /{type}/{uuid}", a.handle(a.readObject))

@@ -305,25 +305,6 @@ func TestList(t *testing.T) {
 	}
 }
 
-func TestHomepageNamesEveryCollection(t *testing.T) {
-	b := newBench(t, testConfig())
-	names := map[string]bool{}
-	for _, l := range b.json("GET", "/", "")["links"].([]any) {
-		link := l.(map[string]any)["link"].(map[string]any)
-		if link["rel"] != "collection" {
-			continue
-		}
-		names[link["name"].(string)] = true
-		path := strings.TrimPrefix(link["href"].(string), "http://api:8082")
-		b.json("GET", path, "")
-	}
-	for _, typ := range model.Types() {
-		if typ.Kind != model.KindConfigRoot && !names[string(typ.Kind)] {
-			t.Errorf("no collection of %s", typ.Kind)
-		}
-	}
-}
-
 // The classic sequence of calls gives what an attachment gives.
 func TestClassicSequence(t *testing.T) {
 	b := newBench(t, testConfig())

@@ -25,8 +25,8 @@ type Changes struct {
 var ErrClosed = errors.New("subscription is closed")
 
 // Subscription collects what changes in a graph until its owner asks. It
-// holds names only, each once, so a slow owner costs memory for what changed
-// and holds up nobody.
+// holds names only, each once, and only so many of them, so a slow owner costs
+// a bounded memory and holds up nobody.
 type Subscription struct {
 	graph  *Graph
 	mu     sync.Mutex
@@ -104,7 +104,18 @@ func (s *Subscription) add(b *Batch) {
 	if !s.next.Everything {
 		s.next.add(b)
 	}
+	if s.next.names() > maxNames {
+		s.next = Changes{Everything: true, Position: b.Position}
+	}
 	s.signal()
+}
+
+// maxNames bounds what a subscription holds for an owner that does not ask:
+// one that has missed more than this may as well look at everything.
+const maxNames = 1 << 18
+
+func (c *Changes) names() int {
+	return len(c.Objects) + len(c.References) + len(c.Nodes) + len(c.Bindings)
 }
 
 // signal wakes Next; a token that is there already does it too.

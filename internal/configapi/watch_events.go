@@ -1,0 +1,221 @@
+package configapi
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// watchBatch is how many objects are taken out of the graph at once: the
+// memory that a watcher needs beside names.
+const watchBatch = 200
+
+// tell sends what changed.
+func (s *watchStream) tell(c model.Changes) error {
+	if !s.started {
+		s.started, s.mode = true, s.api.tenancy.Mode()
+		for _, kind := range slices.Sorted(maps.Keys(s.types)) {
+			if err := s.init(kind); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	dirty := map[model.Entity]struct{}{}
+	mode := s.api.tenancy.Mode()
+	if c.Everything || mode != s.mode || s.rightsChanged(c) {
+		s.mode = mode
+		for kind := range s.types {
+			s.everything(dirty, kind)
+		}
+	} else {
+		s.named(dirty, c)
+	}
+	order := slices.SortedFunc(maps.Keys(dirty), func(a, b model.Entity) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
+	})
+	for batch := range slices.Chunk(order, watchBatch) {
+		if err := s.events(batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rightsChanged tells whether others than the changed objects may be visible now.
+func (s *watchStream) rightsChanged(c model.Changes) bool {
+	var all bool
+	s.api.graph.View(func(v *model.View) { all = s.api.accessOf(s.ctx, v).all })
+	if all {
+		return false
+	}
+	for e := range c.Objects {
+		if e.Kind == model.KindAPIAccessList || e.Kind == model.KindProject {
+			return true
+		}
+	}
+	return false
+}
+
+// everything adds all objects of a kind, and those that the client believes in.
+func (s *watchStream) everything(dirty map[model.Entity]struct{}, kind model.Kind) {
+	for _, id := range s.ids(kind) {
+		dirty[model.Entity{Kind: kind, UUID: id}] = struct{}{}
+	}
+	for id := range s.known[kind] {
+		dirty[model.Entity{Kind: kind, UUID: id}] = struct{}{}
+	}
+}
+
+// named adds the objects that are named, and the views that follow from them.
+func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
+	add := func(e model.Entity) {
+		if s.types[e.Kind] != "" {
+			dirty[e] = struct{}{}
+		}
+	}
+	targets := false
+	for e := range c.Objects {
+		add(e)
+		switch e.Kind {
+		case model.KindVirtualNetwork:
+			add(model.Entity{Kind: model.KindRoutingInstance, UUID: compile.InstanceUUID(e.UUID)})
+			targets = true
+		case model.KindGlobalSystemConfig: // its autonomous system is in all targets
+			if s.types[model.KindRoutingInstance] != "" {
+				s.everything(dirty, model.KindRoutingInstance)
+			}
+			targets = true
+		}
+	}
+	for e := range c.References {
+		add(e.From)
+	}
+	if targets && s.types[model.KindRouteTarget] != "" {
+		s.changedTargets(dirty)
+	}
+}
+
+// changedTargets adds the views of route targets that came or went.
+func (s *watchStream) changedTargets(dirty map[model.Entity]struct{}) {
+	known := s.known[model.KindRouteTarget]
+	now := map[string]struct{}{}
+	for _, id := range s.ids(model.KindRouteTarget) {
+		now[id] = struct{}{}
+		if _, ok := known[id]; !ok {
+			dirty[model.Entity{Kind: model.KindRouteTarget, UUID: id}] = struct{}{}
+		}
+	}
+	for id := range known {
+		if _, ok := now[id]; !ok {
+			dirty[model.Entity{Kind: model.KindRouteTarget, UUID: id}] = struct{}{}
+		}
+	}
+}
+
+// ids are those of all objects and views of a kind, sorted.
+func (s *watchStream) ids(kind model.Kind) []string {
+	var list []string
+	s.api.graph.View(func(v *model.View) {
+		for e := range all(v, kind) {
+			list = append(list, e.UUID)
+		}
+	})
+	slices.Sort(list)
+	return list
+}
+
+// take takes objects that the caller may read out of the graph.
+func (s *watchStream) take(kind model.Kind, ids []string) (map[string]item, *selection) {
+	found := map[string]item{}
+	selected := &selection{refs: true, hrefs: true, base: s.base}
+	s.api.graph.View(func(v *model.View) {
+		selected.may = s.api.accessOf(s.ctx, v)
+		for _, id := range ids {
+			if e, ok := findEntry(v, kind, id); ok && selected.may.readsEntry(v, &e) {
+				found[id] = collectItem(v, e, selected)
+			}
+		}
+	})
+	return found, selected
+}
+
+// init sends the state of a type: one event, written piece by piece.
+func (s *watchStream) init(kind model.Kind) error {
+	b := appendString([]byte("event: init\ndata: {"), s.types[kind]+"s")
+	b = append(b, ":["...)
+	first := true
+	for batch := range slices.Chunk(s.ids(kind), watchBatch) {
+		found, selected := s.take(kind, batch)
+		for _, id := range batch {
+			i, ok := found[id]
+			if !ok {
+				continue
+			}
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			b = s.appendObject(b, &i, selected)
+			s.known[kind][id] = struct{}{}
+		}
+		if err := s.write(b); err != nil {
+			return err
+		}
+		b = b[:0]
+	}
+	return s.write(append(b, "]}\n\n"...))
+}
+
+func (s *watchStream) appendObject(b []byte, i *item, selected *selection) []byte {
+	b = append(appendString(append(b, '{'), s.types[i.Kind]), ':')
+	return append(i.appendTo(b, selected), '}')
+}
+
+// events sends what became of objects, which are sorted by kind.
+func (s *watchStream) events(batch []model.Entity) error {
+	var b []byte
+	for len(batch) > 0 {
+		n := 1
+		for n < len(batch) && batch[n].Kind == batch[0].Kind {
+			n++
+		}
+		kind := batch[0].Kind
+		ids := make([]string, n)
+		for i := range ids {
+			ids[i] = batch[i].UUID
+		}
+		found, selected := s.take(kind, ids)
+		for _, id := range ids {
+			b = s.appendEvent(b, kind, id, found, selected)
+		}
+		batch = batch[n:]
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return s.write(b)
+}
+
+func (s *watchStream) appendEvent(b []byte, kind model.Kind, id string, found map[string]item, selected *selection) []byte {
+	_, known := s.known[kind][id]
+	i, ok := found[id]
+	switch {
+	case ok && !known:
+		s.known[kind][id] = struct{}{}
+		b = append(b, "event: create\ndata: "...)
+	case ok:
+		b = append(b, "event: update\ndata: "...)
+	case known:
+		delete(s.known[kind], id)
+		b = appendString(append(b, "event: delete\ndata: {"...), s.types[kind])
+		b = appendString(append(b, `:{"uuid":`...), id)
+		return append(b, "}}\n\n"...)
+	default:
+		return b
+	}
+	return append(s.appendObject(b, &i, selected), "\n\n"...)
+}
