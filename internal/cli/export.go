@@ -29,6 +29,27 @@ func settable(p *model.Property) bool {
 // manifestText is the manifest of an object: what a person may say about it.
 // What the system says is in a comment.
 func manifestText(t *model.Type, o object) (string, error) {
+	n, err := manifestNode(t, o)
+	if err != nil {
+		return "", err
+	}
+	n.HeadComment = "uuid " + o.uuid()
+	if at := dateOf(o, "last_modified"); !at.IsZero() {
+		n.HeadComment += ", last changed " + at.Format("2006-01-02 15:04:05") + " UTC"
+	}
+	return encodeYAML(n)
+}
+
+// plainManifest is the manifest without the comment.
+func plainManifest(t *model.Type, o object) (string, error) {
+	n, err := manifestNode(t, o)
+	if err != nil {
+		return "", err
+	}
+	return encodeYAML(n)
+}
+
+func manifestNode(t *model.Type, o object) (*yaml.Node, error) {
 	fields := manifestFields(t, o)
 	head := &yaml.Node{Kind: yaml.MappingNode}
 	addPair(head, "kind", scalar(string(t.Kind)))
@@ -43,15 +64,11 @@ func manifestText(t *model.Type, o object) (string, error) {
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		v, err := decodeTree(fields[key])
 		if err != nil {
-			return "", fmt.Errorf("read %s of %s: %w", key, o.uuid(), err)
+			return nil, fmt.Errorf("read %s of %s: %w", key, o.uuid(), err)
 		}
 		addPair(head, key, nodeOf(v))
 	}
-	head.HeadComment = "uuid " + o.uuid()
-	if at := dateOf(o, "last_modified"); !at.IsZero() {
-		head.HeadComment += ", last changed " + at.Format("2006-01-02 15:04:05") + " UTC"
-	}
-	return encodeYAML(head)
+	return head, nil
 }
 
 func encodeYAML(n *yaml.Node) (string, error) {
@@ -108,9 +125,17 @@ func referenceList(list []linkTo) []any {
 	slices.SortFunc(list, func(a, b linkTo) int { return strings.Compare(a.name(), b.name()) })
 	out := make([]any, len(list))
 	for i, l := range list {
-		out[i] = l.name()
+		var attr any
 		if !empty(l.Attr) {
-			out[i] = map[string]any{"to": l.name(), "attr": l.Attr}
+			attr = l.Attr
+		}
+		switch {
+		case len(l.To) == 0:
+			out[i] = map[string]any{"uuid": l.UUID, "attr": attr}
+		case attr != nil:
+			out[i] = map[string]any{"to": l.name(), "attr": attr}
+		default:
+			out[i] = l.name()
 		}
 	}
 	return out
