@@ -39,5 +39,6 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newVRouterAgentCommand())
 	root.AddCommand(newControllerCommand(), newDBCommand())
 	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
+	root.AddCommand(newCreateCommand(), newApplyCommand(), newDiffCommand(), newEditCommand(), newDeleteCommand())
 	return root
 }

@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // writes what the commands answer into the scripts
 		Setup: func(env *testscript.Env) error {
 			address := startAPI(env, endpoint, fmt.Sprintf("/script%d/", count.Add(1)))
 			env.Setenv(environmentAPI, address)

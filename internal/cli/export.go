@@ -176,8 +176,13 @@ func nodeOf(v any) *yaml.Node {
 	switch v := v.(type) {
 	case map[string]any:
 		n := &yaml.Node{Kind: yaml.MappingNode}
+		if to, ok := v["to"]; ok { // what a reference is to comes first
+			addPair(n, "to", nodeOf(to))
+		}
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			addPair(n, key, nodeOf(v[key]))
+			if key != "to" {
+				addPair(n, key, nodeOf(v[key]))
+			}
 		}
 		return n
 	case []any:

@@ -345,6 +345,7 @@ func readReference(target *model.Type, item any, s Scope) (*reference, error) {
 		}
 		r.names = [][]string{parts}
 	}
+	r.names = slices.DeleteFunc(r.names, func(full []string) bool { return model.CheckName(target.Kind, full) != nil })
 	if len(r.names) == 0 {
 		return nil, fmt.Errorf("%s is no name of a %s; want %s", brief(name), target.Kind, nameForm(target))
 	}

@@ -45,6 +45,11 @@ func (a *API) handle(f func(r *http.Request) (*answer, error)) http.HandlerFunc 
 			fail(w, err)
 			return
 		}
+		r, err := withDryRun(r)
+		if err != nil {
+			fail(w, err)
+			return
+		}
 		r.Body = bounded(w, r)
 		got, err := f(r)
 		if err != nil {
@@ -312,6 +317,9 @@ func (a *API) removeObject(r *http.Request) (*answer, error) {
 			return notFound(t.Kind, id)
 		}
 		if err := c.mayGo(o); err != nil {
+			return err
+		}
+		if err := checkMatch(r, o); err != nil {
 			return err
 		}
 		return c.deleteObject(o, base(r))

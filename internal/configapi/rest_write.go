@@ -385,6 +385,9 @@ func (a *API) updateObject(r *http.Request) (*answer, error) {
 		if err := c.may.mayTouch(o); err != nil {
 			return err
 		}
+		if err := checkMatch(r, o); err != nil {
+			return err
+		}
 		return c.update(t, o, g, asked)
 	})
 	if err != nil {

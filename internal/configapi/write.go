@@ -87,7 +87,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		case errors.Is(err, errNeedLeases):
 			granted, err = a.grant(ctx)
 			retry, err = err == nil, storeError(err)
-		case err == nil && (!c.Empty() || c.verify):
+		case err == nil && (!c.Empty() || c.verify) && !isDryRun(ctx):
 			position, retry, err = a.commit(ctx, c, attempt)
 			if retry {
 				granted = nil // one of them may be the reason
@@ -101,7 +101,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			f()
 		}
 		if !retry {
-			if err == nil && !c.Empty() {
+			if err == nil && !c.Empty() && !isDryRun(ctx) {
 				a.recordWrite(ctx, what, c, position)
 			}
 			return position, a.withOwner(ctx, err)
