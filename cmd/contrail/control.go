@@ -46,7 +46,7 @@ while the store or the configuration API is away.`,
 					return err
 				}
 				defer s.Close()
-				return s.Follow(ctx, store.Into(log, graph))
+				return s.Follow(ctx, node.Recovery(), store.Into(log, graph))
 			})
 			group.Add("routes", node.Run)
 			group.Add("sessions", server.Run)

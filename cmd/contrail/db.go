@@ -27,6 +27,7 @@ func newDBCommand() *cobra.Command {
 		Short: "Look after the store of the configuration",
 	}
 	cmd.AddCommand(newDBSpaceCommands()...)
+	cmd.AddCommand(newDBDumpCommand(), newDBRestoreCommand())
 	return cmd
 }
 

@@ -34,7 +34,8 @@ configuration API. It keeps no state.`,
 			}
 			defer client.CloseIdleConnections()
 			m := manager.New(log, cfg,
-				configv1connect.NewAttachmentsClient(client, base), configv1connect.NewNodesClient(client, base))
+				configv1connect.NewAttachmentsClient(client, base), configv1connect.NewNodesClient(client, base),
+				configv1connect.NewRecoveryClient(client, base))
 			server, err := serve.Listen(log, flags.listen, m.Handler())
 			if err != nil {
 				return err

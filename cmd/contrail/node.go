@@ -78,8 +78,13 @@ func (f *nodeFlags) with(use func(configv1connect.NodesClient) error) error {
 		return err
 	}
 	defer client.CloseIdleConnections()
-	err = use(configv1connect.NewNodesClient(client, base))
-	if connect.CodeOf(err) == connect.CodeUnavailable {
+	return f.explain(use(configv1connect.NewNodesClient(client, base)))
+}
+
+// explain says what is wrong where the configuration API did not answer, and
+// what it said where it did.
+func (f *nodeFlags) explain(err error) error {
+	if connect.CodeOf(err) == connect.CodeUnavailable && !connect.IsWireError(err) {
 		return fmt.Errorf("configuration API at %s does not answer: %w; see --config and `contrail status`", f.config, err)
 	}
 	if e := (*connect.Error)(nil); errors.As(err, &e) {

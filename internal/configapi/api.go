@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type API struct {
 	graph     *model.Graph
 	ledger    *ledger
 	positions *positions
+	recovery  *recovery
 	tenancy   *tenancy
 	metrics   *metrics
 	ready     chan struct{}
@@ -68,7 +70,7 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	}
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
-		graph: model.NewGraph(), ledger: newLedger(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
+		graph: model.NewGraph(), ledger: newLedger(), recovery: newRecovery(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
 		calls: newCalls(), watchPause: watchPause,
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
@@ -87,13 +89,19 @@ func (a *API) Run(ctx context.Context) error {
 	defer cancel()
 	followed := make(chan error, 1)
 	// The graph comes last: when it shows a revision, the others know it.
-	go func() { followed <- a.store.Follow(ctx, a.ledger, a.positions, a.tenancy, store.Into(a.log, a.graph)) }()
+	go func() {
+		followed <- a.store.Follow(ctx, a.ledger, a.positions, a.recovery, a.tenancy, store.Into(a.log, a.graph))
+	}()
 	if err := a.initialise(ctx); err != nil {
 		cancel()
 		<-followed
 		return err
 	}
 	close(a.ready)
+	var recovering sync.WaitGroup
+	recovering.Go(func() { a.runRecovery(ctx) })
+	defer recovering.Wait()
+	defer cancel()
 	return <-followed
 }
 
@@ -101,6 +109,9 @@ func (a *API) Run(ctx context.Context) error {
 func (a *API) initialise(ctx context.Context) error {
 	if err := a.graph.WaitFor(ctx, 1); err != nil {
 		return err
+	}
+	if a.recovery.settling() {
+		return nil // runRecovery makes them when numbers are given out again
 	}
 	ctx = serve.WithCaller(ctx, serve.Caller{Identity: ctls.Identity{Role: ctls.RoleController}, Via: "itself"})
 	for _, o := range initialObjects() {

@@ -45,7 +45,10 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 		a.store.ForgetLeases()
 		return at, true, nil
 	case errors.Is(err, store.ErrNewEpoch):
-		err := a.enterEpoch(ctx, c.Epoch())
+		err := a.settlingEpoch(ctx)
+		if err == nil {
+			err = a.enterEpoch(ctx, c.Epoch())
+		}
 		return at, err == nil, err
 	case errors.Is(err, errNotWritten):
 		return at, true, nil
@@ -117,6 +120,9 @@ func (a *API) barrier(ctx context.Context) (int64, error) {
 		revision, err := a.store.Barrier(ctx)
 		if !errors.Is(err, store.ErrNewEpoch) {
 			return revision, err
+		}
+		if a.settlingEpoch(ctx) != nil {
+			return 0, nil // until the restore has ended, what was before it is read
 		}
 		if err := a.enterEpoch(ctx, epoch); err != nil {
 			return 0, err

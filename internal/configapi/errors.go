@@ -14,12 +14,14 @@ type refusal struct {
 	status int
 	code   connect.Code
 	text   string
+	// settling: it is to be asked again when the nodes have reported after a restore.
+	settling bool
 }
 
 func (r *refusal) Error() string { return r.text }
 
 func refuse(status int, code connect.Code, format string, args ...any) error {
-	return &refusal{status, code, fmt.Sprintf(format, args...)}
+	return &refusal{status: status, code: code, text: fmt.Sprintf(format, args...)}
 }
 
 func invalid(format string, args ...any) error {
@@ -52,7 +54,11 @@ func rpcError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &r):
-		return connect.NewError(r.code, err)
+		e := connect.NewError(r.code, err)
+		if r.settling {
+			e.Meta().Set(SettlingHeader, "true")
+		}
+		return e
 	case errors.Is(err, errBusy):
 		return connect.NewError(connect.CodeAborted, err)
 	default:

@@ -18,6 +18,9 @@ import (
 // maxBody is the largest request body of both interfaces, in bytes.
 const maxBody = 1_024_000
 
+// maxReport is the largest report of a node after a restore, in bytes.
+const maxReport = 16 << 20
+
 // compressFrom is the size of answers, in bytes, from which compressing them is
 // worth its time.
 const compressFrom = 16 << 10
@@ -30,6 +33,7 @@ func (a *API) Handler() http.Handler {
 	compress := connect.WithOptions(connect.WithCompressMinBytes(compressFrom), connect.WithInterceptors(a.rpcGate()))
 	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
 	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
+	mux.Handle(configv1connect.NewRecoveryHandler(&recoveries{a}, compress, connect.WithReadMaxBytes(maxReport)))
 	mux.Handle("GET /metrics", a.forReaders(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", a.forReaders(a.fresh(http.HandlerFunc(a.inventory))))
 	mux.Handle("GET /ipam", a.forReaders(a.fresh(http.HandlerFunc(a.ipam))))

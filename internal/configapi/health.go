@@ -25,6 +25,8 @@ type readiness struct {
 	Ready bool `json:"ready"`
 	// Reason why not.
 	Reason string `json:"reason,omitempty"`
+	// Degraded says what is refused although it is ready: after a restore.
+	Degraded string `json:"degraded,omitempty"`
 	// Epoch and Revision of the graph, Head the store's newest revision.
 	Epoch    uint64 `json:"epoch"`
 	Revision uint64 `json:"revision"`
@@ -73,6 +75,9 @@ func (a *API) probe(ctx context.Context) readiness {
 	defer cancel()
 	at := a.graph.Position()
 	out := readiness{Epoch: at.Epoch, Revision: at.Revision}
+	if a.recovery.settling() {
+		out.Degraded = a.closedError().Error()
+	}
 	select {
 	case <-a.ready:
 	default:

@@ -36,7 +36,7 @@ func (a *API) withOwner(ctx context.Context, err error) error {
 	if owner, ok, err := a.store.Value(ctx, e.key); err == nil && ok {
 		text += a.heldBy(ctx, string(owner))
 	}
-	return &refusal{http.StatusConflict, connect.CodeAlreadyExists, text}
+	return &refusal{status: http.StatusConflict, code: connect.CodeAlreadyExists, text: text}
 }
 
 // heldBy names an owner, if the caller may know it.

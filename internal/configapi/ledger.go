@@ -206,6 +206,30 @@ func (l *ledger) isUsed(scope string, a netip.Addr) bool {
 	return p != nil && p.isUsed(indexOf(a))
 }
 
+// isLabelUsed tells whether a label is in use on a node.
+func (l *ledger) isLabelUsed(node string, label uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.labels[node]
+	return p != nil && p.isUsed(index{lo: uint64(label)})
+}
+
+// isNumberUsed tells whether a number of a kind is in use.
+func (l *ledger) isNumberUsed(kind string, n uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.numbers[kind]
+	return p != nil && p.isUsed(index{lo: uint64(n)})
+}
+
+// isPrefixUsed tells whether a network has a prefix of the pool.
+func (l *ledger) isPrefixUsed(p netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, used := l.prefixes.used[p]
+	return used
+}
+
 // isAllocated tells whether a network has an address by ip-alloc.
 func (l *ledger) isAllocated(network string, a netip.Addr) bool {
 	l.mu.Lock()

@@ -38,7 +38,8 @@ func (s *nodes) Join(ctx context.Context, r *connect.Request[configv1.JoinReques
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	return connect.NewResponse(&configv1.JoinResponse{Mtu: mtu, Position: protoPosition(position)}), nil
+	_, awaited := s.api.recovery.awaitedNode(n.UUID)
+	return connect.NewResponse(&configv1.JoinResponse{Mtu: mtu, Position: protoPosition(position), Awaited: awaited}), nil
 }
 
 func checkJoin(ctx context.Context, r *configv1.JoinRequest) (model.Node, error) {
@@ -164,6 +165,10 @@ func (a *API) removeNode(ctx context.Context, named string) (detached uint32, at
 			node, found = v.NodeByName(named)
 		}
 	})
+	if awaited, ok := a.recovery.awaitedNamed(named); !found && ok {
+		// A restored store waits for it, and it has never joined that.
+		node, found = model.Node{UUID: awaited, Name: named}, true
+	}
 	if !found {
 		return 0, at, missing("node %q does not exist; see `contrail node list`", brief(named))
 	}
@@ -202,6 +207,7 @@ func (a *API) detachBinding(ctx context.Context, vmi string) (detached uint32, e
 			return nil
 		}
 		detached = 1
+		c.settles = true // whoever asks for this has evidence
 		if b.ContainerID == "" {
 			// It belongs to a client, who only loses the place.
 			for r := range c.v.BackReferenceSeq(b.Machine, model.KindVirtualRouter) {
@@ -218,6 +224,8 @@ func (a *API) detachBinding(ctx context.Context, vmi string) (detached uint32, e
 }
 
 func (c *change) removeNode(n model.Node) error {
+	c.settles = true
+	c.forgetNode(n.UUID)
 	if _, ok := c.v.Node(n.UUID); !ok {
 		return nil
 	}

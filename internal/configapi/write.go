@@ -51,6 +51,8 @@ type change struct {
 	// verify has the guards checked although nothing is written: another
 	// controller may have been faster than our graph.
 	verify bool
+	// settles: the change is part of what a restored store waits for.
+	settles bool
 }
 
 // audit says what a write is, for the log.
@@ -77,6 +79,8 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			c.may = a.accessOf(ctx, v)
 			if err = decide(c); c.refused != nil {
 				err = c.refused
+			} else if err == nil {
+				err = c.mayChange()
 			}
 			c.v = nil
 		})

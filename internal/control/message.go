@@ -94,8 +94,8 @@ func endOfVRFMessage(vrf uint32) []byte {
 	}})
 }
 
-func clusterMessage(mtu uint32) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu}}})
+func clusterMessage(mtu uint32, settling bool) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu, Settling: settling}}})
 }
 
 func keepAliveMessage() []byte {

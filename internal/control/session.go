@@ -35,9 +35,11 @@ type session struct {
 	// limit is the most messages taken at once, about.
 	limit int
 	mtu   uint32
-	ports *cursor
-	vrfs  map[uint32]*cursor
-	sent  uint64
+	// settling is what the agent was told of it, with the MTU.
+	settling bool
+	ports    *cursor
+	vrfs     map[uint32]*cursor
+	sent     uint64
 }
 
 // open makes the session of a node, if it has none.
@@ -137,9 +139,9 @@ func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool)
 	defer t.mu.Unlock()
 	position = positionMessage(t.position)
 	defer func() { s.sent += uint64(len(out)) }()
-	if s.mtu != t.mtu {
-		s.mtu = t.mtu
-		out = append(out, clusterMessage(t.mtu))
+	if s.mtu != t.mtu || t.settling && !s.settling {
+		s.mtu, s.settling = t.mtu, s.settling || t.settling
+		out = append(out, clusterMessage(s.mtu, s.settling))
 	}
 	out, done := s.ports.next(out, s.limit)
 	if !done {
@@ -162,6 +164,10 @@ func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool)
 			c.synced = true
 			out = append(out, endOfVRFMessage(number))
 		}
+	}
+	if s.settling && !t.settling { // now that all has been sent
+		s.settling = false
+		out = append(out, clusterMessage(s.mtu, false))
 	}
 	return position, out, false
 }

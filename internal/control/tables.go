@@ -33,6 +33,9 @@ type tables struct {
 	ready    chan struct{} // closed when the graph was read for the first time
 	position model.Position
 	mtu      uint32
+	// settling: the store was restored and lacks what nodes have not reported.
+	settling bool
+	recovery *settling
 	nodes    map[string]*node
 	ports    map[string]*port
 	vrfs     map[uint32]*vrf
@@ -81,7 +84,7 @@ type vrf struct {
 
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	return &tables{
-		log: log, metrics: metrics, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
+		log: log, metrics: metrics, recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
 		nodes: map[string]*node{}, ports: map[string]*port{}, vrfs: map[uint32]*vrf{}, numbers: map[string]uint32{},
 		imports: map[compile.Target]map[uint32]*vrf{}, exports: map[compile.Target]map[uint32]*vrf{},
 		sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
@@ -139,7 +142,20 @@ func (t *tables) apply(u *update) {
 		close(t.ready)
 	}
 	t.position = u.position
+	t.settle()
 	t.wakeTouched()
+}
+
+// settle has the sessions told whether the tables are the whole truth.
+func (t *tables) settle() {
+	now := t.recovery.at(t.position)
+	if now == t.settling {
+		return
+	}
+	t.settling = now
+	for s := range t.sessions {
+		t.touched[s] = struct{}{}
+	}
 }
 
 // addMissing makes an update of everything name what it does not have.

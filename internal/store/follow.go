@@ -46,6 +46,10 @@ var (
 	errRestored  = errors.New("the store was restored")
 )
 
+// restoringPause is how soon a follower looks again whether a restore has ended,
+// doubled by Follow.
+const restoringPause = 100 * time.Millisecond
+
 // pulse is how often a follower asks the store how far it is.
 const pulse = time.Second
 
@@ -54,6 +58,7 @@ const pulse = time.Second
 // revisions it missed are compacted, or the store has a new epoch, it loads a
 // new snapshot. It returns an error only when ctx ends or a follower fails.
 func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
+	restoring := false
 	for delay := time.Duration(0); ; delay = min(max(2*delay, 50*time.Millisecond), 2*time.Second) {
 		if err := wait(ctx, delay); err != nil {
 			return err
@@ -63,12 +68,19 @@ func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, ErrRestoring):
+			if !restoring {
+				s.log.Warn("the store is being restored; what it held before is kept until it is whole")
+			}
+			restoring, delay = true, restoringPause
+			continue
 		case errors.As(err, &failed):
 			return err
 		case err != nil:
 			s.log.Warn("cannot load from the store; trying again", "error", err)
 			continue
 		}
+		restoring = false
 		s.enter(at.epoch)
 		err = s.watch(ctx, at.revision, followers)
 		if !errors.Is(err, errCompacted) && !errors.Is(err, errRestored) {

@@ -42,6 +42,10 @@ type Space string
 //	setting/<name>                               a setting of the cluster, such as aaa-mode
 //	token/key/<id>                               key that signs users' tokens, base64, leased
 //	token/signing                                id of the key that signs new tokens, leased
+//	restore/state                                how far a restore is, JSON; see RestoreState
+//	restore/quiet                                nothing is allocated while it is there, leased
+//	restore/awaited/<node uuid>                  a node that has to report after a restore, JSON
+//	restore/conflict/<interface uuid>            what runs and cannot be adopted, JSON
 //
 // Types are the dashed names of the configuration API. The scope of an address
 // is the fq name of its network, or "network-ipam:" and that of the IPAM where
@@ -67,6 +71,7 @@ const (
 	SpaceMark     Space = "mark"
 	SpaceSetting  Space = "setting"
 	SpaceToken    Space = "token"
+	SpaceRestore  Space = "restore"
 )
 
 // followed are the spaces that Follow loads and reports. Names, children and
@@ -74,7 +79,7 @@ const (
 var followed = []Space{
 	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpaceAllocated, SpacePrefix,
 	SpaceNumber, SpaceLabel, SpaceOwned, SpacePosition, SpaceTomb, SpaceRest,
-	SpaceSetting, SpaceToken,
+	SpaceSetting, SpaceToken, SpaceRestore,
 }
 
 // EpochKey holds the store's epoch.

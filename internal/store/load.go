@@ -19,6 +19,9 @@ type loader struct {
 // load feeds followers with all followed spaces as of one revision.
 func (s *Store) load(ctx context.Context, followers []Follower) (position, error) {
 	at, err := s.head(ctx)
+	if err == nil {
+		err = s.notRestoring(ctx, at.revision)
+	}
 	if err != nil {
 		return at, err
 	}

@@ -88,6 +88,9 @@ type Txn struct {
 	ops    []clientv3.Op
 	keys   map[Key]bool
 	err    error
+	// takes and frees name a key that the transaction gives out or makes free,
+	// empty if there is none.
+	takes, frees Key
 	// proof is a value that only this transaction writes to proofKey.
 	proofKey string
 	proof    []byte
@@ -102,8 +105,19 @@ func (s *Store) Txn() *Txn { return &Txn{store: s, epoch: s.Epoch(), keys: map[K
 // Epoch in which the transaction began.
 func (t *Txn) Epoch() uint64 { return t.epoch }
 
+// In makes the transaction hold in an epoch: the one that it was decided in.
+func (t *Txn) In(epoch uint64) { t.epoch = epoch }
+
 // Empty tells whether the transaction writes nothing.
 func (t *Txn) Empty() bool { return len(t.ops) == 0 }
+
+// Takes names an address, prefix, number or label that the transaction gives
+// out; empty if there is none.
+func (t *Txn) Takes() Key { return t.takes }
+
+// Frees names what the transaction deletes, or a tombstone that it leaves;
+// empty if it only writes, and takes references away.
+func (t *Txn) Frees() Key { return t.frees }
 
 // Touches tells whether the transaction writes the key.
 func (t *Txn) Touches(k Key) bool { return t.keys[k] }
@@ -124,12 +138,22 @@ func (t *Txn) PutLeased(k Key, value []byte, lease Lease) {
 
 func (t *Txn) put(k Key, value []byte, options ...clientv3.OpOption) {
 	t.touch(k)
+	switch k.Space() {
+	case SpaceAddress, SpacePrefix, SpaceNumber, SpaceLabel:
+		t.takes = k
+	case SpaceTomb:
+		t.frees = k
+	}
 	t.ops = append(t.ops, clientv3.OpPut(t.store.path(k), string(value), options...))
 }
 
 // Delete deletes a key; an absent one is fine.
 func (t *Txn) Delete(k Key) {
 	t.touch(k)
+	switch k.Space() {
+	case SpaceObject, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix, SpaceNumber, SpaceLabel:
+		t.frees = k
+	}
 	t.ops = append(t.ops, clientv3.OpDelete(t.store.path(k)))
 }
 

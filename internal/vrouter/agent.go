@@ -86,6 +86,8 @@ type Agent struct {
 	ports     *reconcile.Table[int, dataplane.Port]
 	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
 	flows     flowCount
+	// reportNow has a report made before its time.
+	reportNow chan struct{}
 }
 
 // New makes an agent over an open data plane. It must be called in the network
@@ -125,6 +127,7 @@ func newAgent(log *slog.Logger, config Config, plane Dataplane, links hostLinks)
 		links:     links,
 		registry:  newRegistry(),
 		files:     portFiles{filepath.Join(config.StateDir, portsName)},
+		reportNow: make(chan struct{}, 1),
 	}
 	if err := a.connect(); err != nil {
 		return nil, err
@@ -193,6 +196,12 @@ func (a *Agent) makeTables() {
 		return 0
 	}
 	a.routing.portsChanged = a.registry.touch
+	a.routing.newEpoch = func() {
+		select {
+		case a.reportNow <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // loadPorts brings back the ports of an earlier agent. They are desired from

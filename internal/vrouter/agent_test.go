@@ -23,7 +23,7 @@ func TestDetachEndsAnAdd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(g.live("node")) != 1 {
+	if len(g.say("node", 1).adding) != 1 {
 		t.Error("an ADD in progress is not reported as live")
 	}
 	if _, free := g.tryBegin(k); free {
@@ -45,7 +45,7 @@ func TestDetachEndsAnAdd(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if len(g.live("node")) != 0 {
+	if len(g.say("node", 1).live) != 0 {
 		t.Error("something is live after all ended")
 	}
 }

@@ -206,7 +206,7 @@ func (a *Agent) askManager(ctx context.Context, req portapi.AttachRequest) (*man
 	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		return response, err
 	}
-	if joinErr := a.report(ctx); joinErr != nil {
+	if _, joinErr := a.report(ctx); joinErr != nil {
 		return nil, err
 	}
 	return a.manager.attach(ctx, request)
@@ -225,6 +225,8 @@ func (a *Agent) newRecord(req portapi.AttachRequest, p pair, response *managerv1
 		HostInterface:    p.name,
 		HostIndex:        p.index,
 		VirtualMachineID: at.GetVirtualMachineId(),
+		InstanceIPs:      map[string]string{},
+		ProjectID:        at.GetProjectId(),
 		NetworkID:        at.GetNetworkId(),
 		NetworkName:      at.GetNetworkFqName(),
 		VRF:              at.GetVrf(),
@@ -236,6 +238,7 @@ func (a *Agent) newRecord(req portapi.AttachRequest, p pair, response *managerv1
 		Revision:         at.GetRevision(),
 	}
 	for _, address := range at.GetAddresses() {
+		r.InstanceIPs[address.GetAddress()] = address.GetInstanceIpId()
 		r.Addresses = append(r.Addresses, portapi.Address{
 			Address:      address.GetAddress(),
 			PrefixLength: int(address.GetPrefixLength()),

@@ -65,7 +65,7 @@ func (a *Agent) followGraph(r *record) {
 			a.log.Info("port removed because its attachment is", "port", r.ID, "container", r.ContainerID, "interface", r.Interface)
 			a.unplug(r)
 		}
-	case graph != nil && graph.GetRevision() > r.Revision && (r.isClassic() || graph.GetNamespace() == r.Namespace):
+	case graph != nil && a.routing.isNewer(graph, r) && (r.isClassic() || graph.GetNamespace() == r.Namespace):
 		end, free := a.registry.tryBegin(r.key())
 		if !free {
 			return

@@ -10,7 +10,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	managerv1 "github.com/contrail-mesos/contrail/api/contrail/manager/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/manager/v1/managerv1connect"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
@@ -117,16 +116,21 @@ func (m *manager) detach(ctx context.Context, r portapi.DetachRequest) error {
 	return nil
 }
 
-// reportEvery is the pause between reports while all is well.
-const reportEvery = 30 * time.Second
+const (
+	// reportEvery is the pause between reports while all is well.
+	reportEvery = 30 * time.Second
+	// settleEvery is the pause while a restored store waits for the node, and
+	// conflictEvery while it waits for an operator who resolves a conflict.
+	settleEvery   = time.Second
+	conflictEvery = 5 * time.Second
+)
 
 // runReports joins, and tells the manager again and again which containers
 // live here: that is how releases that were lost are made up for.
 func (a *Agent) runReports(ctx context.Context) error {
 	failures := 0
 	for {
-		pause := reportEvery
-		err := a.report(ctx)
+		pause, err := a.report(ctx)
 		switch {
 		case err == nil && failures > 0:
 			a.log.Info("manager answers again", "manager", a.manager.address)
@@ -144,21 +148,25 @@ func (a *Agent) runReports(ctx context.Context) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
+		case <-a.reportNow:
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
 // report sends one report. The position is read before the list is made: what
 // is attached in between is newer than the report and is not judged by it. The
-// first one has no position and only joins; a second follows at once.
-func (a *Agent) report(ctx context.Context) error {
+// first one has no position and only joins; a second follows at once. So
+// it does when the store turns out to have another epoch. pause is how soon the
+// next is due.
+func (a *Agent) report(ctx context.Context) (pause time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	since := a.manager.seen()
-	err := a.reportSince(ctx, since)
-	if err == nil && since == nil {
-		err = a.reportSince(ctx, a.manager.seen())
+	pause, err = a.reportSince(ctx, since)
+	if now := a.manager.seen(); err == nil && (since == nil || now.GetEpoch() != since.GetEpoch()) {
+		pause, err = a.reportSince(ctx, now)
 	}
 	a.manager.mu.Lock()
 	defer a.manager.mu.Unlock()
@@ -166,24 +174,25 @@ func (a *Agent) report(ctx context.Context) error {
 		a.manager.since = time.Now()
 	}
 	a.manager.joined, a.manager.lastErr = err == nil, err
-	return err
+	return pause, err
 }
 
-func (a *Agent) reportSince(ctx context.Context, since *typesv1.Position) error {
-	var live []*configv1.AttachmentKey
+func (a *Agent) reportSince(ctx context.Context, since *typesv1.Position) (pause time.Duration, err error) {
+	var ports said
 	if since != nil {
 		a.checkLinks(ctx)
-		live = a.registry.live(a.node)
+		ports = a.registry.say(a.node, since.GetEpoch())
 	}
 	mtu, err := a.links.mtu(a.config.Underlay)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	response, err := a.manager.client.Report(ctx, connect.NewRequest(&managerv1.ReportRequest{
-		Name: a.config.Name, Address: a.config.Address.String(), FabricMtu: mtu, BootId: a.bootID, Since: since, Live: live,
+		Name: a.config.Name, Address: a.config.Address.String(), FabricMtu: mtu, BootId: a.bootID,
+		Since: since, Live: ports.live, Running: ports.running, Adding: ports.adding,
 	}))
 	if err != nil {
-		return fmt.Errorf("report to the manager: %w", err)
+		return 0, fmt.Errorf("report to the manager: %w", err)
 	}
 	for _, k := range response.Msg.GetReleased() {
 		a.log.Info("attachment released because its container is gone",
@@ -193,5 +202,32 @@ func (a *Agent) reportSince(ctx context.Context, since *typesv1.Position) error 
 	a.manager.mu.Lock()
 	a.manager.mtu = response.Msg.GetMtu()
 	a.manager.mu.Unlock()
-	return nil
+	for _, id := range response.Msg.GetDrop() {
+		a.drop(id)
+	}
+	switch {
+	case response.Msg.GetAwaited():
+		return settleEvery, nil
+	case len(response.Msg.GetConflicts()) > 0:
+		return conflictEvery, nil
+	}
+	return reportEvery, nil
+}
+
+// drop takes a port off that an operator decided against after a restore. Its
+// container goes on without the interface.
+func (a *Agent) drop(id string) {
+	r := a.registry.get(id)
+	if r == nil {
+		return
+	}
+	end, free := a.registry.tryBegin(r.key())
+	if !free {
+		return // the next report asks again
+	}
+	defer end()
+	if a.registry.get(id) == r {
+		a.log.Warn("port removed because an operator decided against it after a restore", "port", id, "container", r.ContainerID, "interface", r.Interface)
+		a.unplug(r)
+	}
 }

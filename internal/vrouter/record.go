@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/api/portapi"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
@@ -34,15 +35,20 @@ type record struct {
 	HostInterface string `json:"host_interface"`
 	HostIndex     int    `json:"host_index"`
 
-	VirtualMachineID string            `json:"virtual_machine_id,omitempty"`
-	NetworkID        string            `json:"network_id,omitempty"`
-	NetworkName      []string          `json:"network_name,omitempty"`
-	VRF              uint32            `json:"vrf"`
-	Label            uint32            `json:"label"`
-	MAC              string            `json:"mac"`
-	Addresses        []portapi.Address `json:"addresses"`
-	MTU              uint32            `json:"mtu"`
-	DisplayName      string            `json:"display_name,omitempty"`
+	VirtualMachineID string `json:"virtual_machine_id,omitempty"`
+	// InstanceIPs are the objects of the addresses, by address; ProjectID is
+	// that of the interface. The node has no use for them: after a restore it
+	// tells the store what it does not know any more.
+	InstanceIPs map[string]string `json:"instance_ips,omitempty"`
+	ProjectID   string            `json:"project_id,omitempty"`
+	NetworkID   string            `json:"network_id,omitempty"`
+	NetworkName []string          `json:"network_name,omitempty"`
+	VRF         uint32            `json:"vrf"`
+	Label       uint32            `json:"label"`
+	MAC         string            `json:"mac"`
+	Addresses   []portapi.Address `json:"addresses"`
+	MTU         uint32            `json:"mtu"`
+	DisplayName string            `json:"display_name,omitempty"`
 	// Epoch and Revision of the store at which the attachment was made.
 	Epoch    uint64 `json:"epoch,omitempty"`
 	Revision uint64 `json:"revision,omitempty"`
@@ -87,6 +93,24 @@ func (r *record) port() (p dataplane.Port, ok bool, err error) {
 		p.Addresses = append(p.Addresses, address)
 	}
 	return p, true, nil
+}
+
+// running is the record as a restored store has to be told it.
+func (r *record) running(node string) *configv1.Running {
+	at := &configv1.Attachment{
+		Key: &configv1.AttachmentKey{
+			Node: node, ContainerId: r.ContainerID, Interface: r.Interface, BootId: r.BootID, Namespace: r.Namespace,
+		},
+		VirtualMachineId: r.VirtualMachineID, InterfaceId: r.ID, NetworkId: r.NetworkID, NetworkFqName: r.NetworkName,
+		ProjectId: r.ProjectID, Vrf: r.VRF, Label: r.Label, Mac: r.MAC, DisplayName: r.DisplayName,
+	}
+	for _, a := range r.Addresses {
+		at.Addresses = append(at.Addresses, &configv1.Address{
+			Address: a.Address, PrefixLength: uint32(a.PrefixLength), Gateway: a.Gateway, DnsServer: a.DNSServer,
+			InstanceIpId: r.InstanceIPs[a.Address],
+		})
+	}
+	return &configv1.Running{Attachment: at, Sequence: r.Sequence}
 }
 
 func (r *record) answer() *portapi.AttachResponse {

@@ -165,24 +165,36 @@ func (g *registry) usesVRF(vrf uint32) bool {
 	return false
 }
 
-// live returns the keys of all attachments, those in progress included, as of
-// one moment: an ADD is in one of the two lists until it has failed.
-func (g *registry) live(node string) []*configv1.AttachmentKey {
+// said is what a report tells of the attachments.
+type said struct {
+	// live are the keys of all, those in progress included; adding are these.
+	live, adding []*configv1.AttachmentKey
+	// running describes those of an earlier epoch.
+	running []*configv1.Running
+}
+
+// say returns all attachments as of one moment: an ADD is among the ports or
+// among those in progress until it has failed.
+func (g *registry) say(node string, epoch uint64) said {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var keys []*configv1.AttachmentKey
+	var out said
 	for _, r := range g.ports {
 		if r.isClassic() {
 			continue
 		}
-		keys = append(keys, &configv1.AttachmentKey{
+		out.live = append(out.live, &configv1.AttachmentKey{
 			Node: node, ContainerId: r.ContainerID, Interface: r.Interface, BootId: r.BootID, Namespace: r.Namespace,
 		})
+		if r.Epoch != epoch {
+			out.running = append(out.running, r.running(node))
+		}
 	}
 	for _, op := range g.busy {
 		if op.adding != nil {
-			keys = append(keys, op.adding)
+			out.live = append(out.live, op.adding)
+			out.adding = append(out.adding, op.adding)
 		}
 	}
-	return keys
+	return out
 }

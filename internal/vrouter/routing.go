@@ -21,7 +21,8 @@ import (
 // What a new session adds is believed at once; that something is gone is
 // believed when the session has closed the table's snapshot. A session that is
 // behind what has been believed (a control node that restarts or is cut off)
-// is only listened to until it has caught up.
+// is only listened to until it has caught up; so is one whose store was
+// restored and lacks what the nodes have not reported yet.
 type routing struct {
 	log *slog.Logger
 	own netip.Addr
@@ -30,11 +31,15 @@ type routing struct {
 	usesVRF   func(vrf uint32) bool
 	// portsChanged is told, without locks held, when graph ports changed.
 	portsChanged func()
-	routes       *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
+	// newEpoch is told that a session has a later epoch than those before. It
+	// must not block.
+	newEpoch func()
+	routes   *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
 
 	mu       sync.Mutex
 	believed tables
 	position *typesv1.Position // newest that believed reflects
+	epoch    uint64            // newest of any session
 	mtu      uint32
 	// local has the routes that lead to a port of this node.
 	local map[string]map[dataplane.RouteKey]struct{}
@@ -69,7 +74,7 @@ func (t *tables) vrf(number uint32) *vrfTable {
 }
 
 func newRouting(log *slog.Logger, own netip.Addr) *routing {
-	return &routing{log: log, own: own, believed: newTables(), local: map[string]map[dataplane.RouteKey]struct{}{}}
+	return &routing{log: log, own: own, believed: newTables(), newEpoch: func() {}, local: map[string]map[dataplane.RouteKey]struct{}{}}
 }
 
 // view is one session's tables.
@@ -79,6 +84,9 @@ type view struct {
 	// reached it, nothing of it is believed.
 	floor    *typesv1.Position
 	caughtUp bool
+	// settling: after a restore, what the session says lacks what other nodes
+	// have not reported yet. It is only listened to.
+	settling bool
 	position *typesv1.Position
 }
 
@@ -100,17 +108,35 @@ func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 	if m.GetPosition() != nil {
 		v.position = m.GetPosition()
 	}
-	if !v.caughtUp && !newer(v.floor, v.position) {
+	r.settle(v, m)
+	portsChanged := false
+	if !v.caughtUp && !v.settling && !newer(v.floor, v.position) {
 		v.caughtUp = true
 		r.adopt(v)
+		portsChanged = true
 	}
-	portsChanged := r.take(v, m)
+	portsChanged = r.take(v, m) || portsChanged
 	if v.caughtUp && newer(v.position, r.position) {
 		r.position = v.position
 	}
 	r.mu.Unlock()
 	if portsChanged {
 		r.portsChanged()
+	}
+}
+
+// settle takes in whether the session's word is the whole truth, and has the
+// node report at once when it meets another epoch.
+func (r *routing) settle(v *view, m *controlv1.ControlMessage) {
+	if epoch := m.GetPosition().GetEpoch(); epoch > r.epoch {
+		if r.epoch != 0 {
+			r.newEpoch()
+		}
+		r.epoch = epoch
+	}
+	if c := m.GetCluster(); c != nil {
+		v.settling = c.GetSettling()
+		v.caughtUp = v.caughtUp && !v.settling
 	}
 }
 
@@ -364,6 +390,12 @@ func (r *routing) graphPort(rec *record) (port *controlv1.Port, absent bool) {
 	absent = port == nil && r.believed.portsDone && rec.Epoch == r.position.GetEpoch() &&
 		rec.Revision != 0 && rec.Revision <= r.position.GetRevision()
 	return port, absent
+}
+
+// isNewer tells whether the graph's port is of a later position than the record.
+func (r *routing) isNewer(port *controlv1.Port, rec *record) bool {
+	now := &typesv1.Position{Epoch: r.seen().GetEpoch(), Revision: port.GetRevision()}
+	return newer(now, &typesv1.Position{Epoch: rec.Epoch, Revision: rec.Revision})
 }
 
 // graphPorts are all ports that the graph binds to this node.

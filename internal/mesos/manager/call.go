@@ -43,12 +43,25 @@ func call[Req, Res any](ctx context.Context, m *Manager, what string, method una
 // answered tells whether err is what the configuration API decided, and not
 // that it, the store or the way to them was away or slow.
 func answered(err error) bool {
+	if isSettling(err) {
+		return true
+	}
 	switch connect.CodeOf(err) {
 	case connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeUnavailable:
 		return false
 	}
 	return connect.IsWireError(err)
 }
+
+// isSettling tells whether the request has to wait because the store was
+// restored: it changed nothing.
+func isSettling(err error) bool {
+	var e *connect.Error
+	return errors.As(err, &e) && e.Meta().Get(settlingHeader) != ""
+}
+
+// settlingHeader is what the configuration API sets on such errors.
+const settlingHeader = "Contrail-Settling"
 
 // mayHaveRun tells whether a failed request may have been carried out: not
 // when the configuration API decided against it, and not when there was no
@@ -68,6 +81,9 @@ func (m *Manager) explain(caller context.Context, what string, err error) error 
 		answer := connect.NewError(e.Code(), errors.New(e.Message()))
 		for _, detail := range e.Details() {
 			answer.AddDetail(detail)
+		}
+		if isSettling(err) {
+			answer.Meta().Set(settlingHeader, "true")
 		}
 		return answer
 	}

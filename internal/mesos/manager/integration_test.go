@@ -104,11 +104,11 @@ func newController(t *testing.T) *controller {
 	graph := model.NewGraph()
 	node := control.New(log, control.Config{KeepAlive: 10 * time.Millisecond}, graph)
 	c.run("routes", node.Run)
-	c.run("store of control", func(ctx context.Context) error { return st.Follow(ctx, store.Into(log, graph)) })
+	c.run("store of control", func(ctx context.Context) error { return st.Follow(ctx, node.Recovery(), store.Into(log, graph)) })
 	c.control = freeAddress(t)
 	c.serveOn(log, serve.Config{TLS: c.control, Credentials: c.credentials(ctls.RoleController, "")}, node.Handler())
 
-	m := New(log, Config{Defaults: defaults}, c.attachments, configv1connect.NewNodesClient(c.web, c.base))
+	m := New(log, Config{Defaults: defaults}, c.attachments, configv1connect.NewNodesClient(c.web, c.base), configv1connect.NewRecoveryClient(c.web, c.base))
 	c.address = freeAddress(t)
 	c.serveOn(log, serve.Config{TLS: c.address, Credentials: c.credentials(ctls.RoleManager, "")}, m.Handler())
 	return c

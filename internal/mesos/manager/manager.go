@@ -51,6 +51,7 @@ type Manager struct {
 	cfg         Config
 	attachments configv1connect.AttachmentsClient
 	nodes       configv1connect.NodesClient
+	recovery    configv1connect.RecoveryClient
 	registry    *prometheus.Registry
 	metrics     *metrics
 }
@@ -58,13 +59,13 @@ type Manager struct {
 var _ managerv1connect.ManagerHandler = (*Manager)(nil)
 
 // New returns a manager that works against a configuration API.
-func New(log *slog.Logger, cfg Config, attachments configv1connect.AttachmentsClient, nodes configv1connect.NodesClient) *Manager {
+func New(log *slog.Logger, cfg Config, attachments configv1connect.AttachmentsClient, nodes configv1connect.NodesClient, recovery configv1connect.RecoveryClient) *Manager {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
 	registry := prometheus.NewRegistry()
 	return &Manager{
-		log: log, cfg: cfg, attachments: attachments, nodes: nodes,
+		log: log, cfg: cfg, attachments: attachments, nodes: nodes, recovery: recovery,
 		registry: registry, metrics: newMetrics(registry),
 	}
 }
@@ -181,19 +182,53 @@ func (m *Manager) Report(ctx context.Context, req *connect.Request[managerv1.Rep
 		m.log.Warn("join failed", "node", node, "name", req.Msg.Name, "error", err)
 		return nil, err
 	}
-	res := &managerv1.ReportResponse{Mtu: joined.Mtu, Position: joined.Position}
+	res := &managerv1.ReportResponse{Mtu: joined.Mtu, Position: joined.Position, Awaited: joined.Awaited}
 	if req.Msg.Since == nil {
 		return connect.NewResponse(res), nil
+	}
+	if joined.Awaited || len(req.Msg.Running) > 0 {
+		if err := m.settle(ctx, node, req.Msg, res); err != nil {
+			return nil, err
+		}
+	}
+	if res.Awaited {
+		return connect.NewResponse(res), nil // its next report follows at once
 	}
 	listed, _, err := call(ctx, m, "list", m.attachments.List, &configv1.ListRequest{Node: node})
 	if err != nil {
 		return nil, err
 	}
 	dead := notLive(node, req.Msg, listed)
-	if err := m.release(ctx, dead, res); err != nil {
+	if err := m.release(ctx, dead, res); err != nil && !isSettling(err) {
 		return nil, err
 	}
 	return connect.NewResponse(res), nil
+}
+
+// settle has the store learn what the node runs: after a restore it may not
+// know all of it.
+func (m *Manager) settle(ctx context.Context, node string, report *managerv1.ReportRequest, res *managerv1.ReportResponse) error {
+	settled, _, err := call(ctx, m, "settle", m.recovery.Settle, &configv1.SettleRequest{
+		Node: node, BootId: report.BootId, Seen: report.Since,
+		Running: report.Running, Live: report.Live, Adding: report.Adding,
+	})
+	if err != nil {
+		m.log.Warn("report after a restore failed", "node", node, "error", err)
+		return err
+	}
+	for _, k := range settled.Adopted {
+		m.log.Info("adopted after a restore", "node", node, "container", k.ContainerId, "interface", k.Interface)
+	}
+	for _, k := range settled.Released {
+		m.metrics.released.Inc()
+		m.log.Info("released by report after a restore", "node", node, "container", k.ContainerId, "interface", k.Interface)
+	}
+	res.Released, res.Drop, res.Conflicts = settled.Released, settled.Drop, settled.Conflicts
+	res.Awaited = settled.Awaited
+	if later(settled.Position, res.Position) {
+		res.Position = settled.Position
+	}
+	return nil
 }
 
 // release detaches keys and records them, with the newest position, in res.

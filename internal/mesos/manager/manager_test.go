@@ -212,7 +212,7 @@ func (b *bed) start(cfg Config) (stop func()) {
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	client := b.configWeb.Client()
-	m := New(log, cfg, configv1connect.NewAttachmentsClient(client, b.configWeb.URL), configv1connect.NewNodesClient(client, b.configWeb.URL))
+	m := New(log, cfg, configv1connect.NewAttachmentsClient(client, b.configWeb.URL), configv1connect.NewNodesClient(client, b.configWeb.URL), configv1connect.NewRecoveryClient(client, b.configWeb.URL))
 
 	b.address = freeAddress(b.t)
 	b.socket = filepath.Join(b.t.TempDir(), "manager.sock")

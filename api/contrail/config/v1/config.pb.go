@@ -25,6 +25,113 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RecoveryStatusResponse_Phase int32
+
+const (
+	RecoveryStatusResponse_PHASE_UNSPECIFIED RecoveryStatusResponse_Phase = 0
+	// PHASE_OPEN: nothing is waited for.
+	RecoveryStatusResponse_PHASE_OPEN RecoveryStatusResponse_Phase = 1
+	// PHASE_RESTORING: `contrail db restore` is at work, or was killed.
+	RecoveryStatusResponse_PHASE_RESTORING RecoveryStatusResponse_Phase = 2
+	// PHASE_AWAITING: nodes have to report, or rests to pass.
+	RecoveryStatusResponse_PHASE_AWAITING RecoveryStatusResponse_Phase = 3
+)
+
+// Enum value maps for RecoveryStatusResponse_Phase.
+var (
+	RecoveryStatusResponse_Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_OPEN",
+		2: "PHASE_RESTORING",
+		3: "PHASE_AWAITING",
+	}
+	RecoveryStatusResponse_Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED": 0,
+		"PHASE_OPEN":        1,
+		"PHASE_RESTORING":   2,
+		"PHASE_AWAITING":    3,
+	}
+)
+
+func (x RecoveryStatusResponse_Phase) Enum() *RecoveryStatusResponse_Phase {
+	p := new(RecoveryStatusResponse_Phase)
+	*p = x
+	return p
+}
+
+func (x RecoveryStatusResponse_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RecoveryStatusResponse_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_contrail_config_v1_config_proto_enumTypes[0].Descriptor()
+}
+
+func (RecoveryStatusResponse_Phase) Type() protoreflect.EnumType {
+	return &file_contrail_config_v1_config_proto_enumTypes[0]
+}
+
+func (x RecoveryStatusResponse_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RecoveryStatusResponse_Phase.Descriptor instead.
+func (RecoveryStatusResponse_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{20, 0}
+}
+
+type ResolveRequest_Keep int32
+
+const (
+	ResolveRequest_KEEP_UNSPECIFIED ResolveRequest_Keep = 0
+	// KEEP_RUNNING detaches what holds the address, the label or the name; the
+	// node's next report has the attachment adopted.
+	ResolveRequest_KEEP_RUNNING ResolveRequest_Keep = 1
+	// KEEP_STORED has the node take the port off that runs.
+	ResolveRequest_KEEP_STORED ResolveRequest_Keep = 2
+)
+
+// Enum value maps for ResolveRequest_Keep.
+var (
+	ResolveRequest_Keep_name = map[int32]string{
+		0: "KEEP_UNSPECIFIED",
+		1: "KEEP_RUNNING",
+		2: "KEEP_STORED",
+	}
+	ResolveRequest_Keep_value = map[string]int32{
+		"KEEP_UNSPECIFIED": 0,
+		"KEEP_RUNNING":     1,
+		"KEEP_STORED":      2,
+	}
+)
+
+func (x ResolveRequest_Keep) Enum() *ResolveRequest_Keep {
+	p := new(ResolveRequest_Keep)
+	*p = x
+	return p
+}
+
+func (x ResolveRequest_Keep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResolveRequest_Keep) Descriptor() protoreflect.EnumDescriptor {
+	return file_contrail_config_v1_config_proto_enumTypes[1].Descriptor()
+}
+
+func (ResolveRequest_Keep) Type() protoreflect.EnumType {
+	return &file_contrail_config_v1_config_proto_enumTypes[1]
+}
+
+func (x ResolveRequest_Keep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResolveRequest_Keep.Descriptor instead.
+func (ResolveRequest_Keep) EnumDescriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{28, 0}
+}
+
 // AttachmentKey is the identity of an attachment. The same (node, container,
 // interface) with another namespace or boot keeps the address and replaces the
 // port.
@@ -993,8 +1100,10 @@ type JoinResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Mtu for containers: the smallest fabric MTU of all nodes less the largest
 	// overhead enabled.
-	Mtu           uint32       `protobuf:"varint,1,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	Position      *v1.Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	Mtu      uint32       `protobuf:"varint,1,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Position *v1.Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	// Awaited: the store was restored, and waits for the node to Settle.
+	Awaited       bool `protobuf:"varint,3,opt,name=awaited,proto3" json:"awaited,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1041,6 +1150,13 @@ func (x *JoinResponse) GetPosition() *v1.Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *JoinResponse) GetAwaited() bool {
+	if x != nil {
+		return x.Awaited
+	}
+	return false
 }
 
 type Node struct {
@@ -1304,6 +1420,707 @@ func (x *RemoveNodeResponse) GetPosition() *v1.Position {
 	return nil
 }
 
+type RecoveryStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryStatusRequest) Reset() {
+	*x = RecoveryStatusRequest{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryStatusRequest) ProtoMessage() {}
+
+func (x *RecoveryStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryStatusRequest.ProtoReflect.Descriptor instead.
+func (*RecoveryStatusRequest) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{19}
+}
+
+type RecoveryStatusResponse struct {
+	state   protoimpl.MessageState       `protogen:"open.v1"`
+	Phase   RecoveryStatusResponse_Phase `protobuf:"varint,1,opt,name=phase,proto3,enum=contrail.config.v1.RecoveryStatusResponse_Phase" json:"phase,omitempty"`
+	Awaited []*AwaitedNode               `protobuf:"bytes,2,rep,name=awaited,proto3" json:"awaited,omitempty"`
+	// SecondsLeft until addresses that nobody knows of have rested; 0 when the
+	// store knew what was in use.
+	SecondsLeft uint64      `protobuf:"varint,3,opt,name=seconds_left,json=secondsLeft,proto3" json:"seconds_left,omitempty"`
+	Conflicts   []*Conflict `protobuf:"bytes,4,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	// RestoredAt and DumpedAt are times in RFC 3339, empty if there was no restore.
+	RestoredAt    string       `protobuf:"bytes,5,opt,name=restored_at,json=restoredAt,proto3" json:"restored_at,omitempty"`
+	DumpedAt      string       `protobuf:"bytes,6,opt,name=dumped_at,json=dumpedAt,proto3" json:"dumped_at,omitempty"`
+	Position      *v1.Position `protobuf:"bytes,7,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryStatusResponse) Reset() {
+	*x = RecoveryStatusResponse{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryStatusResponse) ProtoMessage() {}
+
+func (x *RecoveryStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryStatusResponse.ProtoReflect.Descriptor instead.
+func (*RecoveryStatusResponse) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecoveryStatusResponse) GetPhase() RecoveryStatusResponse_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return RecoveryStatusResponse_PHASE_UNSPECIFIED
+}
+
+func (x *RecoveryStatusResponse) GetAwaited() []*AwaitedNode {
+	if x != nil {
+		return x.Awaited
+	}
+	return nil
+}
+
+func (x *RecoveryStatusResponse) GetSecondsLeft() uint64 {
+	if x != nil {
+		return x.SecondsLeft
+	}
+	return 0
+}
+
+func (x *RecoveryStatusResponse) GetConflicts() []*Conflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+func (x *RecoveryStatusResponse) GetRestoredAt() string {
+	if x != nil {
+		return x.RestoredAt
+	}
+	return ""
+}
+
+func (x *RecoveryStatusResponse) GetDumpedAt() string {
+	if x != nil {
+		return x.DumpedAt
+	}
+	return ""
+}
+
+func (x *RecoveryStatusResponse) GetPosition() *v1.Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+type AwaitedNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Joined: the node is in the register.
+	Joined bool `protobuf:"varint,3,opt,name=joined,proto3" json:"joined,omitempty"`
+	// Reported: the node has reported, and waits for the others because of
+	// conflicts that their reports may solve.
+	Reported      bool `protobuf:"varint,4,opt,name=reported,proto3" json:"reported,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitedNode) Reset() {
+	*x = AwaitedNode{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitedNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitedNode) ProtoMessage() {}
+
+func (x *AwaitedNode) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitedNode.ProtoReflect.Descriptor instead.
+func (*AwaitedNode) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AwaitedNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AwaitedNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AwaitedNode) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
+func (x *AwaitedNode) GetReported() bool {
+	if x != nil {
+		return x.Reported
+	}
+	return false
+}
+
+// Conflict is an attachment that runs and cannot be adopted as it is. Its port
+// goes on until the conflict is resolved.
+type Conflict struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Attachment *Attachment            `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	// Reason says which of its things is held by what.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Holder is the UUID of the object that holds it, if there is one.
+	Holder string `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Dropped: it was resolved against the attachment, and the node has not
+	// taken the port off yet.
+	Dropped       bool `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conflict) Reset() {
+	*x = Conflict{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conflict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conflict) ProtoMessage() {}
+
+func (x *Conflict) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
+func (*Conflict) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Conflict) GetAttachment() *Attachment {
+	if x != nil {
+		return x.Attachment
+	}
+	return nil
+}
+
+func (x *Conflict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Conflict) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Conflict) GetDropped() bool {
+	if x != nil {
+		return x.Dropped
+	}
+	return false
+}
+
+type SettleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node is the UUID; empty or its own for a caller with a node certificate.
+	Node   string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	BootId string `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Seen is the position that the node had seen before it looked.
+	Seen *v1.Position `protobuf:"bytes,3,opt,name=seen,proto3" json:"seen,omitempty"`
+	// Running are those that were attached in an earlier epoch than that of seen.
+	Running []*Running `protobuf:"bytes,4,rep,name=running,proto3" json:"running,omitempty"`
+	// Live are the keys of everything that runs, and of what is in progress.
+	Live []*AttachmentKey `protobuf:"bytes,6,rep,name=live,proto3" json:"live,omitempty"`
+	// Adding are attachments in progress: their outcome is not known.
+	Adding        []*AttachmentKey `protobuf:"bytes,5,rep,name=adding,proto3" json:"adding,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleRequest) Reset() {
+	*x = SettleRequest{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleRequest) ProtoMessage() {}
+
+func (x *SettleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
+func (*SettleRequest) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SettleRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetSeen() *v1.Position {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *SettleRequest) GetRunning() []*Running {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *SettleRequest) GetLive() []*AttachmentKey {
+	if x != nil {
+		return x.Live
+	}
+	return nil
+}
+
+func (x *SettleRequest) GetAdding() []*AttachmentKey {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+// Running is an attachment as the node has it.
+type Running struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Attachment *Attachment            `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	// Sequence of the request that attached it, as in AttachRequest.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Running) Reset() {
+	*x = Running{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Running) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Running) ProtoMessage() {}
+
+func (x *Running) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Running.ProtoReflect.Descriptor instead.
+func (*Running) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Running) GetAttachment() *Attachment {
+	if x != nil {
+		return x.Attachment
+	}
+	return nil
+}
+
+func (x *Running) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+type SettleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Adopted and released attachments, for the node's log.
+	Adopted  []*AttachmentKey `protobuf:"bytes,1,rep,name=adopted,proto3" json:"adopted,omitempty"`
+	Released []*AttachmentKey `protobuf:"bytes,2,rep,name=released,proto3" json:"released,omitempty"`
+	// Conflicts of the node, all of them.
+	Conflicts []*Conflict `protobuf:"bytes,3,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
+	// Drop are the interfaces that the node has to take off.
+	Drop []string `protobuf:"bytes,4,rep,name=drop,proto3" json:"drop,omitempty"`
+	// Awaited: the node has to Settle again, soon.
+	Awaited       bool         `protobuf:"varint,5,opt,name=awaited,proto3" json:"awaited,omitempty"`
+	Position      *v1.Position `protobuf:"bytes,6,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleResponse) Reset() {
+	*x = SettleResponse{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleResponse) ProtoMessage() {}
+
+func (x *SettleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
+func (*SettleResponse) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SettleResponse) GetAdopted() []*AttachmentKey {
+	if x != nil {
+		return x.Adopted
+	}
+	return nil
+}
+
+func (x *SettleResponse) GetReleased() []*AttachmentKey {
+	if x != nil {
+		return x.Released
+	}
+	return nil
+}
+
+func (x *SettleResponse) GetConflicts() []*Conflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
+func (x *SettleResponse) GetDrop() []string {
+	if x != nil {
+		return x.Drop
+	}
+	return nil
+}
+
+func (x *SettleResponse) GetAwaited() bool {
+	if x != nil {
+		return x.Awaited
+	}
+	return false
+}
+
+func (x *SettleResponse) GetPosition() *v1.Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+type ForgetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node is a UUID or a name.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ForgetRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type ForgetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Detached      uint32                 `protobuf:"varint,1,opt,name=detached,proto3" json:"detached,omitempty"`
+	Position      *v1.Position           `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetResponse) Reset() {
+	*x = ForgetResponse{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetResponse) ProtoMessage() {}
+
+func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
+func (*ForgetResponse) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ForgetResponse) GetDetached() uint32 {
+	if x != nil {
+		return x.Detached
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetPosition() *v1.Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+type ResolveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Interface is the UUID of the interface in conflict.
+	Interface     string              `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Keep          ResolveRequest_Keep `protobuf:"varint,2,opt,name=keep,proto3,enum=contrail.config.v1.ResolveRequest_Keep" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveRequest) Reset() {
+	*x = ResolveRequest{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveRequest) ProtoMessage() {}
+
+func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
+func (*ResolveRequest) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResolveRequest) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *ResolveRequest) GetKeep() ResolveRequest_Keep {
+	if x != nil {
+		return x.Keep
+	}
+	return ResolveRequest_KEEP_UNSPECIFIED
+}
+
+type ResolveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      *v1.Position           `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveResponse) Reset() {
+	*x = ResolveResponse{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveResponse) ProtoMessage() {}
+
+func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
+func (*ResolveResponse) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ResolveResponse) GetPosition() *v1.Position {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
 var File_contrail_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_contrail_config_v1_config_proto_rawDesc = "" +
@@ -1391,10 +2208,11 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
 	"fabric_mtu\x18\x04 \x01(\rR\tfabricMtu\x12\x17\n" +
-	"\aboot_id\x18\x05 \x01(\tR\x06bootId\"Y\n" +
+	"\aboot_id\x18\x05 \x01(\tR\x06bootId\"s\n" +
 	"\fJoinResponse\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x127\n" +
-	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"|\n" +
+	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x18\n" +
+	"\aawaited\x18\x03 \x01(\bR\aawaited\"|\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1410,7 +2228,68 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"i\n" +
 	"\x12RemoveNodeResponse\x12\x1a\n" +
 	"\bdetached\x18\x01 \x01(\rR\bdetached\x127\n" +
-	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition2\xfa\x01\n" +
+	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\x17\n" +
+	"\x15RecoveryStatusRequest\"\xca\x03\n" +
+	"\x16RecoveryStatusResponse\x12F\n" +
+	"\x05phase\x18\x01 \x01(\x0e20.contrail.config.v1.RecoveryStatusResponse.PhaseR\x05phase\x129\n" +
+	"\aawaited\x18\x02 \x03(\v2\x1f.contrail.config.v1.AwaitedNodeR\aawaited\x12!\n" +
+	"\fseconds_left\x18\x03 \x01(\x04R\vsecondsLeft\x12:\n" +
+	"\tconflicts\x18\x04 \x03(\v2\x1c.contrail.config.v1.ConflictR\tconflicts\x12\x1f\n" +
+	"\vrestored_at\x18\x05 \x01(\tR\n" +
+	"restoredAt\x12\x1b\n" +
+	"\tdumped_at\x18\x06 \x01(\tR\bdumpedAt\x127\n" +
+	"\bposition\x18\a \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"W\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"PHASE_OPEN\x10\x01\x12\x13\n" +
+	"\x0fPHASE_RESTORING\x10\x02\x12\x12\n" +
+	"\x0ePHASE_AWAITING\x10\x03\"i\n" +
+	"\vAwaitedNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06joined\x18\x03 \x01(\bR\x06joined\x12\x1a\n" +
+	"\breported\x18\x04 \x01(\bR\breported\"\x94\x01\n" +
+	"\bConflict\x12>\n" +
+	"\n" +
+	"attachment\x18\x01 \x01(\v2\x1e.contrail.config.v1.AttachmentR\n" +
+	"attachment\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06holder\x18\x03 \x01(\tR\x06holder\x12\x18\n" +
+	"\adropped\x18\x04 \x01(\bR\adropped\"\x96\x02\n" +
+	"\rSettleRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12/\n" +
+	"\x04seen\x18\x03 \x01(\v2\x1b.contrail.types.v1.PositionR\x04seen\x125\n" +
+	"\arunning\x18\x04 \x03(\v2\x1b.contrail.config.v1.RunningR\arunning\x125\n" +
+	"\x04live\x18\x06 \x03(\v2!.contrail.config.v1.AttachmentKeyR\x04live\x129\n" +
+	"\x06adding\x18\x05 \x03(\v2!.contrail.config.v1.AttachmentKeyR\x06adding\"e\n" +
+	"\aRunning\x12>\n" +
+	"\n" +
+	"attachment\x18\x01 \x01(\v2\x1e.contrail.config.v1.AttachmentR\n" +
+	"attachment\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\xaf\x02\n" +
+	"\x0eSettleResponse\x12;\n" +
+	"\aadopted\x18\x01 \x03(\v2!.contrail.config.v1.AttachmentKeyR\aadopted\x12=\n" +
+	"\breleased\x18\x02 \x03(\v2!.contrail.config.v1.AttachmentKeyR\breleased\x12:\n" +
+	"\tconflicts\x18\x03 \x03(\v2\x1c.contrail.config.v1.ConflictR\tconflicts\x12\x12\n" +
+	"\x04drop\x18\x04 \x03(\tR\x04drop\x12\x18\n" +
+	"\aawaited\x18\x05 \x01(\bR\aawaited\x127\n" +
+	"\bposition\x18\x06 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"#\n" +
+	"\rForgetRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"e\n" +
+	"\x0eForgetResponse\x12\x1a\n" +
+	"\bdetached\x18\x01 \x01(\rR\bdetached\x127\n" +
+	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\xac\x01\n" +
+	"\x0eResolveRequest\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12;\n" +
+	"\x04keep\x18\x02 \x01(\x0e2'.contrail.config.v1.ResolveRequest.KeepR\x04keep\"?\n" +
+	"\x04Keep\x12\x14\n" +
+	"\x10KEEP_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fKEEP_RUNNING\x10\x01\x12\x0f\n" +
+	"\vKEEP_STORED\x10\x02\"J\n" +
+	"\x0fResolveResponse\x127\n" +
+	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition2\xfa\x01\n" +
 	"\vAttachments\x12O\n" +
 	"\x06Attach\x12!.contrail.config.v1.AttachRequest\x1a\".contrail.config.v1.AttachResponse\x12O\n" +
 	"\x06Detach\x12!.contrail.config.v1.DetachRequest\x1a\".contrail.config.v1.DetachResponse\x12I\n" +
@@ -1418,7 +2297,12 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\x05Nodes\x12I\n" +
 	"\x04Join\x12\x1f.contrail.config.v1.JoinRequest\x1a .contrail.config.v1.JoinResponse\x12S\n" +
 	"\x04List\x12$.contrail.config.v1.ListNodesRequest\x1a%.contrail.config.v1.ListNodesResponse\x12W\n" +
-	"\x06Remove\x12%.contrail.config.v1.RemoveNodeRequest\x1a&.contrail.config.v1.RemoveNodeResponseBDZBgithub.com/contrail-mesos/contrail/api/contrail/config/v1;configv1b\x06proto3"
+	"\x06Remove\x12%.contrail.config.v1.RemoveNodeRequest\x1a&.contrail.config.v1.RemoveNodeResponse2\xe1\x02\n" +
+	"\bRecovery\x12_\n" +
+	"\x06Status\x12).contrail.config.v1.RecoveryStatusRequest\x1a*.contrail.config.v1.RecoveryStatusResponse\x12O\n" +
+	"\x06Settle\x12!.contrail.config.v1.SettleRequest\x1a\".contrail.config.v1.SettleResponse\x12O\n" +
+	"\x06Forget\x12!.contrail.config.v1.ForgetRequest\x1a\".contrail.config.v1.ForgetResponse\x12R\n" +
+	"\aResolve\x12\".contrail.config.v1.ResolveRequest\x1a#.contrail.config.v1.ResolveResponseBDZBgithub.com/contrail-mesos/contrail/api/contrail/config/v1;configv1b\x06proto3"
 
 var (
 	file_contrail_config_v1_config_proto_rawDescOnce sync.Once
@@ -1432,66 +2316,105 @@ func file_contrail_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_contrail_config_v1_config_proto_rawDescData
 }
 
-var file_contrail_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_contrail_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_contrail_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_contrail_config_v1_config_proto_goTypes = []any{
-	(*AttachmentKey)(nil),      // 0: contrail.config.v1.AttachmentKey
-	(*NetworkRequest)(nil),     // 1: contrail.config.v1.NetworkRequest
-	(*AttachRequest)(nil),      // 2: contrail.config.v1.AttachRequest
-	(*AttachResponse)(nil),     // 3: contrail.config.v1.AttachResponse
-	(*Attachment)(nil),         // 4: contrail.config.v1.Attachment
-	(*Address)(nil),            // 5: contrail.config.v1.Address
-	(*DetachRequest)(nil),      // 6: contrail.config.v1.DetachRequest
-	(*DetachResponse)(nil),     // 7: contrail.config.v1.DetachResponse
-	(*ListRequest)(nil),        // 8: contrail.config.v1.ListRequest
-	(*ListResponse)(nil),       // 9: contrail.config.v1.ListResponse
-	(*Tombstone)(nil),          // 10: contrail.config.v1.Tombstone
-	(*RestingAddress)(nil),     // 11: contrail.config.v1.RestingAddress
-	(*JoinRequest)(nil),        // 12: contrail.config.v1.JoinRequest
-	(*JoinResponse)(nil),       // 13: contrail.config.v1.JoinResponse
-	(*Node)(nil),               // 14: contrail.config.v1.Node
-	(*ListNodesRequest)(nil),   // 15: contrail.config.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),  // 16: contrail.config.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),  // 17: contrail.config.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil), // 18: contrail.config.v1.RemoveNodeResponse
-	nil,                        // 19: contrail.config.v1.AttachRequest.AnnotationsEntry
-	(*v1.Position)(nil),        // 20: contrail.types.v1.Position
+	(RecoveryStatusResponse_Phase)(0), // 0: contrail.config.v1.RecoveryStatusResponse.Phase
+	(ResolveRequest_Keep)(0),          // 1: contrail.config.v1.ResolveRequest.Keep
+	(*AttachmentKey)(nil),             // 2: contrail.config.v1.AttachmentKey
+	(*NetworkRequest)(nil),            // 3: contrail.config.v1.NetworkRequest
+	(*AttachRequest)(nil),             // 4: contrail.config.v1.AttachRequest
+	(*AttachResponse)(nil),            // 5: contrail.config.v1.AttachResponse
+	(*Attachment)(nil),                // 6: contrail.config.v1.Attachment
+	(*Address)(nil),                   // 7: contrail.config.v1.Address
+	(*DetachRequest)(nil),             // 8: contrail.config.v1.DetachRequest
+	(*DetachResponse)(nil),            // 9: contrail.config.v1.DetachResponse
+	(*ListRequest)(nil),               // 10: contrail.config.v1.ListRequest
+	(*ListResponse)(nil),              // 11: contrail.config.v1.ListResponse
+	(*Tombstone)(nil),                 // 12: contrail.config.v1.Tombstone
+	(*RestingAddress)(nil),            // 13: contrail.config.v1.RestingAddress
+	(*JoinRequest)(nil),               // 14: contrail.config.v1.JoinRequest
+	(*JoinResponse)(nil),              // 15: contrail.config.v1.JoinResponse
+	(*Node)(nil),                      // 16: contrail.config.v1.Node
+	(*ListNodesRequest)(nil),          // 17: contrail.config.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),         // 18: contrail.config.v1.ListNodesResponse
+	(*RemoveNodeRequest)(nil),         // 19: contrail.config.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),        // 20: contrail.config.v1.RemoveNodeResponse
+	(*RecoveryStatusRequest)(nil),     // 21: contrail.config.v1.RecoveryStatusRequest
+	(*RecoveryStatusResponse)(nil),    // 22: contrail.config.v1.RecoveryStatusResponse
+	(*AwaitedNode)(nil),               // 23: contrail.config.v1.AwaitedNode
+	(*Conflict)(nil),                  // 24: contrail.config.v1.Conflict
+	(*SettleRequest)(nil),             // 25: contrail.config.v1.SettleRequest
+	(*Running)(nil),                   // 26: contrail.config.v1.Running
+	(*SettleResponse)(nil),            // 27: contrail.config.v1.SettleResponse
+	(*ForgetRequest)(nil),             // 28: contrail.config.v1.ForgetRequest
+	(*ForgetResponse)(nil),            // 29: contrail.config.v1.ForgetResponse
+	(*ResolveRequest)(nil),            // 30: contrail.config.v1.ResolveRequest
+	(*ResolveResponse)(nil),           // 31: contrail.config.v1.ResolveResponse
+	nil,                               // 32: contrail.config.v1.AttachRequest.AnnotationsEntry
+	(*v1.Position)(nil),               // 33: contrail.types.v1.Position
 }
 var file_contrail_config_v1_config_proto_depIdxs = []int32{
-	0,  // 0: contrail.config.v1.AttachRequest.key:type_name -> contrail.config.v1.AttachmentKey
-	1,  // 1: contrail.config.v1.AttachRequest.network:type_name -> contrail.config.v1.NetworkRequest
-	19, // 2: contrail.config.v1.AttachRequest.annotations:type_name -> contrail.config.v1.AttachRequest.AnnotationsEntry
-	4,  // 3: contrail.config.v1.AttachResponse.attachment:type_name -> contrail.config.v1.Attachment
-	20, // 4: contrail.config.v1.AttachResponse.position:type_name -> contrail.types.v1.Position
-	0,  // 5: contrail.config.v1.Attachment.key:type_name -> contrail.config.v1.AttachmentKey
-	5,  // 6: contrail.config.v1.Attachment.addresses:type_name -> contrail.config.v1.Address
-	0,  // 7: contrail.config.v1.DetachRequest.key:type_name -> contrail.config.v1.AttachmentKey
-	20, // 8: contrail.config.v1.DetachResponse.position:type_name -> contrail.types.v1.Position
-	4,  // 9: contrail.config.v1.ListResponse.attachments:type_name -> contrail.config.v1.Attachment
-	10, // 10: contrail.config.v1.ListResponse.tombstones:type_name -> contrail.config.v1.Tombstone
-	11, // 11: contrail.config.v1.ListResponse.resting:type_name -> contrail.config.v1.RestingAddress
-	20, // 12: contrail.config.v1.ListResponse.position:type_name -> contrail.types.v1.Position
-	0,  // 13: contrail.config.v1.Tombstone.key:type_name -> contrail.config.v1.AttachmentKey
-	20, // 14: contrail.config.v1.JoinResponse.position:type_name -> contrail.types.v1.Position
-	14, // 15: contrail.config.v1.ListNodesResponse.nodes:type_name -> contrail.config.v1.Node
-	20, // 16: contrail.config.v1.ListNodesResponse.position:type_name -> contrail.types.v1.Position
-	20, // 17: contrail.config.v1.RemoveNodeResponse.position:type_name -> contrail.types.v1.Position
-	2,  // 18: contrail.config.v1.Attachments.Attach:input_type -> contrail.config.v1.AttachRequest
-	6,  // 19: contrail.config.v1.Attachments.Detach:input_type -> contrail.config.v1.DetachRequest
-	8,  // 20: contrail.config.v1.Attachments.List:input_type -> contrail.config.v1.ListRequest
-	12, // 21: contrail.config.v1.Nodes.Join:input_type -> contrail.config.v1.JoinRequest
-	15, // 22: contrail.config.v1.Nodes.List:input_type -> contrail.config.v1.ListNodesRequest
-	17, // 23: contrail.config.v1.Nodes.Remove:input_type -> contrail.config.v1.RemoveNodeRequest
-	3,  // 24: contrail.config.v1.Attachments.Attach:output_type -> contrail.config.v1.AttachResponse
-	7,  // 25: contrail.config.v1.Attachments.Detach:output_type -> contrail.config.v1.DetachResponse
-	9,  // 26: contrail.config.v1.Attachments.List:output_type -> contrail.config.v1.ListResponse
-	13, // 27: contrail.config.v1.Nodes.Join:output_type -> contrail.config.v1.JoinResponse
-	16, // 28: contrail.config.v1.Nodes.List:output_type -> contrail.config.v1.ListNodesResponse
-	18, // 29: contrail.config.v1.Nodes.Remove:output_type -> contrail.config.v1.RemoveNodeResponse
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	2,  // 0: contrail.config.v1.AttachRequest.key:type_name -> contrail.config.v1.AttachmentKey
+	3,  // 1: contrail.config.v1.AttachRequest.network:type_name -> contrail.config.v1.NetworkRequest
+	32, // 2: contrail.config.v1.AttachRequest.annotations:type_name -> contrail.config.v1.AttachRequest.AnnotationsEntry
+	6,  // 3: contrail.config.v1.AttachResponse.attachment:type_name -> contrail.config.v1.Attachment
+	33, // 4: contrail.config.v1.AttachResponse.position:type_name -> contrail.types.v1.Position
+	2,  // 5: contrail.config.v1.Attachment.key:type_name -> contrail.config.v1.AttachmentKey
+	7,  // 6: contrail.config.v1.Attachment.addresses:type_name -> contrail.config.v1.Address
+	2,  // 7: contrail.config.v1.DetachRequest.key:type_name -> contrail.config.v1.AttachmentKey
+	33, // 8: contrail.config.v1.DetachResponse.position:type_name -> contrail.types.v1.Position
+	6,  // 9: contrail.config.v1.ListResponse.attachments:type_name -> contrail.config.v1.Attachment
+	12, // 10: contrail.config.v1.ListResponse.tombstones:type_name -> contrail.config.v1.Tombstone
+	13, // 11: contrail.config.v1.ListResponse.resting:type_name -> contrail.config.v1.RestingAddress
+	33, // 12: contrail.config.v1.ListResponse.position:type_name -> contrail.types.v1.Position
+	2,  // 13: contrail.config.v1.Tombstone.key:type_name -> contrail.config.v1.AttachmentKey
+	33, // 14: contrail.config.v1.JoinResponse.position:type_name -> contrail.types.v1.Position
+	16, // 15: contrail.config.v1.ListNodesResponse.nodes:type_name -> contrail.config.v1.Node
+	33, // 16: contrail.config.v1.ListNodesResponse.position:type_name -> contrail.types.v1.Position
+	33, // 17: contrail.config.v1.RemoveNodeResponse.position:type_name -> contrail.types.v1.Position
+	0,  // 18: contrail.config.v1.RecoveryStatusResponse.phase:type_name -> contrail.config.v1.RecoveryStatusResponse.Phase
+	23, // 19: contrail.config.v1.RecoveryStatusResponse.awaited:type_name -> contrail.config.v1.AwaitedNode
+	24, // 20: contrail.config.v1.RecoveryStatusResponse.conflicts:type_name -> contrail.config.v1.Conflict
+	33, // 21: contrail.config.v1.RecoveryStatusResponse.position:type_name -> contrail.types.v1.Position
+	6,  // 22: contrail.config.v1.Conflict.attachment:type_name -> contrail.config.v1.Attachment
+	33, // 23: contrail.config.v1.SettleRequest.seen:type_name -> contrail.types.v1.Position
+	26, // 24: contrail.config.v1.SettleRequest.running:type_name -> contrail.config.v1.Running
+	2,  // 25: contrail.config.v1.SettleRequest.live:type_name -> contrail.config.v1.AttachmentKey
+	2,  // 26: contrail.config.v1.SettleRequest.adding:type_name -> contrail.config.v1.AttachmentKey
+	6,  // 27: contrail.config.v1.Running.attachment:type_name -> contrail.config.v1.Attachment
+	2,  // 28: contrail.config.v1.SettleResponse.adopted:type_name -> contrail.config.v1.AttachmentKey
+	2,  // 29: contrail.config.v1.SettleResponse.released:type_name -> contrail.config.v1.AttachmentKey
+	24, // 30: contrail.config.v1.SettleResponse.conflicts:type_name -> contrail.config.v1.Conflict
+	33, // 31: contrail.config.v1.SettleResponse.position:type_name -> contrail.types.v1.Position
+	33, // 32: contrail.config.v1.ForgetResponse.position:type_name -> contrail.types.v1.Position
+	1,  // 33: contrail.config.v1.ResolveRequest.keep:type_name -> contrail.config.v1.ResolveRequest.Keep
+	33, // 34: contrail.config.v1.ResolveResponse.position:type_name -> contrail.types.v1.Position
+	4,  // 35: contrail.config.v1.Attachments.Attach:input_type -> contrail.config.v1.AttachRequest
+	8,  // 36: contrail.config.v1.Attachments.Detach:input_type -> contrail.config.v1.DetachRequest
+	10, // 37: contrail.config.v1.Attachments.List:input_type -> contrail.config.v1.ListRequest
+	14, // 38: contrail.config.v1.Nodes.Join:input_type -> contrail.config.v1.JoinRequest
+	17, // 39: contrail.config.v1.Nodes.List:input_type -> contrail.config.v1.ListNodesRequest
+	19, // 40: contrail.config.v1.Nodes.Remove:input_type -> contrail.config.v1.RemoveNodeRequest
+	21, // 41: contrail.config.v1.Recovery.Status:input_type -> contrail.config.v1.RecoveryStatusRequest
+	25, // 42: contrail.config.v1.Recovery.Settle:input_type -> contrail.config.v1.SettleRequest
+	28, // 43: contrail.config.v1.Recovery.Forget:input_type -> contrail.config.v1.ForgetRequest
+	30, // 44: contrail.config.v1.Recovery.Resolve:input_type -> contrail.config.v1.ResolveRequest
+	5,  // 45: contrail.config.v1.Attachments.Attach:output_type -> contrail.config.v1.AttachResponse
+	9,  // 46: contrail.config.v1.Attachments.Detach:output_type -> contrail.config.v1.DetachResponse
+	11, // 47: contrail.config.v1.Attachments.List:output_type -> contrail.config.v1.ListResponse
+	15, // 48: contrail.config.v1.Nodes.Join:output_type -> contrail.config.v1.JoinResponse
+	18, // 49: contrail.config.v1.Nodes.List:output_type -> contrail.config.v1.ListNodesResponse
+	20, // 50: contrail.config.v1.Nodes.Remove:output_type -> contrail.config.v1.RemoveNodeResponse
+	22, // 51: contrail.config.v1.Recovery.Status:output_type -> contrail.config.v1.RecoveryStatusResponse
+	27, // 52: contrail.config.v1.Recovery.Settle:output_type -> contrail.config.v1.SettleResponse
+	29, // 53: contrail.config.v1.Recovery.Forget:output_type -> contrail.config.v1.ForgetResponse
+	31, // 54: contrail.config.v1.Recovery.Resolve:output_type -> contrail.config.v1.ResolveResponse
+	45, // [45:55] is the sub-list for method output_type
+	35, // [35:45] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_contrail_config_v1_config_proto_init() }
@@ -1504,13 +2427,14 @@ func file_contrail_config_v1_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_config_v1_config_proto_rawDesc), len(file_contrail_config_v1_config_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   20,
+			NumEnums:      2,
+			NumMessages:   31,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_contrail_config_v1_config_proto_goTypes,
 		DependencyIndexes: file_contrail_config_v1_config_proto_depIdxs,
+		EnumInfos:         file_contrail_config_v1_config_proto_enumTypes,
 		MessageInfos:      file_contrail_config_v1_config_proto_msgTypes,
 	}.Build()
 	File_contrail_config_v1_config_proto = out.File

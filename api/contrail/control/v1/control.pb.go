@@ -452,7 +452,11 @@ func (*ControlMessage_KeepAlive) isControlMessage_Body() {}
 type Cluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Mtu of containers, in bytes.
-	Mtu           uint32 `protobuf:"varint,1,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Mtu uint32 `protobuf:"varint,1,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// Settling: the store was restored and the nodes have not all said what they
+	// run. What the session says is not the whole truth, and is not believed
+	// until a Cluster message says that it is.
+	Settling      bool `protobuf:"varint,2,opt,name=settling,proto3" json:"settling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -492,6 +496,13 @@ func (x *Cluster) GetMtu() uint32 {
 		return x.Mtu
 	}
 	return 0
+}
+
+func (x *Cluster) GetSettling() bool {
+	if x != nil {
+		return x.Settling
+	}
+	return false
 }
 
 // Port is an interface that the graph binds to this node.
@@ -1068,9 +1079,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"endOfTable\x12?\n" +
 	"\n" +
 	"keep_alive\x18\t \x01(\v2\x1e.contrail.control.v1.KeepAliveH\x00R\tkeepAliveB\x06\n" +
-	"\x04body\"\x1b\n" +
+	"\x04body\"7\n" +
 	"\aCluster\x12\x10\n" +
-	"\x03mtu\x18\x01 \x01(\rR\x03mtu\"\x8f\x03\n" +
+	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
+	"\bsettling\x18\x02 \x01(\bR\bsettling\"\x8f\x03\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +

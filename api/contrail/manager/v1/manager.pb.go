@@ -307,7 +307,12 @@ type ReportRequest struct {
 	// attachments made later are not judged by this report. Empty: only join.
 	Since *v11.Position `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Live are the attachments whose namespace exists, and those in progress.
-	Live          []*v1.AttachmentKey `protobuf:"bytes,6,rep,name=live,proto3" json:"live,omitempty"`
+	Live []*v1.AttachmentKey `protobuf:"bytes,6,rep,name=live,proto3" json:"live,omitempty"`
+	// Running describes the ports of the node that were attached in an earlier
+	// epoch than that of since: after a restore the store may not know them.
+	Running []*v1.Running `protobuf:"bytes,7,rep,name=running,proto3" json:"running,omitempty"`
+	// Adding are those of live that are in progress.
+	Adding        []*v1.AttachmentKey `protobuf:"bytes,8,rep,name=adding,proto3" json:"adding,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,12 +389,34 @@ func (x *ReportRequest) GetLive() []*v1.AttachmentKey {
 	return nil
 }
 
+func (x *ReportRequest) GetRunning() []*v1.Running {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetAdding() []*v1.AttachmentKey {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Mtu   uint32                 `protobuf:"varint,1,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	// Released attachments, for the agent's log.
-	Released      []*v1.AttachmentKey `protobuf:"bytes,2,rep,name=released,proto3" json:"released,omitempty"`
-	Position      *v11.Position       `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	Released []*v1.AttachmentKey `protobuf:"bytes,2,rep,name=released,proto3" json:"released,omitempty"`
+	Position *v11.Position       `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
+	// Awaited: the store was restored and waits for the node: it reports again
+	// at once.
+	Awaited bool `protobuf:"varint,4,opt,name=awaited,proto3" json:"awaited,omitempty"`
+	// Drop are interfaces (UUIDs) that an operator decided against after a
+	// restore: their ports are taken off.
+	Drop []string `protobuf:"bytes,5,rep,name=drop,proto3" json:"drop,omitempty"`
+	// Conflicts of the node after a restore, for its log.
+	Conflicts     []*v1.Conflict `protobuf:"bytes,6,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,6 +472,27 @@ func (x *ReportResponse) GetPosition() *v11.Position {
 	return nil
 }
 
+func (x *ReportResponse) GetAwaited() bool {
+	if x != nil {
+		return x.Awaited
+	}
+	return false
+}
+
+func (x *ReportResponse) GetDrop() []string {
+	if x != nil {
+		return x.Drop
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetConflicts() []*v1.Conflict {
+	if x != nil {
+		return x.Conflicts
+	}
+	return nil
+}
+
 var File_contrail_manager_v1_manager_proto protoreflect.FileDescriptor
 
 const file_contrail_manager_v1_manager_proto_rawDesc = "" +
@@ -470,7 +518,7 @@ const file_contrail_manager_v1_manager_proto_rawDesc = "" +
 	"\bsequence\x18\x05 \x01(\x04R\bsequence\"c\n" +
 	"\x0eDetachResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x127\n" +
-	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\xdf\x01\n" +
+	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\xd1\x02\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
@@ -478,11 +526,16 @@ const file_contrail_manager_v1_manager_proto_rawDesc = "" +
 	"fabric_mtu\x18\x03 \x01(\rR\tfabricMtu\x12\x17\n" +
 	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x121\n" +
 	"\x05since\x18\x05 \x01(\v2\x1b.contrail.types.v1.PositionR\x05since\x125\n" +
-	"\x04live\x18\x06 \x03(\v2!.contrail.config.v1.AttachmentKeyR\x04live\"\x9a\x01\n" +
+	"\x04live\x18\x06 \x03(\v2!.contrail.config.v1.AttachmentKeyR\x04live\x125\n" +
+	"\arunning\x18\a \x03(\v2\x1b.contrail.config.v1.RunningR\arunning\x129\n" +
+	"\x06adding\x18\b \x03(\v2!.contrail.config.v1.AttachmentKeyR\x06adding\"\x84\x02\n" +
 	"\x0eReportResponse\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12=\n" +
 	"\breleased\x18\x02 \x03(\v2!.contrail.config.v1.AttachmentKeyR\breleased\x127\n" +
-	"\bposition\x18\x03 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition2\x82\x02\n" +
+	"\bposition\x18\x03 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x18\n" +
+	"\aawaited\x18\x04 \x01(\bR\aawaited\x12\x12\n" +
+	"\x04drop\x18\x05 \x03(\tR\x04drop\x12:\n" +
+	"\tconflicts\x18\x06 \x03(\v2\x1c.contrail.config.v1.ConflictR\tconflicts2\x82\x02\n" +
 	"\aManager\x12Q\n" +
 	"\x06Attach\x12\".contrail.manager.v1.AttachRequest\x1a#.contrail.manager.v1.AttachResponse\x12Q\n" +
 	"\x06Detach\x12\".contrail.manager.v1.DetachRequest\x1a#.contrail.manager.v1.DetachResponse\x12Q\n" +
@@ -511,6 +564,8 @@ var file_contrail_manager_v1_manager_proto_goTypes = []any{
 	(*v1.Attachment)(nil),    // 6: contrail.config.v1.Attachment
 	(*v11.Position)(nil),     // 7: contrail.types.v1.Position
 	(*v1.AttachmentKey)(nil), // 8: contrail.config.v1.AttachmentKey
+	(*v1.Running)(nil),       // 9: contrail.config.v1.Running
+	(*v1.Conflict)(nil),      // 10: contrail.config.v1.Conflict
 }
 var file_contrail_manager_v1_manager_proto_depIdxs = []int32{
 	6,  // 0: contrail.manager.v1.AttachResponse.attachment:type_name -> contrail.config.v1.Attachment
@@ -518,19 +573,22 @@ var file_contrail_manager_v1_manager_proto_depIdxs = []int32{
 	7,  // 2: contrail.manager.v1.DetachResponse.position:type_name -> contrail.types.v1.Position
 	7,  // 3: contrail.manager.v1.ReportRequest.since:type_name -> contrail.types.v1.Position
 	8,  // 4: contrail.manager.v1.ReportRequest.live:type_name -> contrail.config.v1.AttachmentKey
-	8,  // 5: contrail.manager.v1.ReportResponse.released:type_name -> contrail.config.v1.AttachmentKey
-	7,  // 6: contrail.manager.v1.ReportResponse.position:type_name -> contrail.types.v1.Position
-	0,  // 7: contrail.manager.v1.Manager.Attach:input_type -> contrail.manager.v1.AttachRequest
-	2,  // 8: contrail.manager.v1.Manager.Detach:input_type -> contrail.manager.v1.DetachRequest
-	4,  // 9: contrail.manager.v1.Manager.Report:input_type -> contrail.manager.v1.ReportRequest
-	1,  // 10: contrail.manager.v1.Manager.Attach:output_type -> contrail.manager.v1.AttachResponse
-	3,  // 11: contrail.manager.v1.Manager.Detach:output_type -> contrail.manager.v1.DetachResponse
-	5,  // 12: contrail.manager.v1.Manager.Report:output_type -> contrail.manager.v1.ReportResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	9,  // 5: contrail.manager.v1.ReportRequest.running:type_name -> contrail.config.v1.Running
+	8,  // 6: contrail.manager.v1.ReportRequest.adding:type_name -> contrail.config.v1.AttachmentKey
+	8,  // 7: contrail.manager.v1.ReportResponse.released:type_name -> contrail.config.v1.AttachmentKey
+	7,  // 8: contrail.manager.v1.ReportResponse.position:type_name -> contrail.types.v1.Position
+	10, // 9: contrail.manager.v1.ReportResponse.conflicts:type_name -> contrail.config.v1.Conflict
+	0,  // 10: contrail.manager.v1.Manager.Attach:input_type -> contrail.manager.v1.AttachRequest
+	2,  // 11: contrail.manager.v1.Manager.Detach:input_type -> contrail.manager.v1.DetachRequest
+	4,  // 12: contrail.manager.v1.Manager.Report:input_type -> contrail.manager.v1.ReportRequest
+	1,  // 13: contrail.manager.v1.Manager.Attach:output_type -> contrail.manager.v1.AttachResponse
+	3,  // 14: contrail.manager.v1.Manager.Detach:output_type -> contrail.manager.v1.DetachResponse
+	5,  // 15: contrail.manager.v1.Manager.Report:output_type -> contrail.manager.v1.ReportResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_contrail_manager_v1_manager_proto_init() }

@@ -27,6 +27,8 @@ const (
 	AttachmentsName = "contrail.config.v1.Attachments"
 	// NodesName is the fully-qualified name of the Nodes service.
 	NodesName = "contrail.config.v1.Nodes"
+	// RecoveryName is the fully-qualified name of the Recovery service.
+	RecoveryName = "contrail.config.v1.Recovery"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -49,6 +51,14 @@ const (
 	NodesListProcedure = "/contrail.config.v1.Nodes/List"
 	// NodesRemoveProcedure is the fully-qualified name of the Nodes's Remove RPC.
 	NodesRemoveProcedure = "/contrail.config.v1.Nodes/Remove"
+	// RecoveryStatusProcedure is the fully-qualified name of the Recovery's Status RPC.
+	RecoveryStatusProcedure = "/contrail.config.v1.Recovery/Status"
+	// RecoverySettleProcedure is the fully-qualified name of the Recovery's Settle RPC.
+	RecoverySettleProcedure = "/contrail.config.v1.Recovery/Settle"
+	// RecoveryForgetProcedure is the fully-qualified name of the Recovery's Forget RPC.
+	RecoveryForgetProcedure = "/contrail.config.v1.Recovery/Forget"
+	// RecoveryResolveProcedure is the fully-qualified name of the Recovery's Resolve RPC.
+	RecoveryResolveProcedure = "/contrail.config.v1.Recovery/Resolve"
 )
 
 // AttachmentsClient is a client for the contrail.config.v1.Attachments service.
@@ -309,4 +319,164 @@ func (UnimplementedNodesHandler) List(context.Context, *connect.Request[v1.ListN
 
 func (UnimplementedNodesHandler) Remove(context.Context, *connect.Request[v1.RemoveNodeRequest]) (*connect.Response[v1.RemoveNodeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("contrail.config.v1.Nodes.Remove is not implemented"))
+}
+
+// RecoveryClient is a client for the contrail.config.v1.Recovery service.
+type RecoveryClient interface {
+	Status(context.Context, *connect.Request[v1.RecoveryStatusRequest]) (*connect.Response[v1.RecoveryStatusResponse], error)
+	// Settle is a node's word on everything that it runs. What the store does not
+	// know of is adopted as it is, or kept as a conflict; what the store has and
+	// the node does not run is released, if the node is awaited.
+	Settle(context.Context, *connect.Request[v1.SettleRequest]) (*connect.Response[v1.SettleResponse], error)
+	// Forget ends the waiting for a node that is gone for good, and releases what
+	// was attached to it, as Nodes.Remove does.
+	Forget(context.Context, *connect.Request[v1.ForgetRequest]) (*connect.Response[v1.ForgetResponse], error)
+	// Resolve ends a conflict in favour of one of its sides.
+	Resolve(context.Context, *connect.Request[v1.ResolveRequest]) (*connect.Response[v1.ResolveResponse], error)
+}
+
+// NewRecoveryClient constructs a client for the contrail.config.v1.Recovery service. By default, it
+// uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewRecoveryClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) RecoveryClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	recoveryMethods := v1.File_contrail_config_v1_config_proto.Services().ByName("Recovery").Methods()
+	return &recoveryClient{
+		status: connect.NewClient[v1.RecoveryStatusRequest, v1.RecoveryStatusResponse](
+			httpClient,
+			baseURL+RecoveryStatusProcedure,
+			connect.WithSchema(recoveryMethods.ByName("Status")),
+			connect.WithClientOptions(opts...),
+		),
+		settle: connect.NewClient[v1.SettleRequest, v1.SettleResponse](
+			httpClient,
+			baseURL+RecoverySettleProcedure,
+			connect.WithSchema(recoveryMethods.ByName("Settle")),
+			connect.WithClientOptions(opts...),
+		),
+		forget: connect.NewClient[v1.ForgetRequest, v1.ForgetResponse](
+			httpClient,
+			baseURL+RecoveryForgetProcedure,
+			connect.WithSchema(recoveryMethods.ByName("Forget")),
+			connect.WithClientOptions(opts...),
+		),
+		resolve: connect.NewClient[v1.ResolveRequest, v1.ResolveResponse](
+			httpClient,
+			baseURL+RecoveryResolveProcedure,
+			connect.WithSchema(recoveryMethods.ByName("Resolve")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// recoveryClient implements RecoveryClient.
+type recoveryClient struct {
+	status  *connect.Client[v1.RecoveryStatusRequest, v1.RecoveryStatusResponse]
+	settle  *connect.Client[v1.SettleRequest, v1.SettleResponse]
+	forget  *connect.Client[v1.ForgetRequest, v1.ForgetResponse]
+	resolve *connect.Client[v1.ResolveRequest, v1.ResolveResponse]
+}
+
+// Status calls contrail.config.v1.Recovery.Status.
+func (c *recoveryClient) Status(ctx context.Context, req *connect.Request[v1.RecoveryStatusRequest]) (*connect.Response[v1.RecoveryStatusResponse], error) {
+	return c.status.CallUnary(ctx, req)
+}
+
+// Settle calls contrail.config.v1.Recovery.Settle.
+func (c *recoveryClient) Settle(ctx context.Context, req *connect.Request[v1.SettleRequest]) (*connect.Response[v1.SettleResponse], error) {
+	return c.settle.CallUnary(ctx, req)
+}
+
+// Forget calls contrail.config.v1.Recovery.Forget.
+func (c *recoveryClient) Forget(ctx context.Context, req *connect.Request[v1.ForgetRequest]) (*connect.Response[v1.ForgetResponse], error) {
+	return c.forget.CallUnary(ctx, req)
+}
+
+// Resolve calls contrail.config.v1.Recovery.Resolve.
+func (c *recoveryClient) Resolve(ctx context.Context, req *connect.Request[v1.ResolveRequest]) (*connect.Response[v1.ResolveResponse], error) {
+	return c.resolve.CallUnary(ctx, req)
+}
+
+// RecoveryHandler is an implementation of the contrail.config.v1.Recovery service.
+type RecoveryHandler interface {
+	Status(context.Context, *connect.Request[v1.RecoveryStatusRequest]) (*connect.Response[v1.RecoveryStatusResponse], error)
+	// Settle is a node's word on everything that it runs. What the store does not
+	// know of is adopted as it is, or kept as a conflict; what the store has and
+	// the node does not run is released, if the node is awaited.
+	Settle(context.Context, *connect.Request[v1.SettleRequest]) (*connect.Response[v1.SettleResponse], error)
+	// Forget ends the waiting for a node that is gone for good, and releases what
+	// was attached to it, as Nodes.Remove does.
+	Forget(context.Context, *connect.Request[v1.ForgetRequest]) (*connect.Response[v1.ForgetResponse], error)
+	// Resolve ends a conflict in favour of one of its sides.
+	Resolve(context.Context, *connect.Request[v1.ResolveRequest]) (*connect.Response[v1.ResolveResponse], error)
+}
+
+// NewRecoveryHandler builds an HTTP handler from the service implementation. It returns the path on
+// which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewRecoveryHandler(svc RecoveryHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	recoveryMethods := v1.File_contrail_config_v1_config_proto.Services().ByName("Recovery").Methods()
+	recoveryStatusHandler := connect.NewUnaryHandler(
+		RecoveryStatusProcedure,
+		svc.Status,
+		connect.WithSchema(recoveryMethods.ByName("Status")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recoverySettleHandler := connect.NewUnaryHandler(
+		RecoverySettleProcedure,
+		svc.Settle,
+		connect.WithSchema(recoveryMethods.ByName("Settle")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recoveryForgetHandler := connect.NewUnaryHandler(
+		RecoveryForgetProcedure,
+		svc.Forget,
+		connect.WithSchema(recoveryMethods.ByName("Forget")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recoveryResolveHandler := connect.NewUnaryHandler(
+		RecoveryResolveProcedure,
+		svc.Resolve,
+		connect.WithSchema(recoveryMethods.ByName("Resolve")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/contrail.config.v1.Recovery/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case RecoveryStatusProcedure:
+			recoveryStatusHandler.ServeHTTP(w, r)
+		case RecoverySettleProcedure:
+			recoverySettleHandler.ServeHTTP(w, r)
+		case RecoveryForgetProcedure:
+			recoveryForgetHandler.ServeHTTP(w, r)
+		case RecoveryResolveProcedure:
+			recoveryResolveHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedRecoveryHandler returns CodeUnimplemented from all methods.
+type UnimplementedRecoveryHandler struct{}
+
+func (UnimplementedRecoveryHandler) Status(context.Context, *connect.Request[v1.RecoveryStatusRequest]) (*connect.Response[v1.RecoveryStatusResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("contrail.config.v1.Recovery.Status is not implemented"))
+}
+
+func (UnimplementedRecoveryHandler) Settle(context.Context, *connect.Request[v1.SettleRequest]) (*connect.Response[v1.SettleResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("contrail.config.v1.Recovery.Settle is not implemented"))
+}
+
+func (UnimplementedRecoveryHandler) Forget(context.Context, *connect.Request[v1.ForgetRequest]) (*connect.Response[v1.ForgetResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("contrail.config.v1.Recovery.Forget is not implemented"))
+}
+
+func (UnimplementedRecoveryHandler) Resolve(context.Context, *connect.Request[v1.ResolveRequest]) (*connect.Response[v1.ResolveResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("contrail.config.v1.Recovery.Resolve is not implemented"))
 }
