@@ -116,8 +116,15 @@ func (a *API) initialise(ctx context.Context) error {
 	ctx = serve.WithCaller(ctx, serve.Caller{Identity: ctls.Identity{Role: ctls.RoleController}, Via: "itself"})
 	for _, o := range initialObjects() {
 		if err := a.createInitial(ctx, o); err != nil {
-			return fmt.Errorf("create initial %s %v: %w", o.kind, o.fqName, err)
+			return err
 		}
+	}
+	alarms, err := initialAlarms()
+	if err == nil {
+		err = a.createInitial(ctx, alarms...)
+	}
+	if err != nil {
+		return err
 	}
 	return a.keepMode(ctx)
 }

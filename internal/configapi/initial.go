@@ -68,7 +68,7 @@ func initialObjects() []initial {
 		{kind: model.KindSecurityGroup, fqName: under(project, "__no_rule__"), parent: model.KindProject, globalAccess: 4},
 	}
 	for _, name := range predefinedTypes {
-		list = append(list, initial{kind: model.KindTagType, fqName: []string{name}})
+		list = append(list, initial{kind: model.KindTagType, fqName: []string{name}, globalAccess: 5})
 	}
 	return list
 }
@@ -84,50 +84,62 @@ func isSystemNetwork(name []string) bool {
 	return len(name) == 3 && name[0] == defaultDomain && name[1] == systemProject && (name[2] == fabricNetwork || name[2] == linkLocalNetwork)
 }
 
-func (a *API) createInitial(ctx context.Context, i initial) error {
-	_, err := a.write(ctx, audit{"create initial " + string(i.kind), model.FQString(i.fqName)}, func(c *change) error {
-		if _, ok := c.v.ByName(i.kind, i.fqName); ok {
-			return nil
-		}
-		t, ok := model.TypeOf(string(i.kind))
-		if !ok {
-			return fmt.Errorf("unknown type %q", i.kind)
-		}
-		properties := i.properties
-		if properties == "" {
-			properties = "{}"
-		}
-		o, err := t.Decode([]byte(properties))
-		if err != nil {
-			return err
-		}
-		var parent model.Object
-		if i.parent != "" {
-			if parent, ok = c.v.ByName(i.parent, i.fqName[:len(i.fqName)-1]); !ok {
-				return fmt.Errorf("parent does not exist")
+// createInitial creates those of the objects that are missing, whose parents
+// and targets exist already.
+func (a *API) createInitial(ctx context.Context, list ...initial) error {
+	what := audit{"create initial " + string(list[0].kind), model.FQString(list[0].fqName)}
+	_, err := a.write(ctx, what, func(c *change) error {
+		for i := range list {
+			if err := c.createInitial(&list[i]); err != nil {
+				return fmt.Errorf("create initial %s %v: %w", list[i].kind, list[i].fqName, err)
 			}
 		}
-		id := model.NewUUID()
-		meta, err := c.meta(id, parent, i.fqName...)
-		if err != nil {
-			return err
-		}
-		if i.kind == model.KindProject {
-			meta.Perms2 = model.NewPerms2(tenant(id))
-		}
-		if i.globalAccess > 0 {
-			meta.Perms2.GlobalAccess = &i.globalAccess
-		}
-		*o.GetMeta() = meta
-		var refs []model.Reference
-		for _, r := range i.refs {
-			target, ok := c.v.ByName(r.kind, r.fqName)
-			if !ok {
-				return fmt.Errorf("%s %v does not exist", r.kind, r.fqName)
-			}
-			refs = append(refs, model.Reference{From: model.EntityOf(o), To: model.EntityOf(target)})
-		}
-		return c.create(o, refs)
+		return nil
 	})
 	return err
+}
+
+func (c *change) createInitial(i *initial) error {
+	if _, ok := c.v.ByName(i.kind, i.fqName); ok {
+		return nil
+	}
+	t, ok := model.TypeOf(string(i.kind))
+	if !ok {
+		return fmt.Errorf("unknown type %q", i.kind)
+	}
+	properties := i.properties
+	if properties == "" {
+		properties = "{}"
+	}
+	o, err := t.Decode([]byte(properties))
+	if err != nil {
+		return err
+	}
+	var parent model.Object
+	if i.parent != "" {
+		if parent, ok = c.v.ByName(i.parent, i.fqName[:len(i.fqName)-1]); !ok {
+			return fmt.Errorf("parent does not exist")
+		}
+	}
+	id := model.NewUUID()
+	meta, err := c.meta(id, parent, i.fqName...)
+	if err != nil {
+		return err
+	}
+	if i.kind == model.KindProject {
+		meta.Perms2 = model.NewPerms2(tenant(id))
+	}
+	if i.globalAccess > 0 {
+		meta.Perms2.GlobalAccess = &i.globalAccess
+	}
+	*o.GetMeta() = meta
+	var refs []model.Reference
+	for _, r := range i.refs {
+		target, ok := c.v.ByName(r.kind, r.fqName)
+		if !ok {
+			return fmt.Errorf("%s %v does not exist", r.kind, r.fqName)
+		}
+		refs = append(refs, model.Reference{From: model.EntityOf(o), To: model.EntityOf(target)})
+	}
+	return c.create(o, refs)
 }
