@@ -51,6 +51,7 @@ func (c *client) once(method, path, body string) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
+	r.Header.Set("Content-Type", "application/json")
 	resp, err := c.https[c.at].Do(r)
 	if err != nil {
 		return 0, "", err
