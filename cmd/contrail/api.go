@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -47,12 +48,21 @@ func (f *apiFlags) client() (*cli.Client, error) {
 		address = cli.DefaultAddress(cli.Socket)
 	}
 	options := cli.Options{Address: address, CA: f.ca}
-	if home, err := os.UserHomeDir(); err == nil {
-		if options.Token, err = cli.TokenOf(filepath.Join(home, ".config", "contrail", "token"), address); err != nil {
+	if file, err := tokenFile(); err == nil {
+		if options.Token, err = cli.TokenOf(file, address); err != nil {
 			return nil, err
 		}
 	}
 	return cli.NewClient(options)
+}
+
+// tokenFile is where `contrail login` keeps this user's tokens.
+func tokenFile() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for tokens: %w", err)
+	}
+	return filepath.Join(dir, "contrail", "token"), nil
 }
 
 // with makes a client for as long as use runs.

@@ -36,6 +36,7 @@ type controllerFlags struct {
 	rest, tombstone time.Duration
 	slow            time.Duration
 	pool            string
+	users           userFlags
 	// Of several controllers.
 	name, peerListen, clientListen string
 	join                           []string
@@ -70,7 +71,7 @@ func newControllerCommand() *cobra.Command {
 		Long: `Runs three processes of this binary and starts each again when it ends:
 
   store    keeps the configuration (etcd), on RUN/store.sock
-  config   answers the configuration API, on RUN/config.sock and --listen-fd
+  config   answers the configuration API, on RUN/config.sock, --listen-users and --listen-fd
   control  streams routes to the nodes, on RUN/control.sock and --listen-tls
 
 They end with this process, however it ends.
@@ -89,12 +90,13 @@ With --store-endpoints the store is an etcd of your own and no store is run.`,
 	flags.StringVar(&f.data, "data", "/var/lib/contrail/controller", "`directory` of the store's data")
 	flags.StringVar(&f.run, "run", "/run/contrail", "`directory` of the sockets")
 	flags.StringVar(&f.listenTLS, "listen-tls", "", "`address` (host:port) on which control serves the nodes with mutual TLS")
-	flags.IntSliceVar(&f.listenFD, "listen-fd", nil, "inherited listening `descriptor` on which the configuration API answers without authentication")
+	flags.IntSliceVar(&f.listenFD, "listen-fd", nil, "inherited listening `descriptor` on which the configuration API answers, without authentication in the mode no-auth")
 	flags.DurationVar(&f.rest, "rest", defaultRest, "how long released addresses, labels and numbers rest")
 	flags.DurationVar(&f.tombstone, "tombstone", defaultTombstone, "how long a detached container's interface cannot be attached again")
 	flags.DurationVar(&f.slow, "slow-request", defaultSlow, "how long a request of the configuration API may take before it is logged; 0 logs none")
 	flags.StringVar(&f.pool, "pool", defaultPool, "IPv4 `prefix` from which new networks get a /20 each")
 	f.registerCluster(flags)
+	f.users.register(flags)
 	cmd.AddCommand(newStoreCommand(), newConfigCommand(), newControlCommand())
 	cmd.AddCommand(newMemberCommands()...)
 	return cmd
@@ -213,7 +215,7 @@ func (f *controllerFlags) children() []child {
 		"--listen-unix", filepath.Join(f.run, "config.sock"),
 		"--rest", f.rest.String(), "--tombstone", f.tombstone.String(), "--pool", f.pool,
 		"--slow-request", f.slow.String(), "--drain", f.drain.String(),
-	}, common...)}
+	}, append(f.users.args(), common...)...)}
 	control := child{name: "control", args: append([]string{"--listen-unix", filepath.Join(f.run, "control.sock")}, common...)}
 	for i, fd := range f.listenFD {
 		// Only config shall have it.
@@ -339,6 +341,7 @@ func newConfigCommand() *cobra.Command {
 	var from storeFlags
 	var pool string
 	var cfg configapi.Config
+	var users userFlags
 	cmd := &cobra.Command{
 		Use:     "config",
 		Short:   "Answer the configuration API",
@@ -356,10 +359,12 @@ func newConfigCommand() *cobra.Command {
 			if cfg.Pool, err = netip.ParsePrefix(pool); err != nil {
 				return fmt.Errorf("--pool %q: want an IPv4 prefix such as %s", pool, defaultPool)
 			}
-			return serveConfig(cmd.Context(), log, at, cfg, flags.listen)
+			cfg.Mode = users.firstMode(flags.listen.Open)
+			return serveConfig(cmd.Context(), log, at, cfg, flags.listen, &users)
 		},
 	}
 	flags.register(cmd.Flags())
+	users.register(cmd.Flags())
 	from.register(cmd.Flags())
 	from.registerShared(cmd.Flags())
 	cmd.Flags().DurationVar(&flags.listen.Drain, "drain", 0, "how long to serve on, without being ready, when this is to stop")
@@ -370,7 +375,7 @@ func newConfigCommand() *cobra.Command {
 	return cmd
 }
 
-func serveConfig(ctx context.Context, log *slog.Logger, at store.Config, cfg configapi.Config, listen serve.Config) error {
+func serveConfig(ctx context.Context, log *slog.Logger, at store.Config, cfg configapi.Config, listen serve.Config, users *userFlags) error {
 	s, err := store.Open(ctx, log, at)
 	if err != nil {
 		return err
@@ -380,6 +385,11 @@ func serveConfig(ctx context.Context, log *slog.Logger, at store.Config, cfg con
 	if err != nil {
 		return err
 	}
+	known, err := users.service(log, api, &listen)
+	if err != nil {
+		return err
+	}
+	defer known.Close()
 	server, err := serve.Listen(log, listen, api.Handler())
 	if err != nil {
 		return err

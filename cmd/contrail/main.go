@@ -38,6 +38,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newNodeCommand())
 	root.AddCommand(newVRouterAgentCommand())
 	root.AddCommand(newControllerCommand(), newDBCommand())
+	root.AddCommand(newUserCommand(), newLoginCommand())
 	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
 	root.AddCommand(newCreateCommand(), newApplyCommand(), newDiffCommand(), newEditCommand(), newDeleteCommand())
 	return root

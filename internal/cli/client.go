@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/model"
+	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // Options say how the configuration API is reached.
@@ -76,7 +77,7 @@ func NewClient(o Options) (*Client, error) {
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("--ca %s: no certificate in it; want PEM", o.CA)
 		}
-		transport.TLSClientConfig.RootCAs = pool
+		transport.TLSClientConfig = ctls.UserClient(pool, ctls.RoleController)
 	}
 	return c, nil
 }

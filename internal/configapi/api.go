@@ -113,7 +113,7 @@ func (a *API) initialise(ctx context.Context) error {
 	if a.recovery.settling() {
 		return nil // runRecovery makes them when numbers are given out again
 	}
-	ctx = serve.WithCaller(ctx, serve.Caller{Identity: ctls.Identity{Role: ctls.RoleController}, Via: "itself"})
+	ctx = asItself(ctx)
 	for _, o := range initialObjects() {
 		if err := a.createInitial(ctx, o); err != nil {
 			return err
@@ -127,6 +127,11 @@ func (a *API) initialise(ctx context.Context) error {
 		return err
 	}
 	return a.keepMode(ctx)
+}
+
+// asItself is the context of what the API does by itself.
+func asItself(ctx context.Context) context.Context {
+	return serve.WithCaller(ctx, serve.Caller{Identity: ctls.Identity{Role: ctls.RoleController}, Via: "itself"})
 }
 
 // waitReady blocks until the API answers.

@@ -14,12 +14,14 @@ import (
 // modeSetting is the name of the setting that keeps the mode.
 const modeSetting = "aaa-mode"
 
-// Demanded tells whether callers of open listeners have to show a token.
-func (a *API) Demanded() bool { return a.tenancy.Mode() != NoAuth }
-
-// openTo tells whether the mode makes an administrator of a caller who showed
-// nothing.
-func (a *API) openTo(c serve.Caller) bool { return a.tenancy.Mode() == NoAuth && c.User == nil }
+// Demanded tells whether the caller of an open listener has to show a token. It
+// waits until the mode is known; only whether the API lives is told to anybody.
+func (a *API) Demanded(r *http.Request) bool {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+		return false
+	}
+	return a.waitReady(r.Context()) != nil || a.tenancy.Mode() != NoAuth
+}
 
 func (a *API) readMode(_ *http.Request) (*answer, error) {
 	return &answer{at: a.graph.Position(), body: map[string]Mode{modeSetting: a.tenancy.Mode()}}, nil

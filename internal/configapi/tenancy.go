@@ -1,9 +1,7 @@
 package configapi
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -23,8 +21,6 @@ type tenancy struct {
 	settings
 	// loading is a snapshot that is not complete yet.
 	loading *settings
-	// changed is closed and replaced when keys change.
-	changed chan struct{}
 }
 
 // settings are what tenancy knows of the store.
@@ -53,7 +49,7 @@ const accessLists = string(store.SpaceObject) + "/" + string(model.KindAPIAccess
 const anywhere = ""
 
 func newTenancy(fallback Mode) *tenancy {
-	return &tenancy{fallback: fallback, settings: *newSettings(), changed: make(chan struct{})}
+	return &tenancy{fallback: fallback, settings: *newSettings()}
 }
 
 // Reset implements store.Follower.
@@ -64,8 +60,7 @@ func (t *tenancy) Reset(uint64, int64) error {
 
 // Load implements store.Follower.
 func (t *tenancy) Load(entries []store.Entry) error {
-	_, err := t.loading.apply(entries)
-	return err
+	return t.loading.apply(entries)
 }
 
 // Loaded implements store.Follower.
@@ -73,7 +68,6 @@ func (t *tenancy) Loaded() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.settings, t.loading = *t.loading, nil
-	t.tell()
 	return nil
 }
 
@@ -81,22 +75,11 @@ func (t *tenancy) Loaded() error {
 func (t *tenancy) Apply(_ int64, changes []store.Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keys, err := t.apply(changes)
-	if keys {
-		t.tell()
-	}
-	return err
+	return t.apply(changes)
 }
 
-// tell wakes those who wait for keys.
-func (t *tenancy) tell() {
-	close(t.changed)
-	t.changed = make(chan struct{})
-}
-
-// apply takes changes over. keys tells whether there are other keys of tokens
-// than before.
-func (t *settings) apply(entries []store.Entry) (keys bool, err error) {
+// apply takes changes over.
+func (t *settings) apply(entries []store.Entry) error {
 	lists := false
 	for _, e := range entries {
 		switch e.Key.Space() {
@@ -105,9 +88,8 @@ func (t *settings) apply(entries []store.Entry) (keys bool, err error) {
 				t.mode = Mode(e.Value)
 			}
 		case store.SpaceToken:
-			keys = true
 			if err := t.noteKey(e); err != nil {
-				return keys, err
+				return err
 			}
 		case store.SpaceObject:
 			if id, ok := strings.CutPrefix(string(e.Key), accessLists); ok {
@@ -117,33 +99,12 @@ func (t *settings) apply(entries []store.Entry) (keys bool, err error) {
 		}
 	}
 	if !lists {
-		return keys, nil
+		return nil
 	}
 	clear(t.above)
 	for _, l := range t.lists {
 		t.above[l.parent] = append(t.above[l.parent], l.rules)
 	}
-	return keys, nil
-}
-
-func (t *settings) noteKey(e store.Entry) error {
-	if e.Key == store.SigningKey {
-		t.signing = string(e.Value)
-		return nil
-	}
-	s, err := e.Key.Split(2)
-	if err != nil {
-		return err
-	}
-	if e.Deleted {
-		delete(t.keys, s[1])
-		return nil
-	}
-	secret, err := base64.StdEncoding.DecodeString(string(e.Value))
-	if err != nil {
-		return fmt.Errorf("key of tokens %s: %w", s[1], err)
-	}
-	t.keys[s[1]] = auth.Key{ID: s[1], Secret: secret}
 	return nil
 }
 
@@ -188,21 +149,4 @@ func (t *tenancy) rules(project, domain string) []ruleset {
 		list = append(list, t.above[parent]...)
 	}
 	return list
-}
-
-// Key implements auth.Keys.
-func (t *tenancy) Key(id string) (auth.Key, bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	k, ok := t.keys[id]
-	return k, ok
-}
-
-// signingKey is the key for new tokens, and a channel that is closed when keys
-// change.
-func (t *tenancy) signingKey() (k auth.Key, ok bool, changed <-chan struct{}) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	k, ok = t.keys[t.signing]
-	return k, ok, t.changed
 }

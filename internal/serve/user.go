@@ -52,9 +52,9 @@ type Authenticator interface {
 	// Authenticate returns the user whose token it is. The error is for the
 	// user, and says nothing about others.
 	Authenticate(r *http.Request, token string) (*User, error)
-	// Demanded tells whether callers of open listeners have to show a token, as
-	// callers of listeners for users always have to.
-	Demanded() bool
+	// Demanded tells whether the caller of an open listener has to show a token,
+	// as callers of listeners for users always have to.
+	Demanded(r *http.Request) bool
 	// Login answers requests for LoginPath, whose callers have no token yet.
 	Login() http.Handler
 }

@@ -33,7 +33,7 @@ func (s *Server) needsToken(via string, r *http.Request) bool {
 	case "users":
 		return len(r.TLS.VerifiedChains) == 0
 	case "open":
-		return s.users != nil && s.users.Demanded()
+		return s.users != nil && s.users.Demanded(r)
 	default:
 		return false
 	}

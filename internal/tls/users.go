@@ -2,9 +2,11 @@ package tls
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -49,6 +51,36 @@ func (c *Credentials) ServerForUsers(certFile, keyFile string) (*tls.Config, err
 			}, nil
 		},
 	}, nil
+}
+
+// UserClient returns a configuration for users, who have no certificate. The
+// server's is signed by roots and is of the host's name; one of the cluster
+// names no host but one of the roles, which will do as well.
+func UserClient(roots *x509.CertPool, roles ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		// Verification is done here, in both ways.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) == 0 {
+				return errors.New("server sent no certificate")
+			}
+			leaf, options := state.PeerCertificates[0], x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+			for _, cert := range state.PeerCertificates[1:] {
+				options.Intermediates.AddCert(cert)
+			}
+			if _, err := leaf.Verify(options); err != nil {
+				return fmt.Errorf("server certificate: %w", err)
+			}
+			if id, err := identityOf(leaf); err == nil && slices.Contains(roles, id.Role) {
+				return nil
+			}
+			if err := leaf.VerifyHostname(state.ServerName); err != nil {
+				return fmt.Errorf("server certificate: %w", err)
+			}
+			return nil
+		},
+	}
 }
 
 // pairFiles is a certificate with its key in two files.
