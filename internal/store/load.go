@@ -2,8 +2,13 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // page is the most keys read at once: bigger reads cost memory at the store.
@@ -34,13 +39,7 @@ func (s *Store) load(ctx context.Context, followers []Follower) (position, error
 		return tell(followers, func(f Follower) error { return f.Load(entries) })
 	}}
 	for _, space := range followed {
-		start := s.prefix + string(space) + "/"
-		if space == SpaceObject || space == SpaceRef {
-			err = l.types(ctx, start)
-		} else {
-			err = l.space(ctx, start)
-		}
-		if err != nil {
+		if err := l.space(ctx, space); err != nil {
 			return at, err
 		}
 	}
@@ -49,6 +48,64 @@ func (s *Store) load(ctx context.Context, followers []Follower) (position, error
 	}
 	s.log.Debug("loaded from the store", "epoch", at.epoch, "revision", at.revision, "keys", keys)
 	return at, nil
+}
+
+// space loads one space.
+func (l *loader) space(ctx context.Context, space Space) error {
+	prefix := l.store.prefix + string(space) + "/"
+	err := l.stream(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix))
+	if status.Code(err) != codes.Unimplemented {
+		return err
+	}
+	// An external etcd may be older than 3.7, which brought streams.
+	if space == SpaceObject || space == SpaceRef {
+		return l.types(ctx, prefix)
+	}
+	return l.names(ctx, prefix)
+}
+
+// stream loads a range in the chunks in which the store streams it: neither
+// side holds more than a few of them.
+func (l *loader) stream(ctx context.Context, from, end string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(requestTimeout, func() {
+		cancel(fmt.Errorf("read %s: nothing came for %s: %w", from, requestTimeout, context.DeadlineExceeded))
+	})
+	defer stalled.Stop()
+	chunks, err := l.store.client.GetStream(ctx, from, clientv3.WithRange(end), clientv3.WithRev(l.revision))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", from, err)
+	}
+	defer func() {
+		cancel(nil)
+		for range chunks { // its goroutine ends when it can say so
+		}
+	}()
+	for chunk := range chunks {
+		if err := chunk.Err(); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return fmt.Errorf("read %s: %w", from, err)
+		}
+		if err := l.entries(chunk.Kvs); err != nil {
+			return err
+		}
+		stalled.Reset(requestTimeout)
+	}
+	return nil
+}
+
+// entries hands keys on.
+func (l *loader) entries(kvs []*mvccpb.KeyValue) error {
+	entries := make([]Entry, 0, len(kvs))
+	for _, kv := range kvs {
+		if e := l.store.entry(kv); !e.Key.private() {
+			entries = append(entries, e)
+		}
+	}
+	return l.take(entries)
 }
 
 // types loads a space whose keys begin with a type, one type after the other.
@@ -67,17 +124,17 @@ func (l *loader) types(ctx context.Context, start string) error {
 				break
 			}
 		}
-		if err := l.space(ctx, prefix); err != nil {
+		if err := l.names(ctx, prefix); err != nil {
 			return err
 		}
 		from = clientv3.GetPrefixRangeEnd(prefix)
 	}
 }
 
-// space loads one prefix whose keys go on with a UUID or a name. A big one is
+// names loads one prefix whose keys go on with a UUID or a name. A big one is
 // read by the first two characters: the store counts the rest of a range on
 // every page, so pages of one big range would cost the square of its size.
-func (l *loader) space(ctx context.Context, prefix string) error {
+func (l *loader) names(ctx context.Context, prefix string) error {
 	end := clientv3.GetPrefixRangeEnd(prefix)
 	resp, err := l.store.get(ctx, prefix, clientv3.WithRange(end), clientv3.WithRev(l.revision), clientv3.WithCountOnly())
 	if err != nil || resp.Count == 0 {
@@ -104,13 +161,7 @@ func (l *loader) pages(ctx context.Context, from, end string) error {
 		if err != nil {
 			return err
 		}
-		entries := make([]Entry, 0, len(resp.Kvs))
-		for _, kv := range resp.Kvs {
-			if e := l.store.entry(kv); !e.Key.private() {
-				entries = append(entries, e)
-			}
-		}
-		if err := l.take(entries); err != nil {
+		if err := l.entries(resp.Kvs); err != nil {
 			return err
 		}
 		if !resp.More {

@@ -36,14 +36,11 @@ func (s *Store) ScanSpace(ctx context.Context, space Space, revision int64, use 
 		}
 		return use(entries)
 	}}
-	start := s.prefix + string(space)
-	switch space {
-	case SpaceObject, SpaceRef:
-		return l.types(ctx, start+"/")
-	case SpaceEpoch:
+	if space == SpaceEpoch { // the one key that is its own space
+		start := s.path(EpochKey)
 		return l.pages(ctx, start, start+"\x00")
 	}
-	return l.space(ctx, start+"/")
+	return l.space(ctx, space)
 }
 
 // IsCompacted tells whether a read failed because its revision is compacted.

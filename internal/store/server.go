@@ -43,6 +43,11 @@ const (
 	DefaultQuota = 8 << 30
 	// DefaultReserve is the space on disk that the store leaves free.
 	DefaultReserve = 256 << 20
+	// snapshotCount is how many transactions the store keeps in memory, and reads
+	// again when it starts, beside its data: etcd's default is meant for smaller
+	// ones. catchUpEntries of them stay for members that are behind.
+	snapshotCount  = 4000
+	catchUpEntries = 2000
 	// starting bounds how long a store that is alone takes to start.
 	starting = time.Minute
 	// loneName is the name of a store that is alone.

@@ -456,6 +456,13 @@ func TestFollowLoadsMoreThanAPage(t *testing.T) {
 	if all, err := st.Dump(t.Context()); err != nil || len(all) != count+1 {
 		t.Errorf("dump has %d keys (%v), want %d", len(all), err, count+1)
 	}
+	// A store that does not know streams is read in pages.
+	paged := newShadow()
+	paged.loading = map[Key]string{}
+	l := loader{store: st, revision: rev, take: paged.Load}
+	if err := l.types(t.Context(), "/big/obj/"); err != nil || len(paged.loading) != count {
+		t.Errorf("%d keys in pages (%v), want %d", len(paged.loading), err, count)
+	}
 }
 
 func TestLeasesAreSharedAndEnd(t *testing.T) {

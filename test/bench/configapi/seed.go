@@ -14,9 +14,13 @@ import (
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
-// seedTogether is how many objects one transaction writes: with their names,
-// places and references they must stay below store.MaxOps.
-const seedTogether = 100
+// seedTogether is how many interfaces one transaction writes: with an address
+// each, two are about what an attachment writes. Many objects go together, so
+// that a million does not take an hour.
+func seedTogether(interfaces int) int { return 1 + interfaces/50_000 }
+
+// seedClients write side by side.
+const seedClients = 48
 
 // seeder writes objects straight into a store, faster than requests would.
 type seeder struct {
@@ -40,11 +44,12 @@ func seed(ctx context.Context, socket, name string, interfaces, addresses, pad i
 		return "", err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
-	for from := 0; from < interfaces; from += seedTogether {
+	group.SetLimit(seedClients)
+	together := seedTogether(interfaces)
+	for from := 0; from < interfaces; from += together {
 		group.Go(func() error {
 			t := s.Txn()
-			for i := from; i < min(from+seedTogether, interfaces); i++ {
+			for i := from; i < min(from+together, interfaces); i++ {
 				if err := d.port(t, i, i < addresses); err != nil {
 					return err
 				}
