@@ -23,6 +23,7 @@ func (c *change) CreateObject(o model.Object) {
 	if !c.may.all {
 		c.refuseIf(c.mayBeMade(o))
 	}
+	c.noteCreate(o)
 	c.made[e.UUID] = o
 	c.touched = append(c.touched, touched{verb: "create", entity: e, after: o})
 	c.Txn.CreateObject(o)
@@ -83,6 +84,7 @@ func (c *change) UpdateObject(o model.Object, since uint64) {
 	default:
 		c.refuseIf(c.mayBeChanged(old, o))
 	}
+	c.noteUpdate(o, old)
 	c.touched = append(c.touched, touched{verb: "update", entity: e, before: old, after: o})
 	c.Txn.UpdateObject(o, since)
 }
@@ -134,6 +136,7 @@ func (c *change) PutReference(r model.Reference) {
 	if !c.may.all {
 		c.refuseIf(c.mayLink(r))
 	}
+	c.noteReference(r)
 	c.touched = append(c.touched, touched{verb: "refer", entity: r.From, to: r.To})
 	c.Txn.PutReference(r)
 }

@@ -45,7 +45,9 @@ type change struct {
 	made    map[string]model.Object
 	touched []touched
 	// node is the one that the change was made for, if it is one's business.
-	node    string
+	node string
+	// written is what the change writes, for the rules.
+	written record
 	release []func()
 	early   int
 	// verify has the guards checked although nothing is written: another
@@ -71,7 +73,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 	var granted *leases
 	asked := false
 	for attempt := range attempts {
-		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}, made: map[string]model.Object{}}
+		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}, made: map[string]model.Object{}, written: newRecord()}
 		var err error
 		started := time.Now()
 		a.graph.View(func(v *model.View) {
@@ -80,7 +82,9 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			if err = decide(c); c.refused != nil {
 				err = c.refused
 			} else if err == nil {
-				err = c.mayChange()
+				if err = c.mayChange(); err == nil {
+					err = c.check(what.operation)
+				}
 			}
 			c.v = nil
 		})
@@ -226,6 +230,7 @@ func (c *change) remove(o model.Object) {
 }
 
 func (c *change) dropEdge(e model.Edge) {
+	c.forget(e)
 	if k := store.RefKey(e); !c.Touches(k) {
 		c.refuseIf(c.mayUnlink(e))
 		c.touched = append(c.touched, touched{verb: "unrefer", entity: e.From, to: e.To})
