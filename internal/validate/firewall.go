@@ -136,13 +136,8 @@ func (c *checker) sequences(kind model.Kind) {
 }
 
 func (c *checker) alarm(o *model.Alarm) {
-	if o.UveKeys == nil || len(o.UveKeys.UveKey) == 0 {
-		c.bad("uve_keys.uve_key", nil, "at least one kind of state, such as virtual-network")
-	} else {
+	if o.UveKeys != nil {
 		once(c, "uve_keys.uve_key", o.UveKeys.UveKey, itself, "each key once")
-	}
-	if o.AlarmSeverity == nil {
-		c.bad("alarm_severity", nil, "0 for critical, 1 for major, 2 for minor")
 	}
 	if o.AlarmRules == nil {
 		return

@@ -29,21 +29,24 @@ func (c *checker) virtualNetwork(o *model.VirtualNetwork) {
 	}
 }
 
-// provider checks the network under this one: there is one at most, and it is
-// a provider's.
+// provider checks the networks that belong together: a network is on one
+// provider network at most, which may have many on it.
 func (c *checker) provider(o *model.VirtualNetwork) {
+	own := model.ValueOr(o.IsProviderNetwork, false)
 	refs := c.to(model.KindVirtualNetwork)
-	if len(refs) > 1 {
+	if len(refs) > 1 && !own {
 		c.bad("virtual_network_refs", c.nameOf(refs[1]), "one provider network at most")
 	}
 	for _, r := range refs {
-		under, ok := c.Neighbours.Find(model.KindVirtualNetwork, r.To.UUID)
-		switch vn, _ := under.(*model.VirtualNetwork); {
+		found, ok := c.Neighbours.Find(model.KindVirtualNetwork, r.To.UUID)
+		other, _ := found.(*model.VirtualNetwork)
+		switch {
 		case r.To.UUID == o.UUID:
 			c.bad("virtual_network_refs", c.nameOf(r), "another network than itself")
-		case model.ValueOr(o.IsProviderNetwork, false):
-			c.bad("virtual_network_refs", c.nameOf(r), "no reference, as this is a provider network itself")
-		case ok && !model.ValueOr(vn.IsProviderNetwork, false):
+		case !ok:
+		case own && model.ValueOr(other.IsProviderNetwork, false):
+			c.bad("virtual_network_refs", c.nameOf(r), "a network that is none of a provider, as this one is")
+		case !own && !model.ValueOr(other.IsProviderNetwork, false):
 			c.bad("virtual_network_refs", c.nameOf(r), "a provider network, such as ip-fabric")
 		}
 	}

@@ -19,6 +19,7 @@ func TestVirtualNetwork(t *testing.T) {
 		{"no provider", "virtual-network", "", []string{"virtual-network/red"}, "virtual_network_refs"},
 		{"itself", "virtual-network", "", []string{"virtual-network/subject"}, "virtual_network_refs"},
 		{"two", "virtual-network", "", []string{"virtual-network/fabric", "virtual-network/red"}, "virtual_network_refs"},
+		{"networks of a provider", "virtual-network", `{"is_provider_network": true}`, []string{"virtual-network/red", "virtual-network/gone"}, ""},
 		{"provider of a provider", "virtual-network", `{"is_provider_network": true}`, []string{"virtual-network/fabric"}, "virtual_network_refs"},
 		{"segment", "virtual-network", `{"provider_properties": {"segmentation_id": 5, "physical_network": "eth1"}}`, nil, ""},
 		{"segment of nothing", "virtual-network", `{"provider_properties": {"segmentation_id": 5}}`, nil, "provider_properties.physical_network"},

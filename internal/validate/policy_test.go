@@ -119,8 +119,7 @@ func TestAlarm(t *testing.T) {
 	newWorld().run(t, []checkCase{
 		{"equal", "alarm", alarm(`{"operand1": "NodeStatus.x", "operation": "==", "operand2": {"json_value": "\"up\""}}`), nil, ""},
 		{"range", "alarm", alarm(`{"operand1": "a", "operation": "range", "operand2": {"json_value": "[1, 5]"}}`), nil, ""},
-		{"no severity", "alarm", `{"uve_keys": {"uve_key": ["x"]}}`, nil, "alarm_severity"},
-		{"no keys", "alarm", `{"alarm_severity": 0}`, nil, "uve_keys.uve_key"},
+		{"keys twice", "alarm", `{"uve_keys": {"uve_key": ["x", "x"]}}`, nil, "uve_keys.uve_key[1]"},
 		{"no condition", "alarm", alarm(""), nil, "alarm_rules.or_list[0].and_list"},
 		{"no operand", "alarm", alarm(`{"operation": "==", "operand2": {"uve_attribute": "b"}}`), nil, at + ".operand1"},
 		{"no operation", "alarm", alarm(`{"operand1": "a", "operand2": {"uve_attribute": "b"}}`), nil, at + ".operation"},
