@@ -33,6 +33,15 @@ func (f *family) needs(kind model.Kind) m {
 		return m{"project_refs": l{m{"to": l{"default-domain", "p"}}}}
 	case "virtual-machine-interface":
 		return m{"virtual_network_refs": l{m{"uuid": f.network}}}
+	case "firewall-rule":
+		return m{
+			"action_list": m{"simple_action": "pass"}, "direction": "<>", "service": m{"protocol": "any"},
+			"endpoint_1": m{"any": true}, "endpoint_2": m{"any": true},
+		}
+	case "virtual-DNS":
+		return m{"virtual_DNS_data": m{"domain_name": "example.org"}}
+	case "virtual-DNS-record":
+		return m{"virtual_DNS_record_data": m{"record_name": fmt.Sprint("n", f.count), "record_type": "A", "record_data": "10.1.0.5"}}
 	}
 	return m{}
 }
@@ -253,6 +262,7 @@ func sampleText(name, format string) string {
 	if text, ok := map[string]string{
 		"date-time": "2024-01-02T03:04:05.000000", "ip": "10.1.0.5", "uuid": "00000000-0000-4000-8000-000000000005",
 		"hex16": "0x0001", "hex32": "0x00010001", "service-interface": "left", "route-target": "target:1:1",
+		"mac": "02:00:00:00:00:01", "prefix": "10.9.0.0/24", "community": "1:1", "esi": "00:01:02:03:04:05:06:07:08:09",
 	}[format]; ok {
 		return text
 	}
