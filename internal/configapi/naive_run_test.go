@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
@@ -21,7 +20,7 @@ import (
 // order, each by one of the two: results, errors, back references and
 // addresses agree, whoever is asked, and in the end nothing is left.
 func TestAgreesWithTheNaiveAPI(t *testing.T) {
-	for name, value := range map[string]string{"rapid.checks": "12", "rapid.steps": "60"} {
+	for name, value := range map[string]string{"rapid.checks": "20", "rapid.steps": "80"} {
 		if err := flag.Set(name, value); err != nil {
 			t.Fatal(err)
 		}
@@ -32,14 +31,17 @@ func TestAgreesWithTheNaiveAPI(t *testing.T) {
 	one := openBenchAt(t, at, cfg)
 	two := openBenchAt(t, at, cfg)
 	domain := one.json("POST", "/fqname-to-id", `{"type": "domain", "fq_name": ["default-domain"]}`)["uuid"].(string)
-	before := one.dump()
+	runs := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		r := &run{t: rt, apis: []*bench{one, two}, ghosts: []string{model.NewUUID()}}
+		runs++ // what a failed run leaves is in nobody's way
+		r := &run{t: rt, apis: []*bench{one, two}, number: runs}
+		r.ghosts = []string{r.uuid()}
+		before := one.dump()
 		r.naive.objects = map[string]*naiveObject{domain: {kind: "domain", uuid: domain, name: []string{"default-domain"}}}
-		defer r.clear(domain)
+		r.seed(domain)
 		rt.Repeat(map[string]func(*rapid.T){
-			"create": r.create, "create again": r.create, "update": r.update, "resize": r.resize,
-			"refer": r.refer, "delete": r.delete, "read": r.read, "list": r.list,
+			"create": r.create, "create more": r.create, "update": r.update, "resize": r.resize,
+			"refer": r.refer, "refer more": r.refer, "delete": r.delete, "read": r.read, "list": r.list,
 		})
 		r.clear(domain)
 		if diff := cmp.Diff(before, one.dump()); diff != "" {
@@ -55,6 +57,8 @@ type run struct {
 	naive
 	// ghosts are uuids of what does not exist.
 	ghosts []string
+	// number of the run; it is part of names and uuids.
+	number, uuids int
 }
 
 // ask sends a request to either controller. refused are the statuses that it
@@ -97,28 +101,61 @@ func (r *run) draw(kind string) string {
 func (r *run) create(*rapid.T) {
 	k := rapid.SampledFrom(naiveKinds).Draw(r.t, "kind")
 	o := &naiveObject{kind: k.kind, refs: map[string]naiveRef{}, display: rapid.SampledFrom([]string{"x", "y"}).Draw(r.t, "display")}
-	name := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(r.t, "name")
-	o.name = []string{name}
-	parentMissing := false
+	name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r.t, "name")
 	if k.parent != "" {
 		o.parent = r.draw(k.parent)
+	}
+	o.uuid = r.uuid()
+	if taken := r.of(rapid.SampledFrom(naiveKinds).Draw(r.t, "other kind").kind); len(taken) > 0 && rapid.IntRange(0, 15).Draw(r.t, "taken uuid") == 0 {
+		o.uuid = rapid.SampledFrom(taken).Draw(r.t, "uuid")
+	}
+	for _, kind := range k.refs {
+		r.choose(o, kind)
+	}
+	r.post(k, o, name)
+}
+
+// seeded is the display name of what every run begins with.
+const seeded = "seeded"
+
+// seed makes one of each kind, so that a short run has something to work with.
+func (r *run) seed(domain string) {
+	ids := map[string]string{"domain": domain}
+	for _, k := range naiveKinds {
+		o := &naiveObject{kind: k.kind, uuid: r.uuid(), parent: ids[k.parent], display: seeded, refs: map[string]naiveRef{}}
+		for _, kind := range k.refs {
+			ref := naiveRef{kind: kind}
+			if kind == "network-ipam" {
+				ref.subnets = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/29")}
+			}
+			o.refs[ids[kind]] = ref
+		}
+		r.post(k, o, "seed")
+		ids[k.kind] = o.uuid
+	}
+}
+
+// uuid is new, and in the same place of the order in every run.
+func (r *run) uuid() string {
+	r.uuids++
+	return fmt.Sprintf("%08x-0000-4000-8000-%012x", r.uuids, r.number)
+}
+
+// post creates an object.
+func (r *run) post(k naiveKind, o *naiveObject, name string) {
+	parentMissing := false
+	o.name = []string{fmt.Sprint(name, "-", r.number)}
+	if k.parent != "" {
 		if parent := r.objects[o.parent]; parent != nil {
-			o.name = append(slices.Clone(parent.name), name)
+			o.name = append(slices.Clone(parent.name), o.name...)
 		} else {
 			parentMissing = true
 			o.name = []string{"default-domain", "no-such-project", "no-such-network", "no-such-pool", name}
 		}
 	}
-	for _, kind := range k.refs {
-		r.choose(o, kind)
-	}
-	body := map[string]any{"fq_name": o.name, "display_name": o.display}
+	body := map[string]any{"fq_name": o.name, "uuid": o.uuid, "display_name": o.display}
 	if k.parent != "" {
 		body["parent_type"] = k.parent
-	}
-	if rapid.IntRange(0, 15).Draw(r.t, "own uuid") == 0 {
-		o.uuid = rapid.SampledFrom(slices.Sorted(maps.Keys(r.objects))).Draw(r.t, "uuid")
-		body["uuid"] = o.uuid
 	}
 	for _, kind := range k.refs {
 		if list := o.list(kind); len(list) > 0 {
@@ -126,11 +163,10 @@ func (r *run) create(*rapid.T) {
 		}
 	}
 	want := r.wanted(o, body)
-	out, ok := r.ask("POST", "/"+o.kind+"s", map[string]any{o.kind: body}, r.mayCreate(o, parentMissing, want))
+	_, ok := r.ask("POST", "/"+o.kind+"s", map[string]any{o.kind: body}, r.mayCreate(o, parentMissing, want))
 	if !ok {
 		return
 	}
-	o.uuid = out[o.kind].(map[string]any)["uuid"].(string)
 	r.objects[o.uuid] = o
 	r.addressed(o, want)
 }
@@ -171,7 +207,7 @@ func (r *run) drawSubnets() []netip.Prefix {
 // wanted asks for an address of its own choice, sometimes.
 func (r *run) wanted(o *naiveObject, body map[string]any) (want netip.Addr) {
 	property := map[string]string{"instance-ip": "instance_ip_address", "floating-ip": "floating_ip_address"}[o.kind]
-	if property == "" || !rapid.Bool().Draw(r.t, "wants an address") {
+	if property == "" || o.display == seeded || !rapid.Bool().Draw(r.t, "wants an address") {
 		return want
 	}
 	want = netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", rapid.IntRange(0, 2).Draw(r.t, "third"), rapid.IntRange(0, 8).Draw(r.t, "fourth")))
@@ -367,8 +403,8 @@ func (r *run) list(*rapid.T) {
 	}
 	out, _ := r.ask("GET", "/"+k.kind+"s"+query, nil, nil)
 	have := idsIn(out[k.kind+"s"].([]any))
-	if k.parent != "" && parent == "" || k.parent == "domain" {
-		have = slices.DeleteFunc(have, func(id string) bool { return r.objects[id] == nil }) // initial projects
+	if k.parent == "" || k.parent == "domain" {
+		have = slices.DeleteFunc(have, func(id string) bool { return r.objects[id] == nil }) // of other runs
 	}
 	if !slices.Equal(want, have) {
 		r.t.Fatalf("list of %s%s: %v, want %v", k.kind, query, have, want)
