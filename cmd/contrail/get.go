@@ -11,6 +11,7 @@ func newGetCommand() *cobra.Command {
 	var get cli.Get
 	var labels []string
 	var fields []string
+	var watch bool
 	cmd := &cobra.Command{
 		Use:   "get TYPE [NAME...]",
 		Short: "List objects of the configuration",
@@ -43,7 +44,12 @@ API tells of the objects.`,
 				return err
 			}
 			get.Names, get.Scope, get.Note = args[1:], api.scope, cmd.ErrOrStderr()
-			return api.with(func(c *cli.Client) error { return c.Get(cmd.Context(), cmd.OutOrStdout(), get) })
+			return api.with(func(c *cli.Client) error {
+				if watch {
+					return c.Watch(cmd.Context(), cmd.OutOrStdout(), get)
+				}
+				return c.Get(cmd.Context(), cmd.OutOrStdout(), get)
+			})
 		},
 	}
 	api.register(cmd)
@@ -51,6 +57,7 @@ API tells of the objects.`,
 	cmd.Flags().StringArrayVarP(&labels, "selector", "l", nil, "`labels` that objects must have among annotations and tags: key=value, key!=value, key, !key")
 	cmd.Flags().StringArrayVar(&fields, "field", nil, "`path=value` that objects must have, such as virtual_network_properties.forwarding_mode=l3")
 	cmd.RegisterFlagCompletionFunc("field", completeFields("="))
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "list the objects, then tell what happens to them, until interrupted")
 	registerForms(cmd, &get.Output, cli.Wide, cli.JSON, cli.YAML, cli.Name)
 	return cmd
 }

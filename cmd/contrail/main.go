@@ -40,6 +40,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(newControllerCommand(), newDBCommand())
 	root.AddCommand(newUserCommand(), newLoginCommand())
 	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
+	root.AddCommand(newIPAMCommand())
 	root.AddCommand(newCreateCommand(), newApplyCommand(), newDiffCommand(), newEditCommand(), newDeleteCommand())
 	return root
 }

@@ -184,7 +184,7 @@ func (s Scope) display(t *model.Type, name []string) string {
 	if project := projectOf(t, name); project != nil && (s.All || slices.Equal(project, s.project())) {
 		name = name[2:]
 	}
-	if t.Kind == model.KindProject && len(name) == 2 && name[0] == DefaultDomain {
+	if len(name) == 2 && (t.Kind == model.KindProject && name[0] == DefaultDomain || name[0] == systemConfig && !inProject(t)) {
 		name = name[1:]
 	}
 	return model.FQString(name)

@@ -236,11 +236,7 @@ func (p *printer) end() error {
 	default:
 		slices.SortFunc(p.rows, slices.Compare)
 		if p.columns != nil {
-			titles := make([]string, len(p.columns))
-			for i, c := range p.columns {
-				titles[i] = c.title
-			}
-			p.rows = slices.Insert(p.rows, 0, titles)
+			p.rows = slices.Insert(p.rows, 0, titlesOf(p.columns))
 		}
 		err = table(p.w, p.rows)
 	}
