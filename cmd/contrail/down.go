@@ -9,6 +9,7 @@ import (
 func newDownCommand() *cobra.Command {
 	var cfg box.Config
 	var purge bool
+	var output string
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Stop the cluster of this machine and remove what it made",
@@ -20,10 +21,20 @@ in. Data stays for the next up, unless --purge is given.`,
 			if err := cfg.Validate(); err != nil {
 				return err
 			}
-			return box.Down(cmd.Context(), cfg, purge, cmd.OutOrStdout())
+			if output != "json" {
+				return box.Down(cmd.Context(), cfg, purge, cmd.OutOrStdout())
+			}
+			if err := box.Down(cmd.Context(), cfg, purge, cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), struct {
+				Name   string `json:"name"`
+				Purged bool   `json:"purged"`
+			}{cfg.Name, purge})
 		},
 	}
 	registerCluster(cmd.Flags(), &cfg)
+	registerOutput(cmd, &output)
 	cmd.Flags().BoolVar(&purge, "purge", false, "delete the cluster's data too")
 	return cmd
 }

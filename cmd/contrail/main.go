@@ -31,16 +31,23 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand())
-	root.AddCommand(newExecCommand(), newLogsCommand(), newRepoCommand(), newVersionCommand())
-	root.AddCommand(newMesosManagerCommand())
-	root.AddCommand(newMesosCommand())
-	root.AddCommand(newNodeCommand())
-	root.AddCommand(newVRouterAgentCommand())
-	root.AddCommand(newControllerCommand(), newDBCommand())
-	root.AddCommand(newUserCommand(), newLoginCommand())
-	root.AddCommand(newGetCommand(), newDescribeCommand(), newTypesCommand(), newExplainCommand())
-	root.AddCommand(newIPAMCommand())
-	root.AddCommand(newCreateCommand(), newApplyCommand(), newDiffCommand(), newEditCommand(), newDeleteCommand())
+	// What people use comes before what runs on its own.
+	add := func(title string, commands ...*cobra.Command) {
+		group := &cobra.Group{ID: title, Title: title + ":"}
+		root.AddGroup(group)
+		for _, c := range commands {
+			c.GroupID = group.ID
+			root.AddCommand(c)
+		}
+	}
+	add("The configuration",
+		newGetCommand(), newDescribeCommand(), newCreateCommand(), newApplyCommand(), newDiffCommand(),
+		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newTypesCommand(), newExplainCommand())
+	add("A cluster on this machine",
+		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand())
+	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newDBCommand())
+	add("Services",
+		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())
+	root.AddCommand(newVersionCommand())
 	return root
 }

@@ -27,6 +27,7 @@ func registerPlan(flags *pflag.FlagSet, cfg *box.Config) {
 func newUpCommand() *cobra.Command {
 	var cfg box.Config
 	var noExample bool
+	var output string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start a whole cluster on this machine, and try it with an example",
@@ -43,6 +44,9 @@ for tests; it opens ports on this host's loopback that ask nobody who they are.`
 				return err
 			}
 			out := cmd.OutOrStdout()
+			if output == "json" {
+				out = cmd.ErrOrStderr() // the answer is what runs
+			}
 			fmt.Fprintf(out, "Starting cluster %s\n", cfg.Name)
 			if err := box.Up(cmd.Context(), &cfg, out); err != nil {
 				return err
@@ -52,11 +56,19 @@ for tests; it opens ports on this host's loopback that ask nobody who they are.`
 					return err
 				}
 			}
+			if output == "json" {
+				status, err := box.ReadStatus(cfg)
+				if err != nil {
+					return err
+				}
+				return printJSON(cmd.OutOrStdout(), status)
+			}
 			box.Welcome(cfg, out)
 			return nil
 		},
 	}
 	registerPlan(cmd.Flags(), &cfg)
+	registerOutput(cmd, &output)
 	cmd.Flags().BoolVar(&noExample, "no-example", false, "do not start and check the example applications")
 	return cmd
 }

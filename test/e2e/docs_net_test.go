@@ -79,7 +79,8 @@ func (c *cluster) tryDirectory(t *testing.T) string {
 	script := fmt.Sprintf(`#!/bin/bash
 case $1 in
 node) exec %[1]s/contrail "$@" --config unix:/run/%[2]s/config.sock ;;
-*) exec %[1]s/contrail "$1" --name %[2]s "${@:2}" ;;
+up | down | status | exec | logs) exec %[1]s/contrail "$1" --name %[2]s "${@:2}" ;;
+*) CONTRAIL_API_URL=unix:/run/%[2]s/config.sock exec %[1]s/contrail "$@" ;;
 esac
 `, c.Bin, c.Name)
 	if err := os.WriteFile(filepath.Join(dir, "bin", "contrail"), []byte(script), 0o755); err != nil {
