@@ -89,7 +89,8 @@ func newUserCommand() *cobra.Command {
 }
 
 func newUserHashCommand() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "hash",
 		Short: "Make the hash of a password",
 		Long: `Reads a password from the terminal, or one line of the standard input, and
@@ -105,10 +106,15 @@ prints the hash that an entry of the file of local users has as its password.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), hash)
-			return nil
+			if output == "json" {
+				return printJSON(cmd.OutOrStdout(), map[string]string{"hash": hash})
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), hash)
+			return err
 		},
 	}
+	registerOutput(cmd, &output)
+	return cmd
 }
 
 // readPassword reads a password without showing it, twice where it is a new
