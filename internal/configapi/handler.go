@@ -3,6 +3,7 @@ package configapi
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -83,8 +84,17 @@ func setPosition(w http.ResponseWriter, p model.Position) {
 	w.Header().Set(positionHeader, fmt.Sprintf("%d.%d", p.Epoch, p.Revision))
 }
 
+// stream writes the JSON of an answer that may be long.
+type stream func(w io.Writer) error
+
 // reply answers JSON.
 func reply(w http.ResponseWriter, at model.Position, v any) {
+	if write, ok := v.(stream); ok {
+		setPosition(w, at)
+		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+		_ = write(w) // the client has gone
+		return
+	}
 	data, ok := v.(json.RawMessage)
 	if !ok {
 		var err error

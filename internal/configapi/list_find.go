@@ -1,6 +1,8 @@
 package configapi
 
 import (
+	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"iter"
 	"slices"
@@ -9,23 +11,45 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// find returns the objects that match, in the order of their UUIDs. It looks
+// find returns the objects that match, in no order, perhaps twice. It looks
 // only at those that the narrowest of the given conditions leaves.
 func (l *listQuery) find(v *model.View, t *model.Type) []entry {
 	parents := l.resolveParents(v, t)
 	var found []entry
-	seen := map[string]bool{}
 	for e := range l.candidates(v, t, parents) {
-		if seen[e.UUID] || !l.selects(v, &e, parents) {
-			continue
-		}
-		seen[e.UUID] = true
-		if l.passes(&e) {
+		if l.selects(v, &e, parents) && l.passes(&e) {
 			found = append(found, e)
 		}
 	}
-	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(a.UUID, b.UUID) })
 	return found
+}
+
+// inOrder sorts what is found by UUID, of which each stays once. It moves
+// numbers: elements are large, and each UUID is somewhere else in memory.
+func inOrder[T any](list []T, id func(*T) string) []T {
+	type place struct {
+		begin uint64 // of the UUID
+		at    int
+	}
+	places := make([]place, len(list))
+	for i := range list {
+		var begin [8]byte
+		copy(begin[:], id(&list[i]))
+		places[i] = place{binary.BigEndian.Uint64(begin[:]), i}
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.begin != b.begin {
+			return cmp.Compare(a.begin, b.begin)
+		}
+		return strings.Compare(id(&list[a.at]), id(&list[b.at]))
+	})
+	sorted := make([]T, 0, len(list))
+	for _, p := range places {
+		if n := len(sorted); n == 0 || id(&sorted[n-1]) != id(&list[p.at]) {
+			sorted = append(sorted, list[p.at])
+		}
+	}
+	return sorted
 }
 
 // resolveParents returns the ids of the parents that are asked for: nil when

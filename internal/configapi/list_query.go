@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -222,11 +223,15 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 		out.at = v.Position()
 		l.may = a.accessOf(r.Context(), v)
 		found := l.may.readable(v, l.find(v, t))
-		total = len(found)
+		if l.count || l.limit > 0 {
+			found = inOrder(found, func(e *entry) string { return e.UUID })
+			total = len(found)
+		}
 		if l.count {
 			return
 		}
 		found, more = l.page(found)
+		// Objects are collected as they lie in memory, which is faster, then sorted.
 		items = make([]item, len(found))
 		for i, e := range found {
 			if l.detail || l.fields != nil {
@@ -236,11 +241,12 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 			}
 		}
 	})
+	items = inOrder(items, func(i *item) string { return i.UUID })
 	if l.count {
 		out.body = map[string]any{t.Collection(): map[string]int{"count": total}}
 		return out, nil
 	}
-	out.body = l.encode(t, items, more)
+	out.body = stream(func(w io.Writer) error { return l.writeTo(w, t, items, more) })
 	return out, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -82,7 +83,33 @@ func (i *item) add(field string, l link, attrs bool) {
 			return
 		}
 	}
+	if i.links == nil {
+		i.links = make([]links, 0, 4)
+	}
 	i.links = append(i.links, links{field, []link{l}, attrs})
+}
+
+// fieldNames are the fields in which objects show links with those of a kind.
+type fieldNames struct{ refs, backRefs, children string }
+
+var knownFields = sync.OnceValue(func() map[model.Kind]fieldNames {
+	all := map[model.Kind]fieldNames{}
+	for _, t := range model.Types() {
+		all[t.Kind] = newFieldNames(t.Kind)
+	}
+	return all
+})
+
+func newFieldNames(k model.Kind) fieldNames {
+	name := k.Name()
+	return fieldNames{name + "_refs", name + "_back_refs", name + "s"}
+}
+
+func fieldNamesOf(k model.Kind) fieldNames {
+	if f, ok := knownFields()[k]; ok {
+		return f
+	}
+	return newFieldNames(k) // of a newer version
 }
 
 // collectItem takes an object out of a view.
@@ -103,18 +130,18 @@ func collectItem(v *model.View, e entry, s *selection) item {
 func (i *item) collectReferences(v *model.View, s *selection) {
 	if i.view != nil {
 		for _, r := range i.view.refs {
-			i.addReference(v, s, r.To.Kind.Name()+"_refs", r.To, r.Attr)
+			i.addReference(v, s, fieldNamesOf(r.To.Kind).refs, r.To, r.Attr)
 		}
 	}
-	for _, r := range v.References(i.UUID, "") {
-		i.addReference(v, s, r.To.Kind.Name()+"_refs", r.To, r.Attr)
+	for r, to := range v.ReferencesWith(i.UUID) {
+		i.addLink(v, s, fieldNamesOf(r.To.Kind).refs, r.To, to, r.Attr)
 	}
 }
 
 func (i *item) collectBackReferences(v *model.View, s *selection) {
 	for _, kind := range s.backRefKinds(i.Kind) {
 		for _, r := range v.BackReferences(i.UUID, kind) {
-			i.addReference(v, s, r.From.Kind.Name()+"_back_refs", r.From, r.Attr)
+			i.addReference(v, s, fieldNamesOf(r.From.Kind).backRefs, r.From, r.Attr)
 		}
 	}
 	if i.Kind != model.KindRouteTarget || !s.wants("routing_instance_back_refs") {
@@ -130,10 +157,17 @@ func (i *item) collectBackReferences(v *model.View, s *selection) {
 
 // addReference adds a reference, unless its other end cannot be seen.
 func (i *item) addReference(v *model.View, s *selection, field string, other model.Entity, attr json.RawMessage) {
+	o, _ := v.Stored(other.UUID)
+	i.addLink(v, s, field, other, o, attr)
+}
+
+// addLink is addReference with the stored form of the other end, empty if it
+// is a view.
+func (i *item) addLink(v *model.View, s *selection, field string, other model.Entity, o model.Stored, attr json.RawMessage) {
 	if !s.wants(field) {
 		return
 	}
-	if o, ok := v.Stored(other.UUID); ok {
+	if o.JSON != nil {
 		if !s.may.seesStored(o) {
 			return
 		}
@@ -173,7 +207,7 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
 		})
 		for _, child := range children {
-			if field := child.Kind.Name() + "s"; s.wants(field) && s.may.seesStored(child) {
+			if field := fieldNamesOf(child.Kind).children; s.wants(field) && s.may.seesStored(child) {
 				to, _ := child.FQNameJSON()
 				i.add(field, link{child.Entity, to, nil}, false)
 			}
@@ -227,9 +261,9 @@ func (i *item) appendTo(b []byte, s *selection) []byte {
 	b = append(b, `"name":`...)
 	b = append(b, name...)
 	if s.hrefs {
-		b = appendHref(append(b, `,"href":`...), s.base, i.Entity)
+		b = s.appendHref(append(b, `,"href":`...), i.Entity)
 		if i.Parent.UUID != "" {
-			b = appendHref(append(b, `,"parent_href":`...), s.base, i.Parent)
+			b = s.appendHref(append(b, `,"parent_href":`...), i.Parent)
 		}
 	}
 	for _, l := range i.links {
@@ -270,7 +304,7 @@ func (l *link) appendTo(b []byte, s *selection, attrs bool) []byte {
 	b = append(append(b, `{"to":`...), l.to...)
 	b = appendString(append(b, `,"uuid":`...), l.target.UUID)
 	if s.hrefs {
-		b = appendHref(append(b, `,"href":`...), s.base, l.target)
+		b = s.appendHref(append(b, `,"href":`...), l.target)
 	}
 	if attrs {
 		b = append(b, `,"attr":`...)
@@ -288,15 +322,22 @@ func (e *entry) appendShort(b []byte, s *selection) []byte {
 	b = appendString(append(b, `{"uuid":`...), e.UUID)
 	b = append(append(b, `,"fq_name":`...), name...)
 	if s.hrefs {
-		b = appendHref(append(b, `,"href":`...), s.base, e.Entity)
+		b = s.appendHref(append(b, `,"href":`...), e.Entity)
 	}
 	return append(b, '}')
 }
 
-func appendHref(b []byte, base string, e model.Entity) []byte {
-	b = append(appendQuoted(append(b, '"'), base), '/')
-	b = append(appendQuoted(b, string(e.Kind)), '/')
-	return append(appendQuoted(b, e.UUID), '"')
+// appendHref appends the address of an object as a JSON string.
+func (s *selection) appendHref(b []byte, e model.Entity) []byte {
+	before, ok := s.addresses[e.Kind]
+	if !ok {
+		before = string(append(appendQuoted([]byte{'"'}, s.base+"/"+string(e.Kind)), '/'))
+		if s.addresses == nil {
+			s.addresses = map[model.Kind]string{}
+		}
+		s.addresses[e.Kind] = before
+	}
+	return append(appendQuoted(append(b, before...), e.UUID), '"')
 }
 
 // appendString appends a JSON string.

@@ -2,6 +2,7 @@ package configapi
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +18,8 @@ type selection struct {
 	children, backRefs, refs bool
 	hrefs                    bool
 	base                     string
+	// addresses are the beginnings of hrefs by kind, as JSON.
+	addresses map[model.Kind]string
 	// may is what the caller may see; nothing when it is nil.
 	may *access
 }
@@ -88,22 +91,21 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 	return out, nil
 }
 
-// encode makes the JSON of a list.
-func (l *listQuery) encode(t *model.Type, items []item, more bool) json.RawMessage {
-	size := 64
-	for i := range items {
-		size += 256
-		if l.detail || l.fields != nil {
-			size += items[i].size()
-		}
-	}
-	b := appendString(append(make([]byte, 0, size), '{'), t.Collection())
+// writeTo writes the JSON of a list, part by part: it may be long.
+func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []item, more bool) error {
+	b := appendString(append(make([]byte, 0, 2*partSize), '{'), t.Collection())
 	b = append(b, ":["...)
 	for i := range items {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = l.appendItem(b, t, &items[i])
+		if len(b) >= partSize {
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
 	}
 	b = append(b, ']')
 	if l.limit > 0 {
@@ -114,8 +116,12 @@ func (l *listQuery) encode(t *model.Type, items []item, more bool) json.RawMessa
 			b = append(b, "null"...)
 		}
 	}
-	return append(b, '}')
+	_, err := w.Write(append(b, '}'))
+	return err
 }
+
+// partSize is how much of a long answer is put together before it is written.
+const partSize = 64 << 10
 
 func (l *listQuery) appendItem(b []byte, t *model.Type, i *item) []byte {
 	switch {

@@ -276,6 +276,9 @@ func checkPlace(t *rapid.T, v *View, n *naive, e Entity) {
 		equal(t, "number of children of "+e.UUID, v.CountChildren(e.UUID, kind), len(children))
 		out := n.links(func(r Reference) bool { return r.From == e && (kind == "" || r.To.Kind == kind) })
 		equal(t, "references of "+e.UUID, v.References(e.UUID, kind), out)
+		if kind == "" {
+			checkReferencesWith(t, v, n, e, out)
+		}
 		in := n.links(func(r Reference) bool { return r.To == e && (kind == "" || r.From.Kind == kind) })
 		equal(t, "back references of "+e.UUID, v.BackReferences(e.UUID, kind), in)
 		equal(t, "number of back references of "+e.UUID, v.CountBackReferences(e.UUID, kind), len(in))
@@ -303,6 +306,23 @@ func decodeAll(t *rapid.T, stored iter.Seq[Stored]) []Object {
 	}
 	slices.SortFunc(list, func(a, b Object) int { return compareEntities(EntityOf(a), EntityOf(b)) })
 	return list
+}
+
+// checkReferencesWith compares references and the targets that come with them.
+func checkReferencesWith(t *rapid.T, v *View, n *naive, e Entity, want []Reference) {
+	i := 0
+	for r, to := range v.ReferencesWith(e.UUID) {
+		if i >= len(want) {
+			t.Fatalf("%s has more than %d references", e, len(want))
+		}
+		_, stored := n.objects[r.To.UUID]
+		if stored != (to.UUID == r.To.UUID) {
+			t.Fatalf("target %s comes as %s, stored is %v", r.To, to.Entity, stored)
+		}
+		equal(t, "reference with target", r, want[i])
+		i++
+	}
+	equal(t, "number of references with targets", i, len(want))
 }
 
 // checkStored compares the stored form of an object with the object.

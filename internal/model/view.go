@@ -207,7 +207,11 @@ func (v *View) Reference(from, to string) (Reference, bool) {
 // References returns the object's references to the kind, or to all kinds
 // when it is empty, sorted by the target's kind and UUID.
 func (v *View) References(uuid string, to Kind) []Reference {
-	list := slices.Collect(v.ReferenceSeq(uuid, to))
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return nil
+	}
+	list := collect(x.out, to)
 	slices.SortFunc(list, func(a, b Reference) int { return compareEntities(a.To, b.To) })
 	return list
 }
@@ -224,7 +228,11 @@ func (v *View) ReferenceSeq(uuid string, to Kind) iter.Seq[Reference] {
 // BackReferences returns the references of objects of the kind, or of all
 // kinds when it is empty, to this one, sorted by the referrer's kind and UUID.
 func (v *View) BackReferences(uuid string, from Kind) []Reference {
-	list := slices.Collect(v.BackReferenceSeq(uuid, from))
+	x, ok := v.data.vertices[uuid]
+	if !ok {
+		return nil
+	}
+	list := collect(x.in, from)
 	slices.SortFunc(list, func(a, b Reference) int { return compareEntities(a.From, b.From) })
 	return list
 }
@@ -256,6 +264,51 @@ func (v *View) CountBackReferences(uuid string, from Kind) int {
 
 // CountReferences is the number of all references.
 func (v *View) CountReferences() int { return len(v.data.edges) }
+
+// ReferencesWith yields what References returns, each with the stored form of
+// its target; that of a target that is not stored is empty.
+func (v *View) ReferencesWith(uuid string) iter.Seq2[Reference, Stored] {
+	return func(yield func(Reference, Stored) bool) {
+		x, ok := v.data.vertices[uuid]
+		if !ok {
+			return
+		}
+		// Most objects have few references, often in order already.
+		var few [8]*edge
+		edges := few[:0]
+		for _, b := range x.out {
+			edges = append(edges, b.edges...)
+		}
+		if len(edges) > 1 {
+			slices.SortFunc(edges, func(a, b *edge) int {
+				return cmp.Or(strings.Compare(string(a.toKind), string(b.toKind)), strings.Compare(a.to.entity.UUID, b.to.entity.UUID))
+			})
+		}
+		for _, e := range edges {
+			var to Stored
+			if e.to.exists() {
+				to = e.to.stored()
+			}
+			if !yield(e.reference(), to) {
+				return
+			}
+		}
+	}
+}
+
+// collect returns the references of one kind, or of all.
+func collect(bundles []bundle, kind Kind) []Reference {
+	n := 0
+	for _, b := range bundles {
+		if kind == "" || b.kind == kind {
+			n += len(b.edges)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return slices.AppendSeq(make([]Reference, 0, n), edgeSeq(bundles, kind))
+}
 
 func edgeSeq(bundles []bundle, kind Kind) iter.Seq[Reference] {
 	return func(yield func(Reference) bool) {

@@ -36,6 +36,20 @@ func (c *controller) call(ctx context.Context, method, path, body string) ([]byt
 	return data, err
 }
 
+// drain sends a GET and reads the answer without keeping it.
+func (c *controller) drain(ctx context.Context, path string) error {
+	r, err := http.NewRequestWithContext(ctx, "GET", base+path, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := c.client.Do(r)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	return errors.Join(err, answer.Body.Close())
+}
+
 // create creates an object and returns its UUID.
 func (c *controller) create(ctx context.Context, kind, properties string) (string, error) {
 	data, err := c.call(ctx, "POST", "/"+kind+"s", fmt.Sprintf("{%q: %s}", kind, properties))
