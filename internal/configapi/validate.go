@@ -37,7 +37,10 @@ func (c *change) check(operation string) error {
 		// Two that each add a reference do not see each other's: they take turns.
 		c.takeTurns(o)
 	}
-	return c.checkAttributes(where(operation))
+	if err := c.checkAttributes(where(operation)); err != nil {
+		return err
+	}
+	return c.checkQuotas()
 }
 
 // takeTurns writes an object as it is, so that of two changes that do so at

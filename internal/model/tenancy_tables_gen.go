@@ -22,7 +22,7 @@ func tenancyTable() table {
 				new:     func() Object { return new(Domain) },
 				Parents: []Kind{KindConfigRoot},
 				Properties: []*Property{
-					{Name: "domain_limits", Value: Value{Type: "DomainLimitsType"}, Ops: "CRUD", Effective: false},
+					{Name: "domain_limits", Value: Value{Type: "DomainLimitsType"}, Ops: "CRUD", Effective: true},
 				},
 			},
 			{
@@ -40,7 +40,7 @@ func tenancyTable() table {
 				Properties: []*Property{
 					{Name: "alarm_enable", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "enable_security_policy_draft", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
-					{Name: "quota", Value: Value{Type: "QuotaType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "quota", Value: Value{Type: "QuotaType"}, Ops: "CRUD", Presence: "required", Effective: true},
 					{Name: "vxlan_routing", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
@@ -79,10 +79,10 @@ func tenancyTable() table {
 				{Name: "virtual_network_limit", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
 			}},
 			{Name: "QuotaType", new: func() any { return new(QuotaType) }, Fields: []*Field{
-				{Name: "access_control_list", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
+				{Name: "access_control_list", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: false},
 				{Name: "bgp_router", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
 				{Name: "defaults", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
-				{Name: "firewall_group", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
+				{Name: "firewall_group", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: false},
 				{Name: "firewall_policy", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
 				{Name: "firewall_rule", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
 				{Name: "floating_ip", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(9223372036854775807))}, Effective: true},
