@@ -16,6 +16,7 @@ func (a *API) rest() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.handle(a.homepage))
 	mux.HandleFunc("GET /config-root", a.handle(a.configRoot))
+	mux.HandleFunc("GET /openapi.json", a.handle(a.openAPI))
 	for _, x := range actions() {
 		mux.HandleFunc(x.method+" "+x.path, a.handle(func(r *http.Request) (*answer, error) { return x.handle(a, r) }))
 	}

@@ -29,3 +29,6 @@ func (r *ReferenceType) DecodeAttr(attr json.RawMessage) (any, error) {
 	}
 	return v, nil
 }
+
+// AttrStruct is the structure of the attribute, nil when there is none.
+func (r *ReferenceType) AttrStruct() *Struct { return r.attr }

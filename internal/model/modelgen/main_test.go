@@ -166,3 +166,12 @@ func TestEveryFileSaysWhatItIsFor(t *testing.T) {
 		}
 	}
 }
+
+func TestPageShowsEveryFormat(t *testing.T) {
+	page := string(loadModel(t).page())
+	for _, f := range formats[1:] {
+		if !strings.Contains(page, "| `"+f+"` |") {
+			t.Errorf("the page has no example of the format %s", f)
+		}
+	}
+}
