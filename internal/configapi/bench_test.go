@@ -2,12 +2,15 @@ package configapi
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
@@ -99,6 +102,60 @@ func BenchmarkCreateInterface(b *testing.B) {
 				}
 				return nil
 			})
+		})
+	}
+}
+
+// discard is a client that reads nothing.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// BenchmarkList is the making of lists, without their way to a client.
+func BenchmarkList(b *testing.B) {
+	api := newBench(b, testConfig())
+	network := model.NewUUID()
+	projects := map[int]string{500: model.NewUUID(), 10_000: model.NewUUID()}
+	for size, project := range projects {
+		batch := model.Batch{Position: api.api.graph.Position()}
+		for i := range size {
+			perms, err := model.NewIDPerms(network, time.Now())
+			if err != nil {
+				b.Fatal(err)
+			}
+			vmi := &model.VirtualMachineInterface{Meta: model.Meta{
+				UUID: model.NewUUID(), FQName: []string{"default-domain", "p" + fmt.Sprint(size), fmt.Sprint("port-", i)}, ParentType: "project", ParentUUID: project,
+				IDPerms: perms, Perms2: model.NewPerms2(""), DisplayName: fmt.Sprint("port-", i),
+			}}
+			s, err := model.StoredOf(vmi)
+			if err != nil {
+				b.Fatal(err)
+			}
+			batch.Stored = append(batch.Stored, s)
+			for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine} {
+				batch.References = append(batch.References, model.Reference{From: s.Entity, To: model.Entity{Kind: kind, UUID: network}})
+			}
+		}
+		vn, err := model.StoredOf(&model.VirtualNetwork{Meta: model.Meta{UUID: network, FQName: []string{"default-domain", "p", "net"}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		batch.Stored = append(batch.Stored, vn)
+		api.api.graph.Apply(batch)
+	}
+	for name, path := range map[string]string{
+		"plain/500":    "/virtual-machine-interfaces?parent_id=" + projects[500],
+		"plain/10000":  "/virtual-machine-interfaces?parent_id=" + projects[10_000],
+		"detail/10000": "/virtual-machine-interfaces?detail=true&parent_id=" + projects[10_000],
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := httptest.NewRequest("GET", "http://api:8082"+path, nil).WithContext(api.ctx())
+				api.handler.ServeHTTP(&discard{http.Header{}}, r)
+			}
 		})
 	}
 }

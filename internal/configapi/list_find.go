@@ -15,7 +15,17 @@ import (
 // only at those that the narrowest of the given conditions leaves.
 func (l *listQuery) find(v *model.View, t *model.Type) []entry {
 	parents := l.resolveParents(v, t)
-	var found []entry
+	expected := 0
+	if l.uuids == nil && l.names == nil && l.referring == nil && l.filters == nil {
+		expected = v.Count(t.Kind)
+	}
+	if parents != nil {
+		expected = 0
+		for _, p := range parents.list {
+			expected += v.CountChildren(p, t.Kind)
+		}
+	}
+	found := make([]entry, 0, expected)
 	for e := range l.candidates(v, t, parents) {
 		if l.selects(v, &e, parents) && l.passes(&e) {
 			found = append(found, e)

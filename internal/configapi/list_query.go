@@ -233,6 +233,7 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 		found, more = l.page(found)
 		// Objects are collected as they lie in memory, which is faster, then sorted.
 		items = make([]item, len(found))
+		l.many = len(found) > 1
 		for i, e := range found {
 			if l.detail || l.fields != nil {
 				items[i] = collectItem(v, e, l.selection)

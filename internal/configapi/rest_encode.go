@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -54,39 +55,19 @@ func (e *entry) perms2() *model.PermType2 {
 
 // link is an element of a list of references, children or back references.
 type link struct {
+	field  string
 	target model.Entity
 	to     json.RawMessage // the fq name
 	attr   json.RawMessage
-}
-
-// links are all elements of one such list.
-type links struct {
-	field string
-	list  []link
-	// attrs tells whether the elements show their attributes.
+	// attrs tells whether the field's elements show their attributes.
 	attrs bool
 }
 
 // item is an object with what hangs on it, taken out of a view so that it can
-// be encoded outside.
+// be encoded outside. The links of a field follow each other.
 type item struct {
 	entry
-	links []links
-}
-
-// add adds an element to the list of a field.
-func (i *item) add(field string, l link, attrs bool) {
-	// The elements of a field follow each other, but for those of derived objects.
-	for n := len(i.links) - 1; n >= 0; n-- {
-		if i.links[n].field == field {
-			i.links[n].list = append(i.links[n].list, l)
-			return
-		}
-	}
-	if i.links == nil {
-		i.links = make([]links, 0, 4)
-	}
-	i.links = append(i.links, links{field, []link{l}, attrs})
+	links []link
 }
 
 // fieldNames are the fields in which objects show links with those of a kind.
@@ -114,7 +95,7 @@ func fieldNamesOf(k model.Kind) fieldNames {
 
 // collectItem takes an object out of a view.
 func collectItem(v *model.View, e entry, s *selection) item {
-	i := item{entry: e}
+	i := item{entry: e, links: s.shelf[len(s.shelf):]}
 	if s.refs {
 		i.collectReferences(v, s)
 	}
@@ -124,7 +105,28 @@ func collectItem(v *model.View, e entry, s *selection) item {
 	if s.backRefs {
 		i.collectBackReferences(v, s)
 	}
+	if e.view != nil || s.backRefs || s.children {
+		// References that clients put on a view come after its own.
+		slices.SortStableFunc(i.links, func(a, b link) int { return strings.Compare(a.field, b.field) })
+	}
+	s.keep(&i)
 	return i
+}
+
+// shelfSize is how many links of the objects of a list are kept in one piece.
+const shelfSize = 2048
+
+// keep leaves the links of an item where they are, on the shelf if they are
+// there, and makes room for the next item's.
+func (s *selection) keep(i *item) {
+	n := len(i.links)
+	if cap(s.shelf)-len(s.shelf) >= n {
+		s.shelf = s.shelf[:len(s.shelf)+n]
+		i.links = i.links[:n:n]
+	}
+	if cap(s.shelf)-len(s.shelf) < shelfSize/64 && s.many {
+		s.shelf = make([]link, 0, shelfSize)
+	}
 }
 
 func (i *item) collectReferences(v *model.View, s *selection) {
@@ -172,7 +174,7 @@ func (i *item) addLink(v *model.View, s *selection, field string, other model.En
 			return
 		}
 		to, _ := o.FQNameJSON()
-		i.add(field, link{other, to, attr}, true)
+		i.links = append(i.links, link{field, other, to, attr, true})
 		return
 	}
 	if o, ok := i.findNear(v, other); ok && s.may.sees(i.view, o) {
@@ -197,7 +199,7 @@ func (i *item) findNear(v *model.View, target model.Entity) (model.Object, bool)
 // addView adds a link with a view.
 func (i *item) addView(field string, view model.Object, attr json.RawMessage, attrs bool) {
 	if to, err := json.Marshal(view.GetMeta().FQName); err == nil {
-		i.add(field, link{model.EntityOf(view), to, attr}, attrs)
+		i.links = append(i.links, link{field, model.EntityOf(view), to, attr, attrs})
 	}
 }
 
@@ -209,7 +211,7 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 		for _, child := range children {
 			if field := fieldNamesOf(child.Kind).children; s.wants(field) && s.may.seesStored(child) {
 				to, _ := child.FQNameJSON()
-				i.add(field, link{child.Entity, to, nil}, false)
+				i.links = append(i.links, link{field, child.Entity, to, nil, false})
 			}
 		}
 	}
@@ -247,11 +249,7 @@ func (s *selection) kinds(of model.Kind, wanted model.Class) []model.Kind {
 
 // size is about how long the item's JSON will be.
 func (i *item) size() int {
-	n := len(i.JSON) + 512
-	for _, l := range i.links {
-		n += len(l.list) * 300
-	}
-	return n
+	return len(i.JSON) + 512 + 300*len(i.links)
 }
 
 // appendTo appends the JSON of the item.
@@ -266,14 +264,19 @@ func (i *item) appendTo(b []byte, s *selection) []byte {
 			b = s.appendHref(append(b, `,"parent_href":`...), i.Parent)
 		}
 	}
-	for _, l := range i.links {
-		b = append(appendString(append(b, ','), l.field), ":["...)
-		for n, element := range l.list {
+	for n := range i.links {
+		l := &i.links[n]
+		if n > 0 && i.links[n-1].field == l.field {
+			b = append(b, ',')
+		} else {
 			if n > 0 {
-				b = append(b, ',')
+				b = append(b, ']')
 			}
-			b = element.appendTo(b, s, l.attrs)
+			b = append(appendString(append(b, ','), l.field), ":["...)
 		}
+		b = l.appendTo(b, s)
+	}
+	if len(i.links) > 0 {
 		b = append(b, ']')
 	}
 	return append(b, '}')
@@ -300,13 +303,13 @@ func (i *item) appendProperties(b []byte, s *selection) []byte {
 	return b
 }
 
-func (l *link) appendTo(b []byte, s *selection, attrs bool) []byte {
+func (l *link) appendTo(b []byte, s *selection) []byte {
 	b = append(append(b, `{"to":`...), l.to...)
 	b = appendString(append(b, `,"uuid":`...), l.target.UUID)
 	if s.hrefs {
 		b = s.appendHref(append(b, `,"href":`...), l.target)
 	}
-	if attrs {
+	if l.attrs {
 		b = append(b, `,"attr":`...)
 		if len(l.attr) == 0 {
 			b = append(b, "null"...)

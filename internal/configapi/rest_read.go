@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -20,6 +22,9 @@ type selection struct {
 	base                     string
 	// addresses are the beginnings of hrefs by kind, as JSON.
 	addresses map[model.Kind]string
+	// shelf is where links of items are kept together, when many are collected.
+	shelf []link
+	many  bool
 	// may is what the caller may see; nothing when it is nil.
 	may *access
 }
@@ -91,22 +96,55 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 	return out, nil
 }
 
-// writeTo writes the JSON of a list, part by part: it may be long.
+// writeTo writes the JSON of a list, part by part: it may be long. Parts are
+// encoded side by side, and while those before them are written.
 func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []item, more bool) error {
-	b := appendString(append(make([]byte, 0, 2*partSize), '{'), t.Collection())
-	b = append(b, ":["...)
+	_, err := w.Write(append(appendString([]byte{'{'}, t.Collection()), ":["...))
+	parts := make(chan chan []byte, runtime.GOMAXPROCS(0))
+	go func() {
+		defer close(parts)
+		for from := 0; from < len(items); from += partSize {
+			part := make(chan []byte, 1)
+			parts <- part
+			go func() { part <- l.encode(t, items[from:min(from+partSize, len(items))], from > 0) }()
+		}
+	}()
+	for part := range parts {
+		b := <-part
+		if err == nil { // the others are ready soon, and nobody waits for them
+			_, err = w.Write(b)
+		}
+		partBuffers.Put(&b)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(l.appendEnd(nil, items, more))
+	return err
+}
+
+// partSize is how many items of a list are encoded together.
+const partSize = 128
+
+// partBuffers are those in which parts were encoded.
+var partBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// encode makes the JSON of some items, after others if they do not come first.
+func (l *listQuery) encode(t *model.Type, items []item, after bool) []byte {
+	own := *l // with a memory of its own
+	selected := *l.selection
+	own.selection, selected.addresses = &selected, nil
+	b := (*partBuffers.Get().(*[]byte))[:0]
 	for i := range items {
-		if i > 0 {
+		if after || i > 0 {
 			b = append(b, ',')
 		}
-		b = l.appendItem(b, t, &items[i])
-		if len(b) >= partSize {
-			if _, err := w.Write(b); err != nil {
-				return err
-			}
-			b = b[:0]
-		}
+		b = own.appendItem(b, t, &items[i])
 	}
+	return b
+}
+
+func (l *listQuery) appendEnd(b []byte, items []item, more bool) []byte {
 	b = append(b, ']')
 	if l.limit > 0 {
 		b = append(b, `,"marker":`...)
@@ -116,12 +154,8 @@ func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []item, more bool)
 			b = append(b, "null"...)
 		}
 	}
-	_, err := w.Write(append(b, '}'))
-	return err
+	return append(b, '}')
 }
-
-// partSize is how much of a long answer is put together before it is written.
-const partSize = 64 << 10
 
 func (l *listQuery) appendItem(b []byte, t *model.Type, i *item) []byte {
 	switch {
