@@ -5,27 +5,37 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // By Go's default a process occupies twice what it keeps, which is too much for
 // one that keeps all objects, and collects garbage after every few megabytes
 // where it keeps little, which costs a store or an API that is not full yet a
-// tenth of its speed. These give the garbage collector a fixed room instead.
+// tenth of its speed. These give the garbage collector a fixed room instead,
+// and what a busy time took goes back to the system when it is over.
 
 const (
-	// storeRoom and configRoom are what may be allocated between collections.
-	storeRoom  = 32 << 20
-	configRoom = 32 << 20
+	// garbageRoom is what may be allocated between collections. A store that
+	// is read as a whole allocates hundreds of megabytes: less room would have
+	// it collect all the time.
+	garbageRoom = 64 << 20
 	// leastPercent bounds what the collector costs where the heap is huge.
-	leastPercent = 12
+	leastPercent = 20
 	mostPercent  = 1000
+
+	// A process is quiet when it allocates less than quietBytes in quietTime. It
+	// gives memory back when that is at least worthwhile.
+	quietTime  = time.Second
+	quietBytes = 2 << 20
+	worthwhile = 12 << 20
 )
 
-// boundGarbage has the garbage collector run whenever room bytes have been
-// allocated, unless the environment sets GOGC.
-func boundGarbage(room uint64) {
+// boundGarbage bounds the memory of this process beyond what it keeps, unless
+// the environment sets GOGC.
+func boundGarbage() {
 	if os.Getenv("GOGC") == "" {
-		afterCollection(room)
+		afterCollection(garbageRoom)
+		go giveBack()
 	}
 }
 
@@ -34,10 +44,33 @@ type collection struct{ _ [16]byte }
 
 // afterCollection sets when the next collection is, now and after each.
 func afterCollection(room uint64) {
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(sample)
-	live := max(sample[0].Value.Uint64(), 1)
-	percent := int(min(max(room*100/live, leastPercent), mostPercent))
-	debug.SetGCPercent(percent)
+	live := max(readMetrics("/gc/heap/live:bytes")[0], 1)
+	debug.SetGCPercent(int(min(max(room*100/live, leastPercent), mostPercent)))
 	runtime.AddCleanup(&collection{}, afterCollection, room)
+}
+
+// giveBack returns unused memory whenever the process is quiet.
+func giveBack() {
+	var before uint64
+	for range time.Tick(quietTime) {
+		m := readMetrics("/gc/heap/allocs:bytes", "/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes", "/memory/classes/heap/free:bytes")
+		allocated, occupied, live, free := m[0]-before, m[1], m[2], m[3]
+		before = m[0]
+		if allocated < quietBytes && occupied+free > live+worthwhile {
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+func readMetrics(names ...string) []uint64 {
+	samples := make([]metrics.Sample, len(names))
+	for i, name := range names {
+		samples[i].Name = name
+	}
+	metrics.Read(samples)
+	values := make([]uint64, len(names))
+	for i := range samples {
+		values[i] = samples[i].Value.Uint64()
+	}
+	return values
 }

@@ -82,8 +82,8 @@ func (b *bench) seedStart(ctx context.Context, dir, data string, objects int) (e
 	return err
 }
 
-// startOurs starts a controller, until the API answers. The memory is the most
-// that store and API have together until shortly after.
+// startOurs starts a controller, until the API answers. The memory is what
+// store and API have together when that is over.
 func (b *bench) startOurs(ctx context.Context, dir string) (took time.Duration, memory float64, err error) {
 	began := time.Now()
 	c, err := startController(b.binary, dir)
@@ -156,8 +156,12 @@ func together(pids ...int) (int64, error) {
 	return sum, nil
 }
 
-// settled is the most memory that is seen within two seconds, in MiB.
+// settling is how long after a start its memory is looked at, for a while.
+const settling = 5 * time.Second
+
+// settled is the memory that is in use when the start is over, in MiB.
 func settled(look func() (int64, error)) (float64, error) {
+	time.Sleep(settling)
 	var samples []float64
 	for range 20 {
 		n, err := look()
@@ -165,7 +169,7 @@ func settled(look func() (int64, error)) (float64, error) {
 			return 0, err
 		}
 		samples = append(samples, float64(n)/(1<<20))
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
-	return report.Percentile(samples, 100), nil
+	return report.Median(samples), nil
 }
