@@ -3,6 +3,7 @@ package configapi
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -101,6 +102,9 @@ func (s *state) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *state) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, n float64, labels ...string) {
+		for i := range labels { // a name from elsewhere must not spoil the whole answer
+			labels[i] = strings.ToValidUTF8(labels[i], "?")
+		}
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
 	var networks []networkRef
@@ -134,10 +138,14 @@ func (s *state) collectSubnets(gauge func(*prometheus.Desc, float64, ...string),
 	}
 	var all []entry
 	var used, free, resting float64
+	counted := map[[2]string]bool{}
 	for _, n := range networks {
 		for _, u := range n.Subnets {
 			all = append(all, entry{model.FQString(n.FQName), u})
-			used, free, resting = used+float64(u.Used), free+float64(u.Free), resting+float64(u.Resting)
+			if place := [2]string{u.scope, u.Prefix}; !counted[place] {
+				counted[place] = true
+				used, free, resting = used+float64(u.Used), free+float64(u.Free), resting+float64(u.Resting)
+			}
 		}
 	}
 	gauge(s.total, used, "used")

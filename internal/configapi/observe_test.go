@@ -277,3 +277,29 @@ func TestIPAMTellsWhoHasAnAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestFlatSubnetsCountOnce: networks that share the addresses of an IPAM show
+// the same ones.
+func TestFlatSubnetsCountOnce(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.create("network-ipam", `{"fq_name": ["default-domain", "default-project", "flat"], "ipam_subnet_method": "flat-subnet",
+		"ipam_subnets": {"subnets": [{"subnet": {"ip_prefix": "10.7.0.0", "ip_prefix_len": 24}}]}}`)
+	for _, name := range []string{"one", "two"} {
+		b.create("virtual-network", `{"fq_name": ["default-domain", "default-project", "`+name+`"], "parent_type": "project",
+			"address_allocation_mode": "flat-subnet-only", "network_ipam_refs": [{"to": ["default-domain", "default-project", "flat"], "attr": {"ipam_subnets": []}}]}`)
+	}
+	b.create("instance-ip", `{"fq_name": ["ip"], "virtual_network_refs": [{"to": ["default-domain", "default-project", "one"]}]}`)
+	text := b.ask("test", "/metrics").Body.String()
+	for _, line := range []string{
+		`contrail_config_addresses{state="used"} 1`,
+		`contrail_config_subnet_addresses_used{network="default-domain:default-project:one",subnet="10.7.0.0/24"} 1`,
+		`contrail_config_subnet_addresses_used{network="default-domain:default-project:two",subnet="10.7.0.0/24"} 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}

@@ -29,6 +29,8 @@ type subnetUsage struct {
 	Used    uint64 `json:"used"`
 	Free    uint64 `json:"free"`
 	Resting uint64 `json:"resting"`
+	// scope in which the addresses are unique: networks of one flat IPAM share it.
+	scope string
 }
 
 // addressUsage is an address that is not free.
@@ -82,7 +84,7 @@ func (a *API) subnetUsage(n networkRef) []subnetUsage {
 		used, resting := a.ledger.usage(spaceOf(s.scope, s.prefix.Addr()), s.spans())
 		u := subnetUsage{
 			UUID: s.uuid, Prefix: s.prefix.String(), Gateway: textOr(s.gateway, s.prefix),
-			Size: size, Used: uint64(used), Resting: uint64(resting),
+			Size: size, Used: uint64(used), Resting: uint64(resting), scope: s.scope,
 		}
 		u.Free = size - min(size, u.Used+u.Resting)
 		list[i] = u
