@@ -189,7 +189,7 @@ func (l *listQuery) selects(v *model.View, e *entry, parents *idSet) bool {
 	switch {
 	case !l.uuids.allows(e.UUID) || l.names != nil && !l.names.allows(e.FQString()):
 		return false
-	case l.shared && isShared(e.perms2()):
+	case l.shared && l.may.isShared(e.perms2()):
 		return true
 	case !parents.allows(e.Parent.UUID):
 		return false
@@ -200,9 +200,18 @@ func (l *listQuery) selects(v *model.View, e *entry, parents *idSet) bool {
 	})
 }
 
-// isShared tells whether everybody may see an object.
-func isShared(p *model.PermType2) bool {
-	return p != nil && model.ValueOr(p.GlobalAccess, 0) > 0
+// isShared tells whether everybody may see an object, or its owner shares it
+// with one of the caller's projects.
+func (may *access) isShared(p *model.PermType2) bool {
+	if p == nil || may == nil {
+		return false
+	}
+	if model.ValueOr(p.GlobalAccess, 0) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(may.scopes, func(s *scope) bool {
+		return !sameID(p.Owner, s.tenant) && s.bits(p)&bitRead != 0
+	})
 }
 
 // passes tells whether an object has the values that are asked for.
