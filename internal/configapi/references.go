@@ -47,3 +47,14 @@ func (c *change) lackReference(e model.Edge) {
 	c.Guard(store.Guard{Condition: store.Absent, Key: store.RefKey(e)})
 	c.verify = true
 }
+
+// holdID makes sure that no object of another type has the id that a client
+// chose: the store knows objects by type and id, and other controllers may
+// have been faster than our graph.
+func (c *change) holdID(kind model.Kind, id string) {
+	for _, t := range model.Types() {
+		if t.Kind != kind {
+			c.Guard(store.Guard{Condition: store.Absent, Key: store.ObjectKey(model.Entity{Kind: t.Kind, UUID: id})})
+		}
+	}
+}

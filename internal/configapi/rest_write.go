@@ -130,7 +130,8 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 			return nil, invalid("Bad Request, %v", err)
 		}
 	}
-	if m.UUID == "" {
+	chosen := m.UUID != ""
+	if !chosen {
 		m.UUID = model.NewUUID()
 	}
 	if !model.IsUUID(m.UUID) {
@@ -157,6 +158,9 @@ func (a *API) createObject(r *http.Request) (*answer, error) {
 		}
 		if err := c.unique(t.Kind, meta); err != nil {
 			return err
+		}
+		if chosen {
+			c.holdID(t.Kind, meta.UUID)
 		}
 		if err := c.complete(meta, t.Kind, asked, creator(r)); err != nil {
 			return err
