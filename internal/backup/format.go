@@ -272,10 +272,10 @@ func (r *Reader) Trailer() Trailer { return r.trailer }
 
 // isDumped tells whether a space belongs to the intent. The epoch is a dump's
 // own; how far a restore is belongs to the store, and fences and marks to its
-// present writers.
+// present writers. Who has a backup shall not be able to sign users' tokens.
 func isDumped(space store.Space) bool {
 	switch space {
-	case "", store.SpaceEpoch, store.SpaceRestore, store.SpaceFence, store.SpaceMark:
+	case "", store.SpaceEpoch, store.SpaceRestore, store.SpaceFence, store.SpaceMark, store.SpaceToken:
 		return false
 	}
 	return true

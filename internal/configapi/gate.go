@@ -52,6 +52,10 @@ var doors = map[string]door{
 	"id-to-fqname": byRule,
 }
 
+// networkActions are the last segments of paths below a network, whose
+// handlers ask for the rights on it.
+var networkActions = map[string]bool{"ip-alloc": true, "ip-free": true, "subnet-ip-count": true}
+
 // gate lets callers of the classic interface through to handlers that they
 // have business with.
 func (a *API) gate(h http.Handler) http.Handler {
@@ -81,8 +85,8 @@ func (a *API) mayEnter(r *http.Request) error {
 	at, ok := doors[name]
 	if !ok && isTypeOrCollection(name) {
 		at = byObject
-		// Actions below an object that is no part of it are named above, or not for users.
-		if strings.Contains(rest, "/") {
+		_, action, below := strings.Cut(rest, "/")
+		if below && !networkActions[action] {
 			at = forAdmins
 		}
 	}

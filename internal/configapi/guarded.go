@@ -150,7 +150,8 @@ func (c *change) mayLink(r model.Reference) error {
 	} else if err := c.mayUnlink(r.Edge()); err != nil {
 		return err
 	}
-	if _, ok := c.made[r.To.UUID]; ok {
+	// A view that is stored because of this reference was there before.
+	if _, existed := find(c.v, r.To.Kind, r.To.UUID); !existed && c.made[r.To.UUID] != nil {
 		return nil
 	}
 	return c.may.mayRefer(c.v, r.To)

@@ -91,6 +91,9 @@ func (c *change) setTags(t *model.Type, id string, changes []tagChange) error {
 	if !ok || !c.may.mayName(c.v, d) {
 		return notFound(t.Kind, id)
 	}
+	if err := c.may.mayTouch(d.object); err != nil {
+		return err
+	}
 	// By type and value: a tag of the object and of its project may be equal.
 	now := map[string]map[string][]model.Reference{}
 	for r := range c.v.ReferenceSeq(id, model.KindTag) {
