@@ -37,7 +37,8 @@ vRouter agent. Then acts as a user: starts applications through Marathon's REST
 API and checks who reaches whom.
 
 It may be repeated: what runs stays, what is missing is started. For trying and
-for tests; it opens ports on this host's loopback that ask nobody who they are.`,
+for tests; it opens ports on this host's loopback that ask nobody who they are
+(aaa-mode no-auth; the operator guide says how to have users).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cfg.Validate(); err != nil {

@@ -376,7 +376,7 @@ The cluster runs. Look at it:
   http://%[4]s/virtual-networks   configuration API
   http://127.0.0.1:6991                    Mesos manager
   http://127.0.0.1:1567/v2/                image registry
-These ports answer everyone on this host without authentication: a cluster for
-trying, not for production. Stop it with bin/contrail down%[1]s.
+These ports answer everyone on this host without authentication (the mode is
+no-auth unless you set another): a cluster for trying, not for production. Stop it with bin/contrail down%[1]s.
 `, name, marathonPort, masterPort, configPort)
 }

@@ -136,10 +136,10 @@ func commonProperties() []*Property {
 		{Name: "configuration_version", Value: Value{Type: "integer"}, Ops: "R", Effective: true},
 		{Name: "display_name", Value: Value{Type: "string"}, Ops: "CRUD", Effective: true},
 		{Name: "fq_name", Value: Value{Type: "string", List: true}, Ops: "CR", Presence: "required", Effective: true},
-		{Name: "id_perms", Value: Value{Type: "IdPermsType"}, Ops: "CRUD", Presence: "system", Effective: false},
+		{Name: "id_perms", Value: Value{Type: "IdPermsType"}, Ops: "CRUD", Presence: "system", Effective: true},
 		{Name: "parent_type", Value: Value{Type: "string"}, Ops: "CR", Effective: true},
 		{Name: "parent_uuid", Value: Value{Type: "string"}, Ops: "CR", Effective: true},
-		{Name: "perms2", Value: Value{Type: "PermType2"}, Ops: "CRUD", Presence: "system", Effective: false},
+		{Name: "perms2", Value: Value{Type: "PermType2"}, Ops: "CRUD", Presence: "system", Effective: true},
 		{Name: "uuid", Value: Value{Type: "string"}, Ops: "CR", Presence: "required", Effective: true},
 	}
 }

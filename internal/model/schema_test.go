@@ -136,7 +136,7 @@ func TestKeysAreUnambiguous(t *testing.T) {
 
 func TestEffect(t *testing.T) {
 	network, _ := TypeOf("virtual-network")
-	for name, want := range map[string]bool{"fq_name": true, "virtual_network_network_id": true, "perms2": false} {
+	for name, want := range map[string]bool{"fq_name": true, "virtual_network_network_id": true, "perms2": true, "mac_aging_time": false} {
 		if p, _ := network.Property(name); p.Effective != want {
 			t.Errorf("%s is effective: %t", name, p.Effective)
 		}

@@ -6,11 +6,11 @@ func tenancyTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAPIAccessList, Name: "api_access_list", Doc: "Which roles may do what with which objects and fields.", Effect: "none",
+				Kind: KindAPIAccessList, Name: "api_access_list", Doc: "Which roles may do what with which objects and fields.", Effect: "full",
 				new:     func() Object { return new(APIAccessList) },
 				Parents: []Kind{KindDomain, KindGlobalSystemConfig, KindProject},
 				Properties: []*Property{
-					{Name: "api_access_list_entries", Value: Value{Type: "RbacRuleEntriesType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "api_access_list_entries", Value: Value{Type: "RbacRuleEntriesType"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 			},
 			{

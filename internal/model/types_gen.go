@@ -70,8 +70,9 @@ type IdPermsType struct {
 	Enable       *bool     `json:"enable,omitempty"`
 	LastModified string    `json:"last_modified,omitempty"`
 	Permissions  *PermType `json:"permissions,omitempty"`
-	UserVisible  *bool     `json:"user_visible,omitempty"`
-	UUID         *UuidType `json:"uuid,omitempty"`
+	// False hides the object from all but administrators and those who read everything.
+	UserVisible *bool     `json:"user_visible,omitempty"`
+	UUID        *UuidType `json:"uuid,omitempty"`
 }
 
 // KeyValuePair is a structured value of the model.
