@@ -5,8 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,11 +14,12 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
+	"github.com/contrail-mesos/contrail/internal/auth"
 	"github.com/contrail-mesos/contrail/internal/configapi"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
-	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // TestScripts runs testdata/*.txtar: commands of contrail against an API of
@@ -82,23 +82,34 @@ func startAPI(env *testscript.Env, endpoint, prefix string) string {
 	}
 	s, err := store.Open(context.Background(), testLog(), store.Config{Endpoints: []string{endpoint}, Prefix: prefix})
 	fatal(err)
-	api, err := configapi.New(testLog(), s, configapi.Config{Rest: time.Hour, Tombstone: time.Hour, Pool: netip.MustParsePrefix(defaultPool)})
+	api, err := configapi.New(testLog(), s, configapi.Config{
+		Rest: time.Hour, Tombstone: time.Hour, Pool: netip.MustParsePrefix(defaultPool), Mode: configapi.NoAuth,
+	})
+	fatal(err)
+	users, err := auth.New(testLog(), auth.Config{Users: filepath.Join(env.WorkDir, "users.yaml")}, api, api.Demanded)
 	fatal(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- api.Run(ctx) }()
-	handler := api.Handler()
-	admin := serve.Caller{Identity: ctls.Identity{Role: ctls.RoleAdmin}, Via: "open"}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(serve.WithCaller(r.Context(), admin)))
-	}))
+	// As `contrail up` has it: a listener that is open in the mode no-auth.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fatal(err)
+	file, err := l.(*net.TCPListener).File()
+	fatal(err)
+	fd, err := unix.Dup(int(file.Fd())) // the server closes it
+	fatal(err)
+	fatal(errors.Join(file.Close(), l.Close()))
+	server, err := serve.Listen(testLog(), serve.Config{Open: []int{fd}, Authenticator: users}, api.Handler())
+	fatal(err)
+	served := make(chan error, 1)
+	go func() { served <- server.Run(ctx) }()
 	env.Defer(func() {
-		server.Close()
 		cancel()
+		<-served
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			panic(err)
 		}
 		s.Close()
 	})
-	return server.URL
+	return "http://" + l.Addr().String()
 }

@@ -438,6 +438,9 @@ func (may *access) refuseByRule(o operation, kind model.Kind, field string) erro
 	if field != "" {
 		what += "." + field
 	}
+	if len(may.scopes) == 0 {
+		return denied("Permission denied: %s may not %s %s: none of the projects in which it has roles exists", may.caller, o, what)
+	}
 	return denied("Permission denied: no rule of the api-access-lists lets %s %s %s", may.caller, o, what)
 }
 
