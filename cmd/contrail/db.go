@@ -27,7 +27,7 @@ func newDBCommand() *cobra.Command {
 		Short: "Look after the store of the configuration",
 	}
 	cmd.AddCommand(newDBSpaceCommands()...)
-	cmd.AddCommand(newDBDumpCommand(), newDBRestoreCommand())
+	cmd.AddCommand(newDBDumpCommand(), newDBRestoreCommand(), newDBCheckCommand(), newDBRepairCommand())
 	return cmd
 }
 

@@ -16,8 +16,9 @@ import (
 
 const (
 	// stepKeys and stepBytes bound one transaction: the store answers others
-	// between two of them, and refuses requests of more than 1.5 MiB.
-	stepKeys  = 200
+	// between two of them, and refuses requests of more than 1.5 MiB. A key takes
+	// two operations at most, and an etcd that nobody told otherwise allows 128.
+	stepKeys  = 50
 	stepBytes = 512 << 10
 )
 

@@ -134,12 +134,18 @@ func (r *recovery) note(e store.Entry) (err error) {
 		delete(r.awaited, node)
 	case node != "":
 		var n store.AwaitedNode
-		err = json.Unmarshal(e.Value, &n)
+		if json.Unmarshal(e.Value, &n) != nil {
+			n = store.AwaitedNode{} // the key says that the node is awaited
+		}
 		r.awaited[node] = n
 	case vmi != "" && e.Deleted:
 		delete(r.conflicts, vmi)
 	case vmi != "":
-		r.conflicts[vmi], err = readConflict(e.Value)
+		found, unreadable := readConflict(e.Value)
+		if unreadable != nil {
+			found = conflict{attachment: &configv1.Attachment{InterfaceId: vmi}, reason: fmt.Sprintf("its record in the store cannot be read: %v", unreadable)}
+		}
+		r.conflicts[vmi] = found
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", e.Key, err)

@@ -200,6 +200,7 @@ func TestRestoreAfter500Changes(t *testing.T) {
 	if want := len(agents[0].running) + len(agents[1].running) + len(agents[2].running); count != want {
 		t.Errorf("%d attachments, want %d", count, want)
 	}
+	b.fits()
 	for range 200 {
 		note(agents[random.IntN(3)].start(networks[random.IntN(len(networks))]))
 	}

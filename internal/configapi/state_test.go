@@ -38,6 +38,7 @@ func TestAnySequence(t *testing.T) {
 			"cut off attach": m.cutOffAttach, "cut off detach": m.cutOffDetach,
 			"late attach": m.lateAttach, "late detach": m.lateDetach, "attach anew": m.attachAnew,
 		})
+		one.fits()
 		for _, id := range slices.Sorted(maps.Keys(m.live)) {
 			m.release(m.live[id].Key)
 		}
