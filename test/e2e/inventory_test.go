@@ -97,12 +97,15 @@ func inactive(key string) bool {
 	return strings.HasPrefix(key, "/contrail/tomb/") || strings.HasPrefix(key, "/contrail/rest/")
 }
 
+// leftByRestore tells the key that says when the store was restored.
+func leftByRestore(key string) bool { return key == "/contrail/restore/state" }
+
 func (c *cluster) storeKeys(t *testing.T) ([]string, error) {
 	out, err := c.etcdctl(t, "get", "/", "--prefix", "--keys-only")
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(lines(out), inactive), nil
+	return slices.DeleteFunc(lines(out), func(key string) bool { return inactive(key) || leftByRestore(key) }), nil
 }
 
 // inactiveEnd checks that every rest and tombstone is bound to a lease, which
