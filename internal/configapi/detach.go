@@ -282,6 +282,17 @@ func (a *API) listInactive(ctx context.Context, node string, out *configv1.ListR
 			NetworkFqName: strings.Split(scope, ":"), Address: address.String(), SecondsLeft: n,
 		})
 	}
+	allocated, err := a.store.List(ctx, store.Key(store.SpaceAllocated)+"/")
+	if err != nil {
+		return err
+	}
+	for _, e := range allocated {
+		network, address, err := e.Key.ParseAddress()
+		if err != nil {
+			return err
+		}
+		out.Allocated = append(out.Allocated, &configv1.AllocatedAddress{NetworkId: network, Address: address.String()})
+	}
 	slices.SortFunc(out.Resting, func(a, b *configv1.RestingAddress) int {
 		return cmp.Or(slices.Compare(a.NetworkFqName, b.NetworkFqName), strings.Compare(a.Address, b.Address))
 	})

@@ -327,6 +327,12 @@ func (c *change) addressesOf(network model.Object) func(yield func(netip.Addr) b
 	}
 }
 
+// isResizable tells whether a property can be changed although the contract
+// has it fixed: flat subnets grow and shrink as those of networks do.
+func isResizable(kind model.Kind, property string) bool {
+	return kind == model.KindNetworkIPAM && property == "ipam_subnets"
+}
+
 // setFlatSubnets checks the subnets that an IPAM itself is to have, fills in
 // what they leave out, and refuses what would orphan an address in use. old is
 // nil for a new IPAM.

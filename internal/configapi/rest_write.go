@@ -480,7 +480,7 @@ func changed(t *model.Type, o model.Object, properties map[string]json.RawMessag
 			return nil, denied("Cannot set the virtual network ID")
 		case name == "security_group_id":
 			return nil, denied("Cannot set the security group ID")
-		case !strings.Contains(p.Ops, "U"):
+		case !strings.Contains(p.Ops, "U") && !isResizable(t.Kind, name):
 			return nil, invalid("Bad property in http_put: %s can not be changed", name)
 		}
 		changes[name] = value
@@ -521,9 +521,16 @@ func (c *change) replaceReferences(from model.Entity, kind model.Kind, list []gi
 		if !ok {
 			return notFound(from.Kind, from.UUID)
 		}
-		if err := c.setSubnets(vn, wanted, "http_put"); err != nil {
+		all := slices.Clone(wanted)
+		for old := range c.v.ReferenceSeq(from.UUID, kind) {
+			if c.isHidden(old) {
+				all = append(all, old)
+			}
+		}
+		if err := c.setSubnets(vn, all, "http_put"); err != nil {
 			return err
 		}
+		wanted = all[:len(wanted)]
 	}
 	return c.setReferences(from, kind, wanted)
 }

@@ -77,7 +77,7 @@ func (x RecoveryStatusResponse_Phase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecoveryStatusResponse_Phase.Descriptor instead.
 func (RecoveryStatusResponse_Phase) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{20, 0}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type ResolveRequest_Keep int32
@@ -129,7 +129,7 @@ func (x ResolveRequest_Keep) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ResolveRequest_Keep.Descriptor instead.
 func (ResolveRequest_Keep) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{28, 0}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // AttachmentKey is the identity of an attachment. The same (node, container,
@@ -827,11 +827,14 @@ func (x *ListRequest) GetInactive() bool {
 }
 
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attachments   []*Attachment          `protobuf:"bytes,1,rep,name=attachments,proto3" json:"attachments,omitempty"`
-	Tombstones    []*Tombstone           `protobuf:"bytes,2,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
-	Resting       []*RestingAddress      `protobuf:"bytes,3,rep,name=resting,proto3" json:"resting,omitempty"`
-	Position      *v1.Position           `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Attachments []*Attachment          `protobuf:"bytes,1,rep,name=attachments,proto3" json:"attachments,omitempty"`
+	Tombstones  []*Tombstone           `protobuf:"bytes,2,rep,name=tombstones,proto3" json:"tombstones,omitempty"`
+	Resting     []*RestingAddress      `protobuf:"bytes,3,rep,name=resting,proto3" json:"resting,omitempty"`
+	Position    *v1.Position           `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`
+	// Allocated are the addresses that networks have by ip-alloc; with inactive
+	// only.
+	Allocated     []*AllocatedAddress `protobuf:"bytes,5,rep,name=allocated,proto3" json:"allocated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -890,6 +893,13 @@ func (x *ListResponse) GetResting() []*RestingAddress {
 func (x *ListResponse) GetPosition() *v1.Position {
 	if x != nil {
 		return x.Position
+	}
+	return nil
+}
+
+func (x *ListResponse) GetAllocated() []*AllocatedAddress {
+	if x != nil {
+		return x.Allocated
 	}
 	return nil
 }
@@ -955,6 +965,60 @@ func (x *Tombstone) GetSequence() uint64 {
 	return 0
 }
 
+// AllocatedAddress was given to a network by ip-alloc, and is given back by
+// ip-free only.
+type AllocatedAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NetworkId     string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllocatedAddress) Reset() {
+	*x = AllocatedAddress{}
+	mi := &file_contrail_config_v1_config_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllocatedAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllocatedAddress) ProtoMessage() {}
+
+func (x *AllocatedAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_config_v1_config_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllocatedAddress.ProtoReflect.Descriptor instead.
+func (*AllocatedAddress) Descriptor() ([]byte, []int) {
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AllocatedAddress) GetNetworkId() string {
+	if x != nil {
+		return x.NetworkId
+	}
+	return ""
+}
+
+func (x *AllocatedAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // RestingAddress was released and is not given out automatically until its
 // rest is over.
 type RestingAddress struct {
@@ -968,7 +1032,7 @@ type RestingAddress struct {
 
 func (x *RestingAddress) Reset() {
 	*x = RestingAddress{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[11]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1044,7 @@ func (x *RestingAddress) String() string {
 func (*RestingAddress) ProtoMessage() {}
 
 func (x *RestingAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[11]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1057,7 @@ func (x *RestingAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestingAddress.ProtoReflect.Descriptor instead.
 func (*RestingAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RestingAddress) GetNetworkFqName() []string {
@@ -1033,7 +1097,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[12]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1109,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[12]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1122,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JoinRequest) GetNode() string {
@@ -1110,7 +1174,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[13]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1186,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[13]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1199,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JoinResponse) GetMtu() uint32 {
@@ -1172,7 +1236,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[14]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1248,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[14]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1261,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Node) GetId() string {
@@ -1243,7 +1307,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[15]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1319,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[15]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1332,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 type ListNodesResponse struct {
@@ -1281,7 +1345,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[16]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1357,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[16]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1370,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -1333,7 +1397,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[17]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1409,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[17]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1422,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -1378,7 +1442,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[18]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1454,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[18]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1467,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveNodeResponse) GetDetached() uint32 {
@@ -1428,7 +1492,7 @@ type RecoveryStatusRequest struct {
 
 func (x *RecoveryStatusRequest) Reset() {
 	*x = RecoveryStatusRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1504,7 @@ func (x *RecoveryStatusRequest) String() string {
 func (*RecoveryStatusRequest) ProtoMessage() {}
 
 func (x *RecoveryStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[19]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1517,7 @@ func (x *RecoveryStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveryStatusRequest.ProtoReflect.Descriptor instead.
 func (*RecoveryStatusRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 type RecoveryStatusResponse struct {
@@ -1474,7 +1538,7 @@ type RecoveryStatusResponse struct {
 
 func (x *RecoveryStatusResponse) Reset() {
 	*x = RecoveryStatusResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1550,7 @@ func (x *RecoveryStatusResponse) String() string {
 func (*RecoveryStatusResponse) ProtoMessage() {}
 
 func (x *RecoveryStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[20]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1563,7 @@ func (x *RecoveryStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveryStatusResponse.ProtoReflect.Descriptor instead.
 func (*RecoveryStatusResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecoveryStatusResponse) GetPhase() RecoveryStatusResponse_Phase {
@@ -1566,7 +1630,7 @@ type AwaitedNode struct {
 
 func (x *AwaitedNode) Reset() {
 	*x = AwaitedNode{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1642,7 @@ func (x *AwaitedNode) String() string {
 func (*AwaitedNode) ProtoMessage() {}
 
 func (x *AwaitedNode) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[21]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1655,7 @@ func (x *AwaitedNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitedNode.ProtoReflect.Descriptor instead.
 func (*AwaitedNode) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AwaitedNode) GetNode() string {
@@ -1640,7 +1704,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1716,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[22]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1729,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Conflict) GetAttachment() *Attachment {
@@ -1715,7 +1779,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1791,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[23]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1804,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SettleRequest) GetNode() string {
@@ -1797,7 +1861,7 @@ type Running struct {
 
 func (x *Running) Reset() {
 	*x = Running{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1873,7 @@ func (x *Running) String() string {
 func (*Running) ProtoMessage() {}
 
 func (x *Running) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[24]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1886,7 @@ func (x *Running) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Running.ProtoReflect.Descriptor instead.
 func (*Running) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Running) GetAttachment() *Attachment {
@@ -1857,7 +1921,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1933,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[25]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1946,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SettleResponse) GetAdopted() []*AttachmentKey {
@@ -1937,7 +2001,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2013,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[26]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2026,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForgetRequest) GetNode() string {
@@ -1982,7 +2046,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2058,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[27]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2071,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ForgetResponse) GetDetached() uint32 {
@@ -2035,7 +2099,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2047,7 +2111,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[28]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2060,7 +2124,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResolveRequest) GetInterface() string {
@@ -2086,7 +2150,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2162,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_config_v1_config_proto_msgTypes[29]
+	mi := &file_contrail_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2175,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_contrail_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResolveResponse) GetPosition() *v1.Position {
@@ -2186,18 +2250,23 @@ const file_contrail_config_v1_config_proto_rawDesc = "" +
 	"\bposition\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"=\n" +
 	"\vListRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
-	"\binactive\x18\x02 \x01(\bR\binactive\"\x86\x02\n" +
+	"\binactive\x18\x02 \x01(\bR\binactive\"\xca\x02\n" +
 	"\fListResponse\x12@\n" +
 	"\vattachments\x18\x01 \x03(\v2\x1e.contrail.config.v1.AttachmentR\vattachments\x12=\n" +
 	"\n" +
 	"tombstones\x18\x02 \x03(\v2\x1d.contrail.config.v1.TombstoneR\n" +
 	"tombstones\x12<\n" +
 	"\aresting\x18\x03 \x03(\v2\".contrail.config.v1.RestingAddressR\aresting\x127\n" +
-	"\bposition\x18\x04 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\"\x7f\n" +
+	"\bposition\x18\x04 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12B\n" +
+	"\tallocated\x18\x05 \x03(\v2$.contrail.config.v1.AllocatedAddressR\tallocated\"\x7f\n" +
 	"\tTombstone\x123\n" +
 	"\x03key\x18\x01 \x01(\v2!.contrail.config.v1.AttachmentKeyR\x03key\x12!\n" +
 	"\fseconds_left\x18\x02 \x01(\x04R\vsecondsLeft\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"u\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\"K\n" +
+	"\x10AllocatedAddress\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"u\n" +
 	"\x0eRestingAddress\x12&\n" +
 	"\x0fnetwork_fq_name\x18\x01 \x03(\tR\rnetworkFqName\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
@@ -2317,7 +2386,7 @@ func file_contrail_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_contrail_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_contrail_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_contrail_config_v1_config_proto_goTypes = []any{
 	(RecoveryStatusResponse_Phase)(0), // 0: contrail.config.v1.RecoveryStatusResponse.Phase
 	(ResolveRequest_Keep)(0),          // 1: contrail.config.v1.ResolveRequest.Keep
@@ -2332,89 +2401,91 @@ var file_contrail_config_v1_config_proto_goTypes = []any{
 	(*ListRequest)(nil),               // 10: contrail.config.v1.ListRequest
 	(*ListResponse)(nil),              // 11: contrail.config.v1.ListResponse
 	(*Tombstone)(nil),                 // 12: contrail.config.v1.Tombstone
-	(*RestingAddress)(nil),            // 13: contrail.config.v1.RestingAddress
-	(*JoinRequest)(nil),               // 14: contrail.config.v1.JoinRequest
-	(*JoinResponse)(nil),              // 15: contrail.config.v1.JoinResponse
-	(*Node)(nil),                      // 16: contrail.config.v1.Node
-	(*ListNodesRequest)(nil),          // 17: contrail.config.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),         // 18: contrail.config.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),         // 19: contrail.config.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),        // 20: contrail.config.v1.RemoveNodeResponse
-	(*RecoveryStatusRequest)(nil),     // 21: contrail.config.v1.RecoveryStatusRequest
-	(*RecoveryStatusResponse)(nil),    // 22: contrail.config.v1.RecoveryStatusResponse
-	(*AwaitedNode)(nil),               // 23: contrail.config.v1.AwaitedNode
-	(*Conflict)(nil),                  // 24: contrail.config.v1.Conflict
-	(*SettleRequest)(nil),             // 25: contrail.config.v1.SettleRequest
-	(*Running)(nil),                   // 26: contrail.config.v1.Running
-	(*SettleResponse)(nil),            // 27: contrail.config.v1.SettleResponse
-	(*ForgetRequest)(nil),             // 28: contrail.config.v1.ForgetRequest
-	(*ForgetResponse)(nil),            // 29: contrail.config.v1.ForgetResponse
-	(*ResolveRequest)(nil),            // 30: contrail.config.v1.ResolveRequest
-	(*ResolveResponse)(nil),           // 31: contrail.config.v1.ResolveResponse
-	nil,                               // 32: contrail.config.v1.AttachRequest.AnnotationsEntry
-	(*v1.Position)(nil),               // 33: contrail.types.v1.Position
+	(*AllocatedAddress)(nil),          // 13: contrail.config.v1.AllocatedAddress
+	(*RestingAddress)(nil),            // 14: contrail.config.v1.RestingAddress
+	(*JoinRequest)(nil),               // 15: contrail.config.v1.JoinRequest
+	(*JoinResponse)(nil),              // 16: contrail.config.v1.JoinResponse
+	(*Node)(nil),                      // 17: contrail.config.v1.Node
+	(*ListNodesRequest)(nil),          // 18: contrail.config.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),         // 19: contrail.config.v1.ListNodesResponse
+	(*RemoveNodeRequest)(nil),         // 20: contrail.config.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),        // 21: contrail.config.v1.RemoveNodeResponse
+	(*RecoveryStatusRequest)(nil),     // 22: contrail.config.v1.RecoveryStatusRequest
+	(*RecoveryStatusResponse)(nil),    // 23: contrail.config.v1.RecoveryStatusResponse
+	(*AwaitedNode)(nil),               // 24: contrail.config.v1.AwaitedNode
+	(*Conflict)(nil),                  // 25: contrail.config.v1.Conflict
+	(*SettleRequest)(nil),             // 26: contrail.config.v1.SettleRequest
+	(*Running)(nil),                   // 27: contrail.config.v1.Running
+	(*SettleResponse)(nil),            // 28: contrail.config.v1.SettleResponse
+	(*ForgetRequest)(nil),             // 29: contrail.config.v1.ForgetRequest
+	(*ForgetResponse)(nil),            // 30: contrail.config.v1.ForgetResponse
+	(*ResolveRequest)(nil),            // 31: contrail.config.v1.ResolveRequest
+	(*ResolveResponse)(nil),           // 32: contrail.config.v1.ResolveResponse
+	nil,                               // 33: contrail.config.v1.AttachRequest.AnnotationsEntry
+	(*v1.Position)(nil),               // 34: contrail.types.v1.Position
 }
 var file_contrail_config_v1_config_proto_depIdxs = []int32{
 	2,  // 0: contrail.config.v1.AttachRequest.key:type_name -> contrail.config.v1.AttachmentKey
 	3,  // 1: contrail.config.v1.AttachRequest.network:type_name -> contrail.config.v1.NetworkRequest
-	32, // 2: contrail.config.v1.AttachRequest.annotations:type_name -> contrail.config.v1.AttachRequest.AnnotationsEntry
+	33, // 2: contrail.config.v1.AttachRequest.annotations:type_name -> contrail.config.v1.AttachRequest.AnnotationsEntry
 	6,  // 3: contrail.config.v1.AttachResponse.attachment:type_name -> contrail.config.v1.Attachment
-	33, // 4: contrail.config.v1.AttachResponse.position:type_name -> contrail.types.v1.Position
+	34, // 4: contrail.config.v1.AttachResponse.position:type_name -> contrail.types.v1.Position
 	2,  // 5: contrail.config.v1.Attachment.key:type_name -> contrail.config.v1.AttachmentKey
 	7,  // 6: contrail.config.v1.Attachment.addresses:type_name -> contrail.config.v1.Address
 	2,  // 7: contrail.config.v1.DetachRequest.key:type_name -> contrail.config.v1.AttachmentKey
-	33, // 8: contrail.config.v1.DetachResponse.position:type_name -> contrail.types.v1.Position
+	34, // 8: contrail.config.v1.DetachResponse.position:type_name -> contrail.types.v1.Position
 	6,  // 9: contrail.config.v1.ListResponse.attachments:type_name -> contrail.config.v1.Attachment
 	12, // 10: contrail.config.v1.ListResponse.tombstones:type_name -> contrail.config.v1.Tombstone
-	13, // 11: contrail.config.v1.ListResponse.resting:type_name -> contrail.config.v1.RestingAddress
-	33, // 12: contrail.config.v1.ListResponse.position:type_name -> contrail.types.v1.Position
-	2,  // 13: contrail.config.v1.Tombstone.key:type_name -> contrail.config.v1.AttachmentKey
-	33, // 14: contrail.config.v1.JoinResponse.position:type_name -> contrail.types.v1.Position
-	16, // 15: contrail.config.v1.ListNodesResponse.nodes:type_name -> contrail.config.v1.Node
-	33, // 16: contrail.config.v1.ListNodesResponse.position:type_name -> contrail.types.v1.Position
-	33, // 17: contrail.config.v1.RemoveNodeResponse.position:type_name -> contrail.types.v1.Position
-	0,  // 18: contrail.config.v1.RecoveryStatusResponse.phase:type_name -> contrail.config.v1.RecoveryStatusResponse.Phase
-	23, // 19: contrail.config.v1.RecoveryStatusResponse.awaited:type_name -> contrail.config.v1.AwaitedNode
-	24, // 20: contrail.config.v1.RecoveryStatusResponse.conflicts:type_name -> contrail.config.v1.Conflict
-	33, // 21: contrail.config.v1.RecoveryStatusResponse.position:type_name -> contrail.types.v1.Position
-	6,  // 22: contrail.config.v1.Conflict.attachment:type_name -> contrail.config.v1.Attachment
-	33, // 23: contrail.config.v1.SettleRequest.seen:type_name -> contrail.types.v1.Position
-	26, // 24: contrail.config.v1.SettleRequest.running:type_name -> contrail.config.v1.Running
-	2,  // 25: contrail.config.v1.SettleRequest.live:type_name -> contrail.config.v1.AttachmentKey
-	2,  // 26: contrail.config.v1.SettleRequest.adding:type_name -> contrail.config.v1.AttachmentKey
-	6,  // 27: contrail.config.v1.Running.attachment:type_name -> contrail.config.v1.Attachment
-	2,  // 28: contrail.config.v1.SettleResponse.adopted:type_name -> contrail.config.v1.AttachmentKey
-	2,  // 29: contrail.config.v1.SettleResponse.released:type_name -> contrail.config.v1.AttachmentKey
-	24, // 30: contrail.config.v1.SettleResponse.conflicts:type_name -> contrail.config.v1.Conflict
-	33, // 31: contrail.config.v1.SettleResponse.position:type_name -> contrail.types.v1.Position
-	33, // 32: contrail.config.v1.ForgetResponse.position:type_name -> contrail.types.v1.Position
-	1,  // 33: contrail.config.v1.ResolveRequest.keep:type_name -> contrail.config.v1.ResolveRequest.Keep
-	33, // 34: contrail.config.v1.ResolveResponse.position:type_name -> contrail.types.v1.Position
-	4,  // 35: contrail.config.v1.Attachments.Attach:input_type -> contrail.config.v1.AttachRequest
-	8,  // 36: contrail.config.v1.Attachments.Detach:input_type -> contrail.config.v1.DetachRequest
-	10, // 37: contrail.config.v1.Attachments.List:input_type -> contrail.config.v1.ListRequest
-	14, // 38: contrail.config.v1.Nodes.Join:input_type -> contrail.config.v1.JoinRequest
-	17, // 39: contrail.config.v1.Nodes.List:input_type -> contrail.config.v1.ListNodesRequest
-	19, // 40: contrail.config.v1.Nodes.Remove:input_type -> contrail.config.v1.RemoveNodeRequest
-	21, // 41: contrail.config.v1.Recovery.Status:input_type -> contrail.config.v1.RecoveryStatusRequest
-	25, // 42: contrail.config.v1.Recovery.Settle:input_type -> contrail.config.v1.SettleRequest
-	28, // 43: contrail.config.v1.Recovery.Forget:input_type -> contrail.config.v1.ForgetRequest
-	30, // 44: contrail.config.v1.Recovery.Resolve:input_type -> contrail.config.v1.ResolveRequest
-	5,  // 45: contrail.config.v1.Attachments.Attach:output_type -> contrail.config.v1.AttachResponse
-	9,  // 46: contrail.config.v1.Attachments.Detach:output_type -> contrail.config.v1.DetachResponse
-	11, // 47: contrail.config.v1.Attachments.List:output_type -> contrail.config.v1.ListResponse
-	15, // 48: contrail.config.v1.Nodes.Join:output_type -> contrail.config.v1.JoinResponse
-	18, // 49: contrail.config.v1.Nodes.List:output_type -> contrail.config.v1.ListNodesResponse
-	20, // 50: contrail.config.v1.Nodes.Remove:output_type -> contrail.config.v1.RemoveNodeResponse
-	22, // 51: contrail.config.v1.Recovery.Status:output_type -> contrail.config.v1.RecoveryStatusResponse
-	27, // 52: contrail.config.v1.Recovery.Settle:output_type -> contrail.config.v1.SettleResponse
-	29, // 53: contrail.config.v1.Recovery.Forget:output_type -> contrail.config.v1.ForgetResponse
-	31, // 54: contrail.config.v1.Recovery.Resolve:output_type -> contrail.config.v1.ResolveResponse
-	45, // [45:55] is the sub-list for method output_type
-	35, // [35:45] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	14, // 11: contrail.config.v1.ListResponse.resting:type_name -> contrail.config.v1.RestingAddress
+	34, // 12: contrail.config.v1.ListResponse.position:type_name -> contrail.types.v1.Position
+	13, // 13: contrail.config.v1.ListResponse.allocated:type_name -> contrail.config.v1.AllocatedAddress
+	2,  // 14: contrail.config.v1.Tombstone.key:type_name -> contrail.config.v1.AttachmentKey
+	34, // 15: contrail.config.v1.JoinResponse.position:type_name -> contrail.types.v1.Position
+	17, // 16: contrail.config.v1.ListNodesResponse.nodes:type_name -> contrail.config.v1.Node
+	34, // 17: contrail.config.v1.ListNodesResponse.position:type_name -> contrail.types.v1.Position
+	34, // 18: contrail.config.v1.RemoveNodeResponse.position:type_name -> contrail.types.v1.Position
+	0,  // 19: contrail.config.v1.RecoveryStatusResponse.phase:type_name -> contrail.config.v1.RecoveryStatusResponse.Phase
+	24, // 20: contrail.config.v1.RecoveryStatusResponse.awaited:type_name -> contrail.config.v1.AwaitedNode
+	25, // 21: contrail.config.v1.RecoveryStatusResponse.conflicts:type_name -> contrail.config.v1.Conflict
+	34, // 22: contrail.config.v1.RecoveryStatusResponse.position:type_name -> contrail.types.v1.Position
+	6,  // 23: contrail.config.v1.Conflict.attachment:type_name -> contrail.config.v1.Attachment
+	34, // 24: contrail.config.v1.SettleRequest.seen:type_name -> contrail.types.v1.Position
+	27, // 25: contrail.config.v1.SettleRequest.running:type_name -> contrail.config.v1.Running
+	2,  // 26: contrail.config.v1.SettleRequest.live:type_name -> contrail.config.v1.AttachmentKey
+	2,  // 27: contrail.config.v1.SettleRequest.adding:type_name -> contrail.config.v1.AttachmentKey
+	6,  // 28: contrail.config.v1.Running.attachment:type_name -> contrail.config.v1.Attachment
+	2,  // 29: contrail.config.v1.SettleResponse.adopted:type_name -> contrail.config.v1.AttachmentKey
+	2,  // 30: contrail.config.v1.SettleResponse.released:type_name -> contrail.config.v1.AttachmentKey
+	25, // 31: contrail.config.v1.SettleResponse.conflicts:type_name -> contrail.config.v1.Conflict
+	34, // 32: contrail.config.v1.SettleResponse.position:type_name -> contrail.types.v1.Position
+	34, // 33: contrail.config.v1.ForgetResponse.position:type_name -> contrail.types.v1.Position
+	1,  // 34: contrail.config.v1.ResolveRequest.keep:type_name -> contrail.config.v1.ResolveRequest.Keep
+	34, // 35: contrail.config.v1.ResolveResponse.position:type_name -> contrail.types.v1.Position
+	4,  // 36: contrail.config.v1.Attachments.Attach:input_type -> contrail.config.v1.AttachRequest
+	8,  // 37: contrail.config.v1.Attachments.Detach:input_type -> contrail.config.v1.DetachRequest
+	10, // 38: contrail.config.v1.Attachments.List:input_type -> contrail.config.v1.ListRequest
+	15, // 39: contrail.config.v1.Nodes.Join:input_type -> contrail.config.v1.JoinRequest
+	18, // 40: contrail.config.v1.Nodes.List:input_type -> contrail.config.v1.ListNodesRequest
+	20, // 41: contrail.config.v1.Nodes.Remove:input_type -> contrail.config.v1.RemoveNodeRequest
+	22, // 42: contrail.config.v1.Recovery.Status:input_type -> contrail.config.v1.RecoveryStatusRequest
+	26, // 43: contrail.config.v1.Recovery.Settle:input_type -> contrail.config.v1.SettleRequest
+	29, // 44: contrail.config.v1.Recovery.Forget:input_type -> contrail.config.v1.ForgetRequest
+	31, // 45: contrail.config.v1.Recovery.Resolve:input_type -> contrail.config.v1.ResolveRequest
+	5,  // 46: contrail.config.v1.Attachments.Attach:output_type -> contrail.config.v1.AttachResponse
+	9,  // 47: contrail.config.v1.Attachments.Detach:output_type -> contrail.config.v1.DetachResponse
+	11, // 48: contrail.config.v1.Attachments.List:output_type -> contrail.config.v1.ListResponse
+	16, // 49: contrail.config.v1.Nodes.Join:output_type -> contrail.config.v1.JoinResponse
+	19, // 50: contrail.config.v1.Nodes.List:output_type -> contrail.config.v1.ListNodesResponse
+	21, // 51: contrail.config.v1.Nodes.Remove:output_type -> contrail.config.v1.RemoveNodeResponse
+	23, // 52: contrail.config.v1.Recovery.Status:output_type -> contrail.config.v1.RecoveryStatusResponse
+	28, // 53: contrail.config.v1.Recovery.Settle:output_type -> contrail.config.v1.SettleResponse
+	30, // 54: contrail.config.v1.Recovery.Forget:output_type -> contrail.config.v1.ForgetResponse
+	32, // 55: contrail.config.v1.Recovery.Resolve:output_type -> contrail.config.v1.ResolveResponse
+	46, // [46:56] is the sub-list for method output_type
+	36, // [36:46] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_contrail_config_v1_config_proto_init() }
@@ -2428,7 +2499,7 @@ func file_contrail_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_config_v1_config_proto_rawDesc), len(file_contrail_config_v1_config_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
