@@ -378,7 +378,7 @@ func (b *bench) meets(decide func(c *change) error, meanwhile func()) error {
 	done := false
 	_, err := b.api.write(b.ctx(), audit{"test", "race"}, func(c *change) error {
 		err := decide(c)
-		if !done {
+		if err == nil && !done {
 			done = true
 			meanwhile()
 		}
