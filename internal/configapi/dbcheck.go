@@ -91,8 +91,17 @@ func (c *checker) check(e store.Entry) error {
 			c.owner(e.Key, s[0])
 		}
 		return err
-	case store.SpaceAddress, store.SpacePrefix, store.SpaceNumber, store.SpaceLabel:
+	case store.SpaceAddress, store.SpacePrefix, store.SpaceNumber, store.SpaceLabel, store.SpaceMAC:
 		c.owner(e.Key, string(e.Value))
+	case store.SpaceAllocated:
+		network, address, err := e.Key.ParseAddress()
+		if err != nil {
+			return err
+		}
+		if _, ok := c.keys[store.AddressKey(string(e.Value), address)]; !ok {
+			c.add(e.Key, "%s of %s is not in use", address, e.Value)
+		}
+		c.owner(e.Key, network)
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func infrastructureTable() table {
 					{Name: "virtual_router_type", Value: Value{Type: "string", Named: "VirtualRouterType", Enum: []string{"embedded", "tor-agent", "tor-service-node"}}, Ops: "CRD", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "network-ipam", Attr: "VirtualRouterNetworkIpamType", Presence: "", Effective: false},
+					{Target: "network-ipam", Attr: "VirtualRouterNetworkIpamType", Presence: "", Effective: true},
 					{Target: "sub-cluster", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-machine", Attr: "", Presence: "", Effective: true},
 				},

@@ -6,12 +6,12 @@ func networkingTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindAliasIP, Name: "alias_ip", Doc: "A second address of an interface, taken from an alias pool, without translation.", Effect: "none",
+				Kind: KindAliasIP, Name: "alias_ip", Doc: "A second address of an interface, taken from an alias pool, without translation.", Effect: "partial",
 				new:     func() Object { return new(AliasIP) },
 				Parents: []Kind{KindAliasIPPool},
 				Properties: []*Property{
-					{Name: "alias_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: false},
-					{Name: "alias_ip_address_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CRUD", Effective: false},
+					{Name: "alias_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: true},
+					{Name: "alias_ip_address_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "project", Attr: "", Presence: "required", Effective: false},
@@ -19,7 +19,7 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindAliasIPPool, Name: "alias_ip_pool", Doc: "Where the alias addresses of a network come from.", Effect: "none",
+				Kind: KindAliasIPPool, Name: "alias_ip_pool", Doc: "Where the alias addresses of a network come from.", Effect: "partial",
 				new:     func() Object { return new(AliasIPPool) },
 				Parents: []Kind{KindVirtualNetwork},
 			},
@@ -36,12 +36,12 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindFloatingIP, Name: "floating_ip", Doc: "A public address translated to the address of an interface.", Effect: "none",
+				Kind: KindFloatingIP, Name: "floating_ip", Doc: "A public address translated to the address of an interface.", Effect: "partial",
 				new:     func() Object { return new(FloatingIP) },
 				Parents: []Kind{KindFloatingIPPool, KindInstanceIP},
 				Properties: []*Property{
-					{Name: "floating_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: false},
-					{Name: "floating_ip_address_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CRUD", Effective: false},
+					{Name: "floating_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: true},
+					{Name: "floating_ip_address_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CRUD", Effective: true},
 					{Name: "floating_ip_fixed_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Effective: false},
 					{Name: "floating_ip_is_virtual_ip", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "floating_ip_port_mappings", Value: Value{Type: "PortMappings"}, Ops: "CRUD", Collection: "list", Effective: false},
@@ -54,11 +54,11 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindFloatingIPPool, Name: "floating_ip_pool", Doc: "Where the floating addresses of a network come from.", Effect: "none",
+				Kind: KindFloatingIPPool, Name: "floating_ip_pool", Doc: "Where the floating addresses of a network come from.", Effect: "partial",
 				new:     func() Object { return new(FloatingIPPool) },
 				Parents: []Kind{KindVirtualNetwork},
 				Properties: []*Property{
-					{Name: "floating_ip_pool_subnets", Value: Value{Type: "FloatingIpPoolSubnetType"}, Ops: "CRUD", Effective: false},
+					{Name: "floating_ip_pool_subnets", Value: Value{Type: "FloatingIpPoolSubnetType"}, Ops: "CRUD", Effective: true},
 				},
 			},
 			{
@@ -66,11 +66,11 @@ func networkingTable() table {
 				new: func() Object { return new(InstanceIP) },
 				Properties: []*Property{
 					{Name: "instance_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: true},
-					{Name: "instance_ip_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CR", Effective: false},
+					{Name: "instance_ip_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CR", Effective: true},
 					{Name: "instance_ip_local_ip", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
 					{Name: "instance_ip_mode", Value: Value{Type: "string", Named: "AddressMode", Enum: []string{"active-active", "active-standby"}}, Ops: "CR", Effective: false},
 					{Name: "instance_ip_secondary", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
-					{Name: "instance_ip_subnet", Value: Value{Type: "SubnetType"}, Ops: "CRUD", Effective: false},
+					{Name: "instance_ip_subnet", Value: Value{Type: "SubnetType"}, Ops: "CRUD", Effective: true},
 					{Name: "instance_ip_subscriber_tag", Value: Value{Type: "string"}, Ops: "CR", Effective: false},
 					{Name: "secondary_ip_tracking_ip", Value: Value{Type: "SubnetType"}, Ops: "CRUD", Effective: false},
 					{Name: "service_health_check_ip", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Presence: "system", Effective: false},
@@ -79,11 +79,11 @@ func networkingTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "logical-interface", Attr: "", Presence: "", Effective: false},
-					{Target: "network-ipam", Attr: "", Presence: "required", Effective: false},
+					{Target: "network-ipam", Attr: "", Presence: "required", Effective: true},
 					{Target: "physical-router", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: true},
 					{Target: "virtual-network", Attr: "", Presence: "required", Effective: true},
-					{Target: "virtual-router", Attr: "", Presence: "", Effective: false},
+					{Target: "virtual-router", Attr: "", Presence: "", Effective: true},
 				},
 			},
 			{
@@ -144,8 +144,8 @@ func networkingTable() table {
 				new:     func() Object { return new(NetworkIPAM) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "ipam_subnet_method", Value: Value{Type: "string", Named: "SubnetMethodType", Enum: []string{"user-defined-subnet", "flat-subnet", "auto-subnet"}}, Ops: "CRD", Effective: false},
-					{Name: "ipam_subnets", Value: Value{Type: "IpamSubnets"}, Ops: "CRD", Collection: "list", Effective: false},
+					{Name: "ipam_subnet_method", Value: Value{Type: "string", Named: "SubnetMethodType", Enum: []string{"user-defined-subnet", "flat-subnet", "auto-subnet"}}, Ops: "CRD", Effective: true},
+					{Name: "ipam_subnets", Value: Value{Type: "IpamSubnets"}, Ops: "CRD", Collection: "list", Effective: true},
 					{Name: "ipam_subnetting", Value: Value{Type: "boolean"}, Ops: "CRD", Effective: false},
 					{Name: "network_ipam_mgmt", Value: Value{Type: "IpamType"}, Ops: "CRUD", Effective: false},
 				},
@@ -247,7 +247,7 @@ func networkingTable() table {
 				new:     func() Object { return new(VirtualNetwork) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "address_allocation_mode", Value: Value{Type: "string", Named: "AddressAllocationModeType", Enum: []string{"user-defined-subnet-preferred", "user-defined-subnet-only", "flat-subnet-preferred", "flat-subnet-only"}}, Ops: "CRUD", Effective: false},
+					{Name: "address_allocation_mode", Value: Value{Type: "string", Named: "AddressAllocationModeType", Enum: []string{"user-defined-subnet-preferred", "user-defined-subnet-only", "flat-subnet-preferred", "flat-subnet-only"}}, Ops: "CRUD", Effective: true},
 					{Name: "ecmp_hashing_include_fields", Value: Value{Type: "EcmpHashingIncludeFields"}, Ops: "CRUD", Effective: false},
 					{Name: "export_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
 					{Name: "external_ipam", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
@@ -329,7 +329,7 @@ func networkingTable() table {
 			}},
 			{Name: "IpamSubnetType", new: func() any { return new(IpamSubnetType) }, Fields: []*Field{
 				{Name: "addr_from_start", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "alloc_unit", Value: Value{Type: "integer", Minimum: new(int64(1)), Maximum: new(int64(2147483648))}, Effective: false},
+				{Name: "alloc_unit", Value: Value{Type: "integer", Minimum: new(int64(1)), Maximum: new(int64(2147483648))}, Effective: true},
 				{Name: "allocation_pools", Value: Value{Type: "AllocationPoolType", List: true}, Effective: true},
 				{Name: "created", Value: Value{Type: "string", Format: "date-time"}, Effective: true},
 				{Name: "default_gateway", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Effective: true},

@@ -16,7 +16,7 @@ func typesTable() table {
 			{Name: "AllocationPoolType", new: func() any { return new(AllocationPoolType) }, Fields: []*Field{
 				{Name: "end", Value: Value{Type: "string", Format: "ip"}, Mandatory: true, Effective: true},
 				{Name: "start", Value: Value{Type: "string", Format: "ip"}, Mandatory: true, Effective: true},
-				{Name: "vrouter_specific_pool", Value: Value{Type: "boolean"}, Effective: false},
+				{Name: "vrouter_specific_pool", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "AllowedAddressPair", new: func() any { return new(AllowedAddressPair) }, Fields: []*Field{
 				{Name: "address_mode", Value: Value{Type: "string", Named: "AddressMode", Enum: []string{"active-active", "active-standby"}}, Effective: true},
