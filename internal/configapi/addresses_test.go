@@ -13,8 +13,8 @@ import (
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
-// refused sends a request that must be refused, with a status and a text.
-func (b *bench) refused(method, path, body string, status int, text string) {
+// denies sends a request that must be refused, with a status and a text.
+func (b *bench) denies(method, path, body string, status int, text string) {
 	b.Helper()
 	got, said, _ := b.call(method, path, body)
 	if got != status || !strings.Contains(said, text) {
@@ -118,7 +118,7 @@ func TestSubnets(t *testing.T) {
 			}
 		}
 		if tt.size == uint64(len(tt.first)) {
-			b.refused("POST", "/instance-ips", ipJSON(vn, family), 400, "Virtual-Network(default-domain:p:"+name+") has exhausted subnet(")
+			b.denies("POST", "/instance-ips", ipJSON(vn, family), 400, "Virtual-Network(default-domain:p:"+name+") has exhausted subnet(")
 		}
 		b.api.graph.View(func(v *model.View) {
 			list, err := subnetsOf(v, vn)
@@ -152,9 +152,9 @@ func TestSubnetErrors(t *testing.T) {
 		{subnetJSON("ff02::/64", ""), "overlaps ff00::/8"},
 		{subnetJSON("10.1.0.0/24", "") + "," + subnetJSON("10.1.0.128/25", ""), "overlaps subnet"},
 	} {
-		b.refused("POST", "/virtual-networks", `{"virtual-network": {"fq_name": ["default-domain", "p", "bad"], "network_ipam_refs": [{"to": ["default-domain", "p", "there"],
+		b.denies("POST", "/virtual-networks", `{"virtual-network": {"fq_name": ["default-domain", "p", "bad"], "network_ipam_refs": [{"to": ["default-domain", "p", "there"],
 			"attr": {"ipam_subnets": [`+tt.subnets+`]}}]}}`, 400, tt.text)
-		b.refused("POST", "/network-ipams", `{"network-ipam": {"fq_name": ["default-domain", "p", "bad"], "ipam_subnet_method": "flat-subnet",
+		b.denies("POST", "/network-ipams", `{"network-ipam": {"fq_name": ["default-domain", "p", "bad"], "ipam_subnet_method": "flat-subnet",
 			"ipam_subnets": {"subnets": [`+tt.subnets+`]}}}`, 400, strings.Replace(tt.text, "want ip_prefix and ip_prefix_len", "subnet", 1))
 	}
 	id := model.NewUUID()
@@ -166,7 +166,7 @@ func TestSubnetErrors(t *testing.T) {
 		{"network-ipam", `"ipam_subnets": {"subnets": [` + subnetJSON("10.1.0.0/24", "") + `]}`, "ipam_subnets need the ipam_subnet_method flat-subnet"},
 		{"network-ipam", `"ipam_subnet_method": "auto-subnet"`, "auto-subnet is not offered; use user-defined-subnet or flat-subnet"},
 	} {
-		b.refused("POST", "/"+tt.kind+"s", `{"`+tt.kind+`": {"fq_name": ["default-domain", "p", "bad"], `+tt.body+`}}`, 400, tt.text)
+		b.denies("POST", "/"+tt.kind+"s", `{"`+tt.kind+`": {"fq_name": ["default-domain", "p", "bad"], `+tt.body+`}}`, 400, tt.text)
 	}
 	b.unchanged(before)
 }
@@ -201,7 +201,7 @@ func TestFlatSubnets(t *testing.T) {
 	if a, _ := b.ip(blue, ""); a != "10.1.0.3" {
 		t.Errorf("blue got %s, want one of its own subnet first", a)
 	}
-	b.refused("POST", "/instance-ips", ipJSON(blue, `"instance_ip_address": "10.8.0.3"`), 409, "IP address already in use: 10.8.0.3 of network-ipam:default-domain:p:flat; held by instance-ip/"+ip)
+	b.denies("POST", "/instance-ips", ipJSON(blue, `"instance_ip_address": "10.8.0.3"`), 409, "IP address already in use: 10.8.0.3 of network-ipam:default-domain:p:flat; held by instance-ip/"+ip)
 	for mode, want := range map[string]string{
 		"flat-subnet-preferred": "10.8.0.", "flat-subnet-only": "10.8.0.",
 		"user-defined-subnet-only": "10.1.0.", "user-defined-subnet-preferred": "10.1.0.",
@@ -220,11 +220,11 @@ func TestFlatSubnets(t *testing.T) {
 	}
 
 	// Neither the IPAM nor the reference may lose an address in use.
-	b.refused("PUT", "/network-ipam/"+ipam, `{"network-ipam": {"ipam_subnets": null}}`, 409, "address 10.8.0.3 of network-ipam:default-domain:p:flat is in use")
-	b.refused("PUT", "/network-ipam/"+ipam, `{"network-ipam": {"ipam_subnets": {"subnets": [`+subnetJSON("10.8.0.0/23", "")+`,`+subnetJSON("10.1.0.0/16", "")+`]}}}`, 409, "do not fit virtual-network "+blue)
+	b.denies("PUT", "/network-ipam/"+ipam, `{"network-ipam": {"ipam_subnets": null}}`, 409, "address 10.8.0.3 of network-ipam:default-domain:p:flat is in use")
+	b.denies("PUT", "/network-ipam/"+ipam, `{"network-ipam": {"ipam_subnets": {"subnets": [`+subnetJSON("10.8.0.0/23", "")+`,`+subnetJSON("10.1.0.0/16", "")+`]}}}`, 409, "do not fit virtual-network "+blue)
 	b.json("PUT", "/network-ipam/"+ipam, `{"network-ipam": {"ipam_subnets": {"subnets": [`+subnetJSON("10.8.0.0/23", `"addr_from_start": true`)+`]}}}`)
-	b.refused("PUT", "/virtual-network/"+red, `{"virtual-network": {"network_ipam_refs": []}}`, 409, "is in use")
-	b.refused("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-network", "uuid": %q, "ref-type": "network-ipam", "ref-uuid": %q, "operation": "DELETE"}`, blue, ipam), 409, "is in use")
+	b.denies("PUT", "/virtual-network/"+red, `{"virtual-network": {"network_ipam_refs": []}}`, 409, "is in use")
+	b.denies("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-network", "uuid": %q, "ref-type": "network-ipam", "ref-uuid": %q, "operation": "DELETE"}`, blue, ipam), 409, "is in use")
 	b.detach(at.Key)
 	b.json("DELETE", "/instance-ip/"+ip, "")
 	if usage, err := b.store.List(b.ctx(), "rest/ip/network-ipam:default-domain:p:flat/"); err != nil || len(usage) != 2 {
@@ -291,7 +291,7 @@ func TestInstanceIPSources(t *testing.T) {
 		{from("x", `"network_ipam_refs": [{"to": ["default-domain", "p", "blue"]}]`, ""), 400, "has no flat-subnet of its own"},
 		{from("x", `"virtual_network_refs": [{"uuid": "`+vn+`"}, {"uuid": "`+other+`"}]`, ""), 400, "name one source"},
 	} {
-		b.refused("POST", "/instance-ips", `{"instance-ip": `+tt.body+`}`, tt.status, tt.text)
+		b.denies("POST", "/instance-ips", `{"instance-ip": `+tt.body+`}`, tt.status, tt.text)
 	}
 	for _, tt := range []struct {
 		vn, more string
@@ -311,9 +311,9 @@ func TestInstanceIPSources(t *testing.T) {
 		{vn, `"secondary_ip_tracking_ip": {"ip_prefix": "10.1.0.3", "ip_prefix_len": 24}, "instance_ip_secondary": true`, 400, "is no single address"},
 		{vn, `"secondary_ip_tracking_ip": {"ip_prefix": "10.1.0.3", "ip_prefix_len": 32}`, 400, "needs instance_ip_secondary true"},
 	} {
-		b.refused("POST", "/instance-ips", ipJSON(tt.vn, tt.more), tt.status, tt.text)
+		b.denies("POST", "/instance-ips", ipJSON(tt.vn, tt.more), tt.status, tt.text)
 	}
-	b.refused("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-router", "uuid": %q, "ref-type": "network-ipam", "ref-uuid": %q, "operation": "DELETE"}`, router, flat), 409, "in use by instance-ip")
+	b.denies("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-router", "uuid": %q, "ref-type": "network-ipam", "ref-uuid": %q, "operation": "DELETE"}`, router, flat), 409, "in use by instance-ip")
 	b.unchanged(before)
 }
 
@@ -335,11 +335,11 @@ func TestSharedAndGatewayAddresses(t *testing.T) {
 	refUpdate := func(kind, from, to string) string {
 		return fmt.Sprintf(`{"type": %q, "uuid": %q, "ref-type": "virtual-machine-interface", "ref-uuid": %q, "operation": "ADD"}`, kind, from, to)
 	}
-	b.refused("POST", "/ref-update", refUpdate("instance-ip", ip, foreign), 400, "is not in virtual-network default-domain:p:blue")
-	b.refused("POST", "/instance-ips", ipJSON(vn, fmt.Sprintf(`"virtual_machine_interface_refs": [{"uuid": %q}]`, foreign)), 400, "is not in virtual-network")
-	b.refused("POST", "/instance-ips", ipJSON(vn, fmt.Sprintf(`"instance_ip_address": "10.1.0.1", "virtual_machine_interface_refs": [{"uuid": %q}]`, one)), 400, "Gateway IP cannot be used by VM port")
-	b.refused("PUT", "/instance-ip/"+ip, `{"instance-ip": {"instance_ip_address": "10.1.0.9"}}`, 400, "Instance IP Address can not be changed")
-	b.refused("PUT", "/instance-ip/"+ip, fmt.Sprintf(`{"instance-ip": {"virtual_network_refs": [{"uuid": %q}]}}`, other), 400, "the network of an instance-ip can not be changed")
+	b.denies("POST", "/ref-update", refUpdate("instance-ip", ip, foreign), 400, "is not in virtual-network default-domain:p:blue")
+	b.denies("POST", "/instance-ips", ipJSON(vn, fmt.Sprintf(`"virtual_machine_interface_refs": [{"uuid": %q}]`, foreign)), 400, "is not in virtual-network")
+	b.denies("POST", "/instance-ips", ipJSON(vn, fmt.Sprintf(`"instance_ip_address": "10.1.0.1", "virtual_machine_interface_refs": [{"uuid": %q}]`, one)), 400, "Gateway IP cannot be used by VM port")
+	b.denies("PUT", "/instance-ip/"+ip, `{"instance-ip": {"instance_ip_address": "10.1.0.9"}}`, 400, "Instance IP Address can not be changed")
+	b.denies("PUT", "/instance-ip/"+ip, fmt.Sprintf(`{"instance-ip": {"virtual_network_refs": [{"uuid": %q}]}}`, other), 400, "the network of an instance-ip can not be changed")
 	b.unchanged(before)
 
 	// The port of a router has the gateway's address, and gets no machine then.
@@ -347,8 +347,8 @@ func TestSharedAndGatewayAddresses(t *testing.T) {
 	if a != "10.1.0.1" {
 		t.Errorf("the router got %s", a)
 	}
-	b.refused("POST", "/ref-update", refUpdate("instance-ip", gateway, one), 400, "Gateway IP cannot be used by VM port")
-	b.refused("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-machine-interface", "uuid": %q, "ref-type": "virtual-machine", "ref-uuid": %q, "operation": "ADD"}`, routerPort, vm), 400, "Gateway IP cannot be used by VM port")
+	b.denies("POST", "/ref-update", refUpdate("instance-ip", gateway, one), 400, "Gateway IP cannot be used by VM port")
+	b.denies("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-machine-interface", "uuid": %q, "ref-type": "virtual-machine", "ref-uuid": %q, "operation": "ADD"}`, routerPort, vm), 400, "Gateway IP cannot be used by VM port")
 	b.json("DELETE", "/instance-ip/"+gateway, "")
 
 	// The underlay has no subnets; nodes name their own addresses.
@@ -356,7 +356,7 @@ func TestSharedAndGatewayAddresses(t *testing.T) {
 	if a, _ := b.ip(fabric, `"instance_ip_address": "172.31.0.11"`); a != "172.31.0.11" {
 		t.Errorf("vhost0 got %s", a)
 	}
-	b.refused("POST", "/instance-ips", ipJSON(fabric, `"instance_ip_address": "172.31.0.11"`), 409, "IP address already in use")
+	b.denies("POST", "/instance-ips", ipJSON(fabric, `"instance_ip_address": "172.31.0.11"`), 409, "IP address already in use")
 }
 
 func TestFloatingAndAlias(t *testing.T) {
@@ -396,7 +396,7 @@ func TestFloatingAndAlias(t *testing.T) {
 	before := b.dump()
 	post := func(body string, status int, text string) {
 		t.Helper()
-		b.refused("POST", "/floating-ips", `{"floating-ip": `+body+`}`, status, text)
+		b.denies("POST", "/floating-ips", `{"floating-ip": `+body+`}`, status, text)
 	}
 	post(floating("pool", "x", `"floating_ip_address": "198.51.100.4"`), 409, "IP address already in use: 198.51.100.4 of default-domain:p:public; held by alias-ip/"+alias)
 	post(floating("pool", "x", `"floating_ip_address": "10.1.0.9"`), 400, "Virtual-Network(default-domain:p:public) has invalid subnet(10.1.0.9)")
@@ -404,10 +404,10 @@ func TestFloatingAndAlias(t *testing.T) {
 	post(floating("pool", "x", `"floating_ip_address": "198.51.100.1"`), 400, "Gateway IP cannot be used")
 	post(floating("pool", "x", fmt.Sprintf(`"floating_ip_fixed_ip_address": "10.1.0.99", "virtual_machine_interface_refs": [{"uuid": %q}]`, vmi)), 400, "10.1.0.99 is no address of virtual-machine-interface "+vmi)
 	post(`{"fq_name": ["`+b.get("instance-ip", ip)["name"].(string)+`", "x"], "parent_type": "instance-ip", "floating_ip_address": "10.1.0.99"}`, 400, "is not that of the instance-ip above it")
-	b.refused("PUT", "/floating-ip/"+first, `{"floating-ip": {"floating_ip_address": "198.51.100.6"}}`, 400, "floating_ip_address can not be changed")
-	b.refused("PUT", "/floating-ip/"+first, `{"floating-ip": {"floating_ip_fixed_ip_address": "10.1.0.99"}}`, 400, "is no address of virtual-machine-interface")
-	b.refused("PUT", "/alias-ip/"+alias, `{"alias-ip": {"alias_ip_address": "198.51.100.6"}}`, 400, "alias_ip_address can not be changed")
-	b.refused("DELETE", "/instance-ip/"+ip, "", 409, "Delete when children still present")
+	b.denies("PUT", "/floating-ip/"+first, `{"floating-ip": {"floating_ip_address": "198.51.100.6"}}`, 400, "floating_ip_address can not be changed")
+	b.denies("PUT", "/floating-ip/"+first, `{"floating-ip": {"floating_ip_fixed_ip_address": "10.1.0.99"}}`, 400, "is no address of virtual-machine-interface")
+	b.denies("PUT", "/alias-ip/"+alias, `{"alias-ip": {"alias_ip_address": "198.51.100.6"}}`, 400, "alias_ip_address can not be changed")
+	b.denies("DELETE", "/instance-ip/"+ip, "", 409, "Delete when children still present")
 	b.unchanged(before)
 	b.json("PUT", "/floating-ip-pool/"+small, `{"floating-ip-pool": {"floating_ip_pool_subnets": {"subnet_uuid": ["00000000-0000-4000-8000-00000000000f"]}}}`)
 	post(floating("small", "x", ""), 400, "has invalid subnet(00000000-0000-4000-8000-00000000000f)")
@@ -425,7 +425,7 @@ func TestFloatingAndAlias(t *testing.T) {
 			t.Errorf("%s does not rest (%v)", a, err)
 		}
 	}
-	b.refused("DELETE", "/floating-ip-pool/"+pool, "", 409, "Delete when children still present")
+	b.denies("DELETE", "/floating-ip-pool/"+pool, "", 409, "Delete when children still present")
 }
 
 func TestIPAlloc(t *testing.T) {
@@ -459,21 +459,21 @@ func TestIPAlloc(t *testing.T) {
 		t.Errorf("allocated are %v (%v)", list.Allocated, err)
 	}
 	before := b.dump()
-	b.refused("POST", "/virtual-network/"+model.NewUUID()+"/ip-alloc", `{}`, 404, "No virtual-network object found")
-	b.refused("POST", "/virtual-network/"+empty+"/ip-alloc", `{}`, 404, "has no defined subnets")
-	b.refused("POST", at+"/ip-alloc", `{"count": 20}`, 409, "has exhausted subnet(10.1.0.0/28)")
-	b.refused("POST", at+"/ip-alloc", `{"count": 0}`, 400, "count 0: want 1 to 256")
-	b.refused("POST", at+"/ip-alloc", `{"family": "v5"}`, 400, "family")
-	b.refused("POST", at+"/ip-alloc", `{"subnet": "x"}`, 400, "has invalid subnet(x)")
-	b.refused("POST", at+"/ip-free", `{"ip_addr": ["`+used+`"]}`, 409, "was not given by ip-alloc of this network; delete what has it; held by instance-ip/"+ip)
-	b.refused("POST", at+"/ip-free", `{"ip_addr": ["10.2.0.1"]}`, 400, "has invalid subnet(10.2.0.1)")
-	b.refused("POST", at+"/ip-free", `{"ip_addr": ["x"]}`, 400, "is no address")
-	b.refused("POST", at+"/subnet-ip-count", `{"subnet_list": ["10.2.0.0/24"]}`, 400, "has invalid subnet(10.2.0.0/24)")
-	b.refused("POST", "/instance-ips", ipJSON(vn, `"instance_ip_address": "10.1.0.3"`), 409, "IP address already in use: 10.1.0.3 of default-domain:p:blue; held by virtual-network/"+vn)
-	b.refused("PUT", at, `{"virtual-network": {"network_ipam_refs": []}}`, 409, "is in use")
+	b.denies("POST", "/virtual-network/"+model.NewUUID()+"/ip-alloc", `{}`, 404, "No virtual-network object found")
+	b.denies("POST", "/virtual-network/"+empty+"/ip-alloc", `{}`, 404, "has no defined subnets")
+	b.denies("POST", at+"/ip-alloc", `{"count": 20}`, 409, "has exhausted subnet(10.1.0.0/28)")
+	b.denies("POST", at+"/ip-alloc", `{"count": 0}`, 400, "count 0: want 1 to 256")
+	b.denies("POST", at+"/ip-alloc", `{"family": "v5"}`, 400, "family")
+	b.denies("POST", at+"/ip-alloc", `{"subnet": "x"}`, 400, "has invalid subnet(x)")
+	b.denies("POST", at+"/ip-free", `{"ip_addr": ["`+used+`"]}`, 409, "was not given by ip-alloc of this network; delete what has it; held by instance-ip/"+ip)
+	b.denies("POST", at+"/ip-free", `{"ip_addr": ["10.2.0.1"]}`, 400, "has invalid subnet(10.2.0.1)")
+	b.denies("POST", at+"/ip-free", `{"ip_addr": ["x"]}`, 400, "is no address")
+	b.denies("POST", at+"/subnet-ip-count", `{"subnet_list": ["10.2.0.0/24"]}`, 400, "has invalid subnet(10.2.0.0/24)")
+	b.denies("POST", "/instance-ips", ipJSON(vn, `"instance_ip_address": "10.1.0.3"`), 409, "IP address already in use: 10.1.0.3 of default-domain:p:blue; held by virtual-network/"+vn)
+	b.denies("PUT", at, `{"virtual-network": {"network_ipam_refs": []}}`, 409, "is in use")
 	b.unchanged(before)
 	b.json("DELETE", "/instance-ip/"+ip, "")
-	b.refused("DELETE", at, "", 409, "address 10.1.0.3 of virtual-network default-domain:p:blue is in use by ip-alloc")
+	b.denies("DELETE", at, "", 409, "address 10.1.0.3 of virtual-network default-domain:p:blue is in use by ip-alloc")
 	for range 2 { // what is free already is fine
 		b.json("POST", at+"/ip-free", `{"ip_addr": ["10.1.0.3", "10.1.0.4", "fd00::3", "fd00::4", "10.1.0.9"]}`)
 	}

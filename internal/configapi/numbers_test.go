@@ -24,10 +24,10 @@ func TestSecurityGroupNumbers(t *testing.T) {
 		t.Errorf("configured number %v, want 5", n)
 	}
 	before := b.dump()
-	b.refused("POST", "/security-groups", `{"security-group": {"fq_name": ["default-domain", "p", "x"], "configured_security_group_id": 5}}`, 409, "configured_security_group_id 5 is in use; choose another; held by security-group/"+five)
-	b.refused("POST", "/security-groups", `{"security-group": {"fq_name": ["default-domain", "p", "x"], "configured_security_group_id": 8000000}}`, 400, "configured_security_group_id")
-	b.refused("PUT", "/security-group/"+auto, `{"security-group": {"configured_security_group_id": 5}}`, 409, "is in use")
-	b.refused("PUT", "/security-group/"+auto, `{"security-group": {"security_group_id": 9000000}}`, 403, "Cannot set the security group ID")
+	b.denies("POST", "/security-groups", `{"security-group": {"fq_name": ["default-domain", "p", "x"], "configured_security_group_id": 5}}`, 409, "configured_security_group_id 5 is in use; choose another; held by security-group/"+five)
+	b.denies("POST", "/security-groups", `{"security-group": {"fq_name": ["default-domain", "p", "x"], "configured_security_group_id": 8000000}}`, 400, "configured_security_group_id")
+	b.denies("PUT", "/security-group/"+auto, `{"security-group": {"configured_security_group_id": 5}}`, 409, "is in use")
+	b.denies("PUT", "/security-group/"+auto, `{"security-group": {"security_group_id": 9000000}}`, 403, "Cannot set the security group ID")
 	b.unchanged(before)
 	b.json("PUT", "/security-group/"+five, `{"security-group": {"configured_security_group_id": 6}}`)
 	six := group("again", `, "configured_security_group_id": 5`) // what rests is given to whoever asks
@@ -70,11 +70,11 @@ func TestVXLANNumbers(t *testing.T) {
 	vn := b.create("virtual-network", network("blue", 100))
 	lr := b.create("logical-router", router("r", "200"))
 	before := b.dump()
-	b.refused("POST", "/virtual-networks", `{"virtual-network": `+network("red", 100)+`}`, 409, "vxlan_network_identifier 100 is in use; choose another; held by virtual-network/"+vn)
-	b.refused("POST", "/virtual-networks", `{"virtual-network": `+network("red", 200)+`}`, 409, "held by logical-router/"+lr)
-	b.refused("POST", "/virtual-networks", `{"virtual-network": `+network("red", 1<<24)+`}`, 400, "vxlan_network_identifier")
-	b.refused("POST", "/logical-routers", `{"logical-router": `+router("s", "100")+`}`, 409, "is in use")
-	b.refused("POST", "/logical-routers", `{"logical-router": `+router("s", "x")+`}`, 400, `vxlan_network_identifier "x" is no number from 1 to 16777215`)
+	b.denies("POST", "/virtual-networks", `{"virtual-network": `+network("red", 100)+`}`, 409, "vxlan_network_identifier 100 is in use; choose another; held by virtual-network/"+vn)
+	b.denies("POST", "/virtual-networks", `{"virtual-network": `+network("red", 200)+`}`, 409, "held by logical-router/"+lr)
+	b.denies("POST", "/virtual-networks", `{"virtual-network": `+network("red", 1<<24)+`}`, 400, "vxlan_network_identifier")
+	b.denies("POST", "/logical-routers", `{"logical-router": `+router("s", "100")+`}`, 409, "is in use")
+	b.denies("POST", "/logical-routers", `{"logical-router": `+router("s", "x")+`}`, 400, `vxlan_network_identifier "x" is no number from 1 to 16777215`)
 	b.unchanged(before)
 	b.json("PUT", "/virtual-network/"+vn, `{"virtual-network": {"virtual_network_properties": {"vxlan_network_identifier": 101, "forwarding_mode": "l3"}}}`)
 	b.json("PUT", "/logical-router/"+lr, `{"logical-router": {"vxlan_network_identifier": "100"}}`)
@@ -96,20 +96,20 @@ func TestRouteTargetRange(t *testing.T) {
 	before := b.dump()
 	const text = "Configured route target must use ASN that is different from global ASN or route target value must be less than 8000000: target:64512:8000001"
 	for _, field := range []string{"route_target_list", "import_route_target_list", "export_route_target_list"} {
-		b.refused("PUT", "/virtual-network/"+vn, `{"virtual-network": {`+with(field, "target:64512:8000001")+`}}`, 400, text)
-		b.refused("POST", "/bgpvpns", `{"bgpvpn": {"fq_name": ["default-domain", "p", "x"], `+with(field, "target:64512:8000001")+`}}`, 400, text)
+		b.denies("PUT", "/virtual-network/"+vn, `{"virtual-network": {`+with(field, "target:64512:8000001")+`}}`, 400, text)
+		b.denies("POST", "/bgpvpns", `{"bgpvpn": {"fq_name": ["default-domain", "p", "x"], `+with(field, "target:64512:8000001")+`}}`, 400, text)
 	}
-	b.refused("POST", "/virtual-networks", `{"virtual-network": {"fq_name": ["default-domain", "p", "x"], `+with("route_target_list", "target:64512:8000001")+`}}`, 400, text)
-	b.refused("POST", "/logical-routers", `{"logical-router": {"fq_name": ["default-domain", "p", "x"], "parent_type": "project", `+with("configured_route_target_list", "target:64512:8000001")+`}}`, 400, text)
-	b.refused("POST", "/route-targets", `{"route-target": {"fq_name": ["target:64512:8999999"]}}`, 400, "route target value must be less than 8000000: target:64512:8999999")
-	b.refused("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 65000}}`, 400, "virtual-network default-domain:p:blue is configured with route target target:65000:8000009")
+	b.denies("POST", "/virtual-networks", `{"virtual-network": {"fq_name": ["default-domain", "p", "x"], `+with("route_target_list", "target:64512:8000001")+`}}`, 400, text)
+	b.denies("POST", "/logical-routers", `{"logical-router": {"fq_name": ["default-domain", "p", "x"], "parent_type": "project", `+with("configured_route_target_list", "target:64512:8000001")+`}}`, 400, text)
+	b.denies("POST", "/route-targets", `{"route-target": {"fq_name": ["target:64512:8999999"]}}`, 400, "route target value must be less than 8000000: target:64512:8999999")
+	b.denies("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 65000}}`, 400, "virtual-network default-domain:p:blue is configured with route target target:65000:8000009")
 	b.unchanged(before)
 
 	// A 4-byte number of the autonomous system leaves 16 bits for the network's.
 	b.json("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 4200000000}}`)
 	number := int(b.get("virtual-network", vn)["virtual_network_network_id"].(float64))
 	b.json("POST", "/fqname-to-id", fmt.Sprintf(`{"type": "route-target", "fq_name": ["target:4200000000:%d"]}`, 8000+number))
-	b.refused("PUT", "/virtual-network/"+vn, `{"virtual-network": {`+with("route_target_list", "target:4200000000:8001")+`}}`, 400, "must be less than 8000")
+	b.denies("PUT", "/virtual-network/"+vn, `{"virtual-network": {`+with("route_target_list", "target:4200000000:8001")+`}}`, 400, "must be less than 8000")
 	b.json("PUT", "/virtual-network/"+vn, `{"virtual-network": {`+with("route_target_list", "target:4200000000:7999")+`}}`)
 	b.json("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 64512}}`)
 	_, err := b.api.write(b.ctx(), audit{"test", ""}, func(c *change) error {
@@ -121,7 +121,7 @@ func TestRouteTargetRange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.refused("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 4200000000}}`, 400, "virtual-network default-domain:p:high has number 57536")
+	b.denies("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 4200000000}}`, 400, "virtual-network default-domain:p:high has number 57536")
 }
 
 func TestMACAddresses(t *testing.T) {
@@ -137,14 +137,14 @@ func TestMACAddresses(t *testing.T) {
 	before := b.dump()
 	post := func(mac string, status int, text string) {
 		t.Helper()
-		b.refused("POST", "/virtual-machine-interfaces", `{"virtual-machine-interface": `+port("x", vn, mac)+`}`, status, text)
+		b.denies("POST", "/virtual-machine-interfaces", `{"virtual-machine-interface": `+port("x", vn, mac)+`}`, status, text)
 	}
 	post("02-00-00-00-00-01", 409, "MAC address 02:00:00:00:00:01 is already in use in virtual-network "+vn+"; choose another or leave it out; held by virtual-machine-interface/"+one)
 	post("fish", 400, "want a MAC address such as 02:00:00:00:00:01")
 	post("01:00:5e:00:00:01", 400, "is a group's or nobody's address")
 	post("00:00:00:00:00:00", 400, "is a group's or nobody's address")
-	b.refused("PUT", "/virtual-machine-interface/"+two, `{"virtual-machine-interface": {"virtual_machine_interface_mac_addresses": {"mac_address": ["02:00:00:00:00:01"]}}}`, 409, "MAC address 02:00:00:00:00:01 is already in use")
-	b.refused("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-machine-interface", "uuid": %q, "ref-type": "virtual-network", "ref-uuid": %q, "operation": "ADD"}`, elsewhere, vn), 409, "is already in use")
+	b.denies("PUT", "/virtual-machine-interface/"+two, `{"virtual-machine-interface": {"virtual_machine_interface_mac_addresses": {"mac_address": ["02:00:00:00:00:01"]}}}`, 409, "MAC address 02:00:00:00:00:01 is already in use")
+	b.denies("PUT", "/virtual-machine-interface/"+elsewhere, `{"virtual-machine-interface": {"virtual_network_refs": [{"uuid": "`+vn+`"}]}}`, 409, "MAC address 02:00:00:00:00:01 is already in use")
 	b.unchanged(before)
 	b.json("PUT", "/virtual-machine-interface/"+one, `{"virtual-machine-interface": {"virtual_machine_interface_mac_addresses": {"mac_address": ["02:00:00:00:00:03"]}}}`)
 	b.json("PUT", "/virtual-machine-interface/"+two, `{"virtual-machine-interface": {"virtual_machine_interface_mac_addresses": {"mac_address": ["02:00:00:00:00:01"]}}}`)
