@@ -300,6 +300,10 @@ func (c *change) machine(k *key, node model.Node, project model.Object, r *confi
 		c.Need(model.EntityOf(vm))
 		return vm, c.refer(router, vm, nil)
 	}
+	// The node chose the id, and with it what it would be in the place of.
+	if o, ok := c.v.Find(id); ok {
+		return nil, taken("container %s cannot be a virtual-machine: its id is that of a %s; the container id must be unique in the cluster", brief(k.container), o.Kind())
+	}
 	meta, err := c.meta(id, nil, k.container)
 	if err != nil {
 		return nil, err

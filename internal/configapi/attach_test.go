@@ -533,3 +533,19 @@ func TestJoin(t *testing.T) {
 		t.Errorf("nodes %v (%v)", list, err)
 	}
 }
+
+// A node that calls its container as some object is called does not take the
+// object's place.
+func TestAttachUnderAnObjectsID(t *testing.T) {
+	b := newBench(t, testConfig())
+	node := b.join(1)
+	vn := b.attach(request(node, containerID(), "blue")).NetworkId
+	before := b.dump()
+	_, err := b.api.attach(b.ctx(), request(node, vn, "blue"))
+	if code(err) != connect.CodeAlreadyExists || !strings.Contains(err.Error(), "virtual-network") {
+		t.Errorf("attach of a container with a network's id: %v", err)
+	}
+	if diff := cmp.Diff(before, b.dump()); diff != "" {
+		t.Errorf("changed (-before +after):\n%s", diff)
+	}
+}
