@@ -65,6 +65,7 @@ func (h *home) add(rel, href, name, method string) {
 func (a *API) homepage(r *http.Request) (*answer, error) {
 	at := base(r)
 	h := &home{HREF: at}
+	h.add("documentation", at+"/openapi.json", "documentation", "GET")
 	h.add("root", at+"/config-root", "config-root", "GET")
 	types := slices.DeleteFunc(model.Types(), func(t *model.Type) bool { return t.Kind == model.KindConfigRoot })
 	for _, t := range types {

@@ -49,6 +49,9 @@ func TestContractHomepage(t *testing.T) {
 			t.Errorf("no list of %s", kind)
 		}
 	}
+	if got := byRel["documentation"]["documentation"]; got != "GET /openapi.json" || c.do("GET", "/openapi.json", nil)["paths"] == nil {
+		t.Errorf("documentation: %q", got)
+	}
 	if got := byRel["root"]["config-root"]; got != "GET /config-root" {
 		t.Errorf("root: %q", got)
 	}
