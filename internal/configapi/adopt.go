@@ -226,6 +226,9 @@ func (c *change) adoptInterface(r *running, p *place, node model.Node, vm model.
 	}
 	if c.api.ledger.isLabelUsed(node.UUID, r.label) {
 		owner := c.labelHolder(node.UUID, r.label)
+		if owner == "" && c.isBehind() {
+			return errBehind
+		}
 		return inConflict(owner, "its label %d on node %s is that of interface %s", r.label, node.Name, owner)
 	}
 	c.claim(store.LabelKey(node.UUID, r.label), r.vmi)
@@ -250,6 +253,9 @@ func (c *change) adoptAddress(r *running, i int, a runningAddress, p *place, vmi
 	}
 	if c.api.ledger.isUsed(s.scope, address) {
 		owner := c.addressHolder(p.network.UUID, address)
+		if owner == "" && c.isBehind() {
+			return errBehind
+		}
 		return inConflict(owner, "its address %s of %s is that of %s", address, s.scope, cmp.Or(owner, "something else"))
 	}
 	id := a.instance

@@ -31,6 +31,9 @@ func (c *change) adoptNetwork(r *running) (*place, error) {
 	}
 	if c.api.ledger.isNumberUsed(networkNumbers, r.number) {
 		owner := c.networkNumbered(r.number)
+		if owner == "" && c.isBehind() {
+			return nil, errBehind
+		}
 		return nil, inConflict(owner, "the number %d of its network is that of network %s", r.number, owner)
 	}
 	project, err := c.adoptProject(r)

@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -8,6 +9,12 @@ import (
 
 // Who has a thing is told by the objects, which conflicts name; the ledger
 // knows only that it is in use.
+
+// errBehind makes write decide again when the view shows what the ledger knows.
+var errBehind = errors.New("the graph is behind the ledger")
+
+// isBehind tells whether the ledger knows more than the view: it is told first.
+func (c *change) isBehind() bool { return uint64(c.api.ledger.revision.Load()) > c.since }
 
 // addressHolder is the object of a network that has an address, empty if the
 // graph does not show it.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/contrail-mesos/contrail/internal/store"
 )
@@ -17,6 +18,8 @@ import (
 type ledger struct {
 	mu sync.Mutex
 	books
+	// revision up to which the books are kept.
+	revision atomic.Int64
 	// loading is for the goroutine that follows the store.
 	loading *ledger
 }
@@ -75,8 +78,9 @@ func newLedger() *ledger {
 }
 
 // Reset implements store.Follower.
-func (l *ledger) Reset(uint64, int64) error {
+func (l *ledger) Reset(_ uint64, revision int64) error {
 	l.loading = newLedger()
+	l.loading.revision.Store(revision)
 	return nil
 }
 
@@ -88,14 +92,17 @@ func (l *ledger) Load(entries []store.Entry) error { return l.loading.apply(entr
 func (l *ledger) Loaded() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.books, l.loading = l.loading.books, nil
+	l.books = l.loading.books
+	l.revision.Store(l.loading.revision.Load())
+	l.loading = nil
 	return nil
 }
 
 // Apply implements store.Follower.
-func (l *ledger) Apply(_ int64, changes []store.Entry) error {
+func (l *ledger) Apply(revision int64, changes []store.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.revision.Store(revision)
 	return l.apply(changes)
 }
 

@@ -95,6 +95,9 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		case errors.Is(err, errNeedLeases):
 			granted, err = a.grant(ctx)
 			retry, err = err == nil, storeError(err)
+		case errors.Is(err, errBehind):
+			err = a.graph.WaitFor(ctx, c.since+1)
+			retry = err == nil
 		case err == nil && (!c.Empty() || c.verify) && !isDryRun(ctx):
 			position, retry, err = a.commit(ctx, c, attempt)
 			if retry {
