@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/contrail-mesos/contrail/internal/dbcheck"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
@@ -50,7 +51,7 @@ func TestDBCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := checkStore(entries); len(got) != 0 {
+	if got := dbcheck.Check(entries); len(got) != 0 {
 		t.Fatalf("a sound store: %v", got)
 	}
 	network := model.Entity{Kind: model.KindVirtualNetwork, UUID: a.NetworkId}
@@ -74,7 +75,7 @@ func TestDBCheck(t *testing.T) {
 			if len(rest) != len(entries)-1 {
 				t.Fatalf("no key %s", tt.without)
 			}
-			found := checkStore(rest)
+			found := dbcheck.Check(rest)
 			for _, want := range tt.want {
 				ok := false
 				for _, f := range found {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/contrail-mesos/contrail/internal/dbcheck"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
@@ -43,6 +44,9 @@ func TestAgreesWithTheNaiveAPI(t *testing.T) {
 			"create": r.create, "create more": r.create, "update": r.update, "resize": r.resize,
 			"refer": r.refer, "refer more": r.refer, "delete": r.delete, "read": r.read, "list": r.list,
 		})
+		if entries, _, err := dbcheck.Read(one.ctx(), one.store); err != nil || len(dbcheck.Check(entries)) > 0 {
+			rt.Fatalf("the store: %v %v", err, dbcheck.Check(entries))
+		}
 		r.clear(domain)
 		if diff := cmp.Diff(before, one.dump()); diff != "" {
 			rt.Fatalf("left behind (-before +after):\n%s", diff)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/dbcheck"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -91,11 +92,12 @@ func (a *API) fetchRecords(*http.Request) (*answer, error) {
 	return out, nil
 }
 
-// dbCheck looks for what in the store does not fit together.
+// dbCheck looks for what in the store does not fit together, as `contrail db
+// check` does.
 func (a *API) dbCheck(r *http.Request) (*answer, error) {
-	entries, err := a.store.Dump(r.Context())
+	entries, _, err := dbcheck.Read(r.Context(), a.store)
 	if err != nil {
 		return nil, err
 	}
-	return &answer{at: a.graph.Position(), body: map[string][]finding{"results": checkStore(entries)}}, nil
+	return &answer{at: a.graph.Position(), body: map[string][]dbcheck.Finding{"results": dbcheck.Check(entries)}}, nil
 }

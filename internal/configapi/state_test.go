@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/internal/store"
 )
 
 // Two controllers on one store, requests that are cut off in the middle, and
@@ -24,8 +25,8 @@ func TestAnySequence(t *testing.T) {
 	if err := flag.Set("rapid.checks", "10"); err != nil {
 		t.Fatal(err)
 	}
-	one := newBench(t, testConfig())
-	two := openBench(t, one.prefix, testConfig())
+	at := store.Config{Endpoints: []string{endpoint}, Prefix: fmt.Sprintf("/any%d/", prefixCount.Add(1)), Shared: true}
+	one, two := openBenchAt(t, at, testConfig()), openBenchAt(t, at, testConfig())
 	nodes := []string{one.join(1), one.join(2)}
 	before := one.dump()
 	rapid.Check(t, func(rt *rapid.T) {
