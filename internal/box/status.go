@@ -58,7 +58,8 @@ type ComponentStatus struct {
 	// Restarts counts since the supervisor started.
 	Restarts int       `json:"restarts"`
 	Since    time.Time `json:"since"`
-	// Reason says why the state is not running, or why it last ended.
+	// Reason says why the state is not running, or why it last ended; of a
+	// controller that runs, what it refuses.
 	Reason string `json:"reason,omitempty"`
 	Log    string `json:"log"`
 }
@@ -93,8 +94,30 @@ func ReadStatus(cfg Config) (*Status, error) {
 		if !c.Running && !status.Supervisor.Running {
 			c.State, c.Reason = StateGone, "ended while no supervisor was there; `contrail up` starts it again"
 		}
+		if c.Name == controllerName && c.Running && c.State == StateRunning {
+			c.Reason = degradation(cfg.configSocket(), c.Reason)
+		}
 	}
 	return status, nil
+}
+
+// degradation is what the configuration API says that it does not do at
+// present, such as allocating after a restore; else the other reason.
+func degradation(configSocket, otherwise string) string {
+	api, err := socket(configSocket)
+	if err != nil {
+		return otherwise
+	}
+	defer api.client.CloseIdleConnections()
+	var answer struct {
+		Degraded string `json:"degraded"`
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	if api.do(ctx, "GET", "/readyz", nil, &answer) != nil || answer.Degraded == "" {
+		return otherwise
+	}
+	return answer.Degraded
 }
 
 // WaitHealthy blocks until everything runs, or ctx ends; it returns the last
