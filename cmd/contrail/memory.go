@@ -11,14 +11,23 @@ import (
 // By Go's default a process occupies twice what it keeps, which is too much for
 // one that keeps all objects, and collects garbage after every few megabytes
 // where it keeps little, which costs a store or an API that is not full yet a
-// tenth of its speed. These give the garbage collector a fixed room instead,
-// and what a busy time took goes back to the system when it is over.
+// tenth of its speed. These give the garbage collector room of their own:
+//
+//	at start    little, however much there is to load
+//	afterwards  more the more is kept, so that a full store writes as fast as
+//	            an empty one: a collection looks at all that is kept
+//	when quiet  none: what a busy time took goes back to the system
 
 const (
-	// garbageRoom is what may be allocated between collections. A store that
-	// is read as a whole allocates hundreds of megabytes: less room would have
-	// it collect all the time.
-	garbageRoom = 64 << 20
+	// leastRoom may be allocated between collections by any process. A store
+	// that is read as a whole allocates hundreds of megabytes: less room would
+	// have it collect all the time.
+	leastRoom = 64 << 20
+	// mostRoom bounds what a busy process takes beyond what it keeps.
+	mostRoom = 512 << 20
+	// roomForKept is the room for each byte that is kept, after startTime.
+	roomForKept = 2
+	startTime   = 10 * time.Second
 	// leastPercent bounds what the collector costs where the heap is huge.
 	leastPercent = 20
 	mostPercent  = 1000
@@ -34,7 +43,7 @@ const (
 // the environment sets GOGC.
 func boundGarbage() {
 	if os.Getenv("GOGC") == "" {
-		afterCollection(garbageRoom)
+		afterCollection(time.Now())
 		go giveBack()
 	}
 }
@@ -43,10 +52,20 @@ func boundGarbage() {
 type collection struct{ _ [16]byte }
 
 // afterCollection sets when the next collection is, now and after each.
-func afterCollection(room uint64) {
-	live := max(readMetrics("/gc/heap/live:bytes")[0], 1)
-	debug.SetGCPercent(int(min(max(room*100/live, leastPercent), mostPercent)))
-	runtime.AddCleanup(&collection{}, afterCollection, room)
+func afterCollection(started time.Time) {
+	debug.SetGCPercent(percent(readMetrics("/gc/heap/live:bytes")[0], time.Since(started)))
+	runtime.AddCleanup(&collection{}, afterCollection, started)
+}
+
+// percent is how much may be allocated, of what is kept, until the next
+// collection.
+func percent(kept uint64, sinceStart time.Duration) int {
+	kept = max(kept, 1)
+	room := uint64(leastRoom)
+	if sinceStart > startTime {
+		room = min(max(roomForKept*kept, leastRoom), mostRoom)
+	}
+	return int(min(max(room*100/kept, leastPercent), mostPercent))
 }
 
 // giveBack returns unused memory whenever the process is quiet.
