@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -116,14 +117,31 @@ func (c *controller) join(ctx context.Context) (string, error) {
 	return node, err
 }
 
+// containerKey is the interface of the nth container of a node.
+func containerKey(node string, n int64) *configv1.AttachmentKey {
+	id := uuid.NewSHA1(uuid.MustParse(node), strconv.AppendInt(nil, n, 10))
+	return &configv1.AttachmentKey{Node: node, ContainerId: id.String(), Interface: "eth0", BootId: "boot", Namespace: "4:1"}
+}
+
 // attach attaches a container to a network.
 func (c *controller) attach(node, project, network string) operation {
 	client := configv1connect.NewAttachmentsClient(c.client, base)
-	return func(ctx context.Context, _ int64) error {
+	return func(ctx context.Context, n int64) error {
 		_, err := client.Attach(ctx, connect.NewRequest(&configv1.AttachRequest{
-			Key:     &configv1.AttachmentKey{Node: node, ContainerId: uuid.NewString(), Interface: "eth0", BootId: "boot", Namespace: "4:1"},
-			Network: &configv1.NetworkRequest{Project: project, Network: network},
+			Key: containerKey(node, n), Network: &configv1.NetworkRequest{Project: project, Network: network},
 		}))
+		return err
+	}
+}
+
+// detach detaches a container that attach attached.
+func (c *controller) detach(node string) operation {
+	client := configv1connect.NewAttachmentsClient(c.client, base)
+	return func(ctx context.Context, n int64) error {
+		answer, err := client.Detach(ctx, connect.NewRequest(&configv1.DetachRequest{Key: containerKey(node, n)}))
+		if err == nil && !answer.Msg.GetExisted() {
+			err = fmt.Errorf("container %d was not attached", n)
+		}
 		return err
 	}
 }
