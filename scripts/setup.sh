@@ -71,7 +71,8 @@ ensure_go() {
 }
 
 # ensure_tools builds the pinned tools of tools/go.mod into bin/tools.
-ensure_tools() {
+ensure_tools
+ensure_old_etcd() {
   local stamp
   stamp=$( (cat "$0" "$root/tools/go.mod" "$root/tools/go.sum" && go version) | sha256sum)
   if [ "$(cat "$tools/.stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
@@ -81,9 +82,24 @@ ensure_tools() {
   printf '%s\n' "$stamp" >"$tools/.stamp"
 }
 
+# ensure_old_etcd gets the etcd that Debian has for the tests of stores that
+# others operate. The package is not installed: it would start a service.
+ensure_old_etcd() {
+  if [ -x "$tools/debian-etcd" ]; then return 0; fi
+  local scratch
+  scratch=$(mktemp -d)
+  say "getting Debian's etcd for tests"
+  (cd "$scratch" && apt-get -qq download etcd-server 2>/dev/null) || { apt-get -qq update && (cd "$scratch" && apt-get -qq download etcd-server); }
+  dpkg -x "$scratch"/etcd-server_*.deb "$scratch/root"
+  mkdir -p "$tools"
+  install -m 755 "$scratch/root/usr/bin/etcd" "$tools/debian-etcd"
+  rm -r "$scratch"
+}
+
 command -v apt-get >/dev/null || fail "this is no Debian; install by hand: ${packages[*]}, and Go as go.mod asks"
 install_packages "${packages[@]}"
 ensure_go
 PATH=$root/bin/toolchain/bin:$PATH
 export PATH
 ensure_tools
+ensure_old_etcd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,12 +79,20 @@ func (f *storeFlags) config(credentials *ctls.Credentials) (store.Config, error)
 	if len(f.endpoints) == 0 {
 		return c, errors.New("--store: want at least one address")
 	}
+	plain := false
 	for _, address := range f.endpoints {
 		endpoint := etcdEndpoint(address)
+		plain = plain || strings.HasPrefix(endpoint, "http:")
 		if strings.HasPrefix(endpoint, "https:") && c.TLS == nil {
 			return c, fmt.Errorf("--store %s: no certificate; see --tls-dir and --store-cert", address)
 		}
 		c.Endpoints = append(c.Endpoints, endpoint)
+	}
+	if plain {
+		if slices.ContainsFunc(c.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") }) {
+			return c, fmt.Errorf("--store %v: http and https do not go together", f.endpoints)
+		}
+		c.TLS = nil
 	}
 	return c, nil
 }

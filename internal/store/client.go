@@ -243,6 +243,10 @@ func (s *Store) initEpoch(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	k := s.path(EpochKey)
+	// Reading comes first: a store that is full refuses the transaction.
+	if got, err := s.client.Get(ctx, k); err == nil && len(got.Kvs) > 0 {
+		return got.Kvs[0].Value, nil
+	}
 	resp, err := s.client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(k), "=", 0)).
 		Then(clientv3.OpPut(k, "1")).

@@ -47,11 +47,17 @@ type server struct {
 
 func startServer(t *testing.T) *server {
 	t.Helper()
+	return configuredServer(t, func(*ServerConfig) {})
+}
+
+func configuredServer(t *testing.T, change func(*ServerConfig)) *server {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "store") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &server{t: t, cfg: ServerConfig{DataDir: filepath.Join(dir, "data"), Socket: filepath.Join(dir, "run", "s.sock")}}
+	change(&s.cfg)
 	s.start()
 	t.Cleanup(func() {
 		s.stop()

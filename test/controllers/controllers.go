@@ -61,6 +61,8 @@ type Controller struct {
 	Alone bool
 	// Args are given to this controller only.
 	Args []string
+	// Disk, such as 400m, gives it a disk of its own of that size for its data.
+	Disk string
 }
 
 // New builds the binary and the network; nothing runs yet. root is the
@@ -143,6 +145,28 @@ func (c *Controller) StoreFlags() []string {
 // Data is the directory of its data.
 func (c *Controller) Data() string { return c.path("data") }
 
+// OnDisk is a file in Data as the controller sees it, for one with a Disk.
+func (c *Controller) OnDisk(name string) string {
+	return filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), "root", c.Data(), name)
+}
+
+// TLSDir is the directory of the controllers' certificates.
+func (c *Controller) TLSDir() string { return filepath.Join(c.set.dir, "tls") }
+
+// StartProgram starts another program beside the controller; it ends with the
+// test.
+func (c *Controller) StartProgram(cmd *exec.Cmd) {
+	c.set.t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.ns.Start(cmd); err != nil {
+		c.set.t.Fatalf("start %s: %v", cmd.Path, err)
+	}
+	c.set.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+}
+
 func (c *Controller) path(name string) string { return filepath.Join(c.set.dir, c.Name, name) }
 
 // StoreSocket is the path of its store's socket.
@@ -174,6 +198,11 @@ func (c *Controller) Start() {
 	}
 	defer log.Close()
 	cmd := exec.Command(c.set.binary, args...)
+	if c.Disk != "" {
+		// A mount that only the controller sees, and that ends with it.
+		script := `mkdir -p "$0" && mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@"`
+		cmd = exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, c.Data(), c.Disk, c.set.binary}, args...)...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := c.ns.Start(cmd); err != nil {

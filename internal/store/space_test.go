@@ -1,0 +1,135 @@
+package store
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// fillUp overwrites one key until the store refuses it.
+func fillUp(t *testing.T, st *Store, before func()) {
+	t.Helper()
+	value := make([]byte, 512<<10)
+	for range 200 {
+		before()
+		x := st.Txn()
+		x.Put("obj/a/1", value)
+		_, err := x.Commit(t.Context())
+		if errors.Is(err, ErrFull) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("the store is never full")
+}
+
+func alarms(t *testing.T, st *Store) []string {
+	t.Helper()
+	members, err := st.Members(t.Context())
+	if err != nil || len(members) != 1 || members[0].Error != "" {
+		t.Fatalf("members %+v (%v)", members, err)
+	}
+	return members[0].Alarms
+}
+
+// The documented way back from NOSPACE.
+func TestCompactBringsAFullStoreBack(t *testing.T) {
+	srv := configuredServer(t, func(c *ServerConfig) { c.Quota = 16 << 20 })
+	st := srv.open("/full/")
+	fillUp(t, st, func() {})
+	if got := alarms(t, st); !slices.Contains(got, "NOSPACE") {
+		t.Errorf("alarms %v, want NOSPACE", got)
+	}
+	if _, err := st.Dump(t.Context()); err != nil {
+		t.Errorf("reads of a full store: %v", err)
+	}
+	x := st.Txn()
+	x.Put("obj/a/2", []byte("small"))
+	if _, err := x.Commit(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("error %v, want ErrFull", err)
+	}
+	var steps []string
+	if err := st.Compact(t.Context(), func(step string) { steps = append(steps, step) }); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(steps, "\n"); !strings.Contains(text, "compacted") || !strings.Contains(text, "defragmented") {
+		t.Errorf("steps:\n%s", text)
+	}
+	if got := alarms(t, st); len(got) > 0 {
+		t.Errorf("alarms %v after compaction", got)
+	}
+	x = st.Txn()
+	x.Put("obj/a/2", []byte("small"))
+	commit(t, x)
+}
+
+// Writes are refused before etcd would, and what deletes goes on.
+func TestWritesStopBeforeTheQuota(t *testing.T) {
+	srv := configuredServer(t, func(c *ServerConfig) { c.Quota = 64 << 20 })
+	st := srv.open("/pace/")
+	vn := &model.VirtualNetwork{}
+	vn.Meta = model.Meta{UUID: "11111111-1111-4111-8111-111111111111", FQName: []string{"d", "p", "n"}}
+	x := st.Txn()
+	x.CreateObject(vn)
+	rev := commit(t, x)
+	slow := time.Duration(0)
+	fillUp(t, st, func() {
+		if err := st.learnFill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		started := time.Now()
+		if st.pace(t.Context(), true) == nil {
+			slow = max(slow, time.Since(started))
+		}
+	})
+	if slow < slowest/4 {
+		t.Errorf("the slowest write waited for %v, want some more", slow)
+	}
+	if got := alarms(t, st); len(got) > 0 {
+		t.Errorf("alarms %v, want none: writes are refused before", got)
+	}
+	x = st.Txn()
+	x.DeleteObject(vn, uint64(rev))
+	commit(t, x)
+}
+
+// A disk that is nearly full stops writes, and they go on when it is not.
+func TestFullDiskStopsWrites(t *testing.T) {
+	srv := startServer(t)
+	st := srv.open("/disk/")
+	srv.stop()
+	srv.cfg.Reserve = 1 << 60
+	srv.start()
+	put := func() error {
+		x := st.Txn()
+		x.Put("obj/a/1", []byte("x"))
+		_, err := x.Commit(t.Context())
+		return err
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for !errors.Is(put(), ErrFull) {
+		if time.Now().After(deadline) {
+			t.Fatal("writes go on with a full disk")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if _, err := srv.open("/disk/").Dump(t.Context()); err != nil {
+		t.Errorf("reads by a new client with a full disk: %v", err)
+	}
+	srv.stop()
+	srv.cfg.Reserve = 1
+	srv.start()
+	deadline = time.Now().Add(10 * time.Second)
+	for put() != nil {
+		if time.Now().After(deadline) {
+			t.Fatalf("writes do not go on: %v", put())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
