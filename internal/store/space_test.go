@@ -11,11 +11,10 @@ import (
 )
 
 // fillUp overwrites one key until the store refuses it.
-func fillUp(t *testing.T, st *Store, before func()) {
+func fillUp(t *testing.T, st *Store) {
 	t.Helper()
 	value := make([]byte, 512<<10)
 	for range 200 {
-		before()
 		x := st.Txn()
 		x.Put("obj/a/1", value)
 		_, err := x.Commit(t.Context())
@@ -42,7 +41,7 @@ func alarms(t *testing.T, st *Store) []string {
 func TestCompactBringsAFullStoreBack(t *testing.T) {
 	srv := configuredServer(t, func(c *ServerConfig) { c.Quota = 16 << 20 })
 	st := srv.open("/full/")
-	fillUp(t, st, func() {})
+	fillUp(t, st)
 	if got := alarms(t, st); !slices.Contains(got, "NOSPACE") {
 		t.Errorf("alarms %v, want NOSPACE", got)
 	}
@@ -69,32 +68,38 @@ func TestCompactBringsAFullStoreBack(t *testing.T) {
 	commit(t, x)
 }
 
-// Writes are refused before etcd would, and what deletes goes on.
+// Writes slow down, then those that do not delete are refused, before etcd
+// refuses all.
 func TestWritesStopBeforeTheQuota(t *testing.T) {
-	srv := configuredServer(t, func(c *ServerConfig) { c.Quota = 64 << 20 })
+	srv := startServer(t)
 	st := srv.open("/pace/")
+	if err := st.learnFill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f := st.fill.Load(); f.quota != DefaultQuota || f.used <= 0 || f.percent() >= slowAt {
+		t.Errorf("an empty store is filled by %+v", *f)
+	}
 	vn := &model.VirtualNetwork{}
 	vn.Meta = model.Meta{UUID: "11111111-1111-4111-8111-111111111111", FQName: []string{"d", "p", "n"}}
+	create := func() (int64, error) {
+		x := st.Txn()
+		x.CreateObject(vn)
+		return x.Commit(t.Context())
+	}
+	st.fill.Store(&fill{used: 90, quota: 100})
+	started := time.Now()
+	rev, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(started); took < slowest/2 {
+		t.Errorf("a write of a store that is 90 %% full took %v, want some more", took)
+	}
+	st.fill.Store(&fill{used: 96, quota: 100})
+	if _, err := create(); !errors.Is(err, ErrFull) {
+		t.Errorf("error %v of a store that is 96 %% full, want ErrFull", err)
+	}
 	x := st.Txn()
-	x.CreateObject(vn)
-	rev := commit(t, x)
-	slow := time.Duration(0)
-	fillUp(t, st, func() {
-		if err := st.learnFill(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		started := time.Now()
-		if st.pace(t.Context(), true) == nil {
-			slow = max(slow, time.Since(started))
-		}
-	})
-	if slow < slowest/4 {
-		t.Errorf("the slowest write waited for %v, want some more", slow)
-	}
-	if got := alarms(t, st); len(got) > 0 {
-		t.Errorf("alarms %v, want none: writes are refused before", got)
-	}
-	x = st.Txn()
 	x.DeleteObject(vn, uint64(rev))
 	commit(t, x)
 }
