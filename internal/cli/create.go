@@ -16,9 +16,6 @@ func ManifestOf(t *model.Type, name, parentType string, settings []string, s Sco
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	addPair(root, "kind", scalar(string(t.Kind)))
 	addPair(root, "name", scalar(name))
-	if parentType == "" && len(t.Parents) > 1 && t.MayHaveParent(model.KindProject) {
-		parentType = string(model.KindProject) // as everything that people make by hand
-	}
 	if parentType != "" {
 		addPair(root, "parent_type", scalar(parentType))
 	}

@@ -194,8 +194,6 @@ func (m *Manifest) readName(tree map[string]any, s Scope) error {
 			return fmt.Errorf("parent_type %s: a %s is below %s", mustJSON(parent), t.Kind, or(joinKinds(t.Parents)))
 		}
 		m.ParentType = kind
-	} else if len(t.Parents) > 1 {
-		return fmt.Errorf("parent_type is missing: a %s can be below %s", t.Kind, joinKinds(t.Parents))
 	}
 	var candidates [][]string
 	switch name := tree["name"].(type) {
@@ -216,7 +214,7 @@ func (m *Manifest) readName(tree map[string]any, s Scope) error {
 	for _, full := range candidates {
 		if lengths[len(full)] && model.CheckName(t.Kind, full) == nil {
 			m.Name = full
-			return nil
+			return m.readParent()
 		}
 	}
 	if len(candidates) > 0 {
@@ -225,6 +223,31 @@ func (m *Manifest) readName(tree map[string]any, s Scope) error {
 		}
 	}
 	return fmt.Errorf("name %s: want %s", mustJSON(tree["name"]), nameForm(t))
+}
+
+// readParent finds the kind of parent that a manifest does not say, where there
+// are several: a project, which is what nearly everything that people make is
+// below, or the only kind below which names are as long as this one.
+func (m *Manifest) readParent() error {
+	t := m.Type
+	if m.ParentType != "" || len(t.Parents) < 2 {
+		return nil
+	}
+	var fit []model.Kind
+	for _, kind := range t.Parents {
+		if lengthsBelow(t, kind)[len(m.Name)] {
+			fit = append(fit, kind)
+		}
+	}
+	switch {
+	case slices.Contains(fit, model.KindProject):
+		m.ParentType = model.KindProject
+	case len(fit) == 1:
+		m.ParentType = fit[0]
+	default:
+		return fmt.Errorf("parent_type is missing: a %s is below %s", t.Kind, strings.ReplaceAll(joinKinds(t.Parents), ",", " or "))
+	}
+	return nil
 }
 
 // lengthsBelow are the lengths that names have below a kind of parent; below

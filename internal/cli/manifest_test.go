@@ -24,7 +24,7 @@ func TestManifestErrors(t *testing.T) {
 		"kind: virtual-network\nname: ''":          "f.yaml:2: ",
 		"kind: virtual-network\nname: 7":           "f.yaml:2: name is 7; want",
 		"kind: virtual-network\nname: [a, b, 3]":   "f.yaml:2: name: 3 is no text; quote it",
-		"kind: virtual-machine-interface\nname: x": "parent_type is missing: a virtual-machine-interface can be below project,virtual-machine,virtual-router",
+		"kind: customer-attachment\nname: x":       "XXX",
 		"kind: virtual-network\nname: x\nparent_type: domain": "parent_type \"domain\": a virtual-network is below project",
 		head + "x: 1":                                    "f.yaml:3: virtual-network default-domain:demo:blue: x is no property",
 		head + "fq_name: [a]":                            "f.yaml:3: virtual-network default-domain:demo:blue: fq_name is not for a client to set",

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
@@ -378,16 +379,22 @@ var phases = map[store.Phase]configv1.RecoveryStatusResponse_Phase{
 }
 
 func (a *API) recoveryStatus(ctx context.Context) (*configv1.RecoveryStatusResponse, error) {
+	now, at, err := a.store.RestoreState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// While keys are replaced, followers keep what was before. Then they have to
+	// load what is there, and "open" of before is not to be told meanwhile.
+	if now.Phase != store.PhaseRestoring {
+		if err := a.reachRestored(ctx, at); err != nil {
+			return nil, err
+		}
+	}
 	r := a.recovery
 	r.mu.Lock()
 	state, quiet := r.state, r.quiet
 	awaited := maps.Clone(r.awaited)
 	r.mu.Unlock()
-	// While keys are replaced, followers keep what was before.
-	now, _, err := a.store.RestoreState(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if now.Phase == store.PhaseRestoring {
 		state = now
 	}
@@ -410,6 +417,17 @@ func (a *API) recoveryStatus(ctx context.Context) (*configv1.RecoveryStatusRespo
 		out.Conflicts = append(out.Conflicts, conflicts[vmi].proto())
 	}
 	return out, nil
+}
+
+// reachRestored waits until the graph shows what the store has at a position,
+// which after a restore is to load all of it.
+func (a *API) reachRestored(ctx context.Context, at model.Position) error {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	if err := a.reach(ctx, at.Epoch, int64(at.Revision)); err != nil {
+		return refuse(http.StatusServiceUnavailable, connect.CodeUnavailable, "the restored store is being loaded; ask again (%v)", err)
+	}
+	return nil
 }
 
 // Forget implements the RPC.

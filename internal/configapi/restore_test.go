@@ -32,11 +32,18 @@ func (b *bench) saved() []byte {
 // restored replaces the bench's store by a dump, and waits until its API shows it.
 func (b *bench) restored(dump []byte) backup.Result {
 	b.Helper()
+	result := b.restore(dump)
+	b.eventually("the graph shows the new epoch", func() bool { return b.api.graph.Position().Epoch == result.Epoch })
+	return result
+}
+
+// restore replaces the bench's store by a dump.
+func (b *bench) restore(dump []byte) backup.Result {
+	b.Helper()
 	result, err := backup.Restore(b.ctx(), b.store, bytes.NewReader(dump), backup.Options{Rest: time.Hour, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.eventually("the graph shows the new epoch", func() bool { return b.api.graph.Position().Epoch == result.Epoch })
 	return result
 }
 
@@ -267,6 +274,23 @@ func TestRestoredStoreIsClosedForAllocationAndDeletion(t *testing.T) {
 	}
 	if _, err := b.api.attach(b.ctx(), request(one.id, containerID(), "blue")); err != nil {
 		t.Errorf("attach when open: %v", err)
+	}
+}
+
+// Whoever asks as soon as the command has ended is not told of the store before.
+func TestStatusIsOfTheRestoredStore(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.agent(1).start("blue")
+	dump := b.saved()
+	for range 5 {
+		result := b.restore(dump)
+		out, err := b.api.recoveryStatus(b.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.Position.GetEpoch() != result.Epoch || out.Phase != configv1.RecoveryStatusResponse_PHASE_AWAITING || len(out.Awaited) != 1 {
+			t.Errorf("after the restore to epoch %d: %v", result.Epoch, out)
+		}
 	}
 }
 
