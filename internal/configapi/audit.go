@@ -19,11 +19,14 @@ import (
 
 // touched is something that a write did to one object, for the audit log.
 type touched struct {
-	// verb is create, update, delete, refer or unrefer.
+	// verb is create, update, delete, refer or unrefer; allocate and release
+	// for addresses that belong to no object.
 	verb   string
 	entity model.Entity
 	// to is the other end of a reference.
 	to model.Entity
+	// address is what is allocated or released.
+	address string
 	// before and after are the object; nil where there is none.
 	before, after model.Object
 }
@@ -41,6 +44,11 @@ func (t touched) String() string {
 	if t.to.UUID != "" {
 		b.WriteString(" -> ")
 		b.WriteString(t.to.String())
+		return b.String()
+	}
+	if t.address != "" {
+		b.WriteByte(' ')
+		b.WriteString(t.address)
 		return b.String()
 	}
 	o := t.after

@@ -47,6 +47,7 @@ var doors = map[string]door{
 	"chown":                  byObject,
 	"chmod":                  byObject,
 	"obj-perms":              byObject,
+	"ipam":                   byObject,
 
 	"fqname-to-id": byRule,
 	"id-to-fqname": byRule,

@@ -114,6 +114,7 @@ func (c *change) allocate(network, subnetID, family string, count int) ([]string
 		}
 		c.Put(store.AllocatedKey(network, got.address), []byte(got.subnet.scope))
 		list = append(list, got.address.String())
+		c.touched = append(c.touched, touched{verb: "allocate", entity: model.EntityOf(vn), address: got.address.String()})
 	}
 	return list, nil
 }
@@ -170,6 +171,7 @@ func (c *change) free(network string, texts []string) error {
 			if err := c.giveBackAddress(s.scope, address); err != nil {
 				return err
 			}
+			c.touched = append(c.touched, touched{verb: "release", entity: model.EntityOf(vn), address: address.String()})
 		case c.api.ledger.isUsed(s.scope, address):
 			return &inUse{
 				key:  store.AddressKey(s.scope, address),

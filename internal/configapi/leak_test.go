@@ -188,8 +188,27 @@ func drawQuestion(rt *rapid.T, ids []string, hidden map[string]model.Kind) (meth
 		return "GET", "/watch?resource_type=" + string(kind), ""
 	default:
 		return "GET", rapid.SampledFrom([]string{
-			"/", "/config-root", "/metrics", "/inventory", "/ipam", "/obj-cache", "/openapi.json", "/aaa-mode", "/documentation/index.html", "/debug/graph", "/healthz", "/readyz",
+			"/", "/config-root", "/metrics", "/inventory", "/ipam", "/ipam?addresses=true", "/ipam?address=10.1.0.253", "/obj-cache", "/openapi.json", "/aaa-mode", "/documentation/index.html", "/debug/graph", "/healthz", "/readyz",
 		}).Draw(rt, "path"), ""
+	}
+}
+
+// A member sees how full the networks of his project are, and whose the
+// addresses in them are.
+func TestMembersSeeTheAddressesOfTheirNetworks(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.twoTenants()
+	for path, want := range map[string]int{"/ipam": 0, "/ipam?addresses=true": 1, "/ipam?network=default-domain:p1:p1-vn&addresses=true": 1} {
+		r := httptest.NewRequest("GET", "http://api:8082"+path, nil).WithContext(asUser(member1))
+		w := httptest.NewRecorder()
+		b.handler.ServeHTTP(w, r)
+		var got struct{ Networks []networkUsage }
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if len(got.Networks) != 1 || got.Networks[0].FQName[1] != "p1" || got.Networks[0].Subnets[0].Used != 1 || len(got.Networks[0].Addresses) != want {
+			t.Errorf("%s: %s", path, w.Body)
+		}
 	}
 }
 

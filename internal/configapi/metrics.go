@@ -118,7 +118,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 		gauge(s.bindings, float64(v.CountBindings()))
 		gauge(s.nodes, float64(len(v.Nodes())))
 		gauge(s.revision, float64(v.Position().Revision))
-		networks = networksWithSubnets(v)
+		networks = networksWithSubnets(v, everything)
 	})
 	running := map[string]int{"watch": 0}
 	for _, r := range s.api.calls.inFlight() {

@@ -52,10 +52,14 @@ type networkRef struct {
 	subnets []subnet
 }
 
-// networksWithSubnets takes what usage needs out of the graph.
-func networksWithSubnets(v *model.View) []networkRef {
+// networksWithSubnets takes what usage needs out of the graph, of the networks
+// that the caller may read.
+func networksWithSubnets(v *model.View, may *access) []networkRef {
 	list := make([]networkRef, 0, v.Count(model.KindVirtualNetwork))
 	for o := range v.All(model.KindVirtualNetwork) {
+		if !may.mayRead(o) {
+			continue
+		}
 		m := o.GetMeta()
 		// What cannot be read was refused when it was written.
 		if subnets, err := subnetsOf(v, m.UUID); err == nil && len(subnets) > 0 {
@@ -135,7 +139,9 @@ func (a *API) addressUsage(ctx context.Context, n networkRef, only netip.Addr) (
 }
 
 // ipam answers how full the subnets are; with addresses=true also which
-// addresses are not free and who has them, with address=A only that one.
+// addresses are not free and who has them, with address=A only that one. Users
+// see the networks that they may read, and of the addresses those whose owners
+// they may read.
 func (a *API) ipam(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	var only netip.Addr
@@ -150,7 +156,7 @@ func (a *API) ipam(w http.ResponseWriter, r *http.Request) {
 	var networks []networkRef
 	a.graph.View(func(v *model.View) {
 		at = v.Position()
-		networks = networksWithSubnets(v)
+		networks = networksWithSubnets(v, a.accessOf(r.Context(), v))
 	})
 	if wanted := q.Get("network"); wanted != "" {
 		networks = slices.DeleteFunc(networks, func(n networkRef) bool {
@@ -181,20 +187,32 @@ func (a *API) withAddresses(ctx context.Context, networks []networkRef, list []n
 			return nil, err
 		}
 	}
+	a.graph.View(func(v *model.View) {
+		may := a.accessOf(ctx, v)
+		for i := range list {
+			list[i].Addresses = named(v, may, list[i].Addresses)
+		}
+	})
 	if only.IsValid() {
 		list = slices.DeleteFunc(list, func(n networkUsage) bool { return len(n.Addresses) == 0 })
 	}
-	a.graph.View(func(v *model.View) {
-		for _, n := range list {
-			for i := range n.Addresses {
-				if o, ok := v.Find(n.Addresses[i].Owner); ok {
-					n.Addresses[i].Type, n.Addresses[i].Name = o.Kind(), o.GetMeta().FQName
-				}
-			}
-			slices.SortFunc(n.Addresses, func(a, b addressUsage) int { return compareAddresses(a.Address, b.Address) })
-		}
-	})
 	return list, nil
+}
+
+// named says whose the addresses are, in order, and leaves out those of owners
+// that the caller may not know.
+func named(v *model.View, may *access, addresses []addressUsage) []addressUsage {
+	addresses = slices.DeleteFunc(addresses, func(u addressUsage) bool {
+		o, ok := v.Find(u.Owner)
+		return !may.reads && (!ok || !may.mayRead(o))
+	})
+	for i := range addresses {
+		if o, ok := v.Find(addresses[i].Owner); ok {
+			addresses[i].Type, addresses[i].Name = o.Kind(), o.GetMeta().FQName
+		}
+	}
+	slices.SortFunc(addresses, func(a, b addressUsage) int { return compareAddresses(a.Address, b.Address) })
+	return addresses
 }
 
 func compareAddresses(a, b string) int {

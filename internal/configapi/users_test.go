@@ -310,8 +310,15 @@ func TestAuditLog(t *testing.T) {
 	if status != 403 {
 		t.Errorf("route targets: %d %s", status, text)
 	}
+	blue := f.create("virtual-network", `{"fq_name": ["default-domain", "p1", "numbered"], "network_ipam_refs": [
+		{"to": ["default-domain", "default-project", "default-network-ipam"], "attr": `+subnetBlue+`}]}`)
+	status, text = ask(t, f.client(t, nil), "POST", f.users+"/virtual-network/"+blue+"/ip-alloc", ada, `{"count": 1}`)
+	if status != 200 {
+		t.Fatalf("ip-alloc: %d %s", status, text)
+	}
 	log := f.log.String()
 	for _, want := range [][]string{
+		{"msg=write", `who="user ada"`, "operation=ip-alloc", "allocate virtual-network/" + blue + " 10."},
 		{"msg=write", `who="user ada"`, "via=users", "from=127.0.0.1:", "admin@default-domain:p1", "operation=update", "virtual-network/" + vn, "default-domain:p1:p1-virtual-network [display_name]", "revision=", "result=ok"},
 		{"msg=write", "operation=attach", "node=00000000-0000-4000-8000-000000000001", "create instance-ip/"},
 		{`msg="request refused"`, `who="user ada"`, "virtual-network.route_target_list", "result=denied"},
