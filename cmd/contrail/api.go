@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -90,26 +91,33 @@ func (f *formFlag) Set(s string) error {
 		*f.output = cli.Text
 		return nil
 	}
-	want := "want text"
+	words := []string{"text"}
 	for _, form := range f.forms {
 		if s == string(form) {
 			*f.output = form
 			return nil
 		}
-		want += ", " + string(form)
+		words = append(words, string(form))
 	}
-	return errors.New(want)
+	return errors.New("want " + anyOf(words))
+}
+
+// anyOf lists words as a sentence does: a, b or c.
+func anyOf(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // registerForms adds -o with the forms that a command knows beside text.
 func registerForms(cmd *cobra.Command, output *cli.Output, forms ...cli.Output) {
 	words := []string{"text"}
-	usage := "`format` of the answer: text"
 	for _, form := range forms {
 		words = append(words, string(form))
-		usage += ", " + string(form)
 	}
-	cmd.Flags().VarP(&formFlag{output, forms}, "output", "o", usage)
+	cmd.Flags().VarP(&formFlag{output, forms}, "output", "o", "`format` of the answer: "+anyOf(words))
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -40,7 +40,7 @@ API tells of the objects.`,
 				}
 				get.Labels = append(get.Labels, s...)
 			}
-			if get.Fields, err = cli.ParseFields(fields); err != nil {
+			if get.Fields, err = cli.ParseFields(get.Type, fields); err != nil {
 				return err
 			}
 			get.Names, get.Scope, get.Note = args[1:], api.scope, cmd.ErrOrStderr()

@@ -49,5 +49,6 @@ func newRootCommand() *cobra.Command {
 	add("Services",
 		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())
 	root.AddCommand(newVersionCommand())
+	explainUse(root)
 	return root
 }

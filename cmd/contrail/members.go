@@ -22,15 +22,12 @@ func (f *storeCommandFlags) add(cmds ...*cobra.Command) {
 	for _, cmd := range cmds {
 		f.register(cmd.Flags())
 		cmd.Flags().StringVar(&f.tlsDir, "tls-dir", "", "`directory` with the certificates of this controller, to reach the others")
-		cmd.Flags().StringVarP(&f.output, "output", "o", "", "output `format`: json")
+		registerOutput(cmd, &f.output)
 	}
 }
 
 // with opens the store for f.
 func (f *storeCommandFlags) with(ctx context.Context, do func(ctx context.Context, s *store.Store) error) error {
-	if f.output != "" && f.output != "json" {
-		return fmt.Errorf("-o %q: want json", f.output)
-	}
 	ctx, cancel := context.WithTimeout(ctx, storeCommandTimeout)
 	defer cancel()
 	s, err := f.open(ctx, quietLog(), f.tlsDir)

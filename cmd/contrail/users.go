@@ -36,7 +36,7 @@ func (f *userFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.key, "users-key", "", "`file` with the key of --users-cert")
 	flags.StringVar(&f.auth.Users, "users", "", "`file` of local users, YAML; read again when it changes")
 	flags.StringVar(&f.auth.OIDC, "oidc", "", "`file` that names a trusted issuer of OpenID Connect, YAML")
-	flags.DurationVar(&f.auth.Life, "token-life", time.Hour, "how long a token of `contrail login` is valid")
+	flags.DurationVar(&f.auth.Life, "token-life", time.Hour, "how long a token of contrail login is valid")
 	flags.StringVar(&f.mode, "aaa-mode", "", "`mode` of a new cluster: no-auth, cloud-admin or rbac (default no-auth with --listen-fd alone, else rbac)")
 }
 

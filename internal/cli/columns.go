@@ -131,9 +131,9 @@ var columnsByType = map[model.Kind][]column{
 		names("NETWORKS", "virtual_network_back_refs"), property("METHOD", "network_ipam_mgmt.ipam_method").onlyWide(),
 	},
 	model.KindFloatingIP: {
-		property("ADDRESS", "floating_ip_address"), property("FIXED", "floating_ip_fixed_ip_address"), names("INTERFACES", "virtual_machine_interface_refs"), names("PROJECT", "project_refs").onlyWide(),
+		property("ADDRESS", "floating_ip_address"), property("FIXED", "floating_ip_fixed_ip_address"), names("INTERFACES", "virtual_machine_interface_refs"), names("FOR", "project_refs").onlyWide(),
 	},
-	model.KindFloatingIPPool: {count("FLOATING-IPS", "floating_ips"), names("PROJECTS", "project_back_refs").onlyWide()},
+	model.KindFloatingIPPool: {count("FLOATING-IPS", "floating_ips"), names("FOR", "project_back_refs").onlyWide()},
 	model.KindProject: {
 		count("NETWORKS", "virtual_networks"), count("INTERFACES", "virtual_machine_interfaces"), count("POLICIES", "network_policys"), count("GROUPS", "security_groups"),
 	},
@@ -147,13 +147,17 @@ var columnsByType = map[model.Kind][]column{
 	model.KindTag: {property("TYPE", "tag_type_name"), property("VALUE", "tag_value"), property("ID", "tag_id")},
 }
 
+// projectText is the project of a name as people write it.
+func (s Scope) projectText(t *model.Type, name []string) string {
+	return strings.TrimPrefix(strings.Join(projectOf(t, name), ":"), DefaultDomain+":")
+}
+
 // columnsOf are the columns of a type's table.
 func columnsOf(t *model.Type, scope Scope, wide bool) []column {
 	list := []column{{title: "NAME", value: func(r *row) string { return scope.display(t, r.name()) }}}
 	if scope.All && inProject(t) {
 		list = slices.Insert(list, 0, column{title: "PROJECT", value: func(r *row) string {
-			project := projectOf(t, r.name())
-			return strings.TrimPrefix(strings.Join(project, ":"), DefaultDomain+":")
+			return scope.projectText(t, r.name())
 		}})
 	}
 	special, ok := columnsByType[t.Kind]

@@ -73,13 +73,25 @@ func (c *Client) CompleteNames(ctx context.Context, word string, s Scope, prefix
 }
 
 // CompleteFields are the paths of a type that begin with what was typed, each
-// with a suffix such as "=".
+// with a suffix such as "="; after the suffix the values that there may be.
 func CompleteFields(word, prefix, suffix string) []string {
 	t, err := FindType(word)
-	if err != nil || strings.Contains(prefix, "=") {
+	if err != nil {
 		return nil
 	}
 	var words []string
+	if path, begun, ok := strings.Cut(prefix, suffix); ok && suffix != "" {
+		e, err := explainPath(t, path)
+		if err != nil {
+			return nil
+		}
+		for _, value := range e.choices {
+			if strings.HasPrefix(value, begun) {
+				words = append(words, path+suffix+value)
+			}
+		}
+		return words
+	}
 	for _, path := range pathsBelow(t, prefix) {
 		words = append(words, path+suffix)
 	}

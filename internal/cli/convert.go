@@ -98,7 +98,7 @@ type converter struct {
 func newConverter(file string) *converter { return &converter{file: file, left: mostValues} }
 
 func (c *converter) fail(n *yaml.Node, format string, args ...any) error {
-	return fmt.Errorf("%s:%d: %w", c.file, n.Line, fmt.Errorf(format, args...))
+	return at(lineOf(c.file, n.Line), fmt.Errorf(format, args...))
 }
 
 func (c *converter) value(n *yaml.Node, depth int) (any, error) {

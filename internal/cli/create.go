@@ -36,7 +36,7 @@ func ManifestOf(t *model.Type, name, parentType string, settings []string, s Sco
 			return nil, fmt.Errorf("--set %s: %w", setting, err)
 		}
 	}
-	return readManifest("--set", root, s)
+	return readManifest("", root, s)
 }
 
 // setPath puts a value at a path, making the mappings on the way.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -80,7 +82,7 @@ func (c *Client) deleteAll(ctx context.Context, victims []*victim, dryRun bool, 
 		}
 		if !kept {
 			if err := c.delete(ctx, v.t, v.uuid, write{dryRun: dryRun}); err != nil && !isNotFound(err) {
-				return fmt.Errorf("delete %s: %w%s", v, err, deleteHint(err))
+				return fmt.Errorf("delete %s: %w", v, c.kept(ctx, err))
 			}
 		}
 		out := Outcome{Kind: v.t.Kind, Name: model.FQString(v.name()), UUID: v.uuid, Result: deleted, DryRun: dryRun, Checked: !kept}
@@ -108,12 +110,41 @@ func (c *Client) breakCircles(ctx context.Context, v *victim, later []*victim) e
 	return nil
 }
 
-func deleteHint(err error) string {
+// keeper is an object in the API's list of those that keep another.
+var keeper = regexp.MustCompile(`/([A-Za-z0-9-]+)/([0-9a-f-]{36})'`)
+
+// kept tells by name what keeps an object; the API lists links.
+func (c *Client) kept(ctx context.Context, err error) error {
 	var e *APIError
-	if errors.As(err, &e) && strings.Contains(e.Text, "Delete when") {
-		return "; delete those first, or see `contrail delete --cascade`"
+	if !errors.As(err, &e) || e.Status != http.StatusConflict {
+		return err
 	}
-	return ""
+	why := "it is referred to by "
+	if strings.HasPrefix(e.Text, "Delete when children still present: [") {
+		why = "it still has "
+	} else if !strings.HasPrefix(e.Text, "Delete when resource still referred: [") {
+		return err
+	}
+	found := keeper.FindAllStringSubmatch(e.Text, -1)
+	if len(found) == 0 {
+		return err
+	}
+	more := ""
+	if len(found) > longestList {
+		more = fmt.Sprintf(" and %d more", len(found)-longestList)
+		found = found[:longestList]
+	}
+	names := make([]string, len(found))
+	for i, f := range found {
+		names[i] = f[1] + " " + f[2]
+		if t, ok := model.TypeOf(f[1]); ok {
+			// What went away meanwhile, or may not be read, keeps its UUID.
+			if o, _, err := c.read(ctx, t, f[2], url.Values{"fields": {"fq_name"}}); err == nil {
+				names[i] = printable(f[1] + " " + model.FQString(o.name()))
+			}
+		}
+	}
+	return fmt.Errorf("%s%s%s; delete those first, or see `contrail delete --cascade`", why, strings.Join(names, ", "), more)
 }
 
 // victims are the objects that are asked for. Those of manifests may be gone.

@@ -64,6 +64,8 @@ type explanation struct {
 	Fields   []part       `json:"fields,omitempty"`
 	// References of types, by the key that they are under.
 	References []part `json:"references,omitempty"`
+	// choices are the values there may be, where they are few.
+	choices []string
 }
 
 // part is a line of an explanation.
@@ -131,6 +133,7 @@ func explainPath(t *model.Type, path string) (*explanation, error) {
 			return nil, fmt.Errorf("%s has no property %q; `contrail explain %s` lists them", t.Kind, names[0], t.Kind)
 		}
 		e.Doc, e.Value, e.Client, e.Effect, inner = p.Doc, valueText(&p.Value), clientText(p), effectOf(p.Effective), p.Value.Struct()
+		e.choices = choicesOf(&p.Value)
 	}
 	for _, name := range names[1:] {
 		if inner == nil {
@@ -141,7 +144,7 @@ func explainPath(t *model.Type, path string) (*explanation, error) {
 			return nil, fmt.Errorf("%s has no field %q; `contrail explain %s` lists them", e.Path, name, e.Path)
 		}
 		e.Path += "." + name
-		e.Doc, e.Client = "", ""
+		e.Doc, e.Client, e.choices = "", "", choicesOf(&f.Value)
 		e.Value, e.Effect, inner = valueText(&f.Value), effectOf(f.Effective && e.Effect != "none"), f.Value.Struct()
 	}
 	if inner != nil {
@@ -176,6 +179,14 @@ func clientText(p *model.Property) string {
 		return "read"
 	}
 	return strings.Join(words, ", ")
+}
+
+// choicesOf are the values of what has few.
+func choicesOf(v *model.Value) []string {
+	if v.Type == "boolean" {
+		return []string{"true", "false"}
+	}
+	return v.Enum
 }
 
 // valueText says which values there may be.

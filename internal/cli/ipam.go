@@ -84,12 +84,10 @@ func (c *Client) IPAMShow(ctx context.Context, w io.Writer, s Scope, names []str
 	if addresses {
 		return showAddresses(w, t, s, list)
 	}
-	rows := [][]string{{"NETWORK", "SUBNET", "GATEWAY", "SIZE", "USED", "FREE", "RESTING"}}
+	rows := [][]string{s.networkTitles("SUBNET", "GATEWAY", "SIZE", "USED", "FREE", "RESTING")}
 	for _, n := range list {
 		for _, u := range n.Subnets {
-			rows = append(rows, []string{
-				s.display(t, n.FQName), u.Prefix, u.Gateway, number(u.Size), number(u.Used), number(u.Free), number(u.Resting),
-			})
+			rows = append(rows, s.networkRow(t, n.FQName, u.Prefix, u.Gateway, number(u.Size), number(u.Used), number(u.Free), number(u.Resting)))
 		}
 	}
 	return table(w, rows)
@@ -98,13 +96,31 @@ func (c *Client) IPAMShow(ctx context.Context, w io.Writer, s Scope, names []str
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func showAddresses(w io.Writer, t *model.Type, s Scope, list []networkUsage) error {
-	rows := [][]string{{"NETWORK", "ADDRESS", "STATE", "OWNER"}}
+	rows := [][]string{s.networkTitles("ADDRESS", "STATE", "OWNER")}
 	for _, n := range list {
 		for _, a := range n.Addresses {
-			rows = append(rows, []string{s.display(t, n.FQName), a.Address, a.State, a.owner()})
+			rows = append(rows, s.networkRow(t, n.FQName, a.Address, a.State, a.owner()))
 		}
 	}
 	return table(w, rows)
+}
+
+// networkTitles are those of a table of networks, which may be of many projects.
+func (s Scope) networkTitles(more ...string) []string {
+	titles := append([]string{"NETWORK"}, more...)
+	if s.All {
+		titles = append([]string{"PROJECT"}, titles...)
+	}
+	return titles
+}
+
+// networkRow is a row below networkTitles.
+func (s Scope) networkRow(t *model.Type, name []string, more ...string) []string {
+	row := append([]string{s.display(t, name)}, more...)
+	if s.All {
+		row = append([]string{s.projectText(t, name)}, row...)
+	}
+	return row
 }
 
 // owner is who has the address, as a person knows it.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -26,7 +27,7 @@ func (c *Client) Login(ctx context.Context, credentials auth.Credentials) (*auth
 	data, _, err := c.send(ctx, http.MethodPost, serve.LoginPath, nil, nil, credentials)
 	var refused *APIError
 	if errors.As(err, &refused) {
-		return nil, fmt.Errorf("login at %s: %s", c.address, refused.Text)
+		return nil, fmt.Errorf("login at %s: %s", c.address, strings.TrimSpace(refused.Text))
 	}
 	if err != nil {
 		return nil, err

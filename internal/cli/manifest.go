@@ -36,7 +36,8 @@ type Manifest struct {
 	Properties object
 	// References by key, each the whole list.
 	References map[string][]reference
-	// Source is where it is from, for messages: "net.yaml:12".
+	// Source is where it is from, for messages: "net.yaml:12". It is empty for
+	// what the command line says.
 	Source string
 
 	file string
@@ -65,7 +66,25 @@ func (m *Manifest) id() string { return string(m.Type.Kind) + " " + model.FQStri
 
 // errorf is an error about the manifest.
 func (m *Manifest) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: %s: %w", m.Source, m.id(), fmt.Errorf(format, args...))
+	return at(m.Source, fmt.Errorf("%s: %w", m.id(), fmt.Errorf(format, args...)))
+}
+
+// at is an error with where it is; what the command line says is at no place.
+func at(place string, err error) error {
+	if place == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", place, err)
+}
+
+// line is a place in the manifest's file.
+func (m *Manifest) line(n int) string { return lineOf(m.file, n) }
+
+func lineOf(file string, n int) string {
+	if file == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", file, n)
 }
 
 const (
@@ -136,8 +155,8 @@ func objectsIn(doc *yaml.Node) []*yaml.Node {
 
 // readManifest reads one object and checks it against the model.
 func readManifest(file string, n *yaml.Node, s Scope) (*Manifest, error) {
-	fail := func(at *yaml.Node, format string, args ...any) (*Manifest, error) {
-		return nil, fmt.Errorf("%s:%d: %w", file, at.Line, fmt.Errorf(format, args...))
+	fail := func(near *yaml.Node, format string, args ...any) (*Manifest, error) {
+		return nil, at(lineOf(file, near.Line), fmt.Errorf(format, args...))
 	}
 	if n.Kind != yaml.MappingNode {
 		return fail(n, "want an object: kind, name, and its properties")
@@ -147,7 +166,7 @@ func readManifest(file string, n *yaml.Node, s Scope) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{Source: fmt.Sprintf("%s:%d", file, n.Line), file: file, node: n, Properties: object{}, References: map[string][]reference{}}
+	m := &Manifest{Source: lineOf(file, n.Line), file: file, node: n, Properties: object{}, References: map[string][]reference{}}
 	kind, ok := tree["kind"].(string)
 	if !ok {
 		return fail(n, "kind is missing; write kind: TYPE, such as virtual-network; `contrail types` lists them")
@@ -163,12 +182,11 @@ func readManifest(file string, n *yaml.Node, s Scope) (*Manifest, error) {
 			continue
 		}
 		if err := m.readField(key, tree[key], s); err != nil {
-			at := valueOf(n, key)
 			var inner *lineError
 			if errors.As(err, &inner) && inner.line > 0 {
-				return nil, fmt.Errorf("%s:%d: %s: %w", file, inner.line, m.id(), inner.err)
+				return nil, at(m.line(inner.line), fmt.Errorf("%s: %w", m.id(), inner.err))
 			}
-			return fail(at, "%s: %w", m.id(), err)
+			return fail(valueOf(n, key), "%s: %w", m.id(), err)
 		}
 	}
 	return m, m.validate()
@@ -245,7 +263,7 @@ func (m *Manifest) readParent() error {
 	case len(fit) == 1:
 		m.ParentType = fit[0]
 	default:
-		return fmt.Errorf("parent_type is missing: a %s is below %s", t.Kind, strings.ReplaceAll(joinKinds(t.Parents), ",", " or "))
+		return fmt.Errorf("parent_type is missing: %s objects are below %s", t.Kind, strings.ReplaceAll(joinKinds(t.Parents), ",", " or "))
 	}
 	return nil
 }
@@ -395,7 +413,7 @@ func (m *Manifest) validate() error {
 	var p *model.PropertyError
 	if errors.As(err, &p) {
 		if n := m.findPath(p.Property); n != nil {
-			return fmt.Errorf("%s:%d: %s: %w", m.file, n.Line, m.id(), err)
+			return at(m.line(n.Line), fmt.Errorf("%s: %w", m.id(), err))
 		}
 	}
 	if err != nil {

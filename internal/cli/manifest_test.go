@@ -15,16 +15,16 @@ func read(text string) ([]*Manifest, error) {
 func TestManifestErrors(t *testing.T) {
 	const head = "kind: virtual-network\nname: blue\n"
 	for text, want := range map[string]string{
-		"3":                                        "f.yaml:1: want an object",
-		"kind: virtual-network":                    "f.yaml:1: name is missing; write name: DOMAIN:PROJECT:VIRTUAL-NETWORK",
-		"name: x":                                  "f.yaml:1: kind is missing",
-		"kind: 3":                                  "f.yaml:1: kind is missing",
-		"kind: vn\nname: x":                        `f.yaml:1: kind "vn" is no type`,
-		"kind: virtual-network\nname: a:b:c:d":     "f.yaml:2: name \"a:b:c:d\": want DOMAIN:PROJECT:VIRTUAL-NETWORK",
-		"kind: virtual-network\nname: ''":          "f.yaml:2: ",
-		"kind: virtual-network\nname: 7":           "f.yaml:2: name is 7; want",
-		"kind: virtual-network\nname: [a, b, 3]":   "f.yaml:2: name: 3 is no text; quote it",
-		"kind: customer-attachment\nname: x":       "XXX",
+		"3":                                      "f.yaml:1: want an object",
+		"kind: virtual-network":                  "f.yaml:1: name is missing; write name: DOMAIN:PROJECT:VIRTUAL-NETWORK",
+		"name: x":                                "f.yaml:1: kind is missing",
+		"kind: 3":                                "f.yaml:1: kind is missing",
+		"kind: vn\nname: x":                      `f.yaml:1: kind "vn" is no type`,
+		"kind: virtual-network\nname: a:b:c:d":   "f.yaml:2: name \"a:b:c:d\": want DOMAIN:PROJECT:VIRTUAL-NETWORK",
+		"kind: virtual-network\nname: ''":        "f.yaml:2: ",
+		"kind: virtual-network\nname: 7":         "f.yaml:2: name is 7; want",
+		"kind: virtual-network\nname: [a, b, 3]": "f.yaml:2: name: 3 is no text; quote it",
+		"kind: api-access-list\nname: [a, b]":    "parent_type is missing: api-access-list objects are below domain or global-system-config or project",
 		"kind: virtual-network\nname: x\nparent_type: domain": "parent_type \"domain\": a virtual-network is below project",
 		head + "x: 1":                                    "f.yaml:3: virtual-network default-domain:demo:blue: x is no property",
 		head + "fq_name: [a]":                            "f.yaml:3: virtual-network default-domain:demo:blue: fq_name is not for a client to set",
@@ -50,6 +50,28 @@ func TestManifestErrors(t *testing.T) {
 		list, err := read(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n gives %v, %v; want %s", text, list, err, want)
+		}
+	}
+}
+
+func TestParentsThatAreNotSaid(t *testing.T) {
+	for text, want := range map[string]string{
+		"kind: virtual-machine-interface\nname: x":            "project default-domain:demo:x",
+		"kind: virtual-machine-interface\nname: machine:x":    "project default-domain:machine:x",
+		"kind: virtual-machine-interface\nname: [machine, x]": "virtual-machine machine:x",
+		"kind: floating-ip\nname: default-domain:p:n:pool:f":  "floating-ip-pool default-domain:p:n:pool:f",
+		"kind: floating-ip\nname: [instance, f]":              "instance-ip instance:f",
+		"kind: tag\nname: tier=web":                           "project default-domain:demo:tier=web",
+		"kind: tag\nname: [tier=web]":                         "config-root tier=web",
+		"kind: virtual-network\nname: x":                      " default-domain:demo:x",
+	} {
+		list, err := read(text)
+		if err != nil || len(list) != 1 {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := string(list[0].ParentType) + " " + model.FQString(list[0].Name); got != want {
+			t.Errorf("%s is below %s; want %s", text, got, want)
 		}
 	}
 }

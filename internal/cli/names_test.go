@@ -75,13 +75,13 @@ func TestCandidates(t *testing.T) {
 }
 
 func TestSelectors(t *testing.T) {
+	vmi, _ := model.TypeOf("virtual-machine-interface")
 	o := object{
-		"annotations":          []byte(`{"key_value_pair":[{"key":"team","value":"net"},{"key":"flag","value":""}]}`),
-		"tag_refs":             []byte(`[{"to":["application=web"]},{"to":["default-domain","demo","label=a"]},{"to":["label=b"]}]`),
-		"is_shared":            []byte(`true`),
-		"network_refs":         []byte(`[]`),
-		"virtual_network_refs": []byte(`[{"to":["default-domain","demo","blue"],"uuid":"u"}]`),
-		"entries":              []byte(`{"rule":[{"port":80},{"port":443}]}`),
+		"annotations":           []byte(`{"key_value_pair":[{"key":"team","value":"net"},{"key":"flag","value":""}]}`),
+		"tag_refs":              []byte(`[{"to":["application=web"]},{"to":["default-domain","demo","label=a"]},{"to":["label=b"]}]`),
+		"port_security_enabled": []byte(`true`),
+		"virtual_network_refs":  []byte(`[{"to":["default-domain","demo","blue"],"uuid":"u"}]`),
+		"virtual_machine_interface_fat_flow_protocols": []byte(`{"fat_flow_protocol":[{"port":80},{"port":443}]}`),
 	}
 	for text, want := range map[string]bool{
 		"": true, "team=net": true, "team==net": true, "team=x": false, "team!=net": false, "team!=x": true, "team": true, "!team": false,
@@ -94,13 +94,22 @@ func TestSelectors(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]bool{
-		"is_shared=true": true, "is_shared=false": false, "is_shared!=true": false, "virtual_network_refs=blue": true,
-		"virtual_network_refs=default-domain:demo:blue": true, "virtual_network_refs=red": false, "entries.rule.port=443": true,
-		"entries.rule.port=8080": false, "entries.none=1": false, "entries.none!=1": true,
+		"port_security_enabled=true": true, "port_security_enabled=false": false, "port_security_enabled!=true": false, "virtual_network_refs=blue": true,
+		"virtual_network_refs=default-domain:demo:blue": true, "virtual_network_refs=red": false,
+		"virtual_machine_interface_fat_flow_protocols.fat_flow_protocol.port=443":      true,
+		"virtual_machine_interface_fat_flow_protocols.fat_flow_protocol.port=8080":     false,
+		"virtual_machine_interface_fat_flow_protocols.fat_flow_protocol.protocol=udp":  false,
+		"virtual_machine_interface_fat_flow_protocols.fat_flow_protocol.protocol!=udp": true,
+		"instance_ip_back_refs=x": false,
 	} {
-		s, err := ParseFields([]string{text})
+		s, err := ParseFields(vmi, []string{text})
 		if err != nil || s.matches(o) != want {
 			t.Errorf("%q: %v, %v", text, s.matches(o), err)
+		}
+	}
+	for _, text := range []string{"", "x", "=x", "nonsense=1", "network_policy_refs=x", "virtual_machine_interface_fat_flow_protocols.nonsense=1"} {
+		if s, err := ParseFields(vmi, []string{text}); err == nil {
+			t.Errorf("--field %q is %v", text, s)
 		}
 	}
 	for _, text := range []string{"=x", ",", "a=b,,c=d"} {

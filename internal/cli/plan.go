@@ -115,9 +115,9 @@ func (p *plan) connect(ctx context.Context, i *item) error {
 			if refs[n], err = p.find(ctx, t, &list[n]); err != nil {
 				line := i.Source
 				if list[n].line > 0 {
-					line = fmt.Sprintf("%s:%d", i.file, list[n].line)
+					line = i.line(list[n].line)
 				}
-				return fmt.Errorf("%s: %s: %s[%d]: %w", line, i.id(), key, n, err)
+				return at(line, fmt.Errorf("%s: %s[%d]: %w", i.id(), key, n, err))
 			}
 		}
 		i.refs[key] = refs

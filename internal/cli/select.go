@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 // Selector chooses objects by their labels: annotations, and tags such as
@@ -95,8 +97,8 @@ type fieldRequirement struct {
 	negated     bool
 }
 
-// ParseFields reads path=value and path!=value; all have to hold.
-func ParseFields(texts []string) (FieldSelector, error) {
+// ParseFields reads path=value and path!=value of a type; all have to hold.
+func ParseFields(t *model.Type, texts []string) (FieldSelector, error) {
 	var s FieldSelector
 	for _, text := range texts {
 		var r fieldRequirement
@@ -110,9 +112,23 @@ func ParseFields(texts []string) (FieldSelector, error) {
 		if r.path == "" {
 			return nil, fmt.Errorf("--field %q: the path is empty", text)
 		}
+		if err := checkPath(t, r.path); err != nil {
+			return nil, fmt.Errorf("--field %q: %w", text, err)
+		}
 		s = append(s, r)
 	}
 	return s, nil
+}
+
+// checkPath refuses a path that no object of the type has.
+func checkPath(t *model.Type, path string) error {
+	first, _, _ := strings.Cut(path, ".")
+	switch class, _ := t.Classify(first); class {
+	case model.ClassUnknown, model.ClassProperty:
+		_, err := explainPath(t, path)
+		return err
+	}
+	return nil
 }
 
 // fields are the properties that matching needs.

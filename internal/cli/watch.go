@@ -29,6 +29,8 @@ func (c *Client) Watch(ctx context.Context, w io.Writer, g Get) error {
 		// What is known of other objects would soon be of yesterday.
 		e.columns = slices.DeleteFunc(columnsOf(g.Type, g.Scope, g.Output == Wide), func(c column) bool { return c.join != nil })
 		e.fields = append(append(needs(e.columns), selectorFields...), g.Fields.fields()...)
+		e.widths = make([]int, len(e.columns))
+		e.waiting = []line{}
 		e.line("EVENT", titlesOf(e.columns))
 	}
 	for {
@@ -62,9 +64,18 @@ type watcher struct {
 	columns []column
 	fields  []string
 	widths  []int
+	// waiting are the lines before the end of the list, by which the widths of
+	// the columns are known; nil afterwards.
+	waiting []line
 	// shown are the names of the objects that were written, by UUID.
 	shown  map[string]string
 	failed error
+}
+
+// line is an event in columns.
+type line struct {
+	event string
+	cells []string
 }
 
 func titlesOf(columns []column) []string {
@@ -146,6 +157,10 @@ func (e *watcher) init(ctx context.Context) error {
 	for id := range left {
 		e.gone(id)
 	}
+	for _, l := range e.waiting {
+		e.print(l)
+	}
+	e.waiting = nil
 	return e.failed
 }
 
@@ -218,14 +233,21 @@ func (e *watcher) json(event string, o object) {
 
 // line writes cells in columns that grow as they have to.
 func (e *watcher) line(event string, cells []string) {
-	if e.widths == nil {
-		e.widths = make([]int, len(cells))
+	for i := range cells {
+		cells[i] = printable(cells[i])
+		e.widths[i] = max(e.widths[i], len(cells[i]))
 	}
+	if e.waiting != nil {
+		e.waiting = append(e.waiting, line{event, cells})
+		return
+	}
+	e.print(line{event, cells})
+}
+
+func (e *watcher) print(l line) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-7s", event)
-	for i, cell := range cells {
-		cell = printable(cell)
-		e.widths[i] = max(e.widths[i], len(cell))
+	fmt.Fprintf(&b, "%-7s", l.event)
+	for i, cell := range l.cells {
 		fmt.Fprintf(&b, "  %-*s", e.widths[i], cell)
 	}
 	_, err := fmt.Fprintln(e.w, strings.TrimRight(b.String(), " "))

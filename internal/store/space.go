@@ -206,17 +206,17 @@ func (s *Store) Compact(ctx context.Context, say func(step string)) error {
 
 func (s *Store) compactMember(ctx context.Context, m Member, say func(step string)) error {
 	if m.Error != "" {
-		say(fmt.Sprintf("%s: left out: %s", m.Name, m.Error))
+		say(fmt.Sprintf("member %s: left out: %s", m.Name, m.Error))
 		return nil
 	}
 	if _, err := s.client.Defragment(ctx, m.Clients); err != nil {
-		return fmt.Errorf("defragment %s: %w", m.Name, err)
+		return fmt.Errorf("defragment member %s: %w", m.Name, err)
 	}
 	now, err := s.client.Status(ctx, m.Clients)
 	if err != nil {
 		return fmt.Errorf("read the size of %s: %w", m.Name, err)
 	}
-	say(fmt.Sprintf("%s: defragmented, %d KiB before, %d KiB now", m.Name, m.Size>>10, now.DbSize>>10))
+	say(fmt.Sprintf("member %s: defragmented, %d KiB before, %d KiB now", m.Name, m.Size>>10, now.DbSize>>10))
 	if !slices.Contains(m.Alarms, etcdserverpb.AlarmType_NOSPACE.String()) {
 		return nil
 	}
