@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,6 +23,12 @@ type collection struct {
 	// of a map is its key.
 	values    []json.RawMessage
 	positions []string
+	// at are the places of the elements by position, next is the number that
+	// the next element gets; both are made for the first change.
+	at   map[string][]int
+	next int
+	// removed elements leave a gap, which value closes.
+	gaps int
 }
 
 // collection reads a property of an object.
@@ -88,6 +95,7 @@ func (c *collection) key(value json.RawMessage) (string, error) {
 
 // value is the whole property, with its elements as they are now.
 func (c *collection) value() (json.RawMessage, error) {
+	c.closeGaps()
 	if len(c.values) == 0 && len(c.rest) <= 1 {
 		return json.RawMessage("null"), nil
 	}
@@ -134,6 +142,7 @@ func (c *collection) apply(u *elementUpdate) error {
 	if err != nil {
 		return err
 	}
+	c.index()
 	operation := strings.ToLower(u.Operation)
 	allowed := "add, modify or delete"
 	if c.isMap {
@@ -154,19 +163,61 @@ func (c *collection) apply(u *elementUpdate) error {
 	case operation == "add":
 		return c.add(u, at)
 	}
-	i := slices.Index(c.positions, at)
-	if i < 0 {
+	places := c.at[at]
+	if len(places) == 0 {
 		return missing("%s has no element at position %s", u.Field, quoteText(at))
 	}
-	c.values[i] = u.Value
+	c.values[places[0]] = u.Value
 	return nil
 }
 
-func (c *collection) remove(at string) {
-	if i := slices.Index(c.positions, at); i >= 0 {
-		c.values = slices.Delete(c.values, i, i+1)
-		c.positions = slices.Delete(c.positions, i, i+1)
+// index finds elements by their positions: a request may change many.
+func (c *collection) index() {
+	if c.at != nil {
+		return
 	}
+	c.at, c.next = make(map[string][]int, len(c.positions)), len(c.positions)
+	for i, p := range c.positions {
+		c.at[p] = append(c.at[p], i)
+		c.after(p)
+	}
+}
+
+// after makes the next number a later one than a position.
+func (c *collection) after(at string) {
+	if n, err := strconv.Atoi(at); err == nil && n >= c.next && n < math.MaxInt {
+		c.next = n + 1
+	}
+}
+
+func (c *collection) remove(at string) {
+	places := c.at[at]
+	if len(places) == 0 {
+		return
+	}
+	c.values[places[0]] = nil
+	c.gaps++
+	c.at[at] = places[1:]
+}
+
+func (c *collection) closeGaps() {
+	if c.gaps == 0 {
+		return
+	}
+	n := 0
+	for i, v := range c.values {
+		if v != nil {
+			c.values[n], c.positions[n] = v, c.positions[i]
+			n++
+		}
+	}
+	c.values, c.positions, c.at, c.gaps = c.values[:n], c.positions[:n], nil, 0
+}
+
+func (c *collection) push(at string, value json.RawMessage) {
+	c.at[at] = append(c.at[at], len(c.values))
+	c.values, c.positions = append(c.values, value), append(c.positions, at)
+	c.after(at)
 }
 
 func (c *collection) set(u *elementUpdate, at string) error {
@@ -177,11 +228,11 @@ func (c *collection) set(u *elementUpdate, at string) error {
 	if at != "" && at != key {
 		return invalid("Bad Request, position of %s is %s, but the value is that of %s", u.Field, quoteText(at), quoteText(key))
 	}
-	if i := slices.Index(c.positions, key); i >= 0 {
-		c.values[i] = u.Value
+	if places := c.at[key]; len(places) > 0 {
+		c.values[places[0]] = u.Value
 		return nil
 	}
-	c.values, c.positions = append(c.values, u.Value), append(c.positions, key)
+	c.push(key, u.Value)
 	return nil
 }
 
@@ -194,18 +245,12 @@ func (c *collection) add(u *elementUpdate, at string) error {
 		return invalid("Bad Request, position of %s has %d bytes; at most %d are possible", u.Field, len(at), longestPosition)
 	}
 	if at == "" {
-		next := len(c.positions)
-		for _, p := range c.positions {
-			if n, err := strconv.Atoi(p); err == nil && n >= next {
-				next = n + 1
-			}
-		}
-		at = strconv.Itoa(next)
+		at = strconv.Itoa(max(c.next, len(c.values)-c.gaps))
 	}
-	if slices.Contains(c.positions, at) {
+	if len(c.at[at]) > 0 {
 		return taken("%s has an element at position %s already; modify it", u.Field, quoteText(at))
 	}
-	c.values, c.positions = append(c.values, u.Value), append(c.positions, at)
+	c.push(at, u.Value)
 	return nil
 }
 
@@ -231,6 +276,9 @@ func (a *API) collectionGet(r *http.Request) (*answer, error) {
 		}
 		t, _ := model.TypeOf(string(d.object.Kind()))
 		for _, name := range fields {
+			if result[name] != nil {
+				continue // asked for twice
+			}
 			var c *collection
 			if c, err = a.collection(t, d.object, name); err != nil {
 				return
@@ -272,6 +320,10 @@ func (a *API) collectionUpdate(r *http.Request) (*answer, error) {
 			return followsFrom(model.EntityOf(d.object), "changed")
 		}
 		o := d.object
+		// Before an answer tells which elements there are.
+		if err := c.may.mayWrite(o, opUpdate, fieldsOfUpdates(q.Updates)...); err != nil {
+			return err
+		}
 		if len(q.Updates) == 0 {
 			return nil
 		}
@@ -286,6 +338,15 @@ func (a *API) collectionUpdate(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	return &answer{at: at}, nil
+}
+
+// fieldsOfUpdates are the fields that updates change, each once.
+func fieldsOfUpdates(updates []elementUpdate) []string {
+	seen := map[string]bool{}
+	for i := range updates {
+		seen[updates[i].Field] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // updated is what a client would have to send with PUT to make the changes.

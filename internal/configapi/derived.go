@@ -16,8 +16,8 @@ type derived struct {
 	refs   []model.Reference
 	// network that a view follows from; empty for a stored object.
 	network string
-	// near are the views that follow from the same network.
-	near []model.Object
+	// near are the views that follow from the same network, by UUID.
+	near map[string]model.Object
 }
 
 // find finds a stored object or a view; an empty kind means any.
@@ -109,13 +109,15 @@ func deriveOf(v *model.View, network string) []derived {
 	if !ok {
 		return nil
 	}
-	near := []model.Object{d.Instance}
-	for _, t := range d.Targets {
-		near = append(near, t)
+	near := make(map[string]model.Object, 1+len(d.Targets))
+	list := make([]derived, 0, 1+len(d.Targets))
+	add := func(o model.Object) {
+		near[o.GetMeta().UUID] = o
+		list = append(list, derived{object: o, network: network, near: near})
 	}
-	list := make([]derived, len(near))
-	for i, o := range near {
-		list[i] = derived{object: o, network: network, near: near}
+	add(d.Instance)
+	for _, t := range d.Targets {
+		add(t)
 	}
 	list[0].refs = d.References
 	return list

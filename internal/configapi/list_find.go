@@ -194,10 +194,20 @@ func (l *listQuery) selects(v *model.View, e *entry, parents *idSet) bool {
 	case !parents.allows(e.Parent.UUID):
 		return false
 	}
-	return l.referring == nil || slices.ContainsFunc(l.referring.list, func(to string) bool {
-		_, ok := v.Reference(e.UUID, to)
-		return ok || e.view != nil && e.view.own(to)
-	})
+	return l.referring == nil || l.refers(v, e)
+}
+
+// refers tells whether an object refers to one of those that are asked for.
+func (l *listQuery) refers(v *model.View, e *entry) bool {
+	if e.view != nil && slices.ContainsFunc(e.view.refs, func(r model.Reference) bool { return l.referring.allows(r.To.UUID) }) {
+		return true
+	}
+	for r := range v.ReferenceSeq(e.UUID, "") {
+		if l.referring.allows(r.To.UUID) {
+			return true
+		}
+	}
+	return false
 }
 
 // isShared tells whether everybody may see an object, or its owner shares it
@@ -223,7 +233,7 @@ func (l *listQuery) passes(e *entry) bool {
 		} else if !ok {
 			value = json.RawMessage("null")
 		}
-		if !slices.Contains(wanted, canonical(value)) {
+		if !wanted.have(value) {
 			return false
 		}
 	}

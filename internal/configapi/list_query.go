@@ -25,7 +25,7 @@ type listQuery struct {
 	// parentName is the joined name of a parent of the type parentType, or of
 	// any type that may be one.
 	parentName, parentType string
-	filters                map[string][]string
+	filters                filters
 	// shared adds what is shared with everybody or with one of the tenants.
 	shared        bool
 	detail, count bool
@@ -34,8 +34,15 @@ type listQuery struct {
 	*selection
 }
 
-// defaultPage is the size of pages where a client says only where one begins.
-const defaultPage = 256
+const (
+	// defaultPage is the size of pages where a client says only where one begins.
+	defaultPage = 256
+	// maxFilters is how many properties one list may be filtered by, maxFields
+	// how many fields it may be asked for: each is looked at in every object,
+	// while writers wait.
+	maxFilters = 64
+	maxFields  = 1000
+)
 
 func (a *API) listObjects(r *http.Request) (*answer, error) {
 	t, err := typeOfCollection(r)
@@ -109,6 +116,9 @@ func listQueryOf(t *model.Type, q url.Values, at string) (*listQuery, error) {
 		detail: isTrue(q.Get("detail")), count: isTrue(q.Get("count")), shared: isTrue(q.Get("shared")),
 		marker: strings.ToLower(q.Get("page_marker")), selection: selectionOf(q, at),
 	}
+	if len(l.fields) > maxFields {
+		return nil, invalid("Bad Request, fields has %d names; at most %d are possible", len(l.fields), maxFields)
+	}
 	// What nobody asked for is not looked at.
 	l.children, l.backRefs = false, false
 	for f := range l.fields {
@@ -169,22 +179,50 @@ func idsOf(q url.Values, name string) *idSet {
 // isTrue reads booleans as clients of every language write them.
 func isTrue(s string) bool { return strings.EqualFold(s, "true") }
 
-// readFilters reads property==JSON,property==JSON: the values that each
-// property may have.
-func readFilters(text string) (map[string][]string, error) {
+// filters are the values that properties may have.
+type filters map[string]*allowedValues
+
+// allowedValues are some values in canonical JSON, and how long they are.
+type allowedValues struct {
+	set               map[string]bool
+	shortest, longest int
+}
+
+func (a *allowedValues) add(value string) {
+	if len(a.set) == 0 {
+		a.set, a.shortest, a.longest = map[string]bool{}, len(value), len(value)
+	}
+	a.set[value] = true
+	a.shortest, a.longest = min(a.shortest, len(value)), max(a.longest, len(value))
+}
+
+// have tells whether a value is one of them. One that is much longer or shorter
+// than all of them is not read: an escape takes six bytes for one.
+func (a *allowedValues) have(value json.RawMessage) bool {
+	return len(value) <= 6*a.longest && a.shortest <= 6*len(value) && a.set[canonical(value)]
+}
+
+// readFilters reads property==JSON,property==JSON.
+func readFilters(text string) (filters, error) {
 	if text == "" {
 		return nil, nil
 	}
-	filters := map[string][]string{}
+	wanted := filters{}
 	for _, part := range splitFilters(text) {
 		name, value, ok := strings.Cut(part, "==")
 		name = strings.TrimSpace(name)
 		if !ok || name == "" || !json.Valid([]byte(value)) {
 			return nil, invalid("Invalid filter %s; write property==JSON, such as display_name==\"blue\"", brief(part))
 		}
-		filters[name] = append(filters[name], canonical(json.RawMessage(value)))
+		if wanted[name] == nil {
+			if len(wanted) == maxFilters {
+				return nil, invalid("Invalid filter %s; at most %d properties can be filtered by", brief(part), maxFilters)
+			}
+			wanted[name] = &allowedValues{}
+		}
+		wanted[name].add(canonical(json.RawMessage(value)))
 	}
-	return filters, nil
+	return wanted, nil
 }
 
 // splitFilters splits at commas that are not inside of JSON.

@@ -230,10 +230,17 @@ func macsOf(o *model.VirtualMachineInterface) []string {
 	return list
 }
 
+// maxMACs bounds the MAC addresses of an interface: each is a key in each of
+// its networks.
+const maxMACs = 256
+
 // completeMAC checks the MAC addresses that an interface asks for, or gives it
 // that of its UUID.
 func completeMAC(o *model.VirtualMachineInterface) error {
 	if m := o.VirtualMachineInterfaceMACAddresses; m != nil && len(m.MACAddress) > 0 {
+		if len(m.MACAddress) > maxMACs {
+			return invalid("Bad property: virtual_machine_interface_mac_addresses has %d addresses; at most %d are possible", len(m.MACAddress), maxMACs)
+		}
 		for _, text := range m.MACAddress {
 			hw, err := net.ParseMAC(text)
 			if err != nil || len(hw) != 6 {

@@ -64,7 +64,7 @@ func checkSubnets(list []subnet) error {
 		}
 		ids[s.uuid] = s.prefix
 	}
-	return checkOverlap(prefixList(list))
+	return checkTogether(list)
 }
 
 // flatOf are the subnets that a network has by a flat IPAM; its reference
@@ -109,6 +109,9 @@ func (c *change) completeRef(r *model.Reference, scope string) ([]subnet, error)
 // completeSubnets checks subnets and fills in what is left out: from those
 // that they replace, else as completeSubnet does.
 func completeSubnets(list, before []model.IpamSubnetType, scope string) ([]subnet, error) {
+	if len(list) > maxRanges {
+		return nil, fmt.Errorf("%d subnets; at most %d are possible", len(list), maxRanges)
+	}
 	var done []subnet
 	for i := range list {
 		t := &list[i]
@@ -230,10 +233,13 @@ func (c *change) keepRoles(scope string, before, after []subnet) error {
 		}
 		return roles
 	}
-	had := rolesOf(before)
+	had := map[role]bool{}
+	for _, r := range rolesOf(before) {
+		had[r] = true
+	}
 	for _, r := range rolesOf(after) {
 		inside := slices.ContainsFunc(before, func(s subnet) bool { return s.prefix.Contains(r.address) })
-		if !r.address.IsValid() || !inside || slices.Contains(had, r) {
+		if !r.address.IsValid() || !inside || had[r] {
 			continue
 		}
 		if c.api.ledger.isUsed(scope, r.address) {
@@ -389,7 +395,7 @@ func (c *change) fitReferrers(o *model.NetworkIPAM, after []subnet) error {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(s subnet) bool { return s.scope == scope })
-		if err := checkOverlap(prefixList(append(list, after...))); err != nil {
+		if err := checkTogether(append(list, after...)); err != nil {
 			return taken("ipam_subnets do not fit virtual-network %s: %v", r.From.UUID, err)
 		}
 	}

@@ -186,10 +186,8 @@ func (i *item) addLink(v *model.View, s *selection, field string, other model.En
 // same network is looked for there first.
 func (i *item) findNear(v *model.View, target model.Entity) (model.Object, bool) {
 	if i.view != nil {
-		for _, o := range i.view.near {
-			if o.GetMeta().UUID == target.UUID {
-				return o, true
-			}
+		if o, ok := i.view.near[target.UUID]; ok {
+			return o, true
 		}
 	}
 	found, ok := findDerived(v, target.Kind, target.UUID)
@@ -233,17 +231,31 @@ func (s *selection) backRefKinds(of model.Kind) []model.Kind {
 
 func (s *selection) childKinds(of model.Kind) []model.Kind { return s.kinds(of, model.ClassChildren) }
 
+// linksOf are the children or back references of objects of a kind.
+type linksOf struct {
+	kind  model.Kind
+	class model.Class
+}
+
+// kinds reads the fields once for all objects of a list.
 func (s *selection) kinds(of model.Kind, wanted model.Class) []model.Kind {
 	t, ok := model.TypeOf(string(of))
 	if s.fields == nil || !ok {
 		return []model.Kind{""}
 	}
-	var list []model.Kind
+	list, ok := s.asked[linksOf{of, wanted}]
+	if ok {
+		return list
+	}
 	for _, f := range slices.Sorted(maps.Keys(s.fields)) {
 		if class, kind := t.Classify(f); class == wanted {
 			list = append(list, kind)
 		}
 	}
+	if s.asked == nil {
+		s.asked = map[linksOf][]model.Kind{}
+	}
+	s.asked[linksOf{of, wanted}] = list
 	return list
 }
 

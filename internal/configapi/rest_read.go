@@ -20,6 +20,8 @@ type selection struct {
 	children, backRefs, refs bool
 	hrefs                    bool
 	base                     string
+	// asked are the kinds of links that fields name, by the kind that has them.
+	asked map[linksOf][]model.Kind
 	// addresses are the beginnings of hrefs by kind, as JSON.
 	addresses map[model.Kind]string
 	// shelf is where links of items are kept together, when many are collected.

@@ -60,6 +60,9 @@ func (a *API) setTag(r *http.Request) (*answer, error) {
 
 // tagChanges reads what is asked, type by type.
 func tagChanges(t *model.Type, q map[string]json.RawMessage) ([]tagChange, error) {
+	if len(q) > maxReferences {
+		return nil, invalid("Bad Request, %d types of tags; at most %d are possible in one request", len(q), maxReferences)
+	}
 	var changes []tagChange
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		x := tagChange{typeName: strings.ToLower(name)}
@@ -72,6 +75,8 @@ func tagChanges(t *model.Type, q map[string]json.RawMessage) ([]tagChange, error
 			return nil, invalid("Bad Request, %v", err)
 		}
 		switch {
+		case len(x.Add)+len(x.Delete) > maxReferences:
+			return nil, invalid("Bad Request, %s has %d values; at most %d are possible in one request", brief(name), len(x.Add)+len(x.Delete), maxReferences)
 		case t.Kind == model.KindAddressGroup && x.typeName != labelType:
 			return nil, invalid("Invalid tag type %s for object type %s", x.typeName, t.Name)
 		case x.typeName == labelType && x.Value != nil:

@@ -65,21 +65,30 @@ func (s *subnet) readUnit(unit *int64) error {
 	return nil
 }
 
+// maxRanges bounds the subnets and allocation pools of one network or IPAM
+// together: whoever needs an address looks through them.
+const maxRanges = 1024
+
 func (s *subnet) readPools(pools []model.AllocationPoolType) error {
+	if len(pools) > maxRanges {
+		return fmt.Errorf("subnet %s: %d allocation pools; at most %d are possible", s.prefix, len(pools), maxRanges)
+	}
 	for _, p := range pools {
 		r, err := poolIn(s.prefix, p)
 		if err != nil {
 			return err
 		}
-		for _, other := range slices.Concat(s.pools, s.routerPools) {
-			if other.Overlaps(r) {
-				return fmt.Errorf("subnet %s: allocation pools %s and %s overlap", s.prefix, other, r)
-			}
-		}
 		if model.ValueOr(p.VrouterSpecificPool, false) {
 			s.routerPools = append(s.routerPools, r)
 		} else {
 			s.pools = append(s.pools, r)
+		}
+	}
+	sorted := slices.Concat(s.pools, s.routerPools)
+	slices.SortFunc(sorted, func(a, b netipx.IPRange) int { return a.From().Compare(b.From()) })
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i-1].Overlaps(sorted[i]) {
+			return fmt.Errorf("subnet %s: allocation pools %s and %s overlap", s.prefix, sorted[i-1], sorted[i])
 		}
 	}
 	return nil
@@ -239,6 +248,19 @@ func checkContainers(p netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// checkTogether refuses subnets of one network that overlap, and more than
+// there may be.
+func checkTogether(list []subnet) error {
+	ranges := len(list)
+	for i := range list {
+		ranges += len(list[i].pools) + len(list[i].routerPools)
+	}
+	if ranges > maxRanges {
+		return fmt.Errorf("%d subnets and allocation pools; at most %d of both together are possible", ranges, maxRanges)
+	}
+	return checkOverlap(prefixList(list))
 }
 
 // checkOverlap refuses subnets of one network that overlap.

@@ -85,9 +85,11 @@ type Txn struct {
 	store  *Store
 	epoch  uint64
 	guards []Guard
-	ops    []clientv3.Op
-	keys   map[Key]bool
-	err    error
+	// guarded are the guards, each once.
+	guarded map[Guard]bool
+	ops     []clientv3.Op
+	keys    map[Key]bool
+	err     error
 	// takes and frees name a key that the transaction gives out or makes free,
 	// empty if there is none.
 	takes, frees Key
@@ -100,7 +102,9 @@ type Txn struct {
 
 // Txn begins a transaction, which can only happen in the present epoch. Nothing
 // is sent before Commit.
-func (s *Store) Txn() *Txn { return &Txn{store: s, epoch: s.Epoch(), keys: map[Key]bool{}} }
+func (s *Store) Txn() *Txn {
+	return &Txn{store: s, epoch: s.Epoch(), guarded: map[Guard]bool{}, keys: map[Key]bool{}}
+}
 
 // Epoch in which the transaction began.
 func (t *Txn) Epoch() uint64 { return t.epoch }
@@ -166,11 +170,10 @@ func (t *Txn) touch(k Key) {
 
 // Guard adds a condition.
 func (t *Txn) Guard(g Guard) {
-	for _, have := range t.guards {
-		if have == g {
-			return
-		}
+	if t.guarded[g] {
+		return
 	}
+	t.guarded[g] = true
 	t.guards = append(t.guards, g)
 }
 

@@ -1,0 +1,110 @@
+package configapi
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// many joins n elements with commas, or as many as fit into a body.
+func many(n int, element func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		e := element(i)
+		if b.Len()+len(e) > maxBody-2000 {
+			break
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(e)
+	}
+	return b.String()
+}
+
+// holdUp is how long one request may hold up all writers. What is guarded
+// against takes from seconds to minutes; a busy machine takes a little.
+const holdUp = 3 * time.Second
+
+// TestLargeRequests: whatever a member of one project sends in one request,
+// nobody waits long for it.
+func TestLargeRequests(t *testing.T) {
+	b := newBench(t, testConfig())
+	ids := b.tenants()
+	vn, ipam, policy := ids["p1/virtual-network"], ids["p1/network-ipam"], ids["p1/network-policy"]
+	for i := range 60 {
+		b.create("security-group", fmt.Sprintf(`{"fq_name": ["default-domain", "p1", "g%d"], "parent_type": "project", "annotations": {"key_value_pair": [{"key": "k", "value": %q}]}}`, i, strings.Repeat("x", 1000)))
+	}
+	vmi := b.create("virtual-machine-interface", fmt.Sprintf(`{"fq_name": ["default-domain", "p1", "vmi"], "parent_type": "project", "virtual_network_refs": [{"uuid": %q}]}`, vn))
+	b.create("tag", `{"tag_type_name": "label", "tag_value": "a", "fq_name": ["default-domain", "p1", "x"], "parent_type": "project"}`)
+	named := func(format string) func(int) string {
+		return func(i int) string { return fmt.Sprintf(format, i) }
+	}
+	id := named("00000000-0000-4000-8000-%012d")
+	address := func(format string) func(int) string {
+		return func(i int) string {
+			return strings.ReplaceAll(format, "@", fmt.Sprintf("10.%d.%d.%d", i>>14, i>>6&255, i<<2&255))
+		}
+	}
+	subnets := func(list string) string {
+		return fmt.Sprintf(`{"virtual-network": {"network_ipam_refs": [{"uuid": %q, "attr": {"ipam_subnets": [%s]}}]}}`, ipam, list)
+	}
+	update := func(format string, n int) string {
+		return fmt.Sprintf(`{"uuid": %q, "updates": [%s]}`, policy, many(n, named(format)))
+	}
+	for _, tc := range []struct {
+		what, method, path, body string
+		want                     int
+	}{
+		{"allocation pools", "PUT", "/virtual-network/" + vn, subnets(`{"subnet": {"ip_prefix": "10.0.0.0", "ip_prefix_len": 8}, "allocation_pools": [` + many(1e5, address(`{"start":"@","end":"@"}`)) + `]}`), 400},
+		{"subnets", "PUT", "/virtual-network/" + vn, subnets(many(1e5, address(`{"subnet":{"ip_prefix":"@","ip_prefix_len":30}}`))), 400},
+		{"as many subnets as there may be", "PUT", "/virtual-network/" + vn, subnets(many(maxRanges, address(`{"subnet":{"ip_prefix":"@","ip_prefix_len":30}}`))), 200},
+		{"as many subnets again", "PUT", "/virtual-network/" + vn, subnets(many(maxRanges, address(`{"subnet":{"ip_prefix":"@","ip_prefix_len":30}}`))), 200},
+		{"addresses of many subnets", "POST", "/virtual-network/" + vn + "/ip-alloc", `{"count": 256}`, 200},
+		{"flat subnets", "POST", "/network-ipams", `{"network-ipam": {"fq_name": ["default-domain", "p1", "flat"], "ipam_subnet_method": "flat-subnet", "ipam_subnets": {"subnets": [` + many(1e5, address(`{"subnet":{"ip_prefix":"@","ip_prefix_len":30}}`)) + `]}}}`, 400},
+		{"MAC addresses", "PUT", "/virtual-machine-interface/" + vmi, `{"virtual-machine-interface": {"virtual_machine_interface_mac_addresses": {"mac_address": [` + many(1e5, func(i int) string { return fmt.Sprintf(`"02:00:00:%02x:%02x:%02x"`, i>>16, i>>8&255, i&255) }) + `]}}}`, 400},
+		{"elements that come", "POST", "/prop-collection-update", update(`{"field":"annotations","operation":"set","value":{"key":"%d","value":"v"}}`, 1e5), 200},
+		{"elements that go", "POST", "/prop-collection-update", update(`{"field":"annotations","operation":"delete","position":"%d"}`, 1e5), 200},
+		{"elements of a list", "POST", "/prop-collection-update", strings.ReplaceAll(update(`{"field":"virtual_machine_interface_fat_flow_protocols","operation":"add","value":{"protocol":"tcp","port":%d}}`, 9000), policy, vmi), 200},
+		{"elements again and again", "GET", "/prop-collection-get?uuid=" + policy + "&fields=" + many(4000, func(int) string { return "annotations" }), "", 200},
+		{"fields", "POST", "/list-bulk-collection", `{"type": "security-group", "detail": true, "fields": "access_control_lists,` + many(1e5, named("f%d")) + `"}`, 400},
+		{"filters", "POST", "/list-bulk-collection", `{"type": "security-group", "filters": "` + many(1e5, named("f%d==null")) + `"}`, 400},
+		{"values of a filter", "POST", "/list-bulk-collection", `{"type": "security-group", "filters": "` + many(1e5, named("annotations==%d")) + `"}`, 200},
+		{"referred to", "POST", "/list-bulk-collection", `{"type": "virtual-machine-interface", "shared": true, "back_ref_id": "` + many(1e5, id) + `"}`, 200},
+		{"tags", "POST", "/set-tag", fmt.Sprintf(`{"obj_type": "virtual-network", "obj_uuid": %q, "label": {"add_values": [%s], "delete_values": [%s]}}`, vn, many(4e4, func(int) string { return `"a"` }), many(4e4, named(`"a%d"`))), 400},
+		{"types of tags", "POST", "/set-tag", fmt.Sprintf(`{"obj_type": "virtual-network", "obj_uuid": %q, %s}`, vn, many(4e4, named(`"t%d":null`))), 400},
+		{"names", "POST", "/virtual-networks", `{"virtual-network": {"parent_type": "project", "fq_name": [` + many(1e5, func(int) string { return `"a"` }) + `]}}`, 400},
+	} {
+		began := time.Now()
+		status, text := b.callAs(admin1, tc.method, tc.path, tc.body)
+		if took := time.Since(began); status != tc.want || took > holdUp {
+			t.Errorf("%s: %d %.200s, want %d; took %s", tc.what, status, text, tc.want, took)
+		}
+	}
+}
+
+// TestNetworksGrowTogether: flat subnets count for each network that has them.
+func TestNetworksGrowTogether(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.create("project", `{"fq_name": ["default-domain", "p"]}`)
+	half := func(second int) string {
+		return many(maxRanges/2+1, func(i int) string {
+			return fmt.Sprintf(`{"subnet": {"ip_prefix": "10.%d.%d.%d", "ip_prefix_len": 30}}`, second, i>>6, i<<2&255)
+		})
+	}
+	var refs []string
+	for i := range 2 {
+		id := b.create("network-ipam", fmt.Sprintf(`{"fq_name": ["default-domain", "p", "flat%d"], "ipam_subnet_method": "flat-subnet"}`, i))
+		refs = append(refs, fmt.Sprintf(`{"uuid": %q}`, id))
+	}
+	b.create("virtual-network", `{"fq_name": ["default-domain", "p", "vn"], "parent_type": "project", "network_ipam_refs": [`+strings.Join(refs, ",")+`]}`)
+	for i, want := range []int{http.StatusOK, http.StatusConflict} {
+		path := "/network-ipam/" + strings.Trim(strings.TrimPrefix(refs[i], `{"uuid": `), `"}`)
+		status, text, _ := b.call("PUT", path, `{"network-ipam": {"ipam_subnets": {"subnets": [`+half(i)+`]}}}`)
+		if status != want {
+			t.Errorf("subnets of IPAM %d: %d %s, want %d", i, status, text, want)
+		}
+	}
+}
