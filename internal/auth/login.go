@@ -36,6 +36,8 @@ type Grant struct {
 
 const (
 	longestLogin = 8 << 10
+	// loginTime is how long a client may take to send it.
+	loginTime = 10 * time.Second
 	// hashing is how many passwords are looked at at the same time: each takes
 	// a processor for a quarter of a second.
 	hashing = 2
@@ -53,12 +55,18 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `send {"user": …, "password": …} with POST, or use `+"`contrail login`", http.StatusMethodNotAllowed)
 		return
 	}
+	// The whole of it has to be there soon, or never.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(loginTime))
 	var c Credentials
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, longestLogin))
 	d.DisallowUnknownFields()
 	err := d.Decode(&c)
 	if err == nil && d.Decode(new(any)) != io.EOF {
 		err = errors.New("more than one value")
+	}
+	if err == nil {
+		_ = control.SetReadDeadline(time.Time{})
 	}
 	if err != nil || c.User == "" || c.Password == "" {
 		// What was sent is not repeated: it may be a password.

@@ -50,9 +50,10 @@ type API struct {
 	calls  *calls
 	prober prober
 	// watchers counts the streams of events; watchPause is after how long
-	// without events they get a comment.
-	watchers   atomic.Int64
-	watchPause time.Duration
+	// without events they get a comment, watchPatience how long they may take to
+	// read what was sent.
+	watchers                  atomic.Int64
+	watchPause, watchPatience time.Duration
 	// refusals bounds the log lines about requests that were refused.
 	refusals serve.Limiter
 }
@@ -71,7 +72,7 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
 		graph: model.NewGraph(), ledger: newLedger(), recovery: newRecovery(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
-		calls: newCalls(), watchPause: watchPause,
+		calls: newCalls(), watchPause: watchPause, watchPatience: watchPatience,
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
 	return a, nil

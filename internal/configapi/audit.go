@@ -158,7 +158,9 @@ func (a *API) recordRefusal(ctx context.Context, what audit, err error) {
 
 // refuse answers a refusal and has it logged.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	a.recordRefusal(r.Context(), audit{r.Method, r.URL.Path}, err)
+	a.recordRefusal(r.Context(), audit{r.Method, brief(r.URL.Path)}, err)
+	// What is left of the body is waited for by nobody.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 	fail(w, err)
 }
 

@@ -155,12 +155,17 @@ func (r *call) about() (operation string, kind model.Kind, s spent) {
 func (a *API) observed(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		r := a.calls.begin(hr, rpcOf(hr.URL.Path))
-		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		seen := newStatusWriter(w, hr)
+		panics := true
 		defer func() {
 			a.calls.end(r)
+			if panics && !seen.begun {
+				seen.status = http.StatusInternalServerError
+			}
 			a.finished(r, seen.status)
 		}()
 		h.ServeHTTP(seen, hr.WithContext(context.WithValue(hr.Context(), callKey{}, r)))
+		panics = false
 	})
 }
 
@@ -204,11 +209,29 @@ func (a *API) finished(r *call, status int) {
 	a.log.Warn("slow request", log...)
 }
 
-// statusWriter remembers the status of an answer.
+const (
+	// readerPatience is how long a client may take to read a part of an answer: one
+	// that does not read keeps what the answer is made of in memory.
+	readerPatience = 30 * time.Second
+	readerPart     = 64 << 10
+)
+
+// statusWriter remembers the status of an answer, and gives up clients that do
+// not read it.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
-	begun  bool
+	control *http.ResponseController
+	// clears: HTTP/2 ends a stream with its deadline even when nothing is written.
+	clears   bool
+	patience time.Duration
+	status   int
+	begun    bool
+}
+
+func newStatusWriter(w http.ResponseWriter, r *http.Request) *statusWriter {
+	return &statusWriter{
+		ResponseWriter: w, control: http.NewResponseController(w), clears: r.ProtoMajor > 1, patience: readerPatience, status: http.StatusOK,
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -222,7 +245,18 @@ func (w *statusWriter) WriteHeader(status int) {
 // Write implements http.ResponseWriter.
 func (w *statusWriter) Write(p []byte) (int, error) {
 	w.begun = true
-	return w.ResponseWriter.Write(p)
+	for written := 0; ; {
+		part := p[written:min(len(p), written+readerPart)]
+		// Where it is not supported, as in tests without a connection, nobody waits.
+		_ = w.control.SetWriteDeadline(time.Now().Add(w.patience))
+		n, err := w.ResponseWriter.Write(part)
+		if w.clears {
+			_ = w.control.SetWriteDeadline(time.Time{})
+		}
+		if written += n; err != nil || written == len(p) {
+			return written, err
+		}
+	}
 }
 
 // Flush implements http.Flusher, for streams.

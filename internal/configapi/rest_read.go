@@ -102,27 +102,49 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 // encoded side by side, and while those before them are written.
 func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []item, more bool) error {
 	_, err := w.Write(append(appendString([]byte{'{'}, t.Collection()), ":["...))
-	parts := make(chan chan []byte, runtime.GOMAXPROCS(0))
+	parts := make(chan chan encoded, runtime.GOMAXPROCS(0))
 	go func() {
 		defer close(parts)
 		for from := 0; from < len(items); from += partSize {
-			part := make(chan []byte, 1)
+			part := make(chan encoded, 1)
 			parts <- part
-			go func() { part <- l.encode(t, items[from:min(from+partSize, len(items))], from > 0) }()
+			go func() {
+				var e encoded
+				// A defect is the request's, as it would be without goroutines.
+				defer func() {
+					e.panicked = recover()
+					part <- e
+				}()
+				e.json = l.encode(t, items[from:min(from+partSize, len(items))], from > 0)
+			}()
 		}
 	}()
+	var panicked any
 	for part := range parts {
-		b := <-part
-		if err == nil { // the others are ready soon, and nobody waits for them
-			_, err = w.Write(b)
+		e := <-part
+		if e.panicked != nil {
+			panicked = e.panicked
+			continue
 		}
-		partBuffers.Put(&b)
+		if err == nil && panicked == nil { // the others are ready soon, and nobody waits for them
+			_, err = w.Write(e.json)
+		}
+		partBuffers.Put(&e.json)
+	}
+	if panicked != nil {
+		panic(panicked)
 	}
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(l.appendEnd(nil, items, more))
 	return err
+}
+
+// encoded is a part of a list, or what its encoding panicked with.
+type encoded struct {
+	json     []byte
+	panicked any
 }
 
 // partSize is how many items of a list are encoded together.

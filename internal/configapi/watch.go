@@ -143,12 +143,14 @@ func (s *watchStream) write(b []byte) error {
 	}
 	s.last = time.Now()
 	// Where deadlines are not supported, as in tests without a connection, nobody waits.
-	_ = s.control.SetWriteDeadline(time.Now().Add(watchPatience))
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.api.watchPatience))
 	if _, err := s.out.Write(b); err != nil {
 		return fmt.Errorf("send events: %w", err)
 	}
 	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("send events: %w", err)
 	}
+	// HTTP/2 would end the stream with its deadline, however quiet it is.
+	_ = s.control.SetWriteDeadline(time.Time{})
 	return nil
 }

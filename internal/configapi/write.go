@@ -72,8 +72,10 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 	defer cancel()
 	var granted *leases
 	asked := false
+	var c *change
+	defer func() { c.letGo() }() // also when a decision panics
 	for attempt := range attempts {
-		c := &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}, made: map[string]model.Object{}, written: newRecord()}
+		c = &change{Txn: a.store.Txn(), api: a, now: time.Now(), leases: granted, deleted: map[string]bool{}, made: map[string]model.Object{}, written: newRecord()}
 		var err error
 		started := time.Now()
 		a.graph.View(func(v *model.View) {
@@ -108,9 +110,7 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 			asked = true
 			retry, err = a.refreshed(ctx, c.since, err)
 		}
-		for _, f := range c.release {
-			f()
-		}
+		c.letGo()
 		if !retry {
 			if err == nil && !c.Empty() && !isDryRun(ctx) {
 				a.recordWrite(ctx, what, c, position)
@@ -119,6 +119,17 @@ func (a *API) write(ctx context.Context, what audit, decide func(c *change) erro
 		}
 	}
 	return model.Position{}, fmt.Errorf("%s %s: %w", what.operation, what.object, errBusy)
+}
+
+// letGo ends the holding of what was chosen from memory.
+func (c *change) letGo() {
+	if c == nil {
+		return
+	}
+	for _, f := range c.release {
+		f()
+	}
+	c.release = nil
 }
 
 func (a *API) grant(ctx context.Context) (*leases, error) {

@@ -45,6 +45,10 @@ import (
 // asked, and how long the peer may take to answer before it is given up.
 const pingAfter = 5 * time.Second
 
+// strangerTime is how long somebody without a token may take to send the rest
+// of his request.
+const strangerTime = 10 * time.Second
+
 // Config says where a service listens. Zero fields are not opened.
 type Config struct {
 	// Unix is the path of a unix socket. A stale one is replaced.
@@ -116,7 +120,8 @@ type Server struct {
 	token     string
 	drain     time.Duration
 	listeners []listener
-	refusals  Limiter
+	// refusals and panics bound the lines of the log about them.
+	refusals, panics Limiter
 }
 
 type listener struct {
@@ -231,7 +236,7 @@ func (s *Server) Run(ctx context.Context) error {
 	servers := make([]*http.Server, len(s.listeners))
 	for i, l := range s.listeners {
 		servers[i] = &http.Server{
-			Handler:           d.handler(s.authenticated(l.via)),
+			Handler:           d.handler(s.bounded(s.authenticated(l.via))),
 			ConnContext:       rememberConn,
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       5 * time.Minute,
@@ -290,6 +295,8 @@ func (s *Server) authenticated(via string) http.Handler {
 		}
 		if err != nil {
 			s.noteRefusal(caller, r, err)
+			// What is left of the body is waited for by nobody.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerTime))
 			if s.users != nil {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="contrail"`)
 			}

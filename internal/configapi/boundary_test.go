@@ -1,0 +1,140 @@
+package configapi
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// TestPanicLeavesNothingHeld: what a decision chose is free again when it panics.
+func TestPanicLeavesNothingHeld(t *testing.T) {
+	b := newBench(t, testConfig())
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_, err := b.api.write(b.ctx(), audit{"test", "panic"}, func(c *change) error {
+			if _, err := c.takeNumber(networkNumbers, 1, 1000, "owner"); err != nil {
+				return err
+			}
+			panic("defect")
+		})
+		t.Errorf("write: %v", err)
+	}()
+	b.api.ledger.mu.Lock()
+	held := summarise(b.api.ledger.numbers).Held
+	b.api.ledger.mu.Unlock()
+	if held != 0 {
+		t.Errorf("%d numbers are held by nobody", held)
+	}
+	// The graph is not locked either.
+	b.create("project", `{"fq_name": ["default-domain", "p"]}`)
+}
+
+// TestPanicOfAPart: a defect in a goroutine that encodes is that of the request.
+func TestPanicOfAPart(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+	}()
+	typ, _ := model.TypeOf("project")
+	broken := &listQuery{} // has no selection
+	_ = broken.writeTo(httptest.NewRecorder(), typ, make([]item, 3*partSize), false)
+}
+
+// TestPanicIsCounted: metrics tell of a request that panicked before it was answered.
+func TestPanicIsCounted(t *testing.T) {
+	b := newBench(t, testConfig())
+	func() {
+		defer func() { _ = recover() }()
+		h := b.api.observed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("defect") }))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/x", nil))
+	}()
+	if n := len(b.api.calls.inFlight()); n != 0 {
+		t.Errorf("%d requests are still being answered", n)
+	}
+	if _, text, _ := b.call("GET", "/metrics", ""); !strings.Contains(text, `contrail_config_requests_total{operation="other",status="500",type=""} 1`) {
+		t.Error("metrics do not count it as 500")
+	}
+}
+
+// TestSlowReaderIsGivenUp: a client that does not read its answer does not keep
+// it in memory for ever.
+func TestSlowReaderIsGivenUp(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("http2=%v", h2), func(t *testing.T) {
+			written := make(chan error, 1)
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				seen := newStatusWriter(w, r)
+				seen.patience = 50 * time.Millisecond
+				_, err := seen.Write(make([]byte, 64<<20))
+				written <- err
+			}))
+			server.EnableHTTP2 = h2
+			server.StartTLS()
+			defer server.Close()
+			resp, err := server.Client().Get(server.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if h2 != (resp.ProtoMajor == 2) {
+				t.Fatalf("speaks %s", resp.Proto)
+			}
+			select {
+			case err := <-written:
+				var timeout net.Error
+				if err == nil || !h2 && !(errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, os.ErrDeadlineExceeded)) {
+					t.Errorf("writing ended with %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("writes to a client that does not read")
+			}
+		})
+	}
+}
+
+// TestQuietWatchOverHTTP2: the time that a client may take to read does not end
+// a stream on which nothing happens.
+func TestQuietWatchOverHTTP2(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.api.watchPatience, b.api.watchPause = 50*time.Millisecond, 150*time.Millisecond
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.handler.ServeHTTP(w, r.WithContext(b.callerOf(r.Context())))
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{}
+	server.StartTLS()
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL + "/watch?resource_type=project")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 {
+		t.Fatalf("speaks %s", resp.Proto)
+	}
+	quiet := 0
+	lines := bufio.NewScanner(resp.Body)
+	for quiet < 3 && lines.Scan() {
+		if strings.HasPrefix(lines.Text(), ": keepalive") {
+			quiet++
+		}
+	}
+	if quiet < 3 {
+		t.Errorf("the stream ended after %d comments: %v", quiet, lines.Err())
+	}
+}
