@@ -272,11 +272,11 @@ func (may *access) refuseRead(v *model.View, e *entry) error {
 }
 
 // readable are those of a list that the caller may read.
-func (may *access) readable(v *model.View, list []entry) []entry {
+func (may *access) readable(v *model.View, list []*item) []*item {
 	if may.reads {
 		return list
 	}
-	return slices.DeleteFunc(list, func(e entry) bool { return !may.readsEntry(v, &e) })
+	return slices.DeleteFunc(list, func(i *item) bool { return !may.readsEntry(v, &i.entry) })
 }
 
 // readsEntry is mayReadDerived for an object in its stored form.

@@ -129,7 +129,11 @@ func BenchmarkList(b *testing.B) {
 				UUID: model.NewUUID(), FQName: []string{"default-domain", "p" + fmt.Sprint(size), fmt.Sprint("port-", i)}, ParentType: "project", ParentUUID: project,
 				IDPerms: perms, Perms2: model.NewPerms2(""), DisplayName: fmt.Sprint("port-", i),
 			}}
-			s, err := model.StoredOf(vmi)
+			data, err := model.Encode(vmi)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s, err := model.ParseStored(model.EntityOf(vmi), data)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -52,7 +52,7 @@ func TestPanicOfAPart(t *testing.T) {
 	}()
 	typ, _ := model.TypeOf("project")
 	broken := &listQuery{} // has no selection
-	_ = broken.writeTo(httptest.NewRecorder(), typ, make([]item, 3*partSize), false)
+	_ = broken.writeTo(httptest.NewRecorder(), typ, make([]*item, 3*partSize), false)
 }
 
 // TestPanicIsCounted: metrics tell of a request that panicked before it was answered.

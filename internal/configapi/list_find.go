@@ -2,9 +2,9 @@ package configapi
 
 import (
 	"cmp"
-	"encoding/binary"
 	"encoding/json"
 	"iter"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -13,7 +13,7 @@ import (
 
 // find returns the objects that match, in no order, perhaps twice. It looks
 // only at those that the narrowest of the given conditions leaves.
-func (l *listQuery) find(v *model.View, t *model.Type) []entry {
+func (l *listQuery) find(v *model.View, t *model.Type) []*item {
 	parents := l.resolveParents(v, t)
 	expected := 0
 	if l.uuids == nil && l.names == nil && l.referring == nil && l.filters == nil {
@@ -25,41 +25,68 @@ func (l *listQuery) find(v *model.View, t *model.Type) []entry {
 			expected += v.CountChildren(p, t.Kind)
 		}
 	}
-	found := make([]entry, 0, expected)
+	found := make([]item, 0, expected)
 	for e := range l.candidates(v, t, parents) {
 		if l.selects(v, &e, parents) && l.passes(&e) {
-			found = append(found, e)
+			found = append(found, item{entry: e})
 		}
 	}
-	return found
+	items := make([]*item, len(found))
+	for i := range found {
+		items[i] = &found[i]
+	}
+	return items
 }
 
-// inOrder sorts what is found by UUID, of which each stays once. It moves
-// numbers: elements are large, and each UUID is somewhere else in memory.
-func inOrder[T any](list []T, id func(*T) string) []T {
-	type place struct {
-		begin uint64 // of the UUID
-		at    int
+// keyed is an item of a list with the beginning of its UUID, which saves going
+// to each UUID, somewhere in memory, again and again.
+type keyed struct {
+	begin uint64
+	*item
+}
+
+// inOrder sorts items by UUID and leaves each once. UUIDs are spread evenly:
+// put into as many baskets as there are items, few are in the same.
+func inOrder(items []*item) []*item {
+	shift := 64 - bits.Len(uint(len(items)))
+	ends := make([]int, 1<<(64-shift)+1) // of baskets, and then their beginnings
+	places := make([]keyed, len(items))
+	for n, i := range items {
+		places[n] = keyed{firstDigits(i.UUID), i}
+		ends[places[n].begin>>shift]++
 	}
-	places := make([]place, len(list))
-	for i := range list {
-		var begin [8]byte
-		copy(begin[:], id(&list[i]))
-		places[i] = place{binary.BigEndian.Uint64(begin[:]), i}
+	for n := 1; n < len(ends); n++ {
+		ends[n] += ends[n-1]
 	}
-	slices.SortFunc(places, func(a, b place) int {
-		if a.begin != b.begin {
-			return cmp.Compare(a.begin, b.begin)
-		}
-		return strings.Compare(id(&list[a.at]), id(&list[b.at]))
-	})
-	sorted := make([]T, 0, len(list))
+	ordered := make([]keyed, len(items))
 	for _, p := range places {
-		if n := len(sorted); n == 0 || id(&sorted[n-1]) != id(&list[p.at]) {
-			sorted = append(sorted, list[p.at])
+		end := &ends[p.begin>>shift]
+		*end--
+		ordered[*end] = p
+	}
+	for n, begin := range ends[:len(ends)-1] {
+		slices.SortFunc(ordered[begin:ends[n+1]], func(a, b keyed) int {
+			return cmp.Or(cmp.Compare(a.begin, b.begin), strings.Compare(a.UUID, b.UUID))
+		})
+	}
+	sorted := items[:0]
+	for n, p := range ordered {
+		if n == 0 || p.begin != ordered[n-1].begin || p.UUID != ordered[n-1].UUID {
+			sorted = append(sorted, p.item)
 		}
 	}
 	return sorted
+}
+
+// firstDigits are the first eight digits of a UUID, which is in lower case, at
+// the upper end of a number.
+func firstDigits(uuid string) uint64 {
+	var n uint64
+	for i := range min(len(uuid), 8) {
+		c := uint64(uuid[i])
+		n |= (c&15 + c>>6*9) & 15 << (60 - 4*i)
+	}
+	return n
 }
 
 // resolveParents returns the ids of the parents that are asked for: nil when
@@ -229,7 +256,7 @@ func (l *listQuery) passes(e *entry) bool {
 	for name, wanted := range l.filters {
 		value, ok := e.Property(name)
 		if name == "name" {
-			_, value = e.FQNameJSON()
+			value = e.NameJSON()
 		} else if !ok {
 			value = json.RawMessage("null")
 		}

@@ -255,34 +255,23 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 		return nil, err
 	}
 	out := &answer{}
-	var items []item
-	total, more := 0, false
+	var items []*item
+	more := false
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
 		l.may = a.accessOf(r.Context(), v)
-		found := l.may.readable(v, l.find(v, t))
-		if l.count || l.limit > 0 {
-			found = inOrder(found, func(e *entry) string { return e.UUID })
-			total = len(found)
+		items = l.may.readable(v, l.find(v, t))
+		if l.limit > 0 && !l.count {
+			items, more = l.page(inOrder(items))
 		}
-		if l.count {
-			return
-		}
-		found, more = l.page(found)
-		// Objects are collected as they lie in memory, which is faster, then sorted.
-		items = make([]item, len(found))
-		l.many = len(found) > 1
-		for i, e := range found {
-			if l.detail || l.fields != nil {
-				items[i] = collectItem(v, e, l.selection)
-			} else {
-				items[i].entry = e
-			}
+		if !l.count && (l.detail || l.fields != nil) {
+			// As they lie in memory, which is faster than in order.
+			collectItems(v, items, l.selection)
 		}
 	})
-	items = inOrder(items, func(i *item) string { return i.UUID })
+	items = inOrder(items)
 	if l.count {
-		out.body = map[string]any{t.Collection(): map[string]int{"count": total}}
+		out.body = map[string]any{t.Collection(): map[string]int{"count": len(items)}}
 		return out, nil
 	}
 	out.body = stream(func(w io.Writer) error { return l.writeTo(w, t, items, more) })
@@ -290,12 +279,9 @@ func (a *API) answerList(t *model.Type, r *http.Request, q url.Values) (*answer,
 }
 
 // page cuts out the page that is asked for.
-func (l *listQuery) page(found []entry) ([]entry, bool) {
-	if l.limit == 0 {
-		return found, false
-	}
-	i, exact := slices.BinarySearchFunc(found, l.marker, func(e entry, id string) int {
-		return strings.Compare(e.UUID, id)
+func (l *listQuery) page(found []*item) ([]*item, bool) {
+	i, exact := slices.BinarySearchFunc(found, l.marker, func(i *item, id string) int {
+		return strings.Compare(i.UUID, id)
 	})
 	if exact {
 		i++

@@ -82,7 +82,7 @@ func (a *API) fetchRecords(*http.Request) (*answer, error) {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			name, _ := list[i].FQNameJSON()
+			name := list[i].FQNameJSON()
 			b = appendString(append(b, `{"type":`...), string(list[i].Kind))
 			b = appendString(append(b, `,"uuid":`...), list[i].UUID)
 			b = append(append(append(b, `,"fq_name":`...), name...), '}')

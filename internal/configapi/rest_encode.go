@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,29 +74,72 @@ type item struct {
 // fieldNames are the fields in which objects show links with those of a kind.
 type fieldNames struct{ refs, backRefs, children string }
 
-var knownFields = sync.OnceValue(func() map[model.Kind]fieldNames {
-	all := map[model.Kind]fieldNames{}
-	for _, t := range model.Types() {
-		all[t.Kind] = newFieldNames(t.Kind)
-	}
-	return all
-})
-
 func newFieldNames(k model.Kind) fieldNames {
 	name := k.Name()
 	return fieldNames{name + "_refs", name + "_back_refs", name + "s"}
 }
 
-func fieldNamesOf(k model.Kind) fieldNames {
-	if f, ok := knownFields()[k]; ok {
-		return f
+// kindTexts are what an answer says of a kind again and again.
+type kindTexts struct {
+	kind   model.Kind
+	fields fieldNames
+	// href is the beginning of the addresses of its objects, as JSON.
+	href string
+}
+
+// textsOf returns the texts of a kind. There are few in one answer, which are
+// found sooner one after the other than in a map.
+func (s *selection) textsOf(k model.Kind) *kindTexts {
+	for i := range s.texts {
+		if s.texts[i].kind == k {
+			return &s.texts[i]
+		}
 	}
-	return newFieldNames(k) // of a newer version
+	href := append(appendQuoted([]byte{'"'}, s.base+"/"+string(k)), '/')
+	s.texts = append(s.texts, kindTexts{k, newFieldNames(k), string(href)})
+	return &s.texts[len(s.texts)-1]
+}
+
+// fewItems are collected by one goroutine: others would begin too late.
+const fewItems = 1000
+
+// collectItems takes the links of items out of a view, of many side by side.
+func collectItems(v *model.View, items []*item, s *selection) {
+	parts := 1
+	if s.may.reads { // the access of others remembers what it decided
+		parts = min(runtime.GOMAXPROCS(0), 1+len(items)/fewItems)
+	}
+	var working sync.WaitGroup
+	panicked := make([]any, parts)
+	for p := range parts {
+		working.Go(func() {
+			// A defect is the request's, as it would be without goroutines.
+			defer func() { panicked[p] = recover() }()
+			own := *s // with a memory of its own
+			own.texts, own.asked, own.many = nil, nil, len(items) > 1
+			for _, i := range items[len(items)*p/parts : len(items)*(p+1)/parts] {
+				i.collect(v, &own)
+			}
+		})
+	}
+	working.Wait()
+	for _, defect := range panicked {
+		if defect != nil {
+			panic(defect)
+		}
+	}
 }
 
 // collectItem takes an object out of a view.
 func collectItem(v *model.View, e entry, s *selection) item {
-	i := item{entry: e, links: s.shelf[len(s.shelf):]}
+	i := item{entry: e}
+	i.collect(v, s)
+	return i
+}
+
+// collect takes the links of an item out of a view.
+func (i *item) collect(v *model.View, s *selection) {
+	i.links = s.shelf[len(s.shelf):]
 	if s.refs {
 		i.collectReferences(v, s)
 	}
@@ -105,12 +149,11 @@ func collectItem(v *model.View, e entry, s *selection) item {
 	if s.backRefs {
 		i.collectBackReferences(v, s)
 	}
-	if e.view != nil || s.backRefs || s.children {
+	if i.view != nil || s.backRefs || s.children {
 		// References that clients put on a view come after its own.
 		slices.SortStableFunc(i.links, func(a, b link) int { return strings.Compare(a.field, b.field) })
 	}
-	s.keep(&i)
-	return i
+	s.keep(i)
 }
 
 // shelfSize is how many links of the objects of a list are kept in one piece.
@@ -132,18 +175,18 @@ func (s *selection) keep(i *item) {
 func (i *item) collectReferences(v *model.View, s *selection) {
 	if i.view != nil {
 		for _, r := range i.view.refs {
-			i.addReference(v, s, fieldNamesOf(r.To.Kind).refs, r.To, r.Attr)
+			i.addReference(v, s, s.textsOf(r.To.Kind).fields.refs, r.To, r.Attr)
 		}
 	}
-	for r, to := range v.ReferencesWith(i.UUID) {
-		i.addLink(v, s, fieldNamesOf(r.To.Kind).refs, r.To, to, r.Attr)
+	for r, to := range v.ReferencesWith(i.Stored) {
+		i.addLink(v, s, s.textsOf(r.To.Kind).fields.refs, r.To, to, r.Attr)
 	}
 }
 
 func (i *item) collectBackReferences(v *model.View, s *selection) {
 	for _, kind := range s.backRefKinds(i.Kind) {
 		for _, r := range v.BackReferences(i.UUID, kind) {
-			i.addReference(v, s, fieldNamesOf(r.From.Kind).backRefs, r.From, r.Attr)
+			i.addReference(v, s, s.textsOf(r.From.Kind).fields.backRefs, r.From, r.Attr)
 		}
 	}
 	if i.Kind != model.KindRouteTarget || !s.wants("routing_instance_back_refs") {
@@ -173,8 +216,7 @@ func (i *item) addLink(v *model.View, s *selection, field string, other model.En
 		if !s.may.seesStored(o) {
 			return
 		}
-		to, _ := o.FQNameJSON()
-		i.links = append(i.links, link{field, other, to, attr, true})
+		i.links = append(i.links, link{field, other, o.FQNameJSON(), attr, true})
 		return
 	}
 	if o, ok := i.findNear(v, other); ok && s.may.sees(i.view, o) {
@@ -207,9 +249,8 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
 		})
 		for _, child := range children {
-			if field := fieldNamesOf(child.Kind).children; s.wants(field) && s.may.seesStored(child) {
-				to, _ := child.FQNameJSON()
-				i.links = append(i.links, link{field, child.Entity, to, nil, false})
+			if field := s.textsOf(child.Kind).fields.children; s.wants(field) && s.may.seesStored(child) {
+				i.links = append(i.links, link{field, child.Entity, child.FQNameJSON(), nil, false})
 			}
 		}
 	}
@@ -267,9 +308,8 @@ func (i *item) size() int {
 // appendTo appends the JSON of the item.
 func (i *item) appendTo(b []byte, s *selection) []byte {
 	b = i.appendProperties(b, s)
-	_, name := i.FQNameJSON()
 	b = append(b, `"name":`...)
-	b = append(b, name...)
+	b = append(b, i.NameJSON()...)
 	if s.hrefs {
 		b = s.appendHref(append(b, `,"href":`...), i.Entity)
 		if i.Parent.UUID != "" {
@@ -284,7 +324,7 @@ func (i *item) appendTo(b []byte, s *selection) []byte {
 			if n > 0 {
 				b = append(b, ']')
 			}
-			b = append(appendString(append(b, ','), l.field), ":["...)
+			b = append(append(append(b, `,"`...), l.field...), `":[`...) // a name of the model
 		}
 		b = l.appendTo(b, s)
 	}
@@ -333,9 +373,8 @@ func (l *link) appendTo(b []byte, s *selection) []byte {
 
 // appendShort appends what a list without detail shows of an object.
 func (e *entry) appendShort(b []byte, s *selection) []byte {
-	name, _ := e.FQNameJSON()
 	b = appendString(append(b, `{"uuid":`...), e.UUID)
-	b = append(append(b, `,"fq_name":`...), name...)
+	b = append(append(b, `,"fq_name":`...), e.FQNameJSON()...)
 	if s.hrefs {
 		b = s.appendHref(append(b, `,"href":`...), e.Entity)
 	}
@@ -344,15 +383,8 @@ func (e *entry) appendShort(b []byte, s *selection) []byte {
 
 // appendHref appends the address of an object as a JSON string.
 func (s *selection) appendHref(b []byte, e model.Entity) []byte {
-	before, ok := s.addresses[e.Kind]
-	if !ok {
-		before = string(append(appendQuoted([]byte{'"'}, s.base+"/"+string(e.Kind)), '/'))
-		if s.addresses == nil {
-			s.addresses = map[model.Kind]string{}
-		}
-		s.addresses[e.Kind] = before
-	}
-	return append(appendQuoted(append(b, before...), e.UUID), '"')
+	b = append(b, s.textsOf(e.Kind).href...)
+	return append(appendQuoted(b, e.UUID), '"')
 }
 
 // appendString appends a JSON string.
@@ -362,16 +394,40 @@ func appendString(b []byte, s string) []byte {
 
 // appendQuoted appends the inside of a JSON string.
 func appendQuoted(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
-			data, err := json.Marshal(s)
-			if err != nil {
-				return b
-			}
-			return append(b, data[1:len(data)-1]...)
+	if isPlain(s) {
+		return append(b, s...)
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return b
+	}
+	return append(b, data[1:len(data)-1]...)
+}
+
+// isPlain tells whether a string is in JSON as it is: printable ASCII without
+// quotes and backslashes. It looks at eight bytes at a time.
+func isPlain(s string) bool {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+	)
+	for ; len(s) >= 8; s = s[8:] {
+		x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+		quote, backslash := x^('"'*ones), x^('\\'*ones)
+		// The top bit of a byte is set where it is below a blank, zero, or not
+		// below 0x7f.
+		bad := (x - ' '*ones) | (quote - ones) | (backslash - ones) | (x + ones) | x
+		if bad&tops != 0 {
+			return false
 		}
 	}
-	return append(b, s...)
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // etag is the object's last change, as clients send it back.

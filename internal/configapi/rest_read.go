@@ -20,10 +20,10 @@ type selection struct {
 	children, backRefs, refs bool
 	hrefs                    bool
 	base                     string
+	// texts are what the answer says of each kind.
+	texts []kindTexts
 	// asked are the kinds of links that fields name, by the kind that has them.
 	asked map[linksOf][]model.Kind
-	// addresses are the beginnings of hrefs by kind, as JSON.
-	addresses map[model.Kind]string
 	// shelf is where links of items are kept together, when many are collected.
 	shelf []link
 	many  bool
@@ -100,7 +100,7 @@ func (a *API) readObject(r *http.Request) (*answer, error) {
 
 // writeTo writes the JSON of a list, part by part: it may be long. Parts are
 // encoded side by side, and while those before them are written.
-func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []item, more bool) error {
+func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []*item, more bool) error {
 	_, err := w.Write(append(appendString([]byte{'{'}, t.Collection()), ":["...))
 	parts := make(chan chan encoded, runtime.GOMAXPROCS(0))
 	go func() {
@@ -154,21 +154,21 @@ const partSize = 128
 var partBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // encode makes the JSON of some items, after others if they do not come first.
-func (l *listQuery) encode(t *model.Type, items []item, after bool) []byte {
+func (l *listQuery) encode(t *model.Type, items []*item, after bool) []byte {
 	own := *l // with a memory of its own
 	selected := *l.selection
-	own.selection, selected.addresses = &selected, nil
+	own.selection, selected.texts = &selected, nil
 	b := (*partBuffers.Get().(*[]byte))[:0]
 	for i := range items {
 		if after || i > 0 {
 			b = append(b, ',')
 		}
-		b = own.appendItem(b, t, &items[i])
+		b = own.appendItem(b, t, items[i])
 	}
 	return b
 }
 
-func (l *listQuery) appendEnd(b []byte, items []item, more bool) []byte {
+func (l *listQuery) appendEnd(b []byte, items []*item, more bool) []byte {
 	b = append(b, ']')
 	if l.limit > 0 {
 		b = append(b, `,"marker":`...)

@@ -42,6 +42,7 @@ type vertex struct {
 	entity Entity
 	// json is the object as it is stored, nil for a mere place.
 	json []byte
+	name span // of the fully qualified name, in json
 	// object is set when Go code put the object; then there is no json.
 	object   Object
 	decoded  atomic.Pointer[decoded]
@@ -147,10 +148,11 @@ func (d *data) tidy(v *vertex) {
 
 // stored is the stored form of an object.
 func (v *vertex) stored() Stored {
-	s := Stored{Entity: v.entity, JSON: v.json}
+	s := Stored{Entity: v.entity, JSON: v.json, name: v.name}
 	if v.object != nil {
 		s, _ = StoredOf(v.object) // it could be encoded when it was made
 	}
+	s.vertex = v
 	if v.parent != nil {
 		s.Parent = v.parent.entity
 	}
@@ -165,7 +167,7 @@ func (d *data) putObject(o Object) {
 
 func (d *data) putStored(s *Stored) {
 	v := d.enter(s.Entity, s.FQString(), s.Parent)
-	v.json = s.JSON
+	v.json, v.name = s.JSON, s.name
 }
 
 // enter makes the place of an object and puts it into all indices.
@@ -218,7 +220,7 @@ func (d *data) forget(v *vertex) {
 		parent.disown(v)
 		d.tidy(parent)
 	}
-	v.json, v.object, v.fq = nil, nil, ""
+	v.json, v.name, v.object, v.fq = nil, span{}, nil, ""
 	v.decoded.Store(nil)
 }
 

@@ -311,7 +311,11 @@ func decodeAll(t *rapid.T, stored iter.Seq[Stored]) []Object {
 // checkReferencesWith compares references and the targets that come with them.
 func checkReferencesWith(t *rapid.T, v *View, n *naive, e Entity, want []Reference) {
 	i := 0
-	for r, to := range v.ReferencesWith(e.UUID) {
+	of, ok := v.Stored(e.UUID)
+	if !ok {
+		of.Entity = e
+	}
+	for r, to := range v.ReferencesWith(of) {
 		if i >= len(want) {
 			t.Fatalf("%s has more than %d references", e, len(want))
 		}
@@ -336,6 +340,9 @@ func checkStored(t *rapid.T, v *View, want Object, e Entity) {
 	}
 	m := want.GetMeta()
 	parent := Entity{Kind(m.ParentType), m.ParentUUID}
+	if last := m.FQName[len(m.FQName)-1]; text(got.NameJSON()) != last {
+		t.Fatalf("name of %s is %s, want %q", e, got.NameJSON(), last)
+	}
 	equal(t, "stored "+e.UUID, []any{got.Entity, got.Parent, got.FQName()}, []any{e, parent, m.FQName})
 }
 

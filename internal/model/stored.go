@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -16,7 +17,14 @@ type Stored struct {
 	Parent Entity
 	// JSON are the object's properties as Encode writes them.
 	JSON json.RawMessage
+	// name is where in JSON the fully qualified name is, if that is known.
+	name span
+	// vertex is the object's in the view that it comes from, nil for others.
+	vertex *vertex
 }
+
+// span is a part of a text.
+type span struct{ from, to uint32 }
 
 // ParseStored reads what the graph needs to know of an object's JSON, of which
 // it keeps data. Only that it is an object with a name is checked: the rest is
@@ -35,6 +43,7 @@ func ParseStored(e Entity, data []byte) (Stored, error) {
 			s.UUID = text(value)
 		case "fq_name":
 			named = value[0] == '['
+			s.name = span{uint32(walk.from), uint32(walk.from + len(value))}
 		case "parent_type":
 			s.Parent.Kind = known(Kind(text(value)))
 		case "parent_uuid":
@@ -104,14 +113,28 @@ func (s Stored) Properties(f func(name string, value json.RawMessage) bool) {
 }
 
 // FQName is the fully qualified name.
-func (s Stored) FQName() []string {
-	raw, _ := s.Property("fq_name")
-	return names(raw)
+func (s Stored) FQName() []string { return names(s.FQNameJSON()) }
+
+// FQNameJSON is the fully qualified name as JSON.
+func (s Stored) FQNameJSON() json.RawMessage {
+	if s.name.to > 0 {
+		return s.JSON[s.name.from:s.name.to]
+	}
+	all, _ := s.Property("fq_name")
+	return all
 }
 
-// FQNameJSON is the fully qualified name as JSON, and its last element by itself.
-func (s Stored) FQNameJSON() (all, last json.RawMessage) {
-	all, _ = s.Property("fq_name")
+// NameJSON is the last element of the fully qualified name as JSON.
+func (s Stored) NameJSON() json.RawMessage {
+	all := s.FQNameJSON()
+	if bytes.IndexByte(all, '\\') < 0 {
+		end := bytes.LastIndexByte(all, '"')
+		if end < 1 {
+			return nil
+		}
+		return all[bytes.LastIndexByte(all[:end], '"') : end+1]
+	}
+	var last json.RawMessage
 	walk := walker{data: all, at: 1}
 	for walk.space(); walk.at < len(all) && all[walk.at] == '"'; walk.space() {
 		from := walk.at
@@ -122,7 +145,7 @@ func (s Stored) FQNameJSON() (all, last json.RawMessage) {
 		walk.space()
 		walk.take(',')
 	}
-	return all, last
+	return last
 }
 
 // names reads a list of strings.
@@ -134,7 +157,7 @@ func names(raw []byte) []string {
 
 // FQString is the fully qualified name joined by colons.
 func (s Stored) FQString() string {
-	raw, _ := s.Property("fq_name")
+	raw := s.FQNameJSON()
 	// A decoder is only needed for what JSON escapes.
 	if slices.Contains(raw, '\\') {
 		return FQString(names(raw))

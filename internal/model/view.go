@@ -265,13 +265,16 @@ func (v *View) CountBackReferences(uuid string, from Kind) int {
 // CountReferences is the number of all references.
 func (v *View) CountReferences() int { return len(v.data.edges) }
 
-// ReferencesWith yields what References returns, each with the stored form of
-// its target; that of a target that is not stored is empty.
-func (v *View) ReferencesWith(uuid string) iter.Seq2[Reference, Stored] {
+// ReferencesWith yields what References returns for an object of this view,
+// each with the stored form of its target; that of a target that is not stored
+// is empty.
+func (v *View) ReferencesWith(of Stored) iter.Seq2[Reference, Stored] {
 	return func(yield func(Reference, Stored) bool) {
-		x, ok := v.data.vertices[uuid]
-		if !ok {
-			return
+		x := of.vertex
+		if x == nil { // a view, to which clients may have added references
+			if x = v.data.vertices[of.UUID]; x == nil {
+				return
+			}
 		}
 		// Most objects have few references, often in order already.
 		var few [8]*edge

@@ -14,6 +14,8 @@ import (
 type walker struct {
 	data []byte
 	at   int
+	// from is where the last value begins.
+	from int
 	err  error
 }
 
@@ -55,11 +57,11 @@ func (w *walker) next() (name, value []byte, ok bool) {
 		return w.broken()
 	}
 	w.space()
-	from = w.at
+	w.from = w.at
 	if !w.value() {
 		return w.broken()
 	}
-	value = w.data[from:w.at]
+	value = w.data[w.from:w.at]
 	w.space()
 	if w.at >= len(w.data) || !w.take(',') && w.data[w.at] != '}' {
 		return w.broken()

@@ -146,6 +146,7 @@ func startController(binary, dir string, args ...string) (*controller, error) {
 	c.client = &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: 256,
 		DisableCompression:  true,
+		ReadBufferSize:      256 << 10,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		},
