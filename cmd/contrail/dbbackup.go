@@ -13,7 +13,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
@@ -107,6 +106,8 @@ side that is kept.`,
 	flags.BoolVar(&f.verify, "verify", false, "only verify the file")
 	flags.BoolVar(&f.status, "status", false, "tell who is awaited after a restore, and what is in conflict")
 	flags.StringVar(&f.forget, "forget", "", "`node` (name or UUID) that is gone for good and not awaited any more")
+	cmd.RegisterFlagCompletionFunc("forget", f.api.completeNodes)
+	cmd.RegisterFlagCompletionFunc("keep", cobra.FixedCompletions([]string{"running", "stored"}, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringVar(&f.resolve, "resolve", "", "`interface` (UUID) whose conflict is ended")
 	flags.StringVar(&f.keep, "keep", "", "`side` of the conflict that stays: running or stored")
 	return cmd
@@ -216,20 +217,75 @@ func (f *restoreFlags) showStatus(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		if f.output == "json" {
-			data, err := protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true}.Marshal(res.Msg)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(w, "%s\n", data)
-			return err
+			return printJSON(w, recoveryOf(res.Msg))
 		}
 		return printRecovery(w, res.Msg)
 	})
 }
 
+// recoveryForm is the status of a restore in JSON.
+type recoveryForm struct {
+	Phase       string         `json:"phase"`
+	Epoch       uint64         `json:"epoch"`
+	Revision    uint64         `json:"revision"`
+	RestoredAt  string         `json:"restored_at,omitempty"`
+	DumpedAt    string         `json:"dumped_at,omitempty"`
+	SecondsLeft uint64         `json:"seconds_left"`
+	Awaited     []awaitedForm  `json:"awaited"`
+	Conflicts   []conflictForm `json:"conflicts"`
+}
+
+type awaitedForm struct {
+	UUID     string `json:"uuid"`
+	Name     string `json:"name"`
+	Joined   bool   `json:"joined"`
+	Reported bool   `json:"reported"`
+}
+
+type conflictForm struct {
+	Interface string   `json:"interface"`
+	Node      string   `json:"node"`
+	Container string   `json:"container"`
+	Name      string   `json:"interface_name"`
+	Network   []string `json:"network"`
+	Addresses []string `json:"addresses"`
+	Reason    string   `json:"reason"`
+	Resolved  bool     `json:"resolved"`
+}
+
+func recoveryOf(s *configv1.RecoveryStatusResponse) recoveryForm {
+	out := recoveryForm{
+		Phase: phaseText(s), Epoch: s.Position.GetEpoch(), Revision: s.Position.GetRevision(), RestoredAt: s.RestoredAt, DumpedAt: s.DumpedAt,
+		SecondsLeft: s.SecondsLeft, Awaited: []awaitedForm{}, Conflicts: []conflictForm{},
+	}
+	for _, n := range s.Awaited {
+		out.Awaited = append(out.Awaited, awaitedForm{UUID: n.Node, Name: n.Name, Joined: n.Joined, Reported: n.Reported})
+	}
+	for _, c := range s.Conflicts {
+		at := c.Attachment
+		out.Conflicts = append(out.Conflicts, conflictForm{
+			Interface: at.GetInterfaceId(), Node: at.GetKey().GetNode(), Container: at.GetKey().GetContainerId(), Name: at.GetKey().GetInterface(),
+			Network: at.GetNetworkFqName(), Addresses: addressesOf(at), Reason: c.Reason, Resolved: c.Dropped,
+		})
+	}
+	return out
+}
+
+// phaseText is open, awaiting or restoring.
+func phaseText(s *configv1.RecoveryStatusResponse) string {
+	return strings.ToLower(strings.TrimPrefix(s.Phase.String(), "PHASE_"))
+}
+
+func addressesOf(at *configv1.Attachment) []string {
+	list := make([]string, len(at.GetAddresses()))
+	for i, a := range at.GetAddresses() {
+		list[i] = a.Address
+	}
+	return list
+}
+
 func printRecovery(w io.Writer, s *configv1.RecoveryStatusResponse) error {
-	phase := strings.ToLower(strings.TrimPrefix(s.Phase.String(), "PHASE_"))
-	fmt.Fprintf(w, "store: %s, epoch %d, revision %d\n", phase, s.Position.GetEpoch(), s.Position.GetRevision())
+	fmt.Fprintf(w, "store: %s, epoch %d, revision %d\n", phaseText(s), s.Position.GetEpoch(), s.Position.GetRevision())
 	if s.RestoredAt != "" {
 		fmt.Fprintf(w, "restored: at %s, from a dump of %s\n", s.RestoredAt, s.DumpedAt)
 	}
@@ -255,16 +311,12 @@ func printRecovery(w io.Writer, s *configv1.RecoveryStatusResponse) error {
 	}
 	for _, c := range s.Conflicts {
 		at := c.Attachment
-		var addresses []string
-		for _, a := range at.GetAddresses() {
-			addresses = append(addresses, a.Address)
-		}
 		reason := c.Reason
 		if c.Dropped {
 			reason = "resolved; the node takes its port off with the next report"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s %s\t%s\t%s\t%s\n", at.GetInterfaceId(), at.GetKey().GetNode(), at.GetKey().GetContainerId(),
-			at.GetKey().GetInterface(), strings.Join(at.GetNetworkFqName(), ":"), strings.Join(addresses, ","), reason)
+			at.GetKey().GetInterface(), strings.Join(at.GetNetworkFqName(), ":"), strings.Join(addressesOf(at), ","), reason)
 	}
 	return table.Flush()
 }

@@ -6,6 +6,19 @@ import (
 	"github.com/contrail-mesos/contrail/internal/box"
 )
 
+// componentNames are the components that the cluster has at present.
+func componentNames(cfg box.Config) []string {
+	status, err := box.ReadStatus(cfg)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, c := range status.Components {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 func newLogsCommand() *cobra.Command {
 	var cfg box.Config
 	var follow bool
@@ -16,6 +29,12 @@ func newLogsCommand() *cobra.Command {
 		Long: `Shows the last lines of one component's log, or of all of them, each line with
 its component's name. Components are named as in contrail status.`,
 		Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 || cfg.Validate() != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return componentNames(cfg), cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := cfg.Validate(); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
+	"github.com/contrail-mesos/contrail/internal/cli"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
@@ -49,7 +50,8 @@ then given to others. Remove a node only when its containers are surely dead.
 Mesos is not told: mark its agent as gone there (MARK_AGENT_GONE), too, or its
 tasks are replaced only after the master's agent timeout. A node that comes back
 nevertheless joins anew, and detaches what it ran.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: flags.completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return flags.with(func(nodes configv1connect.NodesClient) error {
 				return removeNode(cmd.Context(), cmd.OutOrStdout(), nodes, args[0], flags.output)
@@ -79,6 +81,29 @@ func (f *nodeFlags) with(use func(configv1connect.NodesClient) error) error {
 	}
 	defer client.CloseIdleConnections()
 	return f.explain(use(configv1connect.NewNodesClient(client, base)))
+}
+
+// completeNodes completes the name of one node from the live API.
+func (f *nodeFlags) completeNodes(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), cli.CompletionTimeout)
+	defer cancel()
+	var names []string
+	err := f.with(func(nodes configv1connect.NodesClient) error {
+		res, err := nodes.List(ctx, connect.NewRequest(&configv1.ListNodesRequest{}))
+		if err == nil {
+			for _, n := range res.Msg.Nodes {
+				names = append(names, n.Name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		names = nil // a shell is no place for errors
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // explain says what is wrong where the configuration API did not answer, and

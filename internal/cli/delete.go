@@ -144,6 +144,7 @@ func (c *Client) kept(ctx context.Context, err error) error {
 			}
 		}
 	}
+	slices.Sort(names)
 	return fmt.Errorf("%s%s%s; delete those first, or see `contrail delete --cascade`", why, strings.Join(names, ", "), more)
 }
 

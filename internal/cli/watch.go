@@ -157,6 +157,9 @@ func (e *watcher) init(ctx context.Context) error {
 	for id := range left {
 		e.gone(id)
 	}
+	if len(e.waiting) > 0 { // the first is the titles
+		slices.SortFunc(e.waiting[1:], func(a, b line) int { return slices.Compare(a.cells, b.cells) })
+	}
 	for _, l := range e.waiting {
 		e.print(l)
 	}
