@@ -3,7 +3,8 @@
 // same keys.
 //
 //	writes   create-interface, attach: transactions of the API, and the bare
-//	         client's with the keys and values that one of them writes
+//	         client's with the keys and values that one of them writes; also
+//	         spread over three controllers, next to bare clients of the same three
 //	reads    one object, a list of 10,000 interfaces
 //	fill     a network of 20,000 ports, and an etcd that fills alike
 //	watch    from the sending of a write until a follower has it

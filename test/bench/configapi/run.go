@@ -85,7 +85,7 @@ func run(ctx context.Context, s size) (area *report.Area, err error) {
 	if b.binary, err = build(ctx, b.dir); err != nil {
 		return nil, err
 	}
-	for _, measure := range []func(context.Context) error{b.measureRunning, b.measureFill, b.measureStarts} {
+	for _, measure := range []func(context.Context) error{b.measureRunning, b.measureThree, b.measureFill, b.measureStarts} {
 		if err := measure(ctx); err != nil {
 			return nil, err
 		}

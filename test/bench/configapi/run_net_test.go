@@ -29,7 +29,7 @@ func TestNetRun(t *testing.T) {
 	}
 	for _, name := range []string{
 		"create-interface/1", "create-interface/16", "create-interface/16/p99", "attach/1", "attach/16", "read/16",
-		"list10k", "list10k-detail", "watch", "fill1k/first", "fill1k/last", "fill1k", "fill1k/detach", "start2k/elapsed", "start2k/rss",
+		"list10k", "list10k-detail", "watch", "create-interface/16/three", "attach/16/three", "attach/16/three/p99", "fill1k/first", "fill1k/last", "fill1k", "fill1k/detach", "start2k/elapsed", "start2k/rss",
 	} {
 		if !seen[name] {
 			t.Errorf("there is no result of %s", name)
