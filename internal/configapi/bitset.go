@@ -3,6 +3,7 @@ package configapi
 import (
 	"cmp"
 	"math/bits"
+	"math/rand/v2"
 )
 
 // index is the place of a thing in a set: 128 bits, as an IPv6 address has.
@@ -132,6 +133,12 @@ func (s *span) contains(i index) bool {
 func (s *span) size() uint64 {
 	low, high := s.ends()
 	return low.distance(high)/s.unit + 1
+}
+
+// somewhere is any index of the span.
+func (s *span) somewhere() index {
+	low, _ := s.ends()
+	return low.plus(rand.Uint64N(s.size()) * s.unit)
 }
 
 // past is the index after i in the direction of the span; false at its end.

@@ -38,6 +38,7 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 			return at, false, err
 		}
 		a.metrics.conflicts.WithLabelValues(string(conflict.Guard.Key.Space())).Inc()
+		a.ledger.noteCrowd(conflict.Guard.Key)
 		if err := a.catchUp(ctx, conflict.Revision); err != nil {
 			return at, false, err
 		}

@@ -198,6 +198,27 @@ func drop[K comparable](pools map[K]*pool, of K) {
 	}
 }
 
+// noteCrowd notes that another controller took an address or a label that this
+// one had chosen.
+func (l *ledger) noteCrowd(k store.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var p *pool
+	switch k.Space() {
+	case store.SpaceAddress:
+		if scope, address, err := k.ParseAddress(); err == nil {
+			p = l.addresses[spaceOf(scope, address)]
+		}
+	case store.SpaceLabel:
+		if node, _, err := k.ParseNumber(); err == nil {
+			p = l.labels[node]
+		}
+	}
+	if p != nil {
+		p.crowded = true
+	}
+}
+
 // isOwned tells whether an object goes with its last attachment.
 func (l *ledger) isOwned(uuid string) bool {
 	l.mu.Lock()

@@ -23,7 +23,11 @@ type pool struct {
 	// cursor is where the next search begins, by the first of the span: going
 	// on from the last given gives what was freed the longest rest.
 	cursor map[index]index
-	used   int
+	// crowded is set when another controller took what this one had chosen. The
+	// next search begins somewhere else: side by side they would go on to choose
+	// the same.
+	crowded bool
+	used    int
 }
 
 // maxGroups is how many ages of rest are told apart.
@@ -232,6 +236,9 @@ func (p *pool) fresh(s span) (index, bool) {
 	from, ok := p.cursor[s.first]
 	if !ok || !s.contains(from) {
 		from = s.first
+	}
+	if p.crowded {
+		from, p.crowded = s.somewhere(), false
 	}
 	for _, part := range []span{{from, s.last, s.unit, s.down}, {s.first, from, s.unit, s.down}} {
 		for {

@@ -233,3 +233,37 @@ func TestNearlyFull(t *testing.T) {
 		t.Errorf("one address took %v to find", took)
 	}
 }
+
+// Controllers that meet in a pool go on in different places, each within what
+// was asked for.
+func TestCrowdedPoolIsSearchedElsewhere(t *testing.T) {
+	for _, of := range []span{
+		{index{lo: 16}, index{lo: 1<<20 - 1}, 1, false},
+		{index{lo: 1 << 20}, index{lo: 64}, 4, true},
+		{index{hi: 5}, index{hi: 6}, 1, false},
+	} {
+		p := newPool()
+		seen := map[index]bool{}
+		for range 20 {
+			p.crowded = true
+			got, ok := p.pick([]span{of}, false)
+			if !ok || !of.contains(got) {
+				t.Fatalf("%v of %v", got, of)
+			}
+			seen[got] = true
+			next, _ := p.pick([]span{of}, false)
+			if want := got.plus(of.unit); !of.down && next != want || of.down && next != got.minus(of.unit) {
+				t.Errorf("after %v comes %v", got, next)
+			}
+		}
+		if len(seen) < 15 {
+			t.Errorf("only %d places in %v", len(seen), of)
+		}
+	}
+	one := span{index{lo: 7}, index{lo: 7}, 1, false}
+	p := newPool()
+	p.crowded = true
+	if got, ok := p.pick([]span{one}, false); !ok || got != one.first {
+		t.Errorf("%v of a single one", got)
+	}
+}
