@@ -162,7 +162,20 @@ func allocatable(p netip.Prefix, a netip.Addr) bool {
 	return p.Contains(a) && a != first && a != first.Next() && a != first.Next().Next() && a != last
 }
 
-// free is an address that could be given out.
+// mayHave tells whether an object may have an address of its network: that of
+// the gateway is only for interfaces without a machine.
+func (w *naive) mayHave(o *naiveObject, a netip.Addr) bool {
+	gateway := len(o.references()["virtual-machine-interface"]) > 0
+	for _, id := range o.references()["virtual-machine-interface"] {
+		vmi := w.objects[id]
+		gateway = gateway && vmi != nil && vmi.only("virtual-machine") == ""
+	}
+	return slices.ContainsFunc(w.network(o).subnets(), func(p netip.Prefix) bool {
+		return allocatable(p, a) || gateway && a == p.Addr().Next()
+	})
+}
+
+// free tells whether an address could be given out by itself.
 func (w *naive) free(n *naiveObject) bool {
 	used := w.used(n.uuid)
 	for _, p := range n.subnets() {
@@ -191,12 +204,13 @@ func (w *naive) mayCreate(o *naiveObject, parentMissing bool, want netip.Addr) [
 		}
 	}
 	if o.kind == "instance-ip" || o.kind == "floating-ip" {
-		refused = append(refused, w.mayAddress(w.network(o), want)...)
+		refused = append(refused, w.mayAddress(o, want)...)
 	}
 	return refused
 }
 
-func (w *naive) mayAddress(n *naiveObject, want netip.Addr) []int {
+func (w *naive) mayAddress(o *naiveObject, want netip.Addr) []int {
+	n := w.network(o)
 	switch {
 	case n == nil:
 		return []int{400, 404}
@@ -204,7 +218,7 @@ func (w *naive) mayAddress(n *naiveObject, want netip.Addr) []int {
 		if !w.free(n) {
 			return []int{400}
 		}
-	case !slices.ContainsFunc(n.subnets(), func(p netip.Prefix) bool { return allocatable(p, want) }):
+	case !w.mayHave(o, want):
 		return []int{400}
 	default:
 		if _, taken := w.used(n.uuid)[want]; taken {
