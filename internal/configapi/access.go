@@ -53,6 +53,8 @@ type access struct {
 	scopes     []*scope
 	// verdicts are remembered by kind and the JSON of perms2.
 	verdicts map[model.Kind]map[string]verdict
+	// fields that some rule keeps from being read are remembered by kind.
+	fields map[model.Kind][]string
 }
 
 // scope is one project that a caller has roles in.
@@ -328,7 +330,7 @@ func (may *access) known(s model.Stored) verdict {
 	if json.Unmarshal(raw, &p) != nil {
 		p = nil
 	}
-	k := verdict{read: may.allowed(p, bitRead, opRead, s.Kind, ""), refer: may.bits(p)&bitRefer != 0}
+	k := verdict{read: may.allowed(p, bitRead, opRead, s.Kind, ""), refer: may.bits(p)&bitRefer != 0, hidden: may.hiddenBy(s.Kind, p)}
 	of[string(raw)] = k
 	return k
 }
@@ -336,6 +338,8 @@ func (may *access) known(s model.Stored) verdict {
 // verdict is what a caller may do with objects of one kind and the same perms2.
 type verdict struct {
 	read, refer bool
+	// hidden are the fields that he may not read.
+	hidden map[string]bool
 }
 
 // mayRefer refuses a reference to what the caller may not refer to. What he may

@@ -115,6 +115,12 @@ func (a *API) refRelax(r *http.Request) (*answer, error) {
 		if !ok || !c.may.mayName(c.v, d) {
 			return missing("ID %s does not exist", from)
 		}
+		if d.network == "" {
+			// Before an answer tells what it refers to.
+			if err := c.may.mayTouch(d.object); err != nil {
+				return err
+			}
+		}
 		ref, ok := c.v.Reference(from, to)
 		switch {
 		case !ok && d.own(to):

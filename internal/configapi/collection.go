@@ -270,7 +270,8 @@ func (a *API) collectionGet(r *http.Request) (*answer, error) {
 	a.graph.View(func(v *model.View) {
 		out.at = v.Position()
 		d, ok := find(v, "", id)
-		if !ok || !a.accessOf(r.Context(), v).mayReadDerived(v, d) {
+		may := a.accessOf(r.Context(), v)
+		if !ok || !may.mayReadDerived(v, d) {
 			err = missing("ID %s does not exist", id)
 			return
 		}
@@ -278,6 +279,9 @@ func (a *API) collectionGet(r *http.Request) (*answer, error) {
 		for _, name := range fields {
 			if result[name] != nil {
 				continue // asked for twice
+			}
+			if err = may.mayReadField(v, d, name); err != nil {
+				return
 			}
 			var c *collection
 			if c, err = a.collection(t, d.object, name); err != nil {

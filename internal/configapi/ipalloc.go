@@ -210,6 +210,9 @@ func (a *API) countAddresses(may *access, v *model.View, network string, texts [
 	if !ok || !may.mayRead(vn) {
 		return nil, notFound(model.KindVirtualNetwork, network)
 	}
+	if err := may.mayReadField(v, derived{object: vn}, "network_ipam_refs"); err != nil {
+		return nil, err
+	}
 	subnets, err := subnetsOf(v, network)
 	if err != nil {
 		return nil, err

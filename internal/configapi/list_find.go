@@ -15,6 +15,7 @@ import (
 // only at those that the narrowest of the given conditions leaves.
 func (l *listQuery) find(v *model.View, t *model.Type) []*item {
 	parents := l.resolveParents(v, t)
+	l.referring = l.seen(v)
 	expected := 0
 	if l.uuids == nil && l.names == nil && l.referring == nil && l.filters == nil {
 		expected = v.Count(t.Kind)
@@ -27,7 +28,7 @@ func (l *listQuery) find(v *model.View, t *model.Type) []*item {
 	}
 	found := make([]item, 0, expected)
 	for e := range l.candidates(v, t, parents) {
-		if l.selects(v, &e, parents) && l.passes(&e) {
+		if l.selects(v, &e, parents) && l.passes(v, &e) {
 			found = append(found, item{entry: e})
 		}
 	}
@@ -36,6 +37,21 @@ func (l *listQuery) find(v *model.View, t *model.Type) []*item {
 		items[i] = &found[i]
 	}
 	return items
+}
+
+// seen are the targets whose referrers are asked for and whose references the
+// caller is shown: a list tells no more about others than the objects do.
+func (l *listQuery) seen(v *model.View) *idSet {
+	if l.referring == nil || l.may.reads {
+		return l.referring
+	}
+	return newIDSet(slices.DeleteFunc(slices.Clone(l.referring.list), func(id string) bool {
+		if s, ok := v.Stored(id); ok {
+			return !l.may.seesStored(s)
+		}
+		d, ok := findDerived(v, "", id)
+		return !ok || !l.may.sees(&d, d.object)
+	}))
 }
 
 // keyed is an item of a list with the beginning of its UUID, which saves going
@@ -229,8 +245,9 @@ func (l *listQuery) refers(v *model.View, e *entry) bool {
 	if e.view != nil && slices.ContainsFunc(e.view.refs, func(r model.Reference) bool { return l.referring.allows(r.To.UUID) }) {
 		return true
 	}
+	hidden := l.may.hidden(v, e)
 	for r := range v.ReferenceSeq(e.UUID, "") {
-		if l.referring.allows(r.To.UUID) {
+		if l.referring.allows(r.To.UUID) && !hidden[l.textsOf(r.To.Kind).fields.refs] {
 			return true
 		}
 	}
@@ -252,12 +269,16 @@ func (may *access) isShared(p *model.PermType2) bool {
 }
 
 // passes tells whether an object has the values that are asked for.
-func (l *listQuery) passes(e *entry) bool {
+func (l *listQuery) passes(v *model.View, e *entry) bool {
+	if l.filters == nil {
+		return true
+	}
+	hidden := l.may.hidden(v, e)
 	for name, wanted := range l.filters {
 		value, ok := e.Property(name)
 		if name == "name" {
 			value = e.NameJSON()
-		} else if !ok {
+		} else if !ok || hidden[name] {
 			value = json.RawMessage("null")
 		}
 		if !wanted.have(value) {

@@ -26,6 +26,10 @@ func (d *derived) own(target string) bool {
 // its own must be among them, the others are stored.
 func (c *change) overlay(t *model.Type, d derived, g *given) error {
 	e := model.EntityOf(d.object)
+	// Before an answer tells whether it is as the client says.
+	if err := c.may.mayTouch(d.object); err != nil {
+		return err
+	}
 	changes, err := changed(t, d.object, g.properties)
 	if err != nil {
 		return err

@@ -312,7 +312,7 @@ func (a *API) removeObject(r *http.Request) (*answer, error) {
 	at, err := a.write(r.Context(), audit{"delete", string(t.Kind) + "/" + id}, func(c *change) error {
 		o, ok := c.object(t.Kind, id)
 		if !ok {
-			if d, ok := findDerived(c.v, t.Kind, id); ok {
+			if d, ok := findDerived(c.v, t.Kind, id); ok && c.may.mayName(c.v, d) {
 				return followsFrom(model.EntityOf(d.object), "deleted")
 			}
 			return notFound(t.Kind, id)

@@ -69,6 +69,8 @@ type link struct {
 type item struct {
 	entry
 	links []link
+	// hidden are the fields that the caller may not read.
+	hidden map[string]bool
 }
 
 // fieldNames are the fields in which objects show links with those of a kind.
@@ -139,7 +141,7 @@ func collectItem(v *model.View, e entry, s *selection) item {
 
 // collect takes the links of an item out of a view.
 func (i *item) collect(v *model.View, s *selection) {
-	i.links = s.shelf[len(s.shelf):]
+	i.links, i.hidden = s.shelf[len(s.shelf):], s.may.hidden(v, &i.entry)
 	if s.refs {
 		i.collectReferences(v, s)
 	}
@@ -184,12 +186,23 @@ func (i *item) collectReferences(v *model.View, s *selection) {
 }
 
 func (i *item) collectBackReferences(v *model.View, s *selection) {
+	refs := s.textsOf(i.Kind).fields.refs
 	for _, kind := range s.backRefKinds(i.Kind) {
 		for _, r := range v.BackReferences(i.UUID, kind) {
-			i.addReference(v, s, s.textsOf(r.From.Kind).fields.backRefs, r.From, r.Attr)
+			from, _ := v.Stored(r.From.UUID)
+			if from.JSON != nil {
+				shown, attr := s.may.showsBack(from, refs)
+				if !shown {
+					continue
+				}
+				if !attr {
+					r.Attr = nil
+				}
+			}
+			i.addLink(v, s, s.textsOf(r.From.Kind).fields.backRefs, r.From, from, r.Attr)
 		}
 	}
-	if i.Kind != model.KindRouteTarget || !s.wants("routing_instance_back_refs") {
+	if i.Kind != model.KindRouteTarget || !i.wants(s, "routing_instance_back_refs") {
 		return
 	}
 	for view, attr := range instancesOf(v, &i.entry) {
@@ -209,7 +222,7 @@ func (i *item) addReference(v *model.View, s *selection, field string, other mod
 // addLink is addReference with the stored form of the other end, empty if it
 // is a view.
 func (i *item) addLink(v *model.View, s *selection, field string, other model.Entity, o model.Stored, attr json.RawMessage) {
-	if !s.wants(field) {
+	if !i.wants(s, field) {
 		return
 	}
 	if o.JSON != nil {
@@ -249,12 +262,12 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
 		})
 		for _, child := range children {
-			if field := s.textsOf(child.Kind).fields.children; s.wants(field) && s.may.seesStored(child) {
+			if field := s.textsOf(child.Kind).fields.children; i.wants(s, field) && s.may.seesStored(child) {
 				i.links = append(i.links, link{field, child.Entity, child.FQNameJSON(), nil, false})
 			}
 		}
 	}
-	if i.Kind != model.KindVirtualNetwork || !s.wants("routing_instances") {
+	if i.Kind != model.KindVirtualNetwork || !i.wants(s, "routing_instances") {
 		return
 	}
 	for _, d := range deriveOf(v, i.UUID) {
@@ -300,6 +313,9 @@ func (s *selection) kinds(of model.Kind, wanted model.Class) []model.Kind {
 	return list
 }
 
+// wants tells whether a field of the item is asked for, and the caller's to read.
+func (i *item) wants(s *selection, field string) bool { return s.wants(field) && !i.hidden[field] }
+
 // size is about how long the item's JSON will be.
 func (i *item) size() int {
 	return len(i.JSON) + 512 + 300*len(i.links)
@@ -337,7 +353,7 @@ func (i *item) appendTo(b []byte, s *selection) []byte {
 // appendProperties appends the beginning of the item with those properties
 // that are asked for, and a comma if there are any.
 func (i *item) appendProperties(b []byte, s *selection) []byte {
-	if s.fields == nil {
+	if s.fields == nil && i.hidden == nil {
 		if len(i.JSON) <= len("{}") {
 			return append(b, '{')
 		}
@@ -346,7 +362,7 @@ func (i *item) appendProperties(b []byte, s *selection) []byte {
 	}
 	b = append(b, '{')
 	i.Properties(func(name string, value json.RawMessage) bool {
-		if s.wants(name) {
+		if i.wants(s, name) {
 			b = append(appendString(b, name), ':')
 			b = append(append(b, value...), ',')
 		}

@@ -311,6 +311,9 @@ func (c *change) complete(m *model.Meta, kind model.Kind, asked *perms, who stri
 			m.IDPerms.Enable = asked.id.Enable
 		}
 		if asked.id.UserVisible != nil {
+			if !*asked.id.UserVisible && !c.may.all {
+				return denied("Permission denied: only a cloud-admin creates objects with id_perms.user_visible false, which nobody else sees")
+			}
 			m.IDPerms.UserVisible = asked.id.UserVisible
 		}
 	}
@@ -381,7 +384,7 @@ func (a *API) updateObject(r *http.Request) (*answer, error) {
 	at, err := a.write(r.Context(), audit{"update", string(t.Kind) + "/" + id}, func(c *change) error {
 		o, ok := c.object(t.Kind, id)
 		if !ok {
-			if d, ok := findDerived(c.v, t.Kind, id); ok {
+			if d, ok := findDerived(c.v, t.Kind, id); ok && c.may.mayName(c.v, d) {
 				return c.overlay(t, d, g)
 			}
 			return notFound(t.Kind, id)
@@ -405,6 +408,13 @@ func (a *API) updateObject(r *http.Request) (*answer, error) {
 // update merges what a client sent into an object, property by property and
 // list of references by list.
 func (c *change) update(t *model.Type, o model.Object, g *given, asked *perms) error {
+	given := g.sortedFields()
+	if asked.perms2 != nil {
+		given = append(given, "perms2")
+	}
+	if err := c.may.mayCompare(c.v, o, given); err != nil {
+		return err
+	}
 	changes, err := changed(t, o, g.properties)
 	if err != nil {
 		return err

@@ -103,8 +103,8 @@ func (c *change) setTags(t *model.Type, id string, changes []tagChange) error {
 	now := map[string]map[string][]model.Reference{}
 	for r := range c.v.ReferenceSeq(id, model.KindTag) {
 		tag, ok := model.Get[*model.Tag](c.v, r.To.UUID)
-		if !ok {
-			continue
+		if !ok || c.isHidden(r) {
+			continue // nobody means what he does not see
 		}
 		if now[tag.TagTypeName] == nil {
 			now[tag.TagTypeName] = map[string][]model.Reference{}

@@ -57,7 +57,7 @@ type networkRef struct {
 func networksWithSubnets(v *model.View, may *access) []networkRef {
 	list := make([]networkRef, 0, v.Count(model.KindVirtualNetwork))
 	for o := range v.All(model.KindVirtualNetwork) {
-		if !may.mayRead(o) {
+		if !may.mayRead(o) || may.mayReadField(v, derived{object: o}, "network_ipam_refs") != nil {
 			continue
 		}
 		m := o.GetMeta()
