@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,7 +120,7 @@ func (s *Service) admit(ctx context.Context, c *Credentials) (*Grant, error) {
 		}
 	}
 	u := s.users.current()[name]
-	ok, err := s.compare(ctx, u, c.Password)
+	ok, err := s.compare(ctx, u, c.User, c.Password)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +146,7 @@ func (s *Service) admit(ctx context.Context, c *Credentials) (*Grant, error) {
 
 // compare tells whether it is the user's password, and takes as long when the
 // user does not exist.
-func (s *Service) compare(ctx context.Context, u *localUser, password string) (bool, error) {
+func (s *Service) compare(ctx context.Context, u *localUser, name, password string) (bool, error) {
 	turn := time.NewTimer(waiting)
 	defer turn.Stop()
 	select {
@@ -154,13 +157,24 @@ func (s *Service) compare(ctx context.Context, u *localUser, password string) (b
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	hash := s.absent
-	if u != nil {
-		hash = u.hash
+	if u == nil {
+		_, err := bcrypt.GenerateFromPassword([]byte(password)[:min(len(password), longestPassword)], s.absentCost(name))
+		return false, err
 	}
 	// Longer ones are refused by Hash; bcrypt would look at their beginning.
-	right := bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && len(password) <= longestPassword
-	return right && u != nil, nil
+	return bcrypt.CompareHashAndPassword(u.hash, []byte(password)) == nil && len(password) <= longestPassword, nil
+}
+
+// absentCost is the cost of the password of a user who does not exist. Files
+// may have hashes of several costs: it is that of one of the users, and always
+// the same for a name, so that the time of an answer says nothing about it.
+func (s *Service) absentCost(name string) int {
+	users := s.users.current()
+	if len(users) == 0 {
+		return hashCost
+	}
+	names := slices.Sorted(maps.Keys(users))
+	return users[names[maphash.String(s.seed, name)%uint64(len(names))]].cost
 }
 
 // noteLogin logs a login that failed. Names that do not exist are not named:

@@ -1,16 +1,15 @@
 package auth
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/contrail-mesos/contrail/internal/serve"
 )
@@ -41,8 +40,8 @@ type Service struct {
 	parser   *jwt.Parser
 	throttle *throttle
 	hashing  chan struct{}
-	// absent is compared with when a user does not exist, so that it takes as long.
-	absent   []byte
+	// seed is for absentCost.
+	seed     maphash.Seed
 	refusals serve.Limiter
 }
 
@@ -59,13 +58,10 @@ func New(log *slog.Logger, cfg Config, keys Keys, demanded func(*http.Request) b
 	}
 	s := &Service{
 		log: log, keys: keys, demanded: demanded, life: cfg.Life, now: time.Now,
-		throttle: newThrottle(), hashing: make(chan struct{}, hashing),
+		throttle: newThrottle(), hashing: make(chan struct{}, hashing), seed: maphash.MakeSeed(),
 	}
 	s.parser = newParser(func() time.Time { return s.now() })
 	var err error
-	if s.absent, err = bcrypt.GenerateFromPassword([]byte(rand.Text()), hashCost); err != nil {
-		return nil, fmt.Errorf("hash: %w", err)
-	}
 	if cfg.Users != "" {
 		if s.users, err = openUsers(log, cfg.Users); err != nil {
 			return nil, err

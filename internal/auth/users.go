@@ -70,6 +70,7 @@ type fileProject struct {
 type localUser struct {
 	serve.User
 	hash []byte
+	cost int
 	// version changes with the password: tokens of another one are void.
 	version string
 }
@@ -128,7 +129,7 @@ func (e *fileEntry) check() (*localUser, error) {
 	}
 	sum := sha256.Sum256([]byte(e.Password))
 	u := &localUser{
-		User: serve.User{Name: e.Name, Roles: e.Roles}, hash: []byte(e.Password), version: hex.EncodeToString(sum[:8]),
+		User: serve.User{Name: e.Name, Roles: e.Roles}, hash: []byte(e.Password), cost: cost, version: hex.EncodeToString(sum[:8]),
 	}
 	for _, role := range e.Roles {
 		if err := checkGlobalRole(role); err != nil {

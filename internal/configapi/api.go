@@ -53,6 +53,7 @@ type API struct {
 	// without events they get a comment, watchPatience how long they may take to
 	// read what was sent.
 	watchers                  atomic.Int64
+	watchersOf                watchersOf
 	watchPause, watchPatience time.Duration
 	// refusals bounds the log lines about requests that were refused.
 	refusals serve.Limiter

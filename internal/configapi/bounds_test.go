@@ -6,6 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/internal/serve"
+	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // many joins n elements with commas, or as many as fit into a body.
@@ -105,5 +111,45 @@ func TestNetworksGrowTogether(t *testing.T) {
 		if status != want {
 			t.Errorf("subnets of IPAM %d: %d %s, want %d", i, status, text, want)
 		}
+	}
+}
+
+// TestWatchersOfOneUser: one user does not take the streams of all.
+func TestWatchersOfOneUser(t *testing.T) {
+	var w watchersOf
+	var leave []func()
+	for i := range maxWatchersOfUser {
+		f, err := w.enter(serve.CallerOf(asUser(member1)))
+		if err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+		leave = append(leave, f)
+	}
+	if _, err := w.enter(serve.CallerOf(asUser(member1))); err == nil || httpStatus(err) != http.StatusTooManyRequests {
+		t.Errorf("one more: %v", err)
+	}
+	if f, err := w.enter(serve.CallerOf(asUser(admin2))); err != nil {
+		t.Errorf("another user: %v", err)
+	} else {
+		f()
+	}
+	for _, f := range leave {
+		f()
+	}
+	if len(w.count) != 0 {
+		t.Errorf("after all have left: %v", w.count)
+	}
+}
+
+// TestReportIsBounded: a node cannot fill the store with what it says that it runs.
+func TestReportIsBounded(t *testing.T) {
+	b := newBench(t, testConfig())
+	node := b.join(1)
+	r := &configv1.SettleRequest{Node: node, Seen: protoPosition(b.api.graph.Position())}
+	for range maxReported + 1 {
+		r.Running = append(r.Running, &configv1.Running{})
+	}
+	if _, err := b.api.settle(as(ctls.RoleNode, node), r); code(err) != connect.CodeInvalidArgument {
+		t.Errorf("a report of %d attachments: %v", len(r.Running), err)
 	}
 }

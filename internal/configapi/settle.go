@@ -23,6 +23,9 @@ import (
 const (
 	// settlers is how many attachments of one report are looked at at a time.
 	settlers = 8
+	// maxReported bounds what one node can say that it runs: each may become an
+	// object, or a conflict that is kept.
+	maxReported = 32_768
 	// foreignNamespace stands for the namespace of a container that a foreign
 	// plugin attached: no report has it, only the boot says something about it.
 	foreignNamespace = "foreign"
@@ -54,6 +57,9 @@ func (a *API) settle(ctx context.Context, r *configv1.SettleRequest) (*configv1.
 	node, err := nodeOf(ctx, r.GetNode())
 	if err != nil {
 		return nil, err
+	}
+	if n := len(r.GetRunning()) + len(r.GetLive()) + len(r.GetAdding()); n > maxReported {
+		return nil, invalid("running, live and adding have %d attachments; at most %d are possible on one node", n, maxReported)
 	}
 	again, err := a.mustLookAgain(ctx, node, r.GetSeen())
 	if again || err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,6 +18,8 @@ import (
 const (
 	// maxWatchers bounds the streams of events of this process.
 	maxWatchers = 512
+	// maxWatchersOfUser bounds those of one user: others find room, too.
+	maxWatchersOfUser = 64
 	// watchPause is after how long without events a comment keeps a stream open.
 	watchPause = 60 * time.Second
 	// watchPatience is how long a client may take to read what was sent to it.
@@ -58,6 +61,11 @@ func (a *API) serveWatch(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer a.watchers.Add(-1)
 	ctx := r.Context()
+	leave, err := a.watchersOf.enter(serve.CallerOf(ctx))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if serve.CallerOf(ctx).User != nil {
 		limited, cancel := context.WithTimeout(ctx, watchLife)
 		defer cancel()
@@ -79,6 +87,36 @@ func (a *API) serveWatch(w http.ResponseWriter, r *http.Request) error {
 		a.log.Debug("a watcher is gone", "error", err)
 	}
 	return nil
+}
+
+// watchersOf counts the streams of events of each user.
+type watchersOf struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// enter counts a stream until leave. Those of components are not bounded.
+func (w *watchersOf) enter(c serve.Caller) (leave func(), err error) {
+	if c.User == nil {
+		return func() {}, nil
+	}
+	who := c.User.String()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.count[who] == maxWatchersOfUser {
+		return nil, refuse(http.StatusTooManyRequests, connect.CodeResourceExhausted, "%s has %d streams of events already; close some", c, maxWatchersOfUser)
+	}
+	if w.count == nil {
+		w.count = map[string]int{}
+	}
+	w.count[who]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.count[who]--; w.count[who] == 0 {
+			delete(w.count, who)
+		}
+	}, nil
 }
 
 // watchedTypes reads the types to watch: the name that the client gave by kind.
