@@ -3,6 +3,7 @@ package configapi
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -151,5 +152,25 @@ func TestReportIsBounded(t *testing.T) {
 	}
 	if _, err := b.api.settle(as(ctls.RoleNode, node), r); code(err) != connect.CodeInvalidArgument {
 		t.Errorf("a report of %d attachments: %v", len(r.Running), err)
+	}
+}
+
+// TestPositionOfNoAnswer: nobody waits for what will not come.
+func TestPositionOfNoAnswer(t *testing.T) {
+	b := newBench(t, testConfig())
+	at := b.api.graph.Position()
+	for text, want := range map[string]int{
+		fmt.Sprintf("%d.%d", at.Epoch, at.Revision):     http.StatusOK,
+		fmt.Sprintf("%d.9223372036854775807", at.Epoch): http.StatusBadRequest,
+		"0.9223372036854775807":                         http.StatusOK,
+	} {
+		r := httptest.NewRequest("GET", "/projects", nil).WithContext(b.ctx())
+		r.Header.Set(positionHeader, text)
+		w := httptest.NewRecorder()
+		began := time.Now()
+		b.handler.ServeHTTP(w, r)
+		if w.Code != want || time.Since(began) > readWait/2 {
+			t.Errorf("position %s: %d %s after %s, want %d", text, w.Code, w.Body, time.Since(began), want)
+		}
 	}
 }

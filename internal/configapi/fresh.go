@@ -80,7 +80,15 @@ func (a *API) reach(ctx context.Context, epoch uint64, revision int64) error {
 		if at.Epoch > epoch {
 			return nil
 		}
+		if at.Epoch == epoch && at.Revision >= uint64(revision) {
+			return nil
+		}
 		if at.Epoch == epoch {
+			// What no answer can have named is not waited for.
+			head, err := a.store.Head(ctx)
+			if now := a.graph.Position(); err == nil && now.Epoch == epoch && revision > head {
+				return invalid("Bad Request, header %s: the store is at %d.%d, and no answer has named %d.%d", positionHeader, epoch, head, epoch, revision)
+			}
 			return a.catchUp(ctx, revision)
 		}
 		if err := a.enterEpoch(ctx, at.Epoch); err != nil {
