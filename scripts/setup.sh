@@ -71,8 +71,7 @@ ensure_go() {
 }
 
 # ensure_tools builds the pinned tools of tools/go.mod into bin/tools.
-ensure_tools
-ensure_old_etcd() {
+ensure_tools() {
   local stamp
   stamp=$( (cat "$0" "$root/tools/go.mod" "$root/tools/go.sum" && go version) | sha256sum)
   if [ "$(cat "$tools/.stamp" 2>/dev/null)" = "$stamp" ]; then return 0; fi
