@@ -15,6 +15,10 @@ import (
 // storeCommandTimeout bounds a command that speaks to the store itself.
 const storeCommandTimeout = 10 * time.Minute
 
+// storeOpenTimeout bounds how long such a command waits for a store that does
+// not answer, an election included.
+const storeOpenTimeout = 15 * time.Second
+
 // quietLog is the logger of commands: only what matters to who runs them.
 func quietLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))

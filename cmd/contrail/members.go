@@ -30,9 +30,11 @@ func (f *storeCommandFlags) add(cmds ...*cobra.Command) {
 func (f *storeCommandFlags) with(ctx context.Context, do func(ctx context.Context, s *store.Store) error) error {
 	ctx, cancel := context.WithTimeout(ctx, storeCommandTimeout)
 	defer cancel()
-	s, err := f.open(ctx, quietLog(), f.tlsDir)
+	opening, opened := context.WithTimeout(ctx, storeOpenTimeout)
+	defer opened()
+	s, err := f.open(opening, quietLog(), f.tlsDir)
 	if err != nil {
-		return fmt.Errorf("%w; is the controller running, and more than half of all of them?", err)
+		return fmt.Errorf("%w; is the controller running, and more than half of all of them? see --store and --tls-dir", err)
 	}
 	defer s.Close()
 	return do(ctx, s)

@@ -40,7 +40,7 @@ func useError(c *cobra.Command, args []string, err error) error {
 	text := err.Error()
 	for _, counted := range []string{"accepts ", "requires ", "unknown command "} {
 		if strings.HasPrefix(text, counted) {
-			text = fmt.Sprintf("want `%s`, not %s", strings.TrimSuffix(c.UseLine(), " [flags]"), argumentsText(len(args)))
+			text = fmt.Sprintf("want `%s`, got %s", strings.TrimSuffix(c.UseLine(), " [flags]"), argumentsText(len(args)))
 			break
 		}
 	}
