@@ -113,10 +113,12 @@ func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 	if !v.caughtUp && !v.settling && !newer(v.floor, v.position) {
 		v.caughtUp = true
 		r.adopt(v)
-		portsChanged = true
+		portsChanged = v.portsDone
 	}
 	portsChanged = r.take(v, m) || portsChanged
-	if v.caughtUp && newer(v.position, r.position) {
+	// A session names its position from its first message on: what is believed
+	// has reached it when all ports have been told.
+	if v.caughtUp && v.portsDone && newer(v.position, r.position) {
 		r.position = v.position
 	}
 	r.mu.Unlock()

@@ -194,6 +194,32 @@ func TestAbsenceNeedsANewerSnapshot(t *testing.T) {
 	}
 }
 
+// A new session that has not told its ports yet takes away none, however new
+// the position is that it begins with.
+func TestAbsenceNeedsThePortsOfTheSession(t *testing.T) {
+	r := newTestRouting(nil)
+	told := 0
+	r.portsChanged = func() { told++ }
+	old := r.newView()
+	end := endOfPorts()
+	end.Position = at(5)
+	r.apply(old, end)
+	rec := &record{ID: "vmi", Epoch: 1, Revision: 7}
+	begin := &controlv1.ControlMessage{Position: at(9), Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: 1468}}}
+	told = 0
+	next := r.newView()
+	r.apply(next, begin)
+	if _, absent := r.graphPort(rec); absent || told > 0 {
+		t.Errorf("absent %v, told %d times, before the session told its ports", absent, told)
+	}
+	end = endOfPorts()
+	end.Position = at(9)
+	r.apply(next, end)
+	if _, absent := r.graphPort(rec); !absent || told == 0 {
+		t.Errorf("absent %v, told %d times, when the session has told its ports without it", absent, told)
+	}
+}
+
 // TestSessionsAgainstModel: whatever sessions come and go, once one has closed
 // all tables, exactly what it says is desired.
 func TestSessionsAgainstModel(t *testing.T) {
