@@ -45,7 +45,7 @@ func newRootCommand() *cobra.Command {
 		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newTypesCommand(), newExplainCommand())
 	add("A cluster on this machine",
 		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand())
-	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newDBCommand())
+	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newDBCommand(), newBenchCommand())
 	add("Services",
 		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())
 	root.AddCommand(newVersionCommand())

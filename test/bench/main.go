@@ -22,6 +22,7 @@ import (
 
 	"github.com/contrail-mesos/contrail/test/bench/cni"
 	"github.com/contrail-mesos/contrail/test/bench/configapi"
+	"github.com/contrail-mesos/contrail/test/bench/control"
 	"github.com/contrail-mesos/contrail/test/bench/dataplane"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 	"github.com/contrail-mesos/contrail/test/bench/mesos"
@@ -31,6 +32,7 @@ import (
 func areas() map[string]func(ctx context.Context, rounds int) (*report.Area, error) {
 	return map[string]func(ctx context.Context, rounds int) (*report.Area, error){
 		"cni":       cni.Run,
+		"control":   control.Run,
 		"configapi": configapi.Run,
 		"dataplane": dataplane.Run,
 		"mesos":     mesos.Run,

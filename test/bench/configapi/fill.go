@@ -108,7 +108,7 @@ func (f *filling) stop() error {
 		}
 	}
 	if f.alone != nil {
-		errs = append(errs, f.alone.stop())
+		errs = append(errs, f.alone.Stop())
 	}
 	return errors.Join(append(errs, f.api.stop())...)
 }

@@ -11,6 +11,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/contrail-mesos/contrail/test/bench/internal/process"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 )
 
@@ -82,7 +83,7 @@ func run(ctx context.Context, s size) (area *report.Area, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	area = &report.Area{Area: "configapi", Machine: report.ThisMachine()}
-	if b.binary, err = build(ctx, b.dir); err != nil {
+	if b.binary, err = process.Build(ctx, b.dir); err != nil {
 		return nil, err
 	}
 	for _, measure := range []func(context.Context) error{b.measureRunning, b.measureThree, b.measureFill, b.measureStarts} {
@@ -104,7 +105,7 @@ func (b *bench) measureRunning(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, alone.stop()) }()
+	defer func() { err = errors.Join(err, alone.Stop()) }()
 	if err := b.api.ready(ctx); err != nil {
 		return fmt.Errorf("start controller: %w", err)
 	}

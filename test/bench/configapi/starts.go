@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/contrail-mesos/contrail/test/bench/internal/process"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 )
 
@@ -77,7 +78,7 @@ func (b *bench) seedStart(ctx context.Context, dir, data string, objects int) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, alone.stop()) }()
+	defer func() { err = errors.Join(err, alone.Stop()) }()
 	_, err = seed(ctx, alone.socket, "many", objects/2, objects/2, objectSize)
 	return err
 }
@@ -96,7 +97,7 @@ func (b *bench) startOurs(ctx context.Context, dir string) (took time.Duration, 
 	}
 	took = time.Since(began)
 	memory, err = settled(func() (int64, error) {
-		children, err := c.children()
+		children, err := c.Children()
 		if err != nil {
 			return 0, err
 		}
@@ -112,7 +113,7 @@ func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Dura
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, alone.stop()) }()
+	defer func() { err = errors.Join(err, alone.Stop()) }()
 	client, err := dial(ctx, alone.socket)
 	if err != nil {
 		return 0, 0, err
@@ -122,7 +123,7 @@ func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Dura
 		return 0, 0, err
 	}
 	took = time.Since(began)
-	memory, err = settled(func() (int64, error) { return together(alone.cmd.Process.Pid) })
+	memory, err = settled(func() (int64, error) { return together(alone.Cmd.Process.Pid) })
 	return took, memory, err
 }
 
@@ -147,7 +148,7 @@ func readAll(ctx context.Context, client *clientv3.Client) error {
 func together(pids ...int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
-		n, err := anonymous(pid)
+		n, err := process.Anonymous(pid)
 		if err != nil {
 			return 0, err
 		}

@@ -1,0 +1,44 @@
+// Package control measures the control node: what it takes to tell a crowd of
+// agents what they need, from cold, for one change, and while much changes.
+//
+// The agents are those of `contrail bench agents`, in a process of their own; the
+// controller is `contrail controller` with its store and configuration API, as in
+// a cluster. What is attached and changed goes the whole way.
+package control
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/contrail-mesos/contrail/test/bench/internal/process"
+	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+)
+
+type bench struct {
+	dir, binary string
+	results     []report.Result
+}
+
+// Run measures the control node. Each crowd is played once whatever rounds is:
+// it measures hundreds of changes by itself.
+func Run(ctx context.Context, _ int) (*report.Area, error) { return run(ctx, usualAgents()) }
+
+func run(ctx context.Context, crowds []agentsCase) (area *report.Area, err error) {
+	b := &bench{}
+	if b.dir, err = os.MkdirTemp("", "contrail-bench-control-"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	area = &report.Area{Area: "control", Machine: report.ThisMachine()}
+	if b.binary, err = process.Build(ctx, b.dir); err != nil {
+		return nil, err
+	}
+	for _, c := range crowds {
+		if err := b.measureAgents(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	area.Results = b.results
+	return area, nil
+}
