@@ -47,6 +47,8 @@ type Store struct {
 	latency *prometheus.HistogramVec
 	// fence is the revision of the writer's fence, see Settle.
 	fence  atomic.Int64
+	marks  atomic.Uint32
+	groups groups
 	heads  rounds
 	fences rounds
 	syncs  rounds
@@ -89,6 +91,7 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store %v: %w", c.Endpoints, err)
 	}
 	s := &Store{log: log, client: client, prefix: c.Prefix, writer: c.Writer, shared: c.Shared, maxOps: MaxOps, latency: latency, leases: map[time.Duration]*slot{}}
+	s.groups.store = s
 	s.heads.ask = s.askHead
 	s.fences.ask = s.raise
 	s.syncs.ask = s.requestProgress

@@ -37,7 +37,7 @@ type Space string
 //	agent/<key>                                  what a client keeps under /useragent-kv, JSON
 //	tomb/<node>/<container>/<interface>/<boot>/<namespace>  tombstone, leased
 //	fence/<writer>                               stops transactions in doubt, see Settle
-//	mark/<writer>                                nonce of a transaction, see Settle
+//	mark/<writer>/<number>                       nonce of a transaction, see Settle
 //	rest/<key>                                   rest of a released ip, prefix, number or label, leased
 //	setting/<name>                               a setting of the cluster, such as aaa-mode
 //	token/key/<id>                               key that signs users' tokens, base64, leased

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -16,14 +17,18 @@ import (
 //
 //	fence/<writer>  every transaction demands that it is unchanged; changing it
 //	                stops those of this writer that are still on their way
-//	mark/<writer>   carries a nonce in transactions that write nothing unique
+//	mark/<writer>/N carries a nonce in transactions that write nothing unique
 //
 // So one looks at the history between the decision and the new fence: what is
 // not there will never be.
 
 func (s *Store) fenceKey() string { return s.path(key(SpaceFence, s.writer)) }
 
-func (s *Store) markKey() string { return s.path(key(SpaceMark, s.writer)) }
+// markKey is one of several in turn, so that transactions which bring no proof
+// of their own can go together.
+func (s *Store) markKey() Key {
+	return key(SpaceMark, s.writer, strconv.Itoa(int(s.marks.Add(1)%mostMembers)))
+}
 
 // raise changes the writer's fence.
 func (s *Store) raise() (position, error) {

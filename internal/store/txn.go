@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -89,7 +88,9 @@ type Txn struct {
 	guarded map[Guard]bool
 	ops     []clientv3.Op
 	keys    map[Key]bool
-	err     error
+	// size is about the bytes of what is put.
+	size int
+	err  error
 	// takes and frees name a key that the transaction gives out or makes free,
 	// empty if there is none.
 	takes, frees Key
@@ -148,6 +149,7 @@ func (t *Txn) put(k Key, value []byte, options ...clientv3.OpOption) {
 	case SpaceTomb:
 		t.frees = k
 	}
+	t.size += len(k) + len(value)
 	t.ops = append(t.ops, clientv3.OpPut(t.store.path(k), string(value), options...))
 }
 
@@ -220,26 +222,42 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
 	if t.proofKey == "" && len(t.ops) > 0 {
-		t.proofKey, t.proof = t.store.markKey(), []byte(rand.Text())
-		t.ops = append(t.ops, clientv3.OpPut(t.proofKey, string(t.proof)))
+		mark, nonce := t.store.markKey(), []byte(rand.Text())
+		t.Put(mark, nonce)
+		t.prove(mark, nonce)
 	}
+	o := t.store.groups.send(ctx, t)
+	switch {
+	case o.err != nil:
+		return 0, fmt.Errorf("commit: %w", o.err)
+	case !o.held:
+		return 0, t.explain(ctx, o.revision, o.fence)
+	default:
+		return o.revision, nil
+	}
+}
+
+// compares are the guards as etcd has them.
+func (t *Txn) compares() []clientv3.Cmp {
 	cmps := make([]clientv3.Cmp, 0, len(t.guards)+2)
 	for _, g := range t.guards {
 		cmps = append(cmps, t.compare(g))
 	}
-	fence := t.store.fence.Load()
-	cmps = append(cmps,
-		clientv3.Compare(clientv3.Value(t.store.path(EpochKey)), "=", strconv.FormatUint(t.epoch, 10)),
-		clientv3.Compare(clientv3.ModRevision(t.store.fenceKey()), "=", fence))
-	resp, err := t.store.client.Txn(ctx).If(cmps...).Then(t.ops...).Commit()
-	if err != nil {
-		return 0, fmt.Errorf("commit: %w", t.store.reason(err))
-	}
-	if !resp.Succeeded {
-		return 0, t.explain(ctx, resp.Header.Revision, fence)
-	}
-	return resp.Header.Revision, nil
+	return cmps
 }
+
+// operations are what the transaction does. Without any the member that is asked
+// would compare what it has by itself, which may be old; a read makes it ask a
+// quorum.
+func (t *Txn) operations() []clientv3.Op {
+	if len(t.ops) > 0 {
+		return t.ops
+	}
+	return []clientv3.Op{clientv3.OpGet(t.store.path(EpochKey), clientv3.WithKeysOnly())}
+}
+
+// ofRange tells whether the guard is on all keys that begin with its own.
+func (g Guard) ofRange() bool { return g.Condition == RangeEmpty || g.Condition == RangeUnchanged }
 
 // reason tells what an error of the store means for a write.
 func (s *Store) reason(err error) error {
