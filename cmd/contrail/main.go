@@ -44,7 +44,7 @@ func newRootCommand() *cobra.Command {
 		newGetCommand(), newDescribeCommand(), newCreateCommand(), newApplyCommand(), newDiffCommand(),
 		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newTypesCommand(), newExplainCommand())
 	add("A cluster on this machine",
-		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand())
+		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand(), newControlTablesCommand())
 	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newDBCommand(), newBenchCommand())
 	add("Services",
 		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/contrail-mesos/contrail/internal/auth"
 	"github.com/contrail-mesos/contrail/internal/configapi"
+	"github.com/contrail-mesos/contrail/internal/control"
+	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
@@ -32,12 +35,51 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "", // writes what the commands answer into the scripts
 		Setup: func(env *testscript.Env) error {
-			address := startAPI(env, endpoint, fmt.Sprintf("/script%d/", count.Add(1)))
+			prefix := fmt.Sprintf("/script%d/", count.Add(1))
+			address := startAPI(env, endpoint, prefix)
 			env.Setenv(environmentAPI, address)
 			env.Setenv("HOME", env.WorkDir)
+			env.Values["control"] = func(ts *testscript.TestScript) { startControl(ts, endpoint, prefix) }
 			return nil
 		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// control starts a control node, which has read what is in the store
+			// when the command ends. It answers on $CONTROL.
+			"control": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Value("control").(func(*testscript.TestScript))(ts)
+			},
+		},
 	})
+}
+
+// startControl starts a control node on the store of a script.
+func startControl(ts *testscript.TestScript, endpoint, prefix string) {
+	dir, err := os.MkdirTemp("", "control") // the script's is too long for a socket
+	ts.Check(err)
+	socket := filepath.Join(dir, "s")
+	s, err := store.Open(context.Background(), testLog(), store.Config{Endpoints: []string{endpoint}, Prefix: prefix})
+	ts.Check(err)
+	graph := model.NewGraph()
+	node := control.New(testLog(), control.Config{}, graph)
+	server, err := serve.Listen(testLog(), serve.Config{Unix: socket}, node.Handler())
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = s.Follow(ctx, node.Recovery(), store.Into(testLog(), graph)) }) // ends with ctx
+	parts.Go(func() { _ = node.Run(ctx) })
+	parts.Go(func() { _ = server.Run(ctx) })
+	ts.Defer(func() {
+		cancel()
+		parts.Wait()
+		s.Close()
+		os.RemoveAll(dir)
+	})
+	ts.Setenv("CONTROL", "unix:"+socket)
+	select {
+	case <-node.Ready():
+	case <-time.After(time.Minute):
+		ts.Fatalf("the control node has not read the store within a minute")
+	}
 }
 
 func testLog() *slog.Logger {

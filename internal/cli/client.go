@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,8 +22,11 @@ import (
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
-// Options say how the configuration API is reached.
+// Options say how the configuration API, or another service, is reached.
 type Options struct {
+	// Service and Flag are what messages call the service and the flag with its
+	// address; empty for the configuration API and --config.
+	Service, Flag string
 	// Address is unix:PATH, HOST:PORT or an http or https URL.
 	Address string
 	// CA is a file with the certificates that the API's may be signed by;
@@ -35,10 +39,11 @@ type Options struct {
 // Client speaks to the REST interface of the configuration API. It is safe for
 // concurrent use.
 type Client struct {
-	http    *http.Client
-	base    string
-	address string
-	token   string
+	http          *http.Client
+	base          string
+	address       string
+	token         string
+	service, flag string
 }
 
 // connectTimeout bounds how long connecting may take.
@@ -55,7 +60,10 @@ func NewClient(o Options) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	transport.DialContext = dialer.DialContext
-	c := &Client{http: &http.Client{Transport: transport}, address: o.Address, token: o.Token}
+	c := &Client{
+		http: &http.Client{Transport: transport}, address: o.Address, token: o.Token,
+		service: cmp.Or(o.Service, "configuration API"), flag: cmp.Or(o.Flag, "--config"),
+	}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", path)
@@ -65,7 +73,7 @@ func NewClient(o Options) (*Client, error) {
 	}
 	u, err := parseAddress(o.Address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s %w", c.flag, err)
 	}
 	c.base = u
 	if o.CA != "" {
@@ -85,7 +93,7 @@ func NewClient(o Options) (*Client, error) {
 // parseAddress makes a base URL of HOST:PORT or of an http or https URL.
 func parseAddress(text string) (string, error) {
 	wrong := func() (string, error) {
-		return "", fmt.Errorf("--config %q: want unix:PATH, HOST:PORT or an http or https URL", text)
+		return "", fmt.Errorf("%q: want unix:PATH, HOST:PORT or an http or https URL", text)
 	}
 	if !strings.Contains(text, "://") {
 		if host, port, err := net.SplitHostPort(text); err != nil || host == "" || port == "" {
@@ -142,7 +150,7 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, he
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, longestAnswer))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the answer of the configuration API at %s: %w", c.address, err)
+		return nil, nil, fmt.Errorf("read the answer of the %s at %s: %w", c.service, c.address, err)
 	}
 	return data, resp.Header, nil
 }
@@ -180,7 +188,7 @@ func (c *Client) open(ctx context.Context, method, path string, q url.Values, he
 		if errors.As(err, &u) {
 			err = u.Err // the address is said better below
 		}
-		return nil, fmt.Errorf("configuration API at %s does not answer: %w; see --config and `contrail status`", c.address, err)
+		return nil, fmt.Errorf("%s at %s does not answer: %w; see %s and `contrail status`", c.service, c.address, err, c.flag)
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil

@@ -50,7 +50,7 @@ func converge(b *testing.B, networks, nodes, attachments int) {
 	<-t.ready
 	routes := 0
 	for n := range nodes {
-		s, _ := t.open(id("node", fmt.Sprint(n)), "boot-1", func(error) {})
+		s, _ := t.open(id("node", fmt.Sprint(n)), &controlv1.Hello{}, func(error) {})
 		missing := len(needs[n]) * attachments / networks
 		routes += missing
 		arrived.Add(1)

@@ -2,27 +2,35 @@
 // the graph and from what the nodes' agents report of their ports, and streams
 // to each agent exactly what the ports bound to its node need.
 //
-//	graph --Subscription--> facts (attachments, VRFs, nodes)
+//	graph --Subscription--> facts (attachments, instances, nodes)
 //	                          |
-//	agents' PortStatus ------>+--> tables: ports per node, routes per VRF
-//	                                  |  (each change encoded once)
-//	                                  +--cursor--> session --stream--> agent
-//	                                  +--cursor--> session --stream--> agent
+//	agents' PortStatus ------>+--> ports of each node --> rib: routes of each VRF
+//	                                  |                     |
+//	                                  +-------feeds---------+  (each change encoded once)
+//	                                            +--cursor--> session --stream--> agent
+//	                                            +--cursor--> session --stream--> agent
 //
-// A table keeps its rows in the order of their last change. A session has one
-// cursor for each table it reads: a number. What changed twice while an agent
-// was slow is sent once, as it stands then; nothing is ever lost and nothing is
-// queued, so a slow agent costs nothing and holds up nobody.
+// A session has one cursor for each feed it reads: a number; see package feed.
+// A slow agent costs nothing and holds up nobody.
 //
-// When a route is announced: the graph binds the address to a node, and that
-// node's agent has not said that the port is down. A port that was bound while
-// the agent's session lasts waits for the agent's word that it is up. Without a
-// session the agent's ports are stale, and count as up: silence withdraws
-// nothing.
+// A port has a path to each of its addresses in its network, to its floating
+// and alias addresses in theirs, and where the network bridges to its MAC, alone
+// and with each address. A node has a path to the broadcasts of each network
+// that bridges and in which it has a port that is up. Which path traffic takes,
+// and which other networks get it, is told in package rib.
 //
-// Where the same prefix could lead to several ports, a network's own port wins
-// over imported ones, then the binding with the higher revision of the store.
+// A path is used when the graph binds the address to a node, and that node's
+// agent has not said that the port is down. A port that was bound while the
+// agent's session lasts waits for the agent's word that it is up. When the
+// session ends, what its agent had not said counts as up, and the paths to all
+// its ports are stale: they stay, and give way only to equals that are not.
+// Silence withdraws nothing.
 //
-// Inspect: GET /sessions, /vrfs, /routes?vrf=N and /metrics on the control
-// node's unix socket.
+// An address with the mode active-active is shared by all interfaces that have
+// it; else it is where it was bound last by the store's revision, after the
+// local preference of the interfaces.
+//
+// Inspect: `contrail control`, or GET /agents, /instances, /imports,
+// /routes?network=N, /explain?prefix=P and /metrics on the control node's unix
+// socket.
 package control

@@ -1,11 +1,14 @@
 package control
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -18,7 +21,26 @@ type attachment struct {
 	vrf         uint32
 	mac         string
 	displayName string
-	addresses   []netip.Addr // sorted
+	addresses   []address // sorted
+	// foreign are floating and alias addresses, of other networks.
+	foreign         []foreignAddress
+	securityGroups  []uint32 // sorted
+	tags            []uint32 // sorted
+	localPreference uint32
+}
+
+// address is one that the interface has in its own network.
+type address struct {
+	netip.Addr
+	// shared: all interfaces that have it are active.
+	shared bool
+}
+
+// foreignAddress is one that the interface has in another network.
+type foreignAddress struct {
+	netip.Addr
+	vrf  uint32
+	kind rib.SourceKind
 }
 
 // attachmentOf collects the facts of an interface; nil when it is not bound,
@@ -32,7 +54,7 @@ func attachmentOf(v *model.View, iface string) *attachment {
 	if !ok {
 		return nil
 	}
-	a := &attachment{Binding: binding, mac: macOf(vmi), displayName: vmi.DisplayName}
+	a := &attachment{Binding: binding, mac: macOf(vmi), displayName: vmi.DisplayName, localPreference: defaultPreference}
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		vrf, ok := compile.VRFOf(v, r.To.UUID)
 		// An interface has one network; the lowest number, should there be more.
@@ -46,18 +68,96 @@ func attachmentOf(v *model.View, iface string) *attachment {
 	if vm, ok := model.Get[*model.VirtualMachine](v, binding.Machine); ok && vm.DisplayName != "" {
 		a.displayName = vm.DisplayName
 	}
-	for r := range v.BackReferenceSeq(iface, model.KindInstanceIP) {
+	if p := vmi.VirtualMachineInterfaceProperties; p != nil {
+		if n := model.ValueOr(p.LocalPreference, 0); n > 0 && n <= 1<<32-1 {
+			a.localPreference = uint32(n)
+		}
+	}
+	a.readAddresses(v)
+	a.readForeign(v)
+	a.readGroups(v)
+	return a
+}
+
+// defaultPreference is the local preference of a path whose source names none.
+const defaultPreference = 100
+
+func (a *attachment) readAddresses(v *model.View) {
+	for r := range v.BackReferenceSeq(a.Interface, model.KindInstanceIP) {
 		ip, ok := model.Get[*model.InstanceIP](v, r.From.UUID)
 		if !ok {
 			continue
 		}
-		if address, err := netip.ParseAddr(ip.InstanceIPAddress); err == nil {
-			a.addresses = append(a.addresses, address)
+		if addr, err := netip.ParseAddr(ip.InstanceIPAddress); err == nil {
+			a.addresses = append(a.addresses, address{addr, ip.InstanceIPMode == "active-active"})
 		}
 	}
-	slices.SortFunc(a.addresses, netip.Addr.Compare)
-	a.addresses = slices.Compact(a.addresses)
-	return a
+	slices.SortFunc(a.addresses, func(x, y address) int { return x.Compare(y.Addr) })
+	a.addresses = slices.CompactFunc(a.addresses, func(x, y address) bool { return x.Addr == y.Addr })
+}
+
+// readForeign reads the floating and alias addresses of the interface. One for
+// what leaves the interface only is not where anybody can send to.
+func (a *attachment) readForeign(v *model.View) {
+	add := func(text, network string, kind rib.SourceKind) {
+		addr, err := netip.ParseAddr(text)
+		if vrf, ok := compile.VRFOf(v, network); ok && err == nil {
+			a.foreign = append(a.foreign, foreignAddress{addr, vrf.Number, kind})
+		}
+	}
+	for r := range v.BackReferenceSeq(a.Interface, model.KindFloatingIP) {
+		if f, ok := model.Get[*model.FloatingIP](v, r.From.UUID); ok && f.FloatingIPTrafficDirection != "egress" {
+			add(f.FloatingIPAddress, networkOfFloating(v, f), rib.Floating)
+		}
+	}
+	for r := range v.BackReferenceSeq(a.Interface, model.KindAliasIP) {
+		if alias, ok := model.Get[*model.AliasIP](v, r.From.UUID); ok {
+			if pool, ok := v.Find(alias.ParentUUID); ok {
+				add(alias.AliasIPAddress, pool.GetMeta().ParentUUID, rib.Alias)
+			}
+		}
+	}
+	slices.SortFunc(a.foreign, func(x, y foreignAddress) int {
+		return cmp.Or(x.Compare(y.Addr), cmp.Compare(x.vrf, y.vrf), cmp.Compare(x.kind, y.kind))
+	})
+	a.foreign = slices.Compact(a.foreign)
+}
+
+// networkOfFloating is the network that a floating address is of: that of its
+// pool, or that of the instance-ip it is below.
+func networkOfFloating(v *model.View, f *model.FloatingIP) string {
+	parent, ok := v.Find(f.ParentUUID)
+	switch {
+	case !ok:
+		return ""
+	case parent.Kind() == model.KindFloatingIPPool:
+		return parent.GetMeta().ParentUUID
+	}
+	for r := range v.ReferenceSeq(f.ParentUUID, model.KindVirtualNetwork) {
+		return r.To.UUID
+	}
+	return ""
+}
+
+func (a *attachment) readGroups(v *model.View) {
+	for r := range v.ReferenceSeq(a.Interface, model.KindSecurityGroup) {
+		group, ok := model.Get[*model.SecurityGroup](v, r.To.UUID)
+		if n := int64(0); ok {
+			if n = model.ValueOr(group.SecurityGroupID, 0); n > 0 && n <= 1<<32-1 {
+				a.securityGroups = append(a.securityGroups, uint32(n))
+			}
+		}
+	}
+	for r := range v.ReferenceSeq(a.Interface, model.KindTag) {
+		if tag, ok := model.Get[*model.Tag](v, r.To.UUID); ok {
+			if n, err := strconv.ParseUint(tag.TagID, 0, 32); err == nil {
+				a.tags = append(a.tags, uint32(n))
+			}
+		}
+	}
+	slices.Sort(a.securityGroups)
+	slices.Sort(a.tags)
+	a.securityGroups, a.tags = slices.Compact(a.securityGroups), slices.Compact(a.tags)
 }
 
 func macOf(vmi *model.VirtualMachineInterface) string {
@@ -73,13 +173,55 @@ func macOf(vmi *model.VirtualMachineInterface) string {
 
 func (a *attachment) equal(b *attachment) bool { return reflect.DeepEqual(a, b) }
 
+// instance is the forwarding table of a network. It is never changed.
+type instance struct {
+	compile.VRF
+	imports, exports []rib.Target // sorted
+	vni              uint32
+	// layer2: the network bridges, so that MACs and broadcasts have routes.
+	layer2 bool
+}
+
+func instanceOf(v *model.View, network string) *instance {
+	vrf, ok := compile.VRFOf(v, network)
+	if !ok {
+		return nil
+	}
+	vn, _ := model.Get[*model.VirtualNetwork](v, network)
+	i := &instance{VRF: vrf, imports: targetsOf(vrf.Import), exports: targetsOf(vrf.Export), vni: vrf.Number}
+	mode, configured := "", false
+	if global, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
+		g := global.(*model.GlobalVrouterConfig)
+		mode, configured = g.ForwardingMode, g.VXLANNetworkIdentifierMode == "configured"
+	}
+	if p := vn.VirtualNetworkProperties; p != nil {
+		mode = cmp.Or(p.ForwardingMode, mode)
+		if n := model.ValueOr(p.VXLANNetworkIdentifier, 0); configured && n > 0 && n < 1<<24 {
+			i.vni = uint32(n)
+		}
+	}
+	i.layer2 = mode != "l3"
+	return i
+}
+
+func targetsOf(list []compile.Target) []rib.Target {
+	targets := make([]rib.Target, 0, len(list))
+	for _, t := range list {
+		if c, ok := t.Community(); ok {
+			targets = append(targets, rib.Target(c))
+		}
+	}
+	slices.Sort(targets)
+	return slices.Compact(targets)
+}
+
 // update is what may differ, read from one view: of everything, or of what is
 // named. A nil value says that the thing does not exist.
 type update struct {
 	everything  bool
 	position    model.Position
 	attachments map[string]*attachment
-	vrfs        map[string]*compile.VRF // by network
+	instances   map[string]*instance // by network
 	nodes       map[string]*model.Node
 }
 
@@ -89,7 +231,7 @@ func read(g *model.Graph, changes model.Changes) *update {
 		everything:  changes.Everything,
 		position:    changes.Position,
 		attachments: map[string]*attachment{},
-		vrfs:        map[string]*compile.VRF{},
+		instances:   map[string]*instance{},
 		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
@@ -104,7 +246,7 @@ func read(g *model.Graph, changes model.Changes) *update {
 
 func (u *update) readAll(v *model.View) {
 	for vrf := range compile.VRFs(v) {
-		u.vrfs[vrf.Network] = &vrf
+		u.instances[vrf.Network] = instanceOf(v, vrf.Network)
 	}
 	for _, n := range v.Nodes() {
 		u.nodes[n.UUID] = &n
@@ -131,7 +273,7 @@ func (u *update) readChanges(v *model.View, changes model.Changes) {
 		switch {
 		case e.From.Kind == model.KindVirtualMachineInterface:
 			u.readAttachment(v, e.From.UUID)
-		case e.From.Kind == model.KindInstanceIP && e.To.Kind == model.KindVirtualMachineInterface:
+		case e.To.Kind == model.KindVirtualMachineInterface:
 			u.readAttachment(v, e.To.UUID)
 		}
 	}
@@ -143,17 +285,18 @@ func (u *update) readObject(v *model.View, e model.Entity) {
 	switch e.Kind {
 	case model.KindVirtualMachineInterface:
 		u.readAttachment(v, e.UUID)
-	case model.KindInstanceIP:
-		for r := range v.ReferenceSeq(e.UUID, model.KindVirtualMachineInterface) {
-			u.readAttachment(v, r.To.UUID)
-		}
-	case model.KindVirtualMachine:
+	case model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP:
+		u.readHolders(v, e.UUID)
+	case model.KindVirtualMachine, model.KindSecurityGroup, model.KindTag:
 		for r := range v.BackReferenceSeq(e.UUID, model.KindVirtualMachineInterface) {
 			u.readAttachment(v, r.From.UUID)
 		}
 	case model.KindVirtualNetwork:
 		u.readNetwork(v, e.UUID)
-	case model.KindGlobalSystemConfig: // may have changed the autonomous system
+	case model.KindFloatingIPPool, model.KindAliasIPPool:
+		u.readPool(v, e.UUID)
+	case model.KindGlobalSystemConfig, model.KindGlobalVrouterConfig:
+		// The autonomous system may be another, or the forwarding mode.
 		for o := range v.All(model.KindVirtualNetwork) {
 			u.readNetwork(v, o.GetMeta().UUID)
 		}
@@ -161,12 +304,28 @@ func (u *update) readObject(v *model.View, e model.Entity) {
 }
 
 func (u *update) readNetwork(v *model.View, id string) {
-	u.vrfs[id] = nil
-	if vrf, ok := compile.VRFOf(v, id); ok {
-		u.vrfs[id] = &vrf
-	}
+	u.instances[id] = instanceOf(v, id)
 	for r := range v.BackReferenceSeq(id, model.KindVirtualMachineInterface) {
 		u.readAttachment(v, r.From.UUID)
+	}
+	for pool := range v.ChildSeq(id, "") {
+		if k := pool.Kind(); k == model.KindFloatingIPPool || k == model.KindAliasIPPool {
+			u.readPool(v, pool.GetMeta().UUID)
+		}
+	}
+}
+
+// readPool reads the interfaces that have an address of a pool.
+func (u *update) readPool(v *model.View, id string) {
+	for o := range v.ChildSeq(id, "") {
+		u.readHolders(v, o.GetMeta().UUID)
+	}
+}
+
+// readHolders reads the interfaces that an address refers to.
+func (u *update) readHolders(v *model.View, address string) {
+	for r := range v.ReferenceSeq(address, model.KindVirtualMachineInterface) {
+		u.readAttachment(v, r.To.UUID)
 	}
 }
 

@@ -1,27 +1,37 @@
 package control
 
 import (
-	"maps"
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"google.golang.org/protobuf/proto"
 
-	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
-	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
+// registerIntrospection shows the tables as JSON, for `contrail control` and
+// for whoever looks with curl.
 func (s *Server) registerIntrospection(mux *http.ServeMux) {
-	mux.HandleFunc("GET /sessions", admin(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.tables.showSessions()) }))
-	mux.HandleFunc("GET /vrfs", admin(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.tables.showVRFs()) }))
-	mux.HandleFunc("GET /routes", admin(s.routes))
+	show := func(path string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc("GET "+path, admin(func(w http.ResponseWriter, r *http.Request) {
+			answer, err := f(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			writeJSON(w, answer)
+		}))
+	}
+	t := s.tables
+	show("/agents", func(*http.Request) (any, error) { return t.showAgents(), nil })
+	show("/instances", func(*http.Request) (any, error) { return t.showInstances(), nil })
+	show("/imports", func(r *http.Request) (any, error) { return t.showImports(r.URL.Query().Get("network")) })
+	show("/routes", func(r *http.Request) (any, error) { return t.showRoutes(r.URL.Query().Get("network")) })
+	show("/explain", func(r *http.Request) (any, error) {
+		return t.explain(r.URL.Query().Get("prefix"), r.URL.Query().Get("network"))
+	})
 	mux.HandleFunc("GET /metrics", admin(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP))
 }
 
@@ -35,112 +45,6 @@ func admin(next http.HandlerFunc) http.HandlerFunc {
 		}
 		next(w, r)
 	}
-}
-
-func (s *Server) routes(w http.ResponseWriter, r *http.Request) {
-	text := r.URL.Query().Get("vrf")
-	number, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		http.Error(w, "vrf: "+strconv.Quote(text)+" is no number; GET /vrfs lists them", http.StatusBadRequest)
-		return
-	}
-	routes, ok := s.tables.showRoutes(uint32(number))
-	if !ok {
-		http.Error(w, "no vrf "+text+"; GET /vrfs lists them", http.StatusNotFound)
-		return
-	}
-	writeJSON(w, routes)
-}
-
-type shownSession struct {
-	Node    string    `json:"node"`
-	Name    string    `json:"name"`
-	BootID  string    `json:"boot_id"`
-	Since   time.Time `json:"since"`
-	Ports   int       `json:"ports"`
-	Waiting []string  `json:"waiting_ports"`
-	Held    []string  `json:"held_ports"`
-	VRFs    []uint32  `json:"vrfs"`
-	Sent    uint64    `json:"messages_sent"`
-	Behind  uint64    `json:"changes_behind"`
-}
-
-func (t *tables) showSessions() []shownSession {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	shown := []shownSession{}
-	for s := range t.sessions {
-		x := shownSession{
-			Node: s.node.id, BootID: s.bootID, Since: s.since, Ports: len(s.node.ports), Sent: s.sent,
-			Held: slices.Sorted(maps.Keys(s.node.early)), VRFs: slices.Sorted(maps.Keys(s.node.vrfs)),
-			Behind: s.ports.table.last - s.ports.at,
-		}
-		if s.node.record != nil {
-			x.Name = s.node.record.Name
-		}
-		for _, c := range s.vrfs {
-			x.Behind += c.table.last - c.at
-		}
-		for iface, p := range s.node.ports {
-			if p.waiting {
-				x.Waiting = append(x.Waiting, iface)
-			}
-		}
-		slices.Sort(x.Waiting)
-		shown = append(shown, x)
-	}
-	slices.SortFunc(shown, func(a, b shownSession) int { return strings.Compare(a.Node, b.Node) })
-	return shown
-}
-
-type shownVRF struct {
-	Number      uint32           `json:"vrf"`
-	Network     string           `json:"network"`
-	Name        string           `json:"name"`
-	Import      []compile.Target `json:"import"`
-	Export      []compile.Target `json:"export"`
-	Routes      int              `json:"routes"`
-	Subscribers int              `json:"subscribers"`
-}
-
-func (t *tables) showVRFs() []shownVRF {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	shown := []shownVRF{}
-	for _, number := range slices.Sorted(maps.Keys(t.vrfs)) {
-		v := t.vrfs[number]
-		shown = append(shown, shownVRF{v.Number, v.Network, v.Name, v.Import, v.Export, v.table.size, len(v.table.readers)})
-	}
-	return shown
-}
-
-type shownRoute struct {
-	Prefix        string `json:"prefix"`
-	NextHop       string `json:"next_hop"`
-	Label         uint32 `json:"label"`
-	Interface     string `json:"interface"`
-	OriginNetwork uint32 `json:"origin_network"`
-}
-
-func (t *tables) showRoutes(number uint32) ([]shownRoute, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v, ok := t.vrfs[number]
-	if !ok {
-		return nil, false
-	}
-	shown := []shownRoute{}
-	for _, key := range slices.Sorted(maps.Keys(v.table.rows)) {
-		r := v.table.rows[key]
-		m := new(controlv1.ControlMessage)
-		if r.gone || proto.Unmarshal(r.body, m) != nil {
-			continue
-		}
-		for _, p := range m.GetRoute().GetPaths() {
-			shown = append(shown, shownRoute{key, p.NextHop, p.Label, p.InterfaceId, p.OriginNetwork})
-		}
-	}
-	return shown, true
 }
 
 // metrics of a control node.
@@ -167,16 +71,22 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 			return float64(value())
 		})
 	}
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(m.held, m.dropped, m.duplicates,
 		gauge("contrail_control_sessions", "Live sessions of agents.", func() int { return len(t.sessions) }),
 		gauge("contrail_control_ports", "Interfaces that the graph binds to nodes.", func() int { return len(t.ports) }),
-		gauge("contrail_control_vrfs", "Forwarding tables.", func() int { return len(t.vrfs) }),
+		gauge("contrail_control_vrfs", "Forwarding tables.", func() int { return t.rib.Stats().VRFs }),
 		gauge("contrail_control_revision", "Revision of the store that the tables stand at.", func() int { return int(t.position.Revision) }),
-		gauge("contrail_control_routes", "Routes in all forwarding tables.", func() int {
+		gauge("contrail_control_stale_nodes", "Nodes with interfaces whose agent had a session and has none.", func() int {
 			n := 0
-			for _, v := range t.vrfs {
-				n += v.table.size
+			for _, x := range t.nodes {
+				if x.lost && len(x.ports) > 0 {
+					n++
+				}
 			}
 			return n
-		}))
+		}),
+		gauge("contrail_control_routes", "Routes in all forwarding tables.", func() int { return t.rib.Stats().Routes }),
+		gauge("contrail_control_paths", "Paths of all routes, each counted once however many tables import it.", func() int { return t.rib.Stats().Paths }),
+		gauge("contrail_control_path_attributes", "Different sets of attributes that the paths have.", func() int { return t.rib.Stats().Attributes }))
 }

@@ -8,6 +8,7 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -57,7 +58,7 @@ func portMessage(a *attachment) []byte {
 		Namespace:        a.Namespace,
 	}
 	for _, address := range a.addresses {
-		p.Addresses = append(p.Addresses, address.String())
+		p.Addresses = append(p.Addresses, address.Addr.String())
 	}
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: p}})
 }
@@ -66,16 +67,59 @@ func portGoneMessage(iface string) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_PortGone{PortGone: &controlv1.PortGone{InterfaceId: iface}}})
 }
 
-func routeMessage(vrf uint32, prefix string, paths ...*controlv1.Path) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Route{
-		Route: &controlv1.Route{Vrf: vrf, Prefix: prefix, Paths: paths},
-	}})
+// encodeRoute encodes the paths of a key in a VRF, or that it has none.
+func encodeRoute(vrf uint32, key rib.Key, paths []*rib.Path) []byte {
+	m := &controlv1.ControlMessage{}
+	encoded := make([]*controlv1.Path, len(paths))
+	for i, p := range paths {
+		encoded[i] = pathMessage(p)
+	}
+	switch key.Kind() {
+	case rib.MAC:
+		mac := key.HardwareAddress()
+		route := &controlv1.MacRoute{Vrf: vrf, Mac: mac[:], Paths: encoded}
+		if a := key.Address(); a.IsValid() {
+			route.Address = a.String()
+		}
+		m.Body = &controlv1.ControlMessage_MacRoute{MacRoute: route}
+	case rib.Multicast:
+		m.Body = &controlv1.ControlMessage_MulticastRoute{MulticastRoute: &controlv1.MulticastRoute{
+			Vrf: vrf, Originator: key.Address().String(), Paths: encoded,
+		}}
+	default:
+		prefix := key.Prefix().String()
+		if len(paths) == 0 {
+			m.Body = &controlv1.ControlMessage_RouteGone{RouteGone: &controlv1.RouteGone{Vrf: vrf, Prefix: prefix}}
+		} else {
+			m.Body = &controlv1.ControlMessage_Route{Route: &controlv1.Route{Vrf: vrf, Prefix: prefix, Paths: encoded}}
+		}
+	}
+	return encode(m)
 }
 
-func routeGoneMessage(vrf uint32, prefix string) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_RouteGone{
-		RouteGone: &controlv1.RouteGone{Vrf: vrf, Prefix: prefix},
-	}})
+func pathMessage(p *rib.Path) *controlv1.Path {
+	m := &controlv1.Path{
+		NextHop: p.NextHop.String(), Label: p.Label, Vni: p.VNI, OriginNetwork: p.OriginNetwork,
+		SecurityGroups: p.SecurityGroups, Tags: p.Tags, LocalPreference: p.LocalPreference, Weight: p.Weight,
+		Sequence: p.Sequence, Stale: p.Flags&rib.Stale != 0, Foreign: p.Flags&rib.Foreign != 0,
+	}
+	switch p.Kind {
+	case rib.Attachment, rib.Floating, rib.Alias:
+		m.InterfaceId = p.Name
+	}
+	if p.MAC != [6]byte{} {
+		m.Mac = p.MAC[:]
+	}
+	for bit, e := range []controlv1.Encapsulation{
+		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP,
+		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_GRE,
+		controlv1.Encapsulation_ENCAPSULATION_VXLAN,
+	} {
+		if p.Encapsulations&(1<<bit) != 0 {
+			m.Encapsulations = append(m.Encapsulations, e)
+		}
+	}
+	return m
 }
 
 func vrfGoneMessage(vrf uint32) []byte {

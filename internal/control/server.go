@@ -72,6 +72,9 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 // Run computes until ctx ends.
 func (s *Server) Run(ctx context.Context) error { return s.tables.follow(ctx, s.graph) }
 
+// Ready is closed when the routes are those of a graph that was read.
+func (s *Server) Ready() <-chan struct{} { return s.tables.ready }
+
 // Handler serves agents' sessions, and to administrators the introspection.
 // It expects requests from internal/serve, which says who is calling.
 func (s *Server) Handler() http.Handler {
@@ -109,7 +112,7 @@ func (s *Server) session(ctx context.Context, stream *agentStream) error {
 	if err != nil {
 		return err
 	}
-	session, err := s.admit(ctx, caller.Node, first.BootId, cancel)
+	session, err := s.admit(ctx, caller.Node, first, cancel)
 	if err != nil {
 		return err
 	}
@@ -177,8 +180,8 @@ func receive(ctx context.Context, end context.CancelCauseFunc, stream *agentStre
 // admit opens the node's session. Where one lives already, it waits a while
 // for it to end: an agent that was killed comes back before its old connection
 // is known to be dead. One that still answers stays, and the new one is refused.
-func (s *Server) admit(ctx context.Context, node, bootID string, end context.CancelCauseFunc) (*session, error) {
-	session, other := s.tables.open(node, bootID, end)
+func (s *Server) admit(ctx context.Context, node string, hello *controlv1.Hello, end context.CancelCauseFunc) (*session, error) {
+	session, other := s.tables.open(node, hello, end)
 	if session != nil {
 		return session, nil
 	}
@@ -198,10 +201,10 @@ func (s *Server) admit(ctx context.Context, node, bootID string, end context.Can
 			return nil, asConnectError(context.Cause(ctx))
 		case <-timer.C:
 			s.tables.metrics.duplicates.Inc()
-			s.log.Warn("second live session of a node is refused", "node", node, "boot", bootID, "boot_of_first", other.bootID)
+			s.log.Warn("second live session of a node is refused", "node", node, "boot", hello.GetBootId(), "boot_of_first", other.bootID)
 			return nil, refused
 		}
-		if session, other = s.tables.open(node, bootID, end); session != nil {
+		if session, other = s.tables.open(node, hello, end); session != nil {
 			return session, nil
 		}
 	}

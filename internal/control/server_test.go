@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
+	"github.com/contrail-mesos/contrail/internal/metricsdoc"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
@@ -125,7 +128,7 @@ func (c *cluster) dial(role, node string, options ...connect.ClientOption) *remo
 func (c *cluster) agent(name string, options ...connect.ClientOption) *remote {
 	<-c.server.tables.ready
 	r := c.dial(ctls.RoleNode, id("node", name), options...)
-	r.send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{BootId: "boot-1"}}})
+	r.send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{BootId: "boot-1", Layer2: true}}})
 	return r
 }
 
@@ -190,10 +193,10 @@ func (c *cluster) twoNodes() {
 	c.attach("r0", "red", "n2", "10.0.0.3", 100)
 }
 
-func (r *remote) wantSame(w *world, usable func(string) bool) {
+func (r *remote) wantSame(w *world, state func(string) portState) {
 	r.t.Helper()
 	r.reach(w)
-	if diff := r.state.difference(w.graph, r.node, usable); diff != "" {
+	if diff := r.state.difference(w.graph, r.node, state); diff != "" {
 		r.t.Error(diff)
 	}
 }
@@ -358,28 +361,61 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 	return res.StatusCode, string(text)
 }
 
+var updateDocs = flag.Bool("update", false, "write docs/reference/metrics.md anew")
+
+func TestMetricsReference(t *testing.T) {
+	s := New(discard(), Config{}, model.NewGraph())
+	metricsdoc.Compare(t, filepath.Join("..", "..", "docs", "reference", "metrics.md"), "Metrics of the control node", s.registry, *updateDocs)
+}
+
 func TestIntrospection(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, Config{})
 	c.twoNodes()
 	one := c.agent("n1")
 	one.reach(c.world)
-	var sessions []shownSession
-	if code, text := c.get("/sessions"); code != 200 || json.Unmarshal([]byte(text), &sessions) != nil ||
-		len(sessions) != 1 || sessions[0].Name != "n1" || sessions[0].Ports != 10 {
-		t.Errorf("sessions: %d %s", code, text)
+	var agents []ShownAgent
+	if code, text := c.get("/agents"); code != 200 || json.Unmarshal([]byte(text), &agents) != nil ||
+		len(agents) != 2 || !slices.ContainsFunc(agents, func(a ShownAgent) bool { return a.Name == "n1" && a.Connected && a.Ports == 10 }) {
+		t.Errorf("agents: %d %s", code, text)
 	}
-	var vrfs []shownVRF
-	if code, text := c.get("/vrfs"); code != 200 || json.Unmarshal([]byte(text), &vrfs) != nil ||
-		len(vrfs) != 2 || vrfs[0].Routes != 20 || vrfs[0].Subscribers != 1 {
-		t.Errorf("vrfs: %d %s", code, text)
+	var instances []ShownInstance
+	if code, text := c.get("/instances"); code != 200 || json.Unmarshal([]byte(text), &instances) != nil ||
+		len(instances) != 2 || instances[0].Routes != 62 || instances[0].Subscribers != 1 { // 20 addresses, MACs, both; two nodes
+		t.Errorf("instances: %d %s", code, text)
 	}
-	var routes []shownRoute
-	if code, text := c.get("/routes?vrf=2"); code != 200 || json.Unmarshal([]byte(text), &routes) != nil ||
-		len(routes) != 1 || routes[0].NextHop != "172.31.0.12" || routes[0].Label != 100 {
-		t.Errorf("routes: %d %s", code, text)
+	var imports []ShownImport
+	if code, text := c.get("/imports?network=red"); code != 200 || json.Unmarshal([]byte(text), &imports) != nil ||
+		len(imports) != 1 || imports[0].VRF != 2 || len(imports[0].From) != 0 {
+		t.Errorf("imports: %d %s", code, text)
 	}
-	for path, want := range map[string]int{"/routes": 400, "/routes?vrf=x": 400, "/routes?vrf=77": 404, "/metrics": 200} {
+	var table struct {
+		Routes []struct {
+			Key   string
+			Paths []struct {
+				NextHop string `json:"next_hop"`
+				Label   uint32
+				Why     string
+			}
+		}
+	}
+	for _, name := range []string{"2", "red", "default-domain:p:red", id("net", "red")} {
+		if code, text := c.get("/routes?network=" + name); code != 200 || json.Unmarshal([]byte(text), &table) != nil || len(table.Routes) != 4 ||
+			table.Routes[0].Key != "10.0.0.3/32" || table.Routes[0].Paths[0].NextHop != "172.31.0.12" || table.Routes[0].Paths[0].Label != 100 {
+			t.Errorf("routes: %d %s", code, text)
+		}
+	}
+	for path, want := range map[string]string{
+		"/explain?prefix=10.0.0.4":             `"the only path"`,
+		"/explain?prefix=10.0.0.4&network=red": "the vrf imports target:64512:8000002; the path has target:64512:8000001",
+	} {
+		if code, text := c.get(path); code != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s, want %q", path, code, text, want)
+		}
+	}
+	for path, want := range map[string]int{
+		"/routes": 400, "/routes?network=x": 400, "/routes?network=77": 400, "/explain?prefix=10": 400, "/explain": 400, "/metrics": 200,
+	} {
 		if code, text := c.get(path); code != want {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
@@ -389,7 +425,7 @@ func TestIntrospection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.CloseIdleConnections()
-	if code, _ := get(t, client, base+"/routes?vrf=1"); code != http.StatusForbidden {
+	if code, _ := get(t, client, base+"/routes?network=1"); code != http.StatusForbidden {
 		t.Errorf("a node looked at routes: %d", code)
 	}
 }

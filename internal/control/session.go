@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	"github.com/contrail-mesos/contrail/internal/control/feed"
 )
 
 const (
@@ -37,13 +38,47 @@ type session struct {
 	mtu   uint32
 	// settling is what the agent was told of it, with the MTU.
 	settling bool
-	ports    *cursor
-	vrfs     map[uint32]*cursor
-	sent     uint64
+	// layer2: the agent wants MAC and multicast routes too.
+	layer2 bool
+	ports  *feed.Cursor
+	vrfs   map[uint32]*reading
+	sent   uint64
+}
+
+// reading is a session's place in the routes of a VRF.
+type reading struct {
+	unicast *feed.Cursor
+	layer2  *feed.Cursor // nil when the agent does not want them
+	synced  bool
+}
+
+func (r *reading) close() {
+	r.unicast.Close()
+	if r.layer2 != nil {
+		r.layer2.Close()
+	}
+}
+
+func (r *reading) behind() uint64 {
+	n := r.unicast.Behind()
+	if r.layer2 != nil {
+		n += r.layer2.Behind()
+	}
+	return n
+}
+
+// next appends up to limit messages, and reports whether these are all.
+func (r *reading) next(out [][]byte, limit int) (_ [][]byte, done bool) {
+	before := len(out)
+	out, done = r.unicast.Next(out, limit)
+	if done && r.layer2 != nil {
+		out, done = r.layer2.Next(out, limit-(len(out)-before))
+	}
+	return out, done
 }
 
 // open makes the session of a node, if it has none.
-func (t *tables) open(id, bootID string, end context.CancelCauseFunc) (s, other *session) {
+func (t *tables) open(id string, hello *controlv1.Hello, end context.CancelCauseFunc) (s, other *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.node(id)
@@ -51,12 +86,14 @@ func (t *tables) open(id, bootID string, end context.CancelCauseFunc) (s, other 
 		return nil, n.session
 	}
 	s = &session{
-		tables: t, node: n, bootID: bootID, since: time.Now(), end: end,
-		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, vrfs: map[uint32]*cursor{},
+		tables: t, node: n, bootID: hello.GetBootId(), layer2: hello.GetLayer2(), since: time.Now(), end: end,
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, vrfs: map[uint32]*reading{},
 	}
 	n.session = s
-	s.ports = n.table.read(s)
+	s.ports = n.feed.Read(s.poke)
 	t.sessions[s] = struct{}{}
+	t.setLost(n, false)
+	t.flush()
 	return s, nil
 }
 
@@ -65,22 +102,32 @@ func (s *session) close() {
 	t, n := s.tables, s.node
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.ports.close()
-	for _, c := range s.vrfs {
-		c.close()
+	s.ports.Close()
+	for _, r := range s.vrfs {
+		r.close()
 	}
 	delete(t.sessions, s)
+	delete(t.touched, s)
 	n.session = nil
 	clear(n.early)
 	for _, p := range n.ports {
-		if p.waiting {
-			p.waiting = false
-			t.computePort(p)
-		}
+		p.waiting = false
 	}
+	t.setLost(n, true)
 	t.tidyNode(n)
-	t.wakeTouched()
+	t.flush()
 	close(s.ended)
+}
+
+// setLost notes that a node's agent was there and is not, or is again.
+func (t *tables) setLost(n *node, lost bool) {
+	if n.lost == lost {
+		return
+	}
+	n.lost = lost
+	for _, p := range n.ports {
+		t.announce(p)
+	}
 }
 
 func (s *session) poke() {
@@ -143,25 +190,25 @@ func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool)
 		s.mtu, s.settling = t.mtu, s.settling || t.settling
 		out = append(out, clusterMessage(s.mtu, s.settling))
 	}
-	out, done := s.ports.next(out, s.limit)
+	out, done := s.ports.Next(out, s.limit)
 	if !done {
 		return position, out, true
 	}
-	if !s.ports.synced {
-		s.ports.synced = true
+	if !s.ports.Synced {
+		s.ports.Synced = true
 		out = append(out, endOfPortsMessage())
 	}
 	out = s.choose(out)
 	for _, number := range slices.Sorted(maps.Keys(s.vrfs)) {
-		c := s.vrfs[number]
-		if c.synced && c.at == c.table.last {
+		r := s.vrfs[number]
+		if r.synced && r.behind() == 0 {
 			continue
 		}
-		if out, done = c.next(out, max(s.limit-len(out), 0)); !done {
+		if out, done = r.next(out, max(s.limit-len(out), 0)); !done {
 			return position, out, true
 		}
-		if !c.synced {
-			c.synced = true
+		if !r.synced {
+			r.synced = true
 			out = append(out, endOfVRFMessage(number))
 		}
 	}
@@ -174,20 +221,25 @@ func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool)
 
 // choose makes the session's VRFs those that the node's ports need.
 func (s *session) choose(out [][]byte) [][]byte {
-	for number, c := range s.vrfs {
-		v, ok := s.tables.vrfs[number]
-		if ok && v.table == c.table && s.node.vrfs[number] > 0 {
+	for number, r := range s.vrfs {
+		unicast, _, ok := s.tables.rib.Feeds(number)
+		if ok && r.unicast.Of(unicast) && s.node.vrfs[number] > 0 {
 			continue
 		}
-		c.close()
+		r.close()
 		delete(s.vrfs, number)
 		out = append(out, vrfGoneMessage(number))
 	}
 	for number := range s.node.vrfs {
-		v, ok := s.tables.vrfs[number]
-		if _, has := s.vrfs[number]; ok && !has {
-			s.vrfs[number] = v.table.read(s)
+		unicast, layer2, ok := s.tables.rib.Feeds(number)
+		if _, has := s.vrfs[number]; has || !ok {
+			continue
 		}
+		r := &reading{unicast: unicast.Read(s.poke)}
+		if s.layer2 {
+			r.layer2 = layer2.Read(s.poke)
+		}
+		s.vrfs[number] = r
 	}
 	return out
 }
@@ -213,19 +265,19 @@ func (s *session) report(status *controlv1.PortStatus) error {
 		}
 		if !p.usable() {
 			p.waiting, p.down = false, false
-			t.computePort(p)
+			t.announce(p)
 		}
 	case controlv1.PortStatus_STATE_DOWN:
 		delete(s.node.early, status.InterfaceId)
 		if bound && (p.waiting || !p.down) {
 			p.waiting, p.down = false, true
-			t.computePort(p)
+			t.announce(p)
 		}
 	default:
 		return connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("port_status.state: %d is neither up nor down", status.State))
 	}
-	t.wakeTouched()
+	t.flush()
 	return nil
 }
 

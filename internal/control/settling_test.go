@@ -20,7 +20,7 @@ func TestSettlingIsToldFirstAndItsEndLast(t *testing.T) {
 	tables := newTables(discard(), newMetrics())
 	w := newWorld()
 	tables.apply(read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
-	s, _ := tables.open(id("node", "node-1"), "boot", func(error) {})
+	s, _ := tables.open(id("node", "node-1"), hello, func(error) {})
 	told := func() (list []*controlv1.ControlMessage) {
 		for {
 			_, bodies, more := s.collect(nil)

@@ -5,14 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"reflect"
-	"slices"
 	"sync"
 
-	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
-	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/control/feed"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -38,10 +35,9 @@ type tables struct {
 	recovery *settling
 	nodes    map[string]*node
 	ports    map[string]*port
-	vrfs     map[uint32]*vrf
+	networks map[uint32]*network
 	numbers  map[string]uint32 // network's UUID to VRF
-	imports  map[compile.Target]map[uint32]*vrf
-	exports  map[compile.Target]map[uint32]*vrf
+	rib      *rib.RIB
 	sessions map[*session]struct{}
 	// touched are the sessions to wake when the present change is complete.
 	touched map[*session]struct{}
@@ -51,43 +47,23 @@ type tables struct {
 type node struct {
 	id      string
 	record  *model.Node
-	table   *table // ports by interface UUID
+	feed    *feed.Feed // its ports
+	rows    map[string]*portRow
 	ports   map[string]*port
 	vrfs    map[uint32]int // ports in each VRF
 	session *session
+	// lost: there was a session, and it has ended. Paths to its ports are stale.
+	lost bool
 	// early are ports that the agent said are up before the graph bound them
 	// to this node; they are used when, and only when, it does.
 	early map[string]bool
 }
 
-// port is an attachment, and what its node's agent says of it.
-type port struct {
-	*attachment
-	// waiting: bound during the agent's session, which has not said that it is up.
-	waiting bool
-	// down: the agent said so.
-	down bool
-}
-
-func (p *port) usable() bool { return !p.waiting && !p.down }
-
-// vrf is a network's forwarding table.
-type vrf struct {
-	compile.VRF
-	table *table // routes by prefix
-	// local are the network's own ports by prefix.
-	local map[netip.Prefix]map[string]*port
-	// sources are the VRFs that this one imports from, destinations those that
-	// import from it; both with itself.
-	sources, destinations map[uint32]*vrf
-}
-
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	return &tables{
 		log: log, metrics: metrics, recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
-		nodes: map[string]*node{}, ports: map[string]*port{}, vrfs: map[uint32]*vrf{}, numbers: map[string]uint32{},
-		imports: map[compile.Target]map[uint32]*vrf{}, exports: map[compile.Target]map[uint32]*vrf{},
-		sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
+		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
+		rib: rib.New(encodeRoute), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
 }
 
@@ -121,10 +97,9 @@ func (t *tables) apply(u *update) {
 	if u.everything {
 		t.addMissing(u)
 	}
-	// VRFs and nodes first: ports refer to them. VRFs that are gone go last.
-	for network, v := range u.vrfs {
-		if v != nil {
-			t.putVRF(network, v)
+	for network, i := range u.instances {
+		if i != nil {
+			t.putInstance(network, i)
 		}
 	}
 	for id, record := range u.nodes {
@@ -133,9 +108,9 @@ func (t *tables) apply(u *update) {
 	for iface, a := range u.attachments {
 		t.putAttachment(iface, a)
 	}
-	for network, v := range u.vrfs {
-		if v == nil {
-			t.removeVRF(network)
+	for network, i := range u.instances {
+		if i == nil {
+			t.removeInstance(network)
 		}
 	}
 	if t.position.Epoch == 0 {
@@ -143,7 +118,7 @@ func (t *tables) apply(u *update) {
 	}
 	t.position = u.position
 	t.settle()
-	t.wakeTouched()
+	t.flush()
 }
 
 // settle has the sessions told whether the tables are the whole truth.
@@ -161,8 +136,8 @@ func (t *tables) settle() {
 // addMissing makes an update of everything name what it does not have.
 func (t *tables) addMissing(u *update) {
 	for network := range t.numbers {
-		if _, ok := u.vrfs[network]; !ok {
-			u.vrfs[network] = nil
+		if _, ok := u.instances[network]; !ok {
+			u.instances[network] = nil
 		}
 	}
 	for id := range t.nodes {
@@ -180,7 +155,7 @@ func (t *tables) addMissing(u *update) {
 func (t *tables) node(id string) *node {
 	n, ok := t.nodes[id]
 	if !ok {
-		n = &node{id: id, table: newTable(), ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]bool{}}
+		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]bool{}}
 		t.nodes[id] = n
 	}
 	return n
@@ -199,7 +174,7 @@ func (t *tables) putNode(id string, record *model.Node) {
 	n.record = record
 	if moved {
 		for _, p := range n.ports {
-			t.computePort(p)
+			t.announce(p)
 		}
 	}
 	t.tidyNode(n)
@@ -218,6 +193,15 @@ func (t *tables) putNode(id string, record *model.Node) {
 }
 
 func (n *node) address() string { return addressOf(n.record) }
+
+// fabricAddress is the zero Addr while the node has none that can be sent to.
+func (n *node) fabricAddress() netip.Addr {
+	address, err := netip.ParseAddr(n.address())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Unmap()
+}
 
 func addressOf(record *model.Node) string {
 	if record == nil {
@@ -245,7 +229,7 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 		p.waiting = n.session != nil && !n.early[iface]
 		delete(n.early, iface)
 	}
-	if old != nil && (old.Node != a.Node || old.vrf != a.vrf || !slices.Equal(old.addresses, a.addresses)) {
+	if old != nil && (old.Node != a.Node || old.vrf != a.vrf) {
 		t.removePort(old)
 		old = nil
 	}
@@ -253,25 +237,14 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	n := t.node(a.Node)
 	if old == nil {
 		n.vrfs[a.vrf]++
+	} else {
+		p.offered = old.offered
 	}
 	n.ports[iface] = p
-	t.note(n.table, n.table.put(iface, portMessage(a)))
+	n.tell(a)
 	t.touch(n.session)
-	for _, address := range a.addresses {
-		t.bindPrefix(p, prefixOf(address))
-	}
-	t.computePort(p)
-}
-
-func (t *tables) bindPrefix(p *port, prefix netip.Prefix) {
-	v, ok := t.vrfs[p.vrf]
-	if !ok {
-		return
-	}
-	if v.local[prefix] == nil {
-		v.local[prefix] = map[string]*port{}
-	}
-	v.local[prefix][p.Interface] = p
+	t.network(a.vrf).enter(p)
+	t.announce(p)
 }
 
 func (t *tables) removePort(p *port) {
@@ -281,229 +254,13 @@ func (t *tables) removePort(p *port) {
 	if n.vrfs[p.vrf]--; n.vrfs[p.vrf] == 0 {
 		delete(n.vrfs, p.vrf)
 	}
-	t.note(n.table, n.table.remove(p.Interface, portGoneMessage(p.Interface)))
+	n.withdraw(p.Interface)
 	t.touch(n.session)
-	if v, ok := t.vrfs[p.vrf]; ok {
-		for _, address := range p.addresses {
-			prefix := prefixOf(address)
-			delete(v.local[prefix], p.Interface)
-			if len(v.local[prefix]) == 0 {
-				delete(v.local, prefix)
-			}
-			t.computePrefix(v, prefix)
-		}
-	}
+	w := t.network(p.vrf)
+	w.leave(p)
+	t.retract(p)
+	t.tidyNetwork(w)
 	t.tidyNode(n)
-}
-
-// computePort computes anew every route that may lead to a port.
-func (t *tables) computePort(p *port) {
-	if v, ok := t.vrfs[p.vrf]; ok {
-		for _, address := range p.addresses {
-			t.computePrefix(v, prefixOf(address))
-		}
-	}
-}
-
-// computePrefix computes a prefix in the VRF of its network and in those that
-// import from it.
-func (t *tables) computePrefix(v *vrf, prefix netip.Prefix) {
-	for _, destination := range v.destinations {
-		t.computeRoute(destination, prefix)
-	}
-}
-
-func (t *tables) computeRoute(v *vrf, prefix netip.Prefix) {
-	best := t.best(v, prefix)
-	key := prefix.String()
-	if best == nil {
-		t.note(v.table, v.table.remove(key, routeGoneMessage(v.Number, key)))
-		return
-	}
-	t.note(v.table, v.table.put(key, routeMessage(v.Number, key, &controlv1.Path{
-		NextHop:       t.nodes[best.Node].address(),
-		Label:         best.Label,
-		InterfaceId:   best.Interface,
-		OriginNetwork: best.vrf,
-	})))
-}
-
-// best is the port that a prefix leads to: one of the network itself, else
-// one of those it imports from; of several, the latest by store revision.
-func (t *tables) best(v *vrf, prefix netip.Prefix) *port {
-	if p := t.latest(nil, v.local[prefix]); p != nil {
-		return p
-	}
-	var best *port
-	for _, source := range v.sources {
-		if source != v {
-			best = t.latest(best, source.local[prefix])
-		}
-	}
-	return best
-}
-
-func (t *tables) latest(best *port, candidates map[string]*port) *port {
-	for _, p := range candidates {
-		if !p.usable() || t.nodes[p.Node].address() == "" {
-			continue
-		}
-		if best == nil || cmp.Or(cmp.Compare(p.Revision, best.Revision), cmp.Compare(p.Interface, best.Interface)) > 0 {
-			best = p
-		}
-	}
-	return best
-}
-
-func (t *tables) putVRF(network string, now *compile.VRF) {
-	if old, ok := t.numbers[network]; ok && old != now.Number {
-		t.removeVRF(network)
-	}
-	v, ok := t.vrfs[now.Number]
-	if ok && v.Network != network { // a restored store gave the number to another network
-		t.removeVRF(v.Network)
-		ok = false
-	}
-	if ok && reflect.DeepEqual(v.VRF, *now) {
-		return
-	}
-	var affected map[uint32]*vrf
-	if !ok {
-		v = &vrf{table: newTable(), local: map[netip.Prefix]map[string]*port{}}
-		t.vrfs[now.Number] = v
-		t.numbers[network] = now.Number
-	} else {
-		affected = maps.Clone(v.destinations)
-		t.unlink(v)
-	}
-	v.VRF = *now
-	t.link(v)
-	if !ok {
-		t.adopt(v)
-	}
-	if affected == nil {
-		affected = map[uint32]*vrf{}
-	}
-	maps.Copy(affected, v.destinations)
-	affected[v.Number] = v
-	for _, a := range affected {
-		t.computeVRF(a)
-	}
-}
-
-// adopt gives a new VRF the ports that were bound before it was known, and its
-// readers.
-func (t *tables) adopt(v *vrf) {
-	for _, p := range t.ports {
-		if p.vrf == v.Number {
-			for _, address := range p.addresses {
-				t.bindPrefix(p, prefixOf(address))
-			}
-			t.touch(t.nodes[p.Node].session)
-		}
-	}
-}
-
-func (t *tables) removeVRF(network string) {
-	number, ok := t.numbers[network]
-	if !ok {
-		return
-	}
-	v := t.vrfs[number]
-	delete(t.numbers, network)
-	delete(t.vrfs, number)
-	affected := maps.Clone(v.destinations)
-	delete(affected, number)
-	t.unlink(v)
-	for _, a := range affected {
-		t.computeVRF(a)
-	}
-	for c := range v.table.readers {
-		t.touch(c.owner)
-	}
-}
-
-// link enters a VRF under its targets and connects it with the others.
-func (t *tables) link(v *vrf) {
-	for _, target := range v.Import {
-		enter(t.imports, target, v)
-	}
-	for _, target := range v.Export {
-		enter(t.exports, target, v)
-	}
-	v.sources, v.destinations = map[uint32]*vrf{v.Number: v}, map[uint32]*vrf{v.Number: v}
-	for _, target := range v.Import {
-		for n, other := range t.exports[target] {
-			v.sources[n], other.destinations[v.Number] = other, v
-		}
-	}
-	for _, target := range v.Export {
-		for n, other := range t.imports[target] {
-			v.destinations[n], other.sources[v.Number] = other, v
-		}
-	}
-}
-
-func (t *tables) unlink(v *vrf) {
-	for _, target := range v.Import {
-		leave(t.imports, target, v)
-	}
-	for _, target := range v.Export {
-		leave(t.exports, target, v)
-	}
-	for n, other := range v.sources {
-		if n != v.Number {
-			delete(other.destinations, v.Number)
-		}
-	}
-	for n, other := range v.destinations {
-		if n != v.Number {
-			delete(other.sources, v.Number)
-		}
-	}
-}
-
-func enter(index map[compile.Target]map[uint32]*vrf, target compile.Target, v *vrf) {
-	if index[target] == nil {
-		index[target] = map[uint32]*vrf{}
-	}
-	index[target][v.Number] = v
-}
-
-func leave(index map[compile.Target]map[uint32]*vrf, target compile.Target, v *vrf) {
-	delete(index[target], v.Number)
-	if len(index[target]) == 0 {
-		delete(index, target)
-	}
-}
-
-// computeVRF computes all routes of a VRF: those it has and those it may get.
-func (t *tables) computeVRF(v *vrf) {
-	prefixes := map[netip.Prefix]struct{}{}
-	for key := range v.table.rows {
-		prefixes[netip.MustParsePrefix(key)] = struct{}{}
-	}
-	for _, source := range v.sources {
-		for prefix := range source.local {
-			prefixes[prefix] = struct{}{}
-		}
-	}
-	for prefix := range prefixes {
-		t.computeRoute(v, prefix)
-	}
-}
-
-// prefixOf is the host route of an address.
-func prefixOf(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
-
-// note wakes the readers of a table that changed.
-func (t *tables) note(changed *table, did bool) {
-	if !did {
-		return
-	}
-	for c := range changed.readers {
-		t.touched[c.owner] = struct{}{}
-	}
 }
 
 func (t *tables) touch(s *session) {
@@ -512,7 +269,10 @@ func (t *tables) touch(s *session) {
 	}
 }
 
-func (t *tables) wakeTouched() {
+// flush ends a change: routes are chosen, and whoever has something to read is
+// woken.
+func (t *tables) flush() {
+	t.rib.Flush()
 	for s := range t.touched {
 		s.poke()
 	}

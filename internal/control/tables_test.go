@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -43,7 +44,7 @@ func (b *bench) step() {
 }
 
 func (b *bench) connect(node string, limit int) {
-	s, _ := b.tables.open(id("node", node), "boot-1", func(error) {})
+	s, _ := b.tables.open(id("node", node), hello, func(error) {})
 	s.limit = limit
 	b.agents[node] = &agent{s, newAgentState()}
 }
@@ -77,9 +78,12 @@ func (a *agent) drain() error {
 	}
 }
 
-func (b *bench) usable(iface string) bool {
+// hello is what agents of the tests say, which want all there is.
+var hello = &controlv1.Hello{BootId: "boot-1", Layer2: true}
+
+func (b *bench) state(iface string) portState {
 	p, ok := b.tables.ports[iface]
-	return ok && p.usable()
+	return portState{usable: ok && p.usable(), stale: ok && b.tables.nodes[p.Node].lost}
 }
 
 func (b *bench) check(t interface{ Fatalf(string, ...any) }) {
@@ -88,7 +92,7 @@ func (b *bench) check(t interface{ Fatalf(string, ...any) }) {
 		if err := a.drain(); err != nil {
 			t.Fatalf("agent %s: %v", name, err)
 		}
-		if diff := a.state.difference(b.graph, id("node", name), b.usable); diff != "" {
+		if diff := a.state.difference(b.graph, id("node", name), b.state); diff != "" {
 			t.Fatalf("agent %s: %s", name, diff)
 		}
 	}
@@ -160,6 +164,25 @@ func TestSnapshotAndChanges(t *testing.T) {
 				b.detach(c, attached[c])
 				delete(attached, c)
 			},
+			"floating": func(t *rapid.T) {
+				c := container.Draw(t, "container")
+				name := rapid.SampledFrom(networks).Draw(t, "network")
+				if attached[c] == "" || numbers[name] == 0 {
+					t.Skip()
+				}
+				b.foreign(rapid.SampledFrom([]string{"f1", "f2", "a1"}).Draw(t, "address"), name, c)
+			},
+			"remove floating": func(t *rapid.T) {
+				b.removeForeign(rapid.SampledFrom([]string{"f1", "f2", "a1"}).Draw(t, "address"))
+			},
+			"share": func(t *rapid.T) {
+				c, other := container.Draw(t, "container"), container.Draw(t, "other")
+				if attached[c] == "" || attached[other] == "" || c == other {
+					t.Skip()
+				}
+				b.share(c, other)
+			},
+			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3"}).Draw(t, "mode")) },
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
 				if b.agents[name] == nil {
@@ -255,7 +278,8 @@ func TestEncodedOnce(t *testing.T) {
 	seen := map[*byte]int{}
 	for _, name := range []string{"n1", "n2"} {
 		b.connect(name, batch)
-		_, bodies, _ := b.agents[name].collect(nil)
+		a := b.agents[name]
+		_, bodies, _ := a.collect(nil)
 		for _, body := range bodies {
 			if m, err := (&frame{nil, body}).message(); err == nil && m.GetRoute() != nil {
 				seen[&body[0]]++
@@ -391,7 +415,7 @@ func TestNewEpochEndsSessions(t *testing.T) {
 	b := newBench()
 	b.step()
 	var cause error
-	b.tables.open(id("node", "n1"), "boot-1", func(err error) { cause = err })
+	b.tables.open(id("node", "n1"), hello, func(err error) { cause = err })
 	b.graph.Reset(model.Batch{Position: model.Position{Epoch: 2, Revision: 1}})
 	b.step()
 	if cause == nil {
@@ -417,10 +441,12 @@ func TestTableForgets(t *testing.T) {
 		b.detach(c, "blue")
 		b.check(t)
 	}
-	for name, table := range map[string]*table{"routes": b.tables.vrfs[1].table, "ports": b.agents["n1"].ports.table} {
-		if len(table.rows) > 2*shortestLog || len(table.log) > 2*shortestLog || table.size != 1 {
-			t.Errorf("%s: %d rows, %d log entries, size %d", name, len(table.rows), len(table.log), table.size)
-		}
+	if ports := b.tables.nodes[id("node", "n1")]; ports.feed.Len() != 1 || len(ports.rows) > 128 {
+		t.Errorf("%d ports are told, %d kept", ports.feed.Len(), len(ports.rows))
+	}
+	// An address, a MAC, and both; the node's wish for broadcasts.
+	if stats := b.tables.rib.Stats(); stats.Paths != 4 || stats.Routes > 512 {
+		t.Errorf("sizes are %+v", stats)
 	}
 	b.detach("stays", "blue")
 	b.removeNetwork("blue")
@@ -428,7 +454,8 @@ func TestTableForgets(t *testing.T) {
 	b.disconnect("n1")
 	b.step()
 	x := b.tables
-	if n := len(x.nodes) + len(x.ports) + len(x.vrfs) + len(x.numbers) + len(x.imports) + len(x.exports) + len(x.sessions); n != 0 {
-		t.Errorf("%d things are left: %v %v %v %v", n, x.nodes, x.ports, x.vrfs, x.imports)
+	stats := x.rib.Stats()
+	if n := len(x.nodes) + len(x.ports) + len(x.networks) + len(x.numbers) + len(x.sessions) + len(x.touched); n != 0 || stats != (rib.Stats{}) {
+		t.Errorf("%d things are left: %v %v %v %+v", n, x.nodes, x.ports, x.networks, stats)
 	}
 }

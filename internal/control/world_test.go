@@ -1,10 +1,16 @@
 package control
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -67,7 +73,10 @@ func (w *world) attach(container, network, node, address string, label uint32) s
 
 func (w *world) attachment(container, network, node, address string, label uint32) model.Batch {
 	vm := &model.VirtualMachine{Meta: model.Meta{UUID: id("vm", container), FQName: []string{container}, DisplayName: container}}
-	vmi := &model.VirtualMachineInterface{Meta: model.Meta{UUID: id("vmi", container), FQName: []string{"default-domain", "p", container + "-eth0"}}}
+	vmi := &model.VirtualMachineInterface{
+		Meta:                                model.Meta{UUID: id("vmi", container), FQName: []string{"default-domain", "p", container + "-eth0"}},
+		VirtualMachineInterfaceMACAddresses: &model.MacAddressesType{MACAddress: []string{macFor(container)}},
+	}
 	ip := &model.InstanceIP{Meta: model.Meta{UUID: id("iip", container), FQName: []string{container + "-eth0"}}, InstanceIPAddress: address}
 	vn := model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}
 	return model.Batch{
@@ -80,6 +89,69 @@ func (w *world) attachment(container, network, node, address string, label uint3
 		},
 		Bindings: []model.Binding{w.binding(container, node, label)},
 	}
+}
+
+// macFor is a container's MAC.
+func macFor(container string) string {
+	sum := sha256.Sum256([]byte(container))
+	sum[0] = 2
+	return net.HardwareAddr(sum[:6]).String()
+}
+
+// foreign gives a container a floating address of a network, or for names that
+// begin with a an alias.
+func (w *world) foreign(name, network, container string) {
+	w.removeForeign(name)
+	meta := func(kind string) model.Meta { return model.Meta{UUID: id(kind, name), FQName: []string{kind, name}} }
+	pool, address := model.Object(&model.FloatingIPPool{Meta: meta("pool")}), "198.51.100."+name[1:]
+	ip := model.Object(&model.FloatingIP{Meta: meta("ip"), FloatingIPAddress: address})
+	if name[0] == 'a' {
+		pool, ip = &model.AliasIPPool{Meta: meta("pool")}, &model.AliasIP{Meta: meta("ip"), AliasIPAddress: address}
+	}
+	pool.GetMeta().ParentType, pool.GetMeta().ParentUUID = string(model.KindVirtualNetwork), id("net", network)
+	ip.GetMeta().ParentType, ip.GetMeta().ParentUUID = string(pool.Kind()), id("pool", name)
+	w.apply(model.Batch{
+		Objects:    []model.Object{pool, ip},
+		References: []model.Reference{{From: model.EntityOf(ip), To: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)}}},
+	})
+}
+
+func (w *world) removeForeign(name string) {
+	var batch model.Batch
+	w.graph.View(func(v *model.View) {
+		for _, kind := range []string{"pool", "ip"} {
+			if e, ok := v.Entity(id(kind, name)); ok {
+				batch.DeleteObjects = append(batch.DeleteObjects, e)
+			}
+		}
+		for _, r := range v.References(id("ip", name), "") {
+			batch.DeleteReferences = append(batch.DeleteReferences, model.Edge{From: r.From, To: r.To})
+		}
+	})
+	w.apply(batch)
+}
+
+// share has another container use the address of the first as well.
+func (w *world) share(container, other string) {
+	var batch model.Batch
+	w.graph.View(func(v *model.View) {
+		ip, ok := model.Get[*model.InstanceIP](v, id("iip", container))
+		if !ok {
+			return
+		}
+		shared := *ip
+		shared.InstanceIPMode = "active-active"
+		batch.Objects = []model.Object{&shared}
+		batch.References = []model.Reference{{From: model.EntityOf(ip), To: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", other)}}}
+	})
+	w.apply(batch)
+}
+
+// forwarding sets the mode of all networks that name none.
+func (w *world) forwarding(mode string) {
+	w.apply(model.Batch{Objects: []model.Object{&model.GlobalVrouterConfig{
+		Meta: model.Meta{UUID: id("gvc"), FQName: []string{"default-global-system-config", "default-global-vrouter-config"}}, ForwardingMode: mode,
+	}}})
 }
 
 func (w *world) binding(container, node string, label uint32) model.Binding {
@@ -95,15 +167,18 @@ func (w *world) move(container, node string, label uint32) {
 }
 
 func (w *world) detach(container, network string) {
-	vm := model.Entity{Kind: model.KindVirtualMachine, UUID: id("vm", container)}
-	vmi := model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)}
-	ip := model.Entity{Kind: model.KindInstanceIP, UUID: id("iip", container)}
-	vn := model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}
-	w.apply(model.Batch{
-		DeleteObjects:    []model.Entity{vm, vmi, ip},
-		DeleteReferences: []model.Edge{{From: vmi, To: vn}, {From: vmi, To: vm}, {From: ip, To: vn}, {From: ip, To: vmi}},
-		DeleteBindings:   []string{vmi.UUID},
+	batch := model.Batch{DeleteBindings: []string{id("vmi", container)}}
+	w.graph.View(func(v *model.View) {
+		for _, kind := range []string{"vm", "vmi", "iip"} {
+			if e, ok := v.Entity(id(kind, container)); ok {
+				batch.DeleteObjects = append(batch.DeleteObjects, e)
+			}
+			for _, r := range slices.Concat(v.References(id(kind, container), ""), v.BackReferences(id(kind, container), "")) {
+				batch.DeleteReferences = append(batch.DeleteReferences, model.Edge{From: r.From, To: r.To})
+			}
+		}
 	})
+	w.apply(batch)
 }
 
 // agentState is what an agent has learned, by applying messages one by one.
@@ -111,6 +186,7 @@ type agentState struct {
 	mtu       uint32
 	ports     map[string]*controlv1.Port
 	routes    map[uint32]map[string]*controlv1.Route
+	layer2    map[uint32]map[string][]*controlv1.Path
 	portsDone bool
 	vrfsDone  map[uint32]bool
 	position  model.Position
@@ -118,7 +194,25 @@ type agentState struct {
 }
 
 func newAgentState() *agentState {
-	return &agentState{ports: map[string]*controlv1.Port{}, routes: map[uint32]map[string]*controlv1.Route{}, vrfsDone: map[uint32]bool{}}
+	return &agentState{
+		ports: map[string]*controlv1.Port{}, routes: map[uint32]map[string]*controlv1.Route{},
+		layer2: map[uint32]map[string][]*controlv1.Path{}, vrfsDone: map[uint32]bool{},
+	}
+}
+
+// bridge takes in a MAC or multicast route.
+func (a *agentState) bridge(vrf uint32, key string, paths []*controlv1.Path) error {
+	if !a.needs(vrf) {
+		return fmt.Errorf("%s of vrf %d, which no port needs", key, vrf)
+	}
+	if a.layer2[vrf] == nil {
+		a.layer2[vrf] = map[string][]*controlv1.Path{}
+	}
+	a.layer2[vrf][key] = paths
+	if len(paths) == 0 {
+		delete(a.layer2[vrf], key)
+	}
+	return nil
 }
 
 // apply returns an error for a message that must not come in this state.
@@ -148,8 +242,13 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 			return fmt.Errorf("route of vrf %d gone, which no port needs", b.RouteGone.Vrf)
 		}
 		delete(a.routes[b.RouteGone.Vrf], b.RouteGone.Prefix)
+	case *controlv1.ControlMessage_MacRoute:
+		return a.bridge(b.MacRoute.Vrf, strings.TrimSpace(net.HardwareAddr(b.MacRoute.Mac).String()+" "+b.MacRoute.Address), b.MacRoute.Paths)
+	case *controlv1.ControlMessage_MulticastRoute:
+		return a.bridge(b.MulticastRoute.Vrf, "to "+b.MulticastRoute.Originator, b.MulticastRoute.Paths)
 	case *controlv1.ControlMessage_VrfGone:
 		delete(a.routes, b.VrfGone.Vrf)
+		delete(a.layer2, b.VrfGone.Vrf)
 		delete(a.vrfsDone, b.VrfGone.Vrf)
 	case *controlv1.ControlMessage_EndOfTable:
 		if b.EndOfTable.GetPorts() {
@@ -174,15 +273,18 @@ func (a *agentState) needs(vrf uint32) bool {
 	return false
 }
 
+// portState is what agents said of a port.
+type portState struct{ usable, stale bool }
+
 // difference compares an agent's tables with what a computation from scratch
-// says; "" when they agree. usable says which ports are announced.
-func (a *agentState) difference(g *model.Graph, node string, usable func(iface string) bool) (diff string) {
-	g.View(func(v *model.View) { diff = a.compare(v, node, usable) })
+// says; "" when they agree. state says how the ports are.
+func (a *agentState) difference(g *model.Graph, node string, state func(iface string) portState) (diff string) {
+	g.View(func(v *model.View) { diff = a.compare(v, node, state) })
 	return diff
 }
 
-func (a *agentState) compare(v *model.View, node string, usable func(iface string) bool) string {
-	want := naive(v, usable)
+func (a *agentState) compare(v *model.View, node string, state func(iface string) portState) string {
+	want := naive(v, state)
 	needed := map[uint32]bool{}
 	ports := 0
 	for b := range v.Bindings() {
@@ -204,13 +306,17 @@ func (a *agentState) compare(v *model.View, node string, usable func(iface strin
 		return fmt.Sprintf("%d ports, want %d; complete %t", len(a.ports), ports, a.portsDone)
 	}
 	for number := range needed {
-		if !a.vrfsDone[number] || len(a.routes[number]) != len(want[number]) {
-			return fmt.Sprintf("vrf %d: %d routes, want %d; complete %t", number, len(a.routes[number]), len(want[number]), a.vrfsDone[number])
+		have := map[string][]*controlv1.Path{}
+		for prefix, route := range a.routes[number] {
+			have[prefix] = route.Paths
 		}
-		for prefix, path := range want[number] {
-			have := a.routes[number][prefix]
-			if have == nil || len(have.Paths) != 1 || !proto.Equal(have.Paths[0], path) {
-				return fmt.Sprintf("vrf %d %s: have %v, want %v", number, prefix, have, path)
+		maps.Copy(have, a.layer2[number])
+		if !a.vrfsDone[number] || len(have) != len(want[number]) {
+			return fmt.Sprintf("vrf %d: %d routes, want %d; complete %t; have %v, want %v", number, len(have), len(want[number]), a.vrfsDone[number], have, want[number])
+		}
+		for key, paths := range want[number] {
+			if !slices.EqualFunc(have[key], paths, func(a, b *controlv1.Path) bool { return proto.Equal(a, b) }) {
+				return fmt.Sprintf("vrf %d %s: have %v, want %v", number, key, have[key], paths)
 			}
 		}
 	}
@@ -226,60 +332,142 @@ func (a *agentState) compare(v *model.View, node string, usable func(iface strin
 }
 
 func vrfOfInterface(v *model.View, iface string) (compile.VRF, bool) {
+	var found compile.VRF
 	for _, r := range v.References(iface, model.KindVirtualNetwork) {
-		return compile.VRFOf(v, r.To.UUID)
+		if vrf, ok := compile.VRFOf(v, r.To.UUID); ok && (found.Number == 0 || vrf.Number < found.Number) {
+			found = vrf
+		}
 	}
-	return compile.VRF{}, false
+	return found, found.Number != 0
+}
+
+// candidate is a path that a computation from scratch has to choose from.
+type candidate struct {
+	own, shared bool
+	path        *controlv1.Path
 }
 
 // naive computes all routes in the plainest way there is.
-func naive(v *model.View, usable func(string) bool) map[uint32]map[string]*controlv1.Path {
-	type candidate struct {
-		own      bool
-		revision uint64
-		iface    string
+func naive(v *model.View, state func(string) portState) map[uint32]map[string][]*controlv1.Path {
+	candidates := map[uint32]map[string][]candidate{}
+	bridges := true
+	if o, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
+		bridges = o.(*model.GlobalVrouterConfig).ForwardingMode != "l3"
 	}
-	routes, bests := map[uint32]map[string]*controlv1.Path{}, map[uint32]map[string]candidate{}
 	for to := range compile.VRFs(v) {
-		routes[to.Number], bests[to.Number] = map[string]*controlv1.Path{}, map[string]candidate{}
+		found := map[string][]candidate{}
+		candidates[to.Number] = found
 		for b := range v.Bindings() {
 			from, ok := vrfOfInterface(v, b.Interface)
 			n, joined := v.Node(b.Node)
-			if !ok || !joined || n.Address == "" || !usable(b.Interface) || from.Number != to.Number && !meet(from.Export, to.Import) {
+			s := state(b.Interface)
+			if !ok || !joined || n.Address == "" || !s.usable {
 				continue
+			}
+			mac, _ := net.ParseMAC(macOf(mustGet(v, b.Interface)))
+			path := &controlv1.Path{
+				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number, Mac: mac,
+				Encapsulations:  []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP},
+				LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
+			}
+			own := from.Number == to.Number
+			add := func(key string, own, shared bool, change func(p *controlv1.Path)) {
+				p := proto.CloneOf(path)
+				change(p)
+				found[key] = append(found[key], candidate{own, shared, p})
+			}
+			asVXLAN := func(p *controlv1.Path) {
+				p.Vni, p.Encapsulations = from.Number, []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
+			}
+			if own && bridges {
+				add(mac.String(), true, false, asVXLAN)
+				found["to "+n.Address] = []candidate{{true, false, &controlv1.Path{
+					NextHop: n.Address, OriginNetwork: from.Number, Vni: from.Number, LocalPreference: 100, Stale: s.stale,
+					Encapsulations: []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN},
+				}}}
 			}
 			for _, r := range v.BackReferences(b.Interface, model.KindInstanceIP) {
 				ip, _ := model.Get[*model.InstanceIP](v, r.From.UUID)
 				if ip == nil {
 					continue
 				}
-				address := netip.MustParseAddr(ip.InstanceIPAddress)
-				prefix := netip.PrefixFrom(address, address.BitLen()).String()
-				c := candidate{from.Number == to.Number, b.Revision, b.Interface}
-				old, ok := bests[to.Number][prefix]
-				better := !ok || c.own && !old.own ||
-					c.own == old.own && (c.revision > old.revision || c.revision == old.revision && c.iface > old.iface)
-				if better {
-					bests[to.Number][prefix] = c
-					routes[to.Number][prefix] = &controlv1.Path{NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number}
+				shared := ip.InstanceIPMode == "active-active"
+				if own || meet(from.Export, to.Import) {
+					add(ip.InstanceIPAddress+"/32", own, shared, func(p *controlv1.Path) {
+						if shared {
+							p.Sequence = 0
+						}
+					})
+				}
+				if own && bridges {
+					add(mac.String()+" "+ip.InstanceIPAddress, true, false, asVXLAN)
 				}
 			}
+			for _, kind := range []model.Kind{model.KindFloatingIP, model.KindAliasIP} {
+				for _, r := range v.BackReferences(b.Interface, kind) {
+					ip, _ := v.Find(r.From.UUID)
+					pool, _ := v.Find(ip.GetMeta().ParentUUID)
+					of, ok := compile.VRFOf(v, pool.GetMeta().ParentUUID)
+					own := of.Number == to.Number
+					if !ok || !own && !meet(of.Export, to.Import) {
+						continue
+					}
+					address := ""
+					switch ip := ip.(type) {
+					case *model.FloatingIP:
+						address = ip.FloatingIPAddress
+					case *model.AliasIP:
+						address = ip.AliasIPAddress
+					}
+					add(address+"/32", own, true, func(p *controlv1.Path) { p.Foreign, p.Sequence, p.OriginNetwork = true, 0, of.Number })
+				}
+			}
+		}
+	}
+	routes := map[uint32]map[string][]*controlv1.Path{}
+	for number, found := range candidates {
+		routes[number] = map[string][]*controlv1.Path{}
+		for key, list := range found {
+			routes[number][key] = choose(list)
 		}
 	}
 	return routes
 }
 
-func meet(a, b []compile.Target) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				return true
-			}
+// choose takes the best, and those that are as good if they share.
+func choose(list []candidate) []*controlv1.Path {
+	better := func(yes bool) int {
+		if yes {
+			return 0
+		}
+		return 1
+	}
+	preference := func(a, b candidate) int {
+		return cmp.Or(better(a.own)-better(b.own), -cmp.Compare(a.path.Sequence, b.path.Sequence), better(!a.path.Stale)-better(!b.path.Stale))
+	}
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(preference(a, b), better(a.shared)-better(b.shared),
+			netip.MustParseAddr(a.path.NextHop).Compare(netip.MustParseAddr(b.path.NextHop)), cmp.Compare(a.path.Label, b.path.Label),
+			strings.Compare(a.path.InterfaceId, b.path.InterfaceId))
+	})
+	paths := []*controlv1.Path{}
+	for _, c := range list {
+		if len(paths) == 0 || list[0].shared && c.shared && preference(list[0], c) == 0 {
+			paths = append(paths, c.path)
 		}
 	}
-	return false
+	return paths
+}
+
+func mustGet(v *model.View, iface string) *model.VirtualMachineInterface {
+	vmi, _ := model.Get[*model.VirtualMachineInterface](v, iface)
+	return vmi
+}
+
+func meet(a, b []compile.Target) bool {
+	return slices.ContainsFunc(a, func(x compile.Target) bool { return slices.Contains(b, x) })
 }
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func always(string) bool { return true }
+func always(string) portState { return portState{usable: true} }

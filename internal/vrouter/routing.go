@@ -336,12 +336,14 @@ func (r *routing) isLocal(p *controlv1.Path) bool {
 
 // nextHop picks one path: a port of this node, else the lowest of the others,
 // so that all nodes with the same paths pick alike. A path that cannot be used
-// (its port is not plugged here) discards, and is counted by the data plane.
+// (its port is not plugged here, or the data plane cannot do what it needs)
+// discards, and is counted by the data plane.
 func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 	var tunnels []dataplane.NextHop
 	for _, p := range paths {
 		address, err := netip.ParseAddr(p.GetNextHop())
 		switch {
+		case !passable(p):
 		case err != nil:
 			r.log.Warn("control node sent a next hop that is no address", "next_hop", p.GetNextHop())
 		case address == r.own:
@@ -361,6 +363,14 @@ func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 		}
 		return int(a.Label) - int(b.Label)
 	})
+}
+
+// passable tells whether the data plane can send along a path: not to an
+// address that the far node would have to translate, nor in an encapsulation
+// other than MPLS over UDP.
+func passable(p *controlv1.Path) bool {
+	return !p.GetForeign() && (len(p.GetEncapsulations()) == 0 ||
+		slices.Contains(p.GetEncapsulations(), controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP))
 }
 
 // portMoved resolves the routes that lead to a port anew.

@@ -119,6 +119,27 @@ func TestNextHops(t *testing.T) {
 	}
 }
 
+// TestPathsBeyondTheDataPlane: what the data plane cannot do is not attempted.
+func TestPathsBeyondTheDataPlane(t *testing.T) {
+	r := newTestRouting(map[string]int{"here": 7})
+	udp, vxlan := controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP, controlv1.Encapsulation_ENCAPSULATION_VXLAN
+	tunnel := dataplane.NextHop{Kind: dataplane.Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 16}
+	for name, test := range map[string]struct {
+		paths []*controlv1.Path
+		want  dataplane.NextHop
+	}{
+		"old control node": {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16}}, tunnel},
+		"several":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Encapsulations: []controlv1.Encapsulation{vxlan, udp}}}, tunnel},
+		"vxlan only":       {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Encapsulations: []controlv1.Encapsulation{vxlan}}}, dataplane.NextHop{Kind: dataplane.Discard}},
+		"foreign":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
+		"foreign and here": {[]*controlv1.Path{{NextHop: ownAddress, InterfaceId: "here", Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
+	} {
+		if got := r.nextHop(test.paths); got != test.want {
+			t.Errorf("%s: %+v, want %+v", name, got, test.want)
+		}
+	}
+}
+
 func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
 	r := newTestRouting(nil)
 	first := r.newView()

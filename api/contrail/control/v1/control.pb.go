@@ -25,6 +25,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Encapsulation int32
+
+const (
+	Encapsulation_ENCAPSULATION_UNSPECIFIED   Encapsulation = 0
+	Encapsulation_ENCAPSULATION_MPLS_OVER_UDP Encapsulation = 1
+	Encapsulation_ENCAPSULATION_MPLS_OVER_GRE Encapsulation = 2
+	Encapsulation_ENCAPSULATION_VXLAN         Encapsulation = 3
+)
+
+// Enum value maps for Encapsulation.
+var (
+	Encapsulation_name = map[int32]string{
+		0: "ENCAPSULATION_UNSPECIFIED",
+		1: "ENCAPSULATION_MPLS_OVER_UDP",
+		2: "ENCAPSULATION_MPLS_OVER_GRE",
+		3: "ENCAPSULATION_VXLAN",
+	}
+	Encapsulation_value = map[string]int32{
+		"ENCAPSULATION_UNSPECIFIED":   0,
+		"ENCAPSULATION_MPLS_OVER_UDP": 1,
+		"ENCAPSULATION_MPLS_OVER_GRE": 2,
+		"ENCAPSULATION_VXLAN":         3,
+	}
+)
+
+func (x Encapsulation) Enum() *Encapsulation {
+	p := new(Encapsulation)
+	*p = x
+	return p
+}
+
+func (x Encapsulation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Encapsulation) Descriptor() protoreflect.EnumDescriptor {
+	return file_contrail_control_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (Encapsulation) Type() protoreflect.EnumType {
+	return &file_contrail_control_v1_control_proto_enumTypes[0]
+}
+
+func (x Encapsulation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Encapsulation.Descriptor instead.
+func (Encapsulation) EnumDescriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 type PortStatus_State int32
 
 const (
@@ -58,11 +110,11 @@ func (x PortStatus_State) String() string {
 }
 
 func (PortStatus_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_contrail_control_v1_control_proto_enumTypes[0].Descriptor()
+	return file_contrail_control_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (PortStatus_State) Type() protoreflect.EnumType {
-	return &file_contrail_control_v1_control_proto_enumTypes[0]
+	return &file_contrail_control_v1_control_proto_enumTypes[1]
 }
 
 func (x PortStatus_State) Number() protoreflect.EnumNumber {
@@ -160,7 +212,9 @@ type Hello struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	BootId string                 `protobuf:"bytes,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	// Seen is the newest position that the agent has applied.
-	Seen          *v1.Position `protobuf:"bytes,2,opt,name=seen,proto3" json:"seen,omitempty"`
+	Seen *v1.Position `protobuf:"bytes,2,opt,name=seen,proto3" json:"seen,omitempty"`
+	// Layer2: the agent wants the MAC and multicast routes of its VRFs as well.
+	Layer2        bool `protobuf:"varint,3,opt,name=layer2,proto3" json:"layer2,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +261,13 @@ func (x *Hello) GetSeen() *v1.Position {
 		return x.Seen
 	}
 	return nil
+}
+
+func (x *Hello) GetLayer2() bool {
+	if x != nil {
+		return x.Layer2
+	}
+	return false
 }
 
 // PortStatus is what only the node knows of a port that the graph binds to it.
@@ -275,6 +336,8 @@ type ControlMessage struct {
 	//	*ControlMessage_VrfGone
 	//	*ControlMessage_EndOfTable
 	//	*ControlMessage_KeepAlive
+	//	*ControlMessage_MacRoute
+	//	*ControlMessage_MulticastRoute
 	Body          isControlMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -396,6 +459,24 @@ func (x *ControlMessage) GetKeepAlive() *KeepAlive {
 	return nil
 }
 
+func (x *ControlMessage) GetMacRoute() *MacRoute {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_MacRoute); ok {
+			return x.MacRoute
+		}
+	}
+	return nil
+}
+
+func (x *ControlMessage) GetMulticastRoute() *MulticastRoute {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_MulticastRoute); ok {
+			return x.MulticastRoute
+		}
+	}
+	return nil
+}
+
 type isControlMessage_Body interface {
 	isControlMessage_Body()
 }
@@ -432,6 +513,14 @@ type ControlMessage_KeepAlive struct {
 	KeepAlive *KeepAlive `protobuf:"bytes,9,opt,name=keep_alive,json=keepAlive,proto3,oneof"`
 }
 
+type ControlMessage_MacRoute struct {
+	MacRoute *MacRoute `protobuf:"bytes,10,opt,name=mac_route,json=macRoute,proto3,oneof"`
+}
+
+type ControlMessage_MulticastRoute struct {
+	MulticastRoute *MulticastRoute `protobuf:"bytes,11,opt,name=multicast_route,json=multicastRoute,proto3,oneof"`
+}
+
 func (*ControlMessage_Cluster) isControlMessage_Body() {}
 
 func (*ControlMessage_Port) isControlMessage_Body() {}
@@ -447,6 +536,10 @@ func (*ControlMessage_VrfGone) isControlMessage_Body() {}
 func (*ControlMessage_EndOfTable) isControlMessage_Body() {}
 
 func (*ControlMessage_KeepAlive) isControlMessage_Body() {}
+
+func (*ControlMessage_MacRoute) isControlMessage_Body() {}
+
+func (*ControlMessage_MulticastRoute) isControlMessage_Body() {}
 
 // Cluster holds the values that are one for the whole cluster.
 type Cluster struct {
@@ -697,7 +790,8 @@ type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Vrf   uint32                 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
 	// Prefix in CIDR form.
-	Prefix        string  `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Paths are equally good: traffic may be shared among them.
 	Paths         []*Path `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -754,6 +848,138 @@ func (x *Route) GetPaths() []*Path {
 	return nil
 }
 
+// MacRoute replaces all paths of a MAC in a VRF; without paths it is gone.
+type MacRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vrf   uint32                 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	Mac   []byte                 `protobuf:"bytes,2,opt,name=mac,proto3" json:"mac,omitempty"`
+	// Address that belongs to the MAC; empty for the MAC alone.
+	Address       string  `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Paths         []*Path `protobuf:"bytes,4,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MacRoute) Reset() {
+	*x = MacRoute{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MacRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MacRoute) ProtoMessage() {}
+
+func (x *MacRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
+func (*MacRoute) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MacRoute) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
+func (x *MacRoute) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *MacRoute) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *MacRoute) GetPaths() []*Path {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// MulticastRoute is a node, or another router, that wants the broadcasts of a
+// VRF; without paths it does not want them any more.
+type MulticastRoute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vrf           uint32                 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	Originator    string                 `protobuf:"bytes,2,opt,name=originator,proto3" json:"originator,omitempty"`
+	Paths         []*Path                `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MulticastRoute) Reset() {
+	*x = MulticastRoute{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MulticastRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MulticastRoute) ProtoMessage() {}
+
+func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
+func (*MulticastRoute) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MulticastRoute) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
+func (x *MulticastRoute) GetOriginator() string {
+	if x != nil {
+		return x.Originator
+	}
+	return ""
+}
+
+func (x *MulticastRoute) GetPaths() []*Path {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 type Path struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// NextHop is the fabric address of the node; the receiving node's own
@@ -764,13 +990,32 @@ type Path struct {
 	InterfaceId string `protobuf:"bytes,3,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
 	// OriginNetwork is the network's number.
 	OriginNetwork uint32 `protobuf:"varint,4,opt,name=origin_network,json=originNetwork,proto3" json:"origin_network,omitempty"`
+	// Encapsulations that the next hop takes; none named means MPLS over UDP.
+	Encapsulations []Encapsulation `protobuf:"varint,5,rep,packed,name=encapsulations,proto3,enum=contrail.control.v1.Encapsulation" json:"encapsulations,omitempty"`
+	// Vni for VXLAN, as label is for MPLS.
+	Vni uint32 `protobuf:"varint,6,opt,name=vni,proto3" json:"vni,omitempty"`
+	// Mac of the interface, where it is known.
+	Mac             []byte   `protobuf:"bytes,7,opt,name=mac,proto3" json:"mac,omitempty"`
+	SecurityGroups  []uint32 `protobuf:"varint,8,rep,packed,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"`
+	Tags            []uint32 `protobuf:"varint,9,rep,packed,name=tags,proto3" json:"tags,omitempty"`
+	LocalPreference uint32   `protobuf:"varint,10,opt,name=local_preference,json=localPreference,proto3" json:"local_preference,omitempty"`
+	// Weight of the path among equals; 0 counts as 1.
+	Weight uint32 `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Sequence grows when an address moves; it is a revision of the store.
+	Sequence uint64 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Stale: the node has no session; the path is used all the same.
+	Stale bool `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Foreign: the address is of another network than the port's, a floating or
+	// an alias address, and the port's node has to know what to do with it. Who
+	// cannot do that leaves the path out.
+	Foreign       bool `protobuf:"varint,14,opt,name=foreign,proto3" json:"foreign,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +1027,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1040,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Path) GetNextHop() string {
@@ -826,6 +1071,76 @@ func (x *Path) GetOriginNetwork() uint32 {
 	return 0
 }
 
+func (x *Path) GetEncapsulations() []Encapsulation {
+	if x != nil {
+		return x.Encapsulations
+	}
+	return nil
+}
+
+func (x *Path) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *Path) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *Path) GetSecurityGroups() []uint32 {
+	if x != nil {
+		return x.SecurityGroups
+	}
+	return nil
+}
+
+func (x *Path) GetTags() []uint32 {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Path) GetLocalPreference() uint32 {
+	if x != nil {
+		return x.LocalPreference
+	}
+	return 0
+}
+
+func (x *Path) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Path) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Path) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *Path) GetForeign() bool {
+	if x != nil {
+		return x.Foreign
+	}
+	return false
+}
+
 type RouteGone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Vrf           uint32                 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
@@ -836,7 +1151,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1163,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1176,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -888,7 +1203,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1215,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1228,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -938,7 +1253,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1265,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1278,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -1016,7 +1331,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1343,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1356,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 var File_contrail_control_v1_control_proto protoreflect.FileDescriptor
@@ -1053,10 +1368,11 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.contrail.control.v1.HelloH\x00R\x05hello\x12B\n" +
 	"\vport_status\x18\x02 \x01(\v2\x1f.contrail.control.v1.PortStatusH\x00R\n" +
 	"portStatusB\x06\n" +
-	"\x04body\"Q\n" +
+	"\x04body\"i\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12/\n" +
-	"\x04seen\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\x04seen\"\xaa\x01\n" +
+	"\x04seen\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\x04seen\x12\x16\n" +
+	"\x06layer2\x18\x03 \x01(\bR\x06layer2\"\xaa\x01\n" +
 	"\n" +
 	"PortStatus\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12;\n" +
@@ -1065,7 +1381,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x02\"\xb0\x04\n" +
+	"STATE_DOWN\x10\x02\"\xbe\x05\n" +
 	"\x0eControlMessage\x127\n" +
 	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x128\n" +
 	"\acluster\x18\x02 \x01(\v2\x1c.contrail.control.v1.ClusterH\x00R\acluster\x12/\n" +
@@ -1078,7 +1394,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\fend_of_table\x18\b \x01(\v2\x1f.contrail.control.v1.EndOfTableH\x00R\n" +
 	"endOfTable\x12?\n" +
 	"\n" +
-	"keep_alive\x18\t \x01(\v2\x1e.contrail.control.v1.KeepAliveH\x00R\tkeepAliveB\x06\n" +
+	"keep_alive\x18\t \x01(\v2\x1e.contrail.control.v1.KeepAliveH\x00R\tkeepAlive\x12<\n" +
+	"\tmac_route\x18\n" +
+	" \x01(\v2\x1d.contrail.control.v1.MacRouteH\x00R\bmacRoute\x12N\n" +
+	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRouteB\x06\n" +
 	"\x04body\"7\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
@@ -1104,12 +1423,34 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05Route\x12\x10\n" +
 	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12/\n" +
-	"\x05paths\x18\x03 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"\x81\x01\n" +
+	"\x05paths\x18\x03 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"y\n" +
+	"\bMacRoute\x12\x10\n" +
+	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x10\n" +
+	"\x03mac\x18\x02 \x01(\fR\x03mac\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12/\n" +
+	"\x05paths\x18\x04 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"s\n" +
+	"\x0eMulticastRoute\x12\x10\n" +
+	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x1e\n" +
+	"\n" +
+	"originator\x18\x02 \x01(\tR\n" +
+	"originator\x12/\n" +
+	"\x05paths\x18\x03 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"\xbd\x03\n" +
 	"\x04Path\x12\x19\n" +
 	"\bnext_hop\x18\x01 \x01(\tR\anextHop\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\rR\x05label\x12!\n" +
 	"\finterface_id\x18\x03 \x01(\tR\vinterfaceId\x12%\n" +
-	"\x0eorigin_network\x18\x04 \x01(\rR\roriginNetwork\"5\n" +
+	"\x0eorigin_network\x18\x04 \x01(\rR\roriginNetwork\x12J\n" +
+	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
+	"\x03vni\x18\x06 \x01(\rR\x03vni\x12\x10\n" +
+	"\x03mac\x18\a \x01(\fR\x03mac\x12'\n" +
+	"\x0fsecurity_groups\x18\b \x03(\rR\x0esecurityGroups\x12\x12\n" +
+	"\x04tags\x18\t \x03(\rR\x04tags\x12)\n" +
+	"\x10local_preference\x18\n" +
+	" \x01(\rR\x0flocalPreference\x12\x16\n" +
+	"\x06weight\x18\v \x01(\rR\x06weight\x12\x1a\n" +
+	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05stale\x18\r \x01(\bR\x05stale\x12\x18\n" +
+	"\aforeign\x18\x0e \x01(\bR\aforeign\"5\n" +
 	"\tRouteGone\x12\x10\n" +
 	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\x1b\n" +
@@ -1120,7 +1461,12 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05ports\x18\x01 \x01(\bH\x00R\x05ports\x12\x12\n" +
 	"\x03vrf\x18\x02 \x01(\rH\x00R\x03vrfB\a\n" +
 	"\x05table\"\v\n" +
-	"\tKeepAlive2`\n" +
+	"\tKeepAlive*\x89\x01\n" +
+	"\rEncapsulation\x12\x1d\n" +
+	"\x19ENCAPSULATION_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bENCAPSULATION_MPLS_OVER_UDP\x10\x01\x12\x1f\n" +
+	"\x1bENCAPSULATION_MPLS_OVER_GRE\x10\x02\x12\x17\n" +
+	"\x13ENCAPSULATION_VXLAN\x10\x032`\n" +
 	"\aControl\x12U\n" +
 	"\aSession\x12!.contrail.control.v1.AgentMessage\x1a#.contrail.control.v1.ControlMessage(\x010\x01BFZDgithub.com/contrail-mesos/contrail/api/contrail/control/v1;controlv1b\x06proto3"
 
@@ -1136,47 +1482,55 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_contrail_control_v1_control_proto_goTypes = []any{
-	(PortStatus_State)(0),  // 0: contrail.control.v1.PortStatus.State
-	(*AgentMessage)(nil),   // 1: contrail.control.v1.AgentMessage
-	(*Hello)(nil),          // 2: contrail.control.v1.Hello
-	(*PortStatus)(nil),     // 3: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil), // 4: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),        // 5: contrail.control.v1.Cluster
-	(*Port)(nil),           // 6: contrail.control.v1.Port
-	(*PortGone)(nil),       // 7: contrail.control.v1.PortGone
-	(*Route)(nil),          // 8: contrail.control.v1.Route
-	(*Path)(nil),           // 9: contrail.control.v1.Path
-	(*RouteGone)(nil),      // 10: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),        // 11: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),     // 12: contrail.control.v1.EndOfTable
-	(*KeepAlive)(nil),      // 13: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),    // 14: contrail.types.v1.Position
+	(Encapsulation)(0),     // 0: contrail.control.v1.Encapsulation
+	(PortStatus_State)(0),  // 1: contrail.control.v1.PortStatus.State
+	(*AgentMessage)(nil),   // 2: contrail.control.v1.AgentMessage
+	(*Hello)(nil),          // 3: contrail.control.v1.Hello
+	(*PortStatus)(nil),     // 4: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil), // 5: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),        // 6: contrail.control.v1.Cluster
+	(*Port)(nil),           // 7: contrail.control.v1.Port
+	(*PortGone)(nil),       // 8: contrail.control.v1.PortGone
+	(*Route)(nil),          // 9: contrail.control.v1.Route
+	(*MacRoute)(nil),       // 10: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil), // 11: contrail.control.v1.MulticastRoute
+	(*Path)(nil),           // 12: contrail.control.v1.Path
+	(*RouteGone)(nil),      // 13: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),        // 14: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),     // 15: contrail.control.v1.EndOfTable
+	(*KeepAlive)(nil),      // 16: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),    // 17: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
-	2,  // 0: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	3,  // 1: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	14, // 2: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	0,  // 3: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	14, // 4: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	5,  // 5: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	6,  // 6: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	7,  // 7: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	8,  // 8: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	10, // 9: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	11, // 10: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	12, // 11: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	13, // 12: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	9,  // 13: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	1,  // 14: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	4,  // 15: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	15, // [15:16] is the sub-list for method output_type
-	14, // [14:15] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	3,  // 0: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
+	4,  // 1: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	17, // 2: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	1,  // 3: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
+	17, // 4: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	6,  // 5: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	7,  // 6: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	8,  // 7: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	9,  // 8: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	13, // 9: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	14, // 10: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	15, // 11: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	16, // 12: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	10, // 13: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	11, // 14: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	12, // 15: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	12, // 16: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	12, // 17: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 18: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	2,  // 19: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	5,  // 20: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	20, // [20:21] is the sub-list for method output_type
+	19, // [19:20] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -1197,8 +1551,10 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_VrfGone)(nil),
 		(*ControlMessage_EndOfTable)(nil),
 		(*ControlMessage_KeepAlive)(nil),
+		(*ControlMessage_MacRoute)(nil),
+		(*ControlMessage_MulticastRoute)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[11].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[13].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -1207,8 +1563,8 @@ func file_contrail_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      2,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

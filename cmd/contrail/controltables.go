@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/contrail-mesos/contrail/internal/cli"
+)
+
+// defaultControl is where the control node of this machine answers root.
+const defaultControl = "unix:/run/contrail/control.sock"
+
+// newControlTablesCommand is `contrail control`.
+func newControlTablesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "control",
+		Short: "Look at the tables of a control node",
+		Long: `Shows what the control node of this machine knows: the routes of all networks,
+why a path is used and why a network has no route, and the agents it serves. It
+shows what every tenant runs, and answers root only.`,
+	}
+	one := func(use, short, long, example string, args cobra.PositionalArgs, run func(context.Context, *cli.Control, io.Writer, []string, cli.Output) error) {
+		var address string
+		var output cli.Output
+		sub := &cobra.Command{
+			Use: use, Short: short, Long: long, Example: example, Args: args, ValidArgsFunction: cobra.NoFileCompletions,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				c, err := cli.NewControl(address)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				return run(cmd.Context(), c, cmd.OutOrStdout(), args, output)
+			},
+		}
+		sub.Flags().StringVar(&address, "control", defaultControl, "`address` of the control node: unix:PATH")
+		registerForms(sub, &output, cli.JSON)
+		cmd.AddCommand(sub)
+	}
+	one("agents", "List the nodes and how their agents are",
+		`Lists the nodes. SESSION is "lost" where an agent was there and is not: its routes
+stay and are stale. DOWN are ports that the agent says are down, WAITING those it
+has not spoken of yet, HELD reports of ports that the store does not bind to the
+node. BEHIND counts the changes that the agent has not been sent yet.`,
+		"  contrail control agents -o json", cobra.NoArgs,
+		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
+			return c.Agents(ctx, w, o)
+		})
+	one("instances", "List the forwarding tables of the networks",
+		"Lists each network's forwarding table, with the route targets that it imports\nand exports and the number of agents that need it.",
+		"  contrail control instances", cobra.NoArgs,
+		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
+			return c.Instances(ctx, w, o)
+		})
+	one("imports [NETWORK]", "Tell from which networks a network takes routes",
+		"Tells for each route target that a network imports which other networks export\nit. NETWORK is a name, a UUID or the number of the forwarding table.",
+		"  contrail control imports blue", cobra.MaximumNArgs(1),
+		func(ctx context.Context, c *cli.Control, w io.Writer, args []string, o cli.Output) error {
+			return c.Imports(ctx, w, argument(args, 0), o)
+		})
+	one("routes NETWORK", "List the routes of a network",
+		`Lists the routes of a network with all their paths. Traffic takes those that are
+used; WHY tells what decided. NETWORK is a name, a UUID or the number of the
+forwarding table.`,
+		"  contrail control routes blue\n  contrail control routes default-domain:mesos-default:blue -o json", cobra.ExactArgs(1),
+		func(ctx context.Context, c *cli.Control, w io.Writer, args []string, o cli.Output) error {
+			return c.Routes(ctx, w, args[0], o)
+		})
+	one("explain PREFIX [NETWORK]", "Tell how an address is reached, and why not",
+		`Tells for each network, or for one, which route an address or a prefix takes and
+why, and for paths that other networks have why this one has not.`,
+		"  contrail control explain 10.32.0.4\n  contrail control explain 10.32.0.0/20 blue", cobra.RangeArgs(1, 2),
+		func(ctx context.Context, c *cli.Control, w io.Writer, args []string, o cli.Output) error {
+			return c.Explain(ctx, w, args[0], argument(args, 1), o)
+		})
+	return cmd
+}
+
+// argument is the i-th, or empty.
+func argument(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}

@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Control asks a control node for its tables.
+type Control struct{ client *Client }
+
+// NewControl makes a client of the control node at an address, unix:PATH.
+func NewControl(address string) (*Control, error) {
+	c, err := NewClient(Options{Address: address, Service: "control node", Flag: "--control"})
+	if err != nil {
+		return nil, err
+	}
+	return &Control{c}, nil
+}
+
+// Close ends idle connections.
+func (c *Control) Close() { c.client.Close() }
+
+// show writes the answer to a question as it is, or as a table of rows.
+func show[T any](ctx context.Context, c *Control, w io.Writer, path string, q url.Values, output Output, rows func(T) [][]string) error {
+	data, _, err := c.client.send(ctx, http.MethodGet, path, q, nil, nil)
+	if err != nil {
+		return err
+	}
+	if output == JSON {
+		_, err := io.Copy(w, bytes.NewReader(data))
+		return err
+	}
+	var answer T
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("the control node answers no JSON of the expected form: %w; is --control its address?", err)
+	}
+	return table(w, rows(answer))
+}
+
+type controlAgent struct {
+	Node, Name, Address string
+	Connected, Stale    bool
+	Ports               int
+	Down                []string `json:"down_ports"`
+	Waiting             []string `json:"waiting_ports"`
+	Held                []string `json:"held_ports"`
+	VRFs                []uint32
+	Behind              uint64 `json:"changes_behind"`
+}
+
+// Agents lists the nodes with what the control node knows of their agents.
+func (c *Control) Agents(ctx context.Context, w io.Writer, output Output) error {
+	return show(ctx, c, w, "/agents", nil, output, func(list []controlAgent) [][]string {
+		rows := [][]string{{"NAME", "ADDRESS", "SESSION", "PORTS", "DOWN", "WAITING", "HELD", "NETWORKS", "BEHIND"}}
+		for _, a := range list {
+			session := "none"
+			switch {
+			case a.Connected:
+				session = "up"
+			case a.Stale:
+				session = "lost"
+			}
+			rows = append(rows, []string{
+				cmp.Or(a.Name, a.Node), cmp.Or(a.Address, "-"), session, strconv.Itoa(a.Ports), strconv.Itoa(len(a.Down)),
+				strconv.Itoa(len(a.Waiting)), strconv.Itoa(len(a.Held)), strconv.Itoa(len(a.VRFs)), number(a.Behind),
+			})
+		}
+		return rows
+	})
+}
+
+type controlInstance struct {
+	VRF         uint32
+	Name        string
+	VNI         uint32
+	Import      []string
+	Export      []string
+	Routes      int
+	Subscribers int
+}
+
+// Instances lists the forwarding tables.
+func (c *Control) Instances(ctx context.Context, w io.Writer, output Output) error {
+	return show(ctx, c, w, "/instances", nil, output, func(list []controlInstance) [][]string {
+		rows := [][]string{{"VRF", "NETWORK", "VNI", "ROUTES", "AGENTS", "IMPORT", "EXPORT"}}
+		for _, i := range list {
+			rows = append(rows, []string{
+				number(uint64(i.VRF)), i.Name, number(uint64(i.VNI)), strconv.Itoa(i.Routes), strconv.Itoa(i.Subscribers),
+				orDash(strings.Join(i.Import, " ")), orDash(strings.Join(i.Export, " ")),
+			})
+		}
+		return rows
+	})
+}
+
+type controlImport struct {
+	Name   string
+	Target string
+	From   []struct{ Name string }
+}
+
+// Imports tells from which networks each network takes routes.
+func (c *Control) Imports(ctx context.Context, w io.Writer, network string, output Output) error {
+	return show(ctx, c, w, "/imports", named(network), output, func(list []controlImport) [][]string {
+		rows := [][]string{{"NETWORK", "IMPORTS", "FROM"}}
+		for _, i := range list {
+			var from []string
+			for _, f := range i.From {
+				from = append(from, f.Name)
+			}
+			rows = append(rows, []string{i.Name, i.Target, orDash(strings.Join(from, " "))})
+		}
+		return rows
+	})
+}
+
+type controlRoute struct {
+	Key   string
+	Paths []controlPath
+}
+
+type controlPath struct {
+	Source, Name, Why string
+	Used              bool
+	ImportedFrom      string `json:"imported_from"`
+	NextHop           string `json:"next_hop"`
+	Label, VNI        uint32
+	State             []string
+}
+
+// Routes lists the routes of a network.
+func (c *Control) Routes(ctx context.Context, w io.Writer, network string, output Output) error {
+	type answer struct{ Routes []controlRoute }
+	return show(ctx, c, w, "/routes", named(network), output, func(a answer) [][]string {
+		rows := [][]string{{"ROUTE", "USED", "NEXT HOP", "LABEL", "SOURCE", "FROM", "STATE", "WHY"}}
+		for _, r := range a.Routes {
+			rows = append(rows, r.rows()...)
+		}
+		return rows
+	})
+}
+
+// rows are those of the paths of a route, which the first names.
+func (r *controlRoute) rows() [][]string {
+	var rows [][]string
+	for i, p := range r.Paths {
+		name := r.Key
+		if i > 0 {
+			name = ""
+		}
+		rows = append(rows, append([]string{name}, p.cells()...))
+	}
+	return rows
+}
+
+func (p *controlPath) cells() []string {
+	used, label := "no", number(uint64(p.Label))
+	if p.Used {
+		used = "yes"
+	}
+	if p.VNI != 0 {
+		label = "vni " + number(uint64(p.VNI))
+	}
+	return []string{
+		used, orDash(p.NextHop), label, strings.TrimSpace(p.Source + " " + p.Name), orDash(p.ImportedFrom),
+		orDash(strings.Join(p.State, " ")), p.Why,
+	}
+}
+
+// Explain tells how a prefix is reached from each network, or from one, and
+// why not.
+func (c *Control) Explain(ctx context.Context, w io.Writer, prefix, network string, output Output) error {
+	type answer struct {
+		Name    string
+		Route   *controlRoute
+		Missing []struct {
+			From string
+			Path controlPath
+		}
+	}
+	q := named(network)
+	q.Set("prefix", prefix)
+	return show(ctx, c, w, "/explain", q, output, func(list []answer) [][]string {
+		rows := [][]string{{"NETWORK", "ROUTE", "USED", "NEXT HOP", "LABEL", "SOURCE", "FROM", "STATE", "WHY"}}
+		for _, a := range list {
+			if a.Route == nil && len(a.Missing) == 0 {
+				rows = append(rows, []string{a.Name, "none", "no", "-", "-", "-", "-", "-", "no network has a path to it"})
+			}
+			if a.Route != nil {
+				for _, row := range a.Route.rows() {
+					rows = append(rows, append([]string{a.Name}, row...))
+				}
+			}
+			for _, m := range a.Missing {
+				m.Path.ImportedFrom = m.From
+				rows = append(rows, append([]string{a.Name, "not imported"}, m.Path.cells()...))
+			}
+		}
+		return rows
+	})
+}
+
+func named(network string) url.Values {
+	q := url.Values{}
+	if network != "" {
+		q.Set("network", network)
+	}
+	return q
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestControlTables shows what a control node answers as tables.
+func TestControlTables(t *testing.T) {
+	answers := map[string]string{
+		"/agents": `[{"node":"u1","name":"n1","address":"172.31.0.11","connected":true,"ports":3,"down_ports":["a"],"vrfs":[1,2],"changes_behind":7},
+			{"node":"u2","name":"","address":"","stale":true,"ports":1,"vrfs":[1]}]`,
+		"/routes?network=blue": `{"routes":[{"key":"10.0.0.3/32","paths":[
+			{"source":"attachment","name":"i1","used":true,"why":"better than the next by sequence","next_hop":"172.31.0.11","label":16},
+			{"source":"attachment","name":"i2","why":"its node says that the port is down","next_hop":"172.31.0.12","vni":5,"state":["down"],"imported_from":"vrf 2"}]}]}`,
+		"/explain?network=red&prefix=10.0.0.3": `[{"name":"red","missing":[{"from":"vrf 1","path":{"source":"attachment","name":"i1","why":"the vrf imports nothing","next_hop":"172.31.0.11","label":16}}]},
+			{"name":"green"}]`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer, ok := answers[r.URL.String()]; ok {
+			w.Write([]byte(answer))
+			return
+		}
+		http.Error(w, "no such question: "+r.URL.String(), http.StatusBadRequest)
+	}))
+	defer server.Close()
+	c, err := NewControl(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for name, test := range map[string]struct {
+		ask  func(out *bytes.Buffer) error
+		want string
+	}{
+		"agents": {func(out *bytes.Buffer) error { return c.Agents(context.Background(), out, Text) }, `
+NAME  ADDRESS      SESSION  PORTS  DOWN  WAITING  HELD  NETWORKS  BEHIND
+n1    172.31.0.11  up       3      1     0        0     2         7
+u2    -            lost     1      0     0        0     1         0`},
+		"routes": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", Text) }, `
+ROUTE        USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
+10.0.0.3/32  yes   172.31.0.11  16     attachment i1  -      -      better than the next by sequence
+             no    172.31.0.12  vni 5  attachment i2  vrf 2  down   its node says that the port is down`},
+		"explain": {func(out *bytes.Buffer) error {
+			return c.Explain(context.Background(), out, "10.0.0.3", "red", Text)
+		}, `
+NETWORK  ROUTE         USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
+red      not imported  no    172.31.0.11  16     attachment i1  vrf 1  -      the vrf imports nothing
+green    none          no    -            -      -              -      -      no network has a path to it`},
+		"json": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", JSON) }, "\n" + answers["/routes?network=blue"]},
+	} {
+		var out bytes.Buffer
+		if err := test.ask(&out); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if got := strings.TrimSpace(out.String()); got != strings.TrimPrefix(test.want, "\n") {
+			t.Errorf("%s:\n%s\nwant:%s", name, got, test.want)
+		}
+	}
+	if err := c.Imports(context.Background(), &bytes.Buffer{}, "x", Text); err == nil || !strings.Contains(err.Error(), "no such question") {
+		t.Errorf("a refusal is %v", err)
+	}
+}

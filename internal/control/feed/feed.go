@@ -1,0 +1,200 @@
+// Package feed tells any number of readers how rows change, without a queue
+// for any of them.
+//
+//	owner --Put, Remove--> log of rows, in the order of their last change
+//	                          |
+//	                          +--cursor--> reader (a number: the last it had)
+//	                          +--cursor--> reader
+//
+// What changed twice while a reader was slow is read once, as it stands then;
+// nothing is lost and nothing is queued, so a slow reader costs nothing and
+// holds up nobody. A row's message is encoded when the first reader comes to
+// it, and once for all of them. Rows that are gone are kept until every reader
+// has been told.
+//
+// Nothing here has a lock: the owner's protects a feed with its cursors.
+package feed
+
+import (
+	"slices"
+	"sort"
+)
+
+// Item is what a row is about.
+type Item interface {
+	// Message encodes the item as it stands, or that it is gone.
+	Message(gone bool) []byte
+	// Forgotten is called when a row that is gone is not needed any more.
+	Forgotten()
+}
+
+// Row is an item's place in a feed. The zero value is in none; its owner keeps
+// it for as long as the feed does, see Item.Forgotten.
+type Row struct {
+	item Item
+	// seq is that of the last change, 0 while the feed does not have the row.
+	seq  uint64
+	body []byte
+	gone bool
+}
+
+// Present tells whether readers see the row.
+func (r *Row) Present() bool { return r.seq != 0 && !r.gone }
+
+// Held tells whether the feed has the row, be it only to say that it is gone.
+func (r *Row) Held() bool { return r.seq != 0 }
+
+func (r *Row) message() []byte {
+	if r.body == nil {
+		r.body = r.item.Message(r.gone)
+	}
+	return r.body
+}
+
+// Feed holds rows in the order of their last change.
+type Feed struct {
+	// log has the rows by seq, ascending. An entry whose row has changed since
+	// is stale and skipped; compact removes it.
+	log  []entry
+	last uint64
+	// size is the number of rows that are not gone.
+	size int
+	// limit is the length of log at which it is compacted.
+	limit   int
+	cursors map[*Cursor]struct{}
+}
+
+type entry struct {
+	seq uint64
+	row *Row
+}
+
+const shortestLog = 64
+
+// New returns an empty feed.
+func New() *Feed { return &Feed{limit: shortestLog, cursors: map[*Cursor]struct{}{}} }
+
+// Len is the number of rows that are not gone.
+func (f *Feed) Len() int { return f.size }
+
+// Readers is the number of cursors.
+func (f *Feed) Readers() int { return len(f.cursors) }
+
+// Put says that an item is new, or has changed.
+func (f *Feed) Put(r *Row, item Item) {
+	if !r.Present() {
+		f.size++
+	}
+	r.item = item
+	f.change(r, false)
+}
+
+// Remove says that an item is gone.
+func (f *Feed) Remove(r *Row) {
+	if !r.Present() {
+		return
+	}
+	f.size--
+	if len(f.cursors) == 0 {
+		r.seq, r.body, r.gone = 0, nil, true // its log entry is stale
+		r.item.Forgotten()
+		return
+	}
+	f.change(r, true)
+}
+
+func (f *Feed) change(r *Row, gone bool) {
+	f.last++
+	r.seq, r.body, r.gone = f.last, nil, gone
+	f.log = append(f.log, entry{f.last, r})
+	if len(f.log) >= f.limit {
+		f.compact()
+	}
+}
+
+// compact drops stale entries, and rows that are gone and that every reader
+// has been told of. It runs when the log has doubled, so that a change costs
+// constant time on average.
+func (f *Feed) compact() {
+	told := f.last
+	for c := range f.cursors {
+		told = min(told, c.at)
+	}
+	f.log = slices.DeleteFunc(f.log, func(e entry) bool {
+		if e.row.seq != e.seq {
+			return true
+		}
+		if e.row.gone && e.seq <= told {
+			e.row.seq, e.row.body = 0, nil
+			e.row.item.Forgotten()
+			return true
+		}
+		return false
+	})
+	f.limit = max(shortestLog, 2*len(f.log))
+}
+
+// Wake calls the wake function of each reader.
+func (f *Feed) Wake() {
+	for c := range f.cursors {
+		c.wake()
+	}
+}
+
+// Cursor is one reader's place in a feed.
+type Cursor struct {
+	feed *Feed
+	wake func()
+	// at is the seq of the last row that was read.
+	at uint64
+	// from is the feed's seq when reading began: what was gone by then was
+	// never told to this reader.
+	from uint64
+	// Synced is the reader's mark that it announced the end of the feed.
+	Synced bool
+}
+
+// Read returns a cursor at the beginning. wake must not block; it is called
+// when there is more to read.
+func (f *Feed) Read(wake func()) *Cursor {
+	c := &Cursor{feed: f, wake: wake, from: f.last}
+	f.cursors[c] = struct{}{}
+	return c
+}
+
+// Close ends the reading. The last one takes what is gone with it.
+func (c *Cursor) Close() {
+	delete(c.feed.cursors, c)
+	if len(c.feed.cursors) == 0 {
+		c.feed.compact()
+	}
+}
+
+// Of tells whether the cursor reads this feed.
+func (c *Cursor) Of(f *Feed) bool { return c.feed == f }
+
+// Behind is the number of changes since the last row that was read.
+func (c *Cursor) Behind() uint64 { return c.feed.last - c.at }
+
+// Next appends up to limit messages that the reader has not had, and reports
+// whether it has had all.
+func (c *Cursor) Next(out [][]byte, limit int) ([][]byte, bool) {
+	log := c.feed.log
+	i := sort.Search(len(log), func(i int) bool { return log[i].seq > c.at })
+	for ; i < len(log); i++ {
+		e := log[i]
+		stale := e.row.seq != e.seq
+		if stale || e.row.gone && e.seq <= c.from {
+			c.at = e.seq
+			continue
+		}
+		if limit == 0 {
+			return out, false
+		}
+		limit--
+		out = append(out, e.row.message())
+		c.at = e.seq
+	}
+	c.at = c.feed.last
+	return out, true
+}

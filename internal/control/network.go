@@ -1,0 +1,94 @@
+package control
+
+import (
+	"reflect"
+
+	"github.com/contrail-mesos/contrail/internal/control/rib"
+)
+
+// network is what the control node knows of a VRF beside its routes.
+type network struct {
+	number uint32
+	// instance is nil while the graph has no such network.
+	instance *instance
+	// ports that are bound in it, by node and interface.
+	ports map[string]map[string]*port
+	// floods are the keys under which nodes want the broadcasts.
+	floods map[string]rib.Key
+}
+
+func (t *tables) network(number uint32) *network {
+	w, ok := t.networks[number]
+	if !ok {
+		w = &network{number: number, ports: map[string]map[string]*port{}, floods: map[string]rib.Key{}}
+		t.networks[number] = w
+	}
+	return w
+}
+
+// tidyNetwork forgets a network that nothing needs any more.
+func (t *tables) tidyNetwork(w *network) {
+	if w.instance == nil && len(w.ports) == 0 {
+		delete(t.networks, w.number)
+	}
+}
+
+func (w *network) enter(p *port) {
+	if w.ports[p.Node] == nil {
+		w.ports[p.Node] = map[string]*port{}
+	}
+	w.ports[p.Node][p.Interface] = p
+}
+
+func (w *network) leave(p *port) {
+	delete(w.ports[p.Node], p.Interface)
+	if len(w.ports[p.Node]) == 0 {
+		delete(w.ports, p.Node)
+	}
+}
+
+func (t *tables) putInstance(id string, now *instance) {
+	if old, ok := t.numbers[id]; ok && old != now.Number {
+		t.removeInstance(id)
+	}
+	w := t.network(now.Number)
+	if w.instance != nil && w.instance.Network != id { // a restored store gave the number to another network
+		t.removeInstance(w.instance.Network)
+		w = t.network(now.Number)
+	}
+	old := w.instance
+	if old != nil && reflect.DeepEqual(old, now) {
+		return
+	}
+	w.instance = now
+	t.numbers[id] = now.Number
+	t.rib.SetVRF(rib.VRF{Number: now.Number, Import: now.imports, Export: now.exports})
+	if old != nil && old.vni == now.vni && old.layer2 == now.layer2 {
+		return
+	}
+	t.announceNetwork(w)
+}
+
+// announceNetwork announces all ports of a network anew, and has the sessions
+// of their nodes look for its routes.
+func (t *tables) announceNetwork(w *network) {
+	for id, ports := range w.ports {
+		for _, p := range ports {
+			t.announce(p)
+		}
+		t.touch(t.nodes[id].session)
+	}
+}
+
+func (t *tables) removeInstance(id string) {
+	number, ok := t.numbers[id]
+	if !ok {
+		return
+	}
+	w := t.network(number)
+	delete(t.numbers, id)
+	w.instance = nil
+	t.rib.RemoveVRF(number)
+	t.announceNetwork(w)
+	t.tidyNetwork(w)
+}

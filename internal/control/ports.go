@@ -1,0 +1,186 @@
+package control
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+
+	"github.com/contrail-mesos/contrail/internal/control/feed"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
+)
+
+// port is an attachment, and what its node's agent says of it.
+type port struct {
+	*attachment
+	// waiting: bound during the agent's session, which has not said that it is up.
+	waiting bool
+	// down: the agent said so.
+	down bool
+	// offered are the routes that lead to it.
+	offered map[offer]struct{}
+}
+
+func (p *port) usable() bool { return !p.waiting && !p.down }
+
+// offer is where a port has a path.
+type offer struct {
+	vrf    uint32
+	key    rib.Key
+	source rib.Source
+}
+
+// portRow is a port as its node's agent is told of it.
+type portRow struct {
+	node       *node
+	attachment *attachment
+	row        feed.Row
+}
+
+// Message implements feed.Item.
+func (r *portRow) Message(gone bool) []byte {
+	if gone {
+		return portGoneMessage(r.attachment.Interface)
+	}
+	return portMessage(r.attachment)
+}
+
+// Forgotten implements feed.Item.
+func (r *portRow) Forgotten() { delete(r.node.rows, r.attachment.Interface) }
+
+// tell has the agent of the port's node told of it, if that is news.
+func (n *node) tell(a *attachment) {
+	r, ok := n.rows[a.Interface]
+	if !ok {
+		r = &portRow{node: n}
+		n.rows[a.Interface] = r
+	}
+	if r.row.Present() && bytes.Equal(portMessage(r.attachment), portMessage(a)) {
+		r.attachment = a
+		return
+	}
+	r.attachment = a
+	n.feed.Put(&r.row, r)
+}
+
+// withdraw has the agent told that the port is gone.
+func (n *node) withdraw(iface string) {
+	if r, ok := n.rows[iface]; ok {
+		n.feed.Remove(&r.row)
+	}
+}
+
+// announce brings the paths to a port to what is known of it.
+func (t *tables) announce(p *port) {
+	now := map[offer]struct{}{}
+	put := func(vrf uint32, key rib.Key, s rib.Spec) {
+		now[offer{vrf, key, s.Source}] = struct{}{}
+		t.rib.Put(vrf, key, s)
+	}
+	t.offerAddresses(p, put)
+	if i := t.network(p.vrf).instance; i != nil && i.layer2 {
+		t.offerMACs(p, i.vni, put)
+	}
+	for o := range p.offered {
+		if _, stays := now[o]; !stays {
+			t.rib.Remove(o.vrf, o.key, o.source)
+		}
+	}
+	p.offered = now
+	t.announceNode(t.network(p.vrf), t.node(p.Node))
+}
+
+// pathTo is what all paths to a port have alike.
+func (t *tables) pathTo(p *port) rib.Spec {
+	n := t.nodes[p.Node]
+	s := rib.Spec{
+		Source: rib.Source{Kind: rib.Attachment, Name: p.Interface},
+		Attributes: rib.Attributes{
+			NextHop: n.fabricAddress(), Encapsulations: rib.MPLSoUDP, OriginNetwork: p.vrf,
+			SecurityGroups: p.securityGroups, Tags: p.tags, LocalPreference: p.localPreference,
+		},
+		Label: p.Label, Sequence: p.Revision,
+	}
+	if mac, err := net.ParseMAC(p.mac); err == nil && len(mac) == len(s.MAC) {
+		s.MAC = [6]byte(mac)
+	}
+	switch {
+	case p.waiting:
+		s.Flags |= rib.Waiting
+	case p.down:
+		s.Flags |= rib.Down
+	}
+	if n.lost {
+		s.Flags |= rib.Stale
+	}
+	return s
+}
+
+func (t *tables) offerAddresses(p *port, put func(uint32, rib.Key, rib.Spec)) {
+	for _, a := range p.addresses {
+		s := t.pathTo(p)
+		if a.shared { // which was bound last tells nothing
+			s.Flags |= rib.Multipath
+			s.Sequence = 0
+		}
+		put(p.vrf, rib.HostKey(a.Addr), s)
+	}
+	for _, a := range p.foreign {
+		s := t.pathTo(p)
+		s.Kind, s.Sequence, s.OriginNetwork = a.kind, 0, a.vrf
+		s.Flags |= rib.Foreign | rib.Multipath
+		put(a.vrf, rib.HostKey(a.Addr), s)
+	}
+}
+
+// offerMACs offers the port's MAC, alone and with each address.
+func (t *tables) offerMACs(p *port, vni uint32, put func(uint32, rib.Key, rib.Spec)) {
+	s := t.pathTo(p)
+	if s.MAC == [6]byte{} {
+		return
+	}
+	s.VNI, s.Encapsulations = vni, rib.VXLAN
+	put(p.vrf, rib.MACKey(0, s.MAC, netip.Addr{}), s)
+	for _, a := range p.addresses {
+		put(p.vrf, rib.MACKey(0, s.MAC, a.Addr), s)
+	}
+}
+
+// announceNode brings a node's wish for the broadcasts of a network to what is
+// known: it wants them as long as a port of its is up.
+func (t *tables) announceNode(w *network, n *node) {
+	source := rib.Source{Kind: rib.NodeInNetwork, Name: n.id}
+	var key rib.Key
+	up := false
+	for _, p := range w.ports[n.id] {
+		up = up || p.usable()
+	}
+	address := n.fabricAddress()
+	wants := up && address.IsValid() && w.instance != nil && w.instance.layer2
+	if wants {
+		key = rib.MulticastKey(0, address)
+		s := rib.Spec{Source: source, VNI: w.instance.vni, Attributes: rib.Attributes{
+			NextHop: address, Encapsulations: rib.VXLAN, OriginNetwork: w.number, LocalPreference: defaultPreference,
+		}}
+		if n.lost {
+			s.Flags |= rib.Stale
+		}
+		t.rib.Put(w.number, key, s)
+	}
+	old, had := w.floods[n.id]
+	if had && (!wants || old != key) {
+		t.rib.Remove(w.number, old, source)
+		delete(w.floods, n.id)
+	}
+	if wants {
+		w.floods[n.id] = key
+	}
+}
+
+// retract takes away everything that leads to a port.
+func (t *tables) retract(p *port) {
+	for o := range p.offered {
+		t.rib.Remove(o.vrf, o.key, o.source)
+	}
+	p.offered = nil
+	t.announceNode(t.network(p.vrf), t.node(p.Node))
+}

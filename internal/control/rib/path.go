@@ -1,0 +1,231 @@
+package rib
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Target is a route target, as the extended community that carries it in BGP.
+type Target uint64
+
+// Encapsulations is a set of them.
+type Encapsulations uint8
+
+// The encapsulations that a next hop may take.
+const (
+	MPLSoUDP Encapsulations = 1 << iota
+	MPLSoGRE
+	VXLAN
+)
+
+// Names are those of the set, as the API writes them.
+func (e Encapsulations) Names() []string {
+	var names []string
+	for i, name := range []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"} {
+		if e&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// SourceKind is where a path comes from.
+type SourceKind uint8
+
+// The sources, the most trusted first.
+const (
+	// Attachment: the store binds the address to an interface of a node.
+	Attachment SourceKind = iota + 1
+	// Floating and Alias: the store gives an interface an address of another network.
+	Floating
+	Alias
+	// NodeInNetwork: a node has an interface in a network with broadcasts.
+	NodeInNetwork
+	// Static, Aggregate and Chain resolve through another route.
+	Static
+	Aggregate
+	Chain
+	// BGP: a peer said so.
+	BGP
+)
+
+var sourceNames = [...]string{"", "attachment", "floating-ip", "alias-ip", "node", "static", "aggregate", "chain", "bgp"}
+
+func (k SourceKind) String() string {
+	if int(k) < len(sourceNames) {
+		return sourceNames[k]
+	}
+	return "unknown"
+}
+
+// bound tells whether the store itself says where the address is.
+func (k SourceKind) bound() bool { return k <= NodeInNetwork }
+
+// resolved tells whether the path was made from another route.
+func (k SourceKind) resolved() bool { return k == Static || k == Aggregate || k == Chain }
+
+// Source says who a path is from. One source has one path to a key in a VRF.
+type Source struct {
+	Kind SourceKind
+	// Name is the interface of an attachment, floating or alias address, the
+	// node, the peer, or what a resolved path was made from.
+	Name string
+}
+
+// Flags of a path.
+type Flags uint8
+
+const (
+	// Waiting: its node's agent has not said yet that the port is up.
+	Waiting Flags = 1 << iota
+	// Down: its node's agent said that the port is down.
+	Down
+	// Stale: nobody has heard of the source for a while; still used.
+	Stale
+	// Multipath: traffic may be spread over it and its equals.
+	Multipath
+	// Foreign: the address is of another network than the port's.
+	Foreign
+)
+
+// Attributes are what many paths have alike. Slices must be sorted, except
+// paths of systems and networks, and must not be changed any more.
+type Attributes struct {
+	// NextHop is a fabric address. A path without one is not used.
+	NextHop        netip.Addr
+	Encapsulations Encapsulations
+	// Targets are beside those that the VRF exports.
+	Targets []Target
+	// OriginNetwork is the number of the network that the path comes from, and
+	// Networks are those that service chains have led it through.
+	OriginNetwork   uint32
+	Networks        []uint32
+	SecurityGroups  []uint32
+	Tags            []uint32
+	Communities     []uint32
+	LocalPreference uint32
+	MED             uint32
+	// ASPath is of BGP, a set counting as one; Origin too, 0 being the best.
+	ASPath   []uint32
+	Origin   uint8
+	External bool // of a peer in another autonomous system
+	// RouterID is of the router that announced the path.
+	RouterID netip.Addr
+	// Weight is the share that it gets among equals; 0 counts as 1.
+	Weight uint32
+}
+
+// Spec is a path as its source says it.
+type Spec struct {
+	Source
+	Attributes
+	Label    uint32 // MPLS
+	VNI      uint32
+	MAC      [6]byte // of the interface, where known
+	Flags    Flags
+	Sequence uint64 // a later one is where the address has moved to
+}
+
+// Path is one way to a key. It is never changed, and shared by all VRFs that
+// have it.
+type Path struct {
+	Source
+	*sharedAttributes
+	Key      Key // as its origin has it
+	Label    uint32
+	VNI      uint32
+	MAC      [6]byte
+	Flags    Flags
+	Sequence uint64
+
+	// origin is the VRF that it is a path of; nil when it came with the route
+	// distinguisher rd from another router.
+	origin *vrf
+	rd     RD
+	// set has the path in the list of all those with the same targets.
+	set        *targetSet
+	next, prev *Path
+	// sibling is the next path that came from elsewhere under the same rd and key.
+	sibling *Path
+}
+
+// Usable tells whether traffic may take the path.
+func (p *Path) Usable() bool { return p.Flags&(Waiting|Down) == 0 && p.NextHop.IsValid() }
+
+// RD is a route distinguisher.
+type RD uint64
+
+// is tells whether the path is what a spec says.
+func (p *Path) is(s *Spec, attributes *sharedAttributes) bool {
+	return p.Source == s.Source && p.sharedAttributes == attributes && p.Label == s.Label && p.VNI == s.VNI &&
+		p.MAC == s.MAC && p.Flags == s.Flags && p.Sequence == s.Sequence
+}
+
+// sharedAttributes is kept once, for all paths that have it.
+type sharedAttributes struct {
+	Attributes
+	code string
+	uses int
+}
+
+// intern returns the one copy of attributes, used once more.
+func (r *RIB) intern(a *Attributes) *sharedAttributes {
+	r.buffer = a.appendCode(r.buffer[:0])
+	shared, ok := r.attributes[string(r.buffer)]
+	if !ok {
+		shared = &sharedAttributes{Attributes: *a, code: string(r.buffer)}
+		r.attributes[shared.code] = shared
+	}
+	shared.uses++
+	return shared
+}
+
+func (r *RIB) release(a *sharedAttributes) {
+	if a.uses--; a.uses == 0 {
+		delete(r.attributes, a.code)
+	}
+}
+
+// appendCode appends what is equal for equal attributes only.
+func (a *Attributes) appendCode(b []byte) []byte {
+	b = appendAddress(b, a.NextHop)
+	b = appendAddress(b, a.RouterID)
+	b = append(b, byte(a.Encapsulations), a.Origin, 0)
+	if a.External {
+		b[len(b)-1] = 1
+	}
+	for _, n := range []uint32{a.OriginNetwork, a.LocalPreference, a.MED, a.Weight} {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(a.Targets)))
+	for _, t := range a.Targets {
+		b = binary.BigEndian.AppendUint64(b, uint64(t))
+	}
+	for _, list := range [][]uint32{a.Networks, a.SecurityGroups, a.Tags, a.Communities, a.ASPath} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(list)))
+		for _, n := range list {
+			b = binary.BigEndian.AppendUint32(b, n)
+		}
+	}
+	return b
+}
+
+func appendAddress(b []byte, a netip.Addr) []byte {
+	b = append(b, byte(a.BitLen()))
+	return append(b, a.AsSlice()...)
+}
+
+func sortedTargets(lists ...[]Target) []Target {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func compareSources(a, b Source) int {
+	if a.Kind != b.Kind {
+		return int(a.Kind) - int(b.Kind)
+	}
+	return strings.Compare(a.Name, b.Name)
+}

@@ -1,0 +1,394 @@
+package rib
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/control/feed"
+)
+
+// VRF is what the configuration says of a forwarding table. Lists of targets
+// are sorted, without duplicates.
+type VRF struct {
+	Number         uint32
+	Import, Export []Target
+	// External are those of the imported targets under which the VRF takes what
+	// other routers announce.
+	External []Target
+}
+
+func (c *VRF) equal(o *VRF) bool {
+	return slices.Equal(c.Import, o.Import) && slices.Equal(c.Export, o.Export) && slices.Equal(c.External, o.External)
+}
+
+// Encoder encodes the message that tells a VRF's readers which paths a key has;
+// none when it is gone.
+type Encoder func(vrf uint32, key Key, paths []*Path) []byte
+
+// RIB is the routes of all VRFs.
+type RIB struct {
+	encode     Encoder
+	vrfs       map[uint32]*vrf
+	external   map[externalKey]*Path
+	attributes map[string]*sharedAttributes
+	sets       map[string]*targetSet
+	// importers are the VRFs, exporters the lists of paths, by target.
+	importers map[topic]map[*vrf]struct{}
+	exporters map[topic]map[*targetSet]struct{}
+	// dirty are the routes whose paths have changed since the last Flush.
+	dirty []*route
+	// changed are the feeds whose readers the next Flush wakes.
+	changed map[*feed.Feed]struct{}
+	routes  int
+	paths   int
+	buffer  []byte
+}
+
+// topic is what VRFs import by: a target, of our own paths or of those of
+// other routers.
+type topic struct {
+	target   Target
+	external bool
+}
+
+type externalKey struct {
+	rd  RD
+	key Key
+}
+
+// vrf is a forwarding table. It is there as soon as it has paths of its own,
+// even if its configuration comes later, so that no order of events matters.
+type vrf struct {
+	VRF
+	rib        *RIB
+	configured bool
+	routes     map[Key]*route
+	// own is the number of paths whose origin it is.
+	own             int
+	unicast, layer2 *feed.Feed
+}
+
+// route is a key in a VRF, with its paths, the best first.
+type route struct {
+	vrf   *vrf
+	key   Key
+	paths []*Path
+	// told are the chosen paths as readers know them.
+	told  []*Path
+	dirty bool
+	row   feed.Row
+}
+
+// New returns a RIB without routes.
+func New(encode Encoder) *RIB {
+	return &RIB{
+		encode: encode, vrfs: map[uint32]*vrf{}, external: map[externalKey]*Path{},
+		attributes: map[string]*sharedAttributes{}, sets: map[string]*targetSet{},
+		importers: map[topic]map[*vrf]struct{}{}, exporters: map[topic]map[*targetSet]struct{}{},
+		changed: map[*feed.Feed]struct{}{},
+	}
+}
+
+func (r *RIB) vrf(number uint32) *vrf {
+	v, ok := r.vrfs[number]
+	if !ok {
+		v = &vrf{VRF: VRF{Number: number}, rib: r, routes: map[Key]*route{}, unicast: feed.New(), layer2: feed.New()}
+		r.vrfs[number] = v
+	}
+	return v
+}
+
+// tidy forgets a VRF that has neither a configuration nor paths of its own.
+func (r *RIB) tidy(v *vrf) {
+	if !v.configured && v.own == 0 {
+		delete(r.vrfs, v.Number)
+		r.routes -= len(v.routes)
+		clear(v.routes) // what is left is gone, and waits for readers to be told
+	}
+}
+
+// SetVRF sets the configuration of a VRF.
+func (r *RIB) SetVRF(c VRF) {
+	v := r.vrf(c.Number)
+	v.configured = true
+	if v.equal(&c) {
+		return
+	}
+	r.configure(v, c)
+}
+
+// RemoveVRF takes away the configuration of a VRF. Its own paths stay until
+// they are removed.
+func (r *RIB) RemoveVRF(number uint32) {
+	v, ok := r.vrfs[number]
+	if !ok || !v.configured {
+		return
+	}
+	v.configured = false
+	r.configure(v, VRF{Number: number})
+	r.wakeLater(v.unicast)
+	r.wakeLater(v.layer2)
+	r.tidy(v)
+}
+
+func (r *RIB) configure(v *vrf, c VRF) {
+	old := v.VRF
+	v.VRF = c
+	if !slices.Equal(old.Export, c.Export) {
+		for _, rt := range v.routes {
+			for _, p := range rt.paths {
+				if p.origin == v {
+					r.retarget(p)
+				}
+			}
+		}
+	}
+	r.reimport(v, old.topics(), c.topics())
+}
+
+// Put sets the path that a source has to a key in a VRF.
+func (r *RIB) Put(number uint32, key Key, s Spec) {
+	v := r.vrf(number)
+	old := v.ownPath(key, s.Source)
+	attributes := r.intern(&s.Attributes)
+	if old != nil && old.is(&s, attributes) {
+		r.release(attributes)
+		return
+	}
+	p := s.path(key, attributes)
+	p.origin = v
+	v.own++
+	r.replace(old, p)
+}
+
+// Remove takes away the path that a source has to a key in a VRF.
+func (r *RIB) Remove(number uint32, key Key, source Source) {
+	v, ok := r.vrfs[number]
+	if !ok {
+		return
+	}
+	if old := v.ownPath(key, source); old != nil {
+		r.replace(old, nil)
+		r.tidy(v)
+	}
+}
+
+func (v *vrf) ownPath(key Key, source Source) *Path {
+	if rt := v.routes[key]; rt != nil {
+		for _, p := range rt.paths {
+			if p.origin == v && p.Source == source {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// PutExternal sets the path that a source, another router, has to a key under a
+// route distinguisher. Its targets are those of its attributes.
+func (r *RIB) PutExternal(rd RD, key Key, s Spec) {
+	at := externalKey{rd, key}
+	old := r.externalPath(at, s.Source)
+	attributes := r.intern(&s.Attributes)
+	if old != nil && old.is(&s, attributes) {
+		r.release(attributes)
+		return
+	}
+	p := s.path(key, attributes)
+	p.rd = rd
+	if old != nil {
+		r.unchain(at, old)
+	}
+	p.sibling = r.external[at]
+	r.external[at] = p
+	r.replace(old, p)
+}
+
+// RemoveExternal takes away such a path.
+func (r *RIB) RemoveExternal(rd RD, key Key, source Source) {
+	at := externalKey{rd, key}
+	if old := r.externalPath(at, source); old != nil {
+		r.unchain(at, old)
+		r.replace(old, nil)
+	}
+}
+
+func (r *RIB) externalPath(at externalKey, source Source) *Path {
+	for p := r.external[at]; p != nil; p = p.sibling {
+		if p.Source == source {
+			return p
+		}
+	}
+	return nil
+}
+
+func (r *RIB) unchain(at externalKey, p *Path) {
+	if r.external[at] == p {
+		if p.sibling == nil {
+			delete(r.external, at)
+		} else {
+			r.external[at] = p.sibling
+		}
+		return
+	}
+	for q := r.external[at]; q != nil; q = q.sibling {
+		if q.sibling == p {
+			q.sibling = p.sibling
+			return
+		}
+	}
+}
+
+func (s *Spec) path(key Key, attributes *sharedAttributes) *Path {
+	return &Path{
+		Source: s.Source, sharedAttributes: attributes, Key: key,
+		Label: s.Label, VNI: s.VNI, MAC: s.MAC, Flags: s.Flags, Sequence: s.Sequence,
+	}
+}
+
+// replace takes a path out of everywhere and puts another one in; either may
+// be nil.
+func (r *RIB) replace(old, p *Path) {
+	if old != nil {
+		r.forEach(old, func(v *vrf) { v.drop(old) })
+		r.unlist(old)
+		if old.origin != nil {
+			old.origin.own--
+		}
+		r.release(old.sharedAttributes)
+		r.paths--
+	}
+	if p != nil {
+		r.list(p)
+		r.forEach(p, func(v *vrf) { v.add(p) })
+		r.paths++
+	}
+}
+
+// forEach calls f with each VRF that has the path.
+func (r *RIB) forEach(p *Path, f func(*vrf)) {
+	if p.origin != nil {
+		f(p.origin)
+	}
+	if p.set != nil {
+		for _, v := range p.set.importers {
+			if v != p.origin {
+				f(v)
+			}
+		}
+	}
+}
+
+func (v *vrf) add(p *Path) {
+	key := p.Key.inVRF()
+	rt, ok := v.routes[key]
+	if !ok {
+		rt = &route{vrf: v, key: key}
+		v.routes[key] = rt
+		v.rib.routes++
+	}
+	rt.insert(p)
+	rt.touch()
+}
+
+func (v *vrf) drop(p *Path) {
+	if rt := v.routes[p.Key.inVRF()]; rt != nil {
+		rt.drop(p)
+		rt.touch()
+	}
+}
+
+func (rt *route) touch() {
+	if !rt.dirty {
+		rt.dirty = true
+		rt.vrf.rib.dirty = append(rt.vrf.rib.dirty, rt)
+	}
+}
+
+// Flush chooses the paths of what has changed, and wakes who reads it.
+func (r *RIB) Flush() {
+	for len(r.dirty) > 0 {
+		dirty := r.dirty
+		r.dirty = nil
+		for _, rt := range dirty {
+			rt.dirty = false
+			rt.settle()
+		}
+	}
+	for f := range r.changed {
+		f.Wake()
+	}
+	clear(r.changed)
+}
+
+func (r *RIB) wakeLater(f *feed.Feed) { r.changed[f] = struct{}{} }
+
+// settle tells readers what is different in a route, and forgets a route that
+// is no more.
+func (rt *route) settle() {
+	chosen := rt.chosen()
+	if !slices.Equal(chosen, rt.told) {
+		rt.told = chosen
+		f := rt.feed()
+		if len(chosen) > 0 {
+			f.Put(&rt.row, rt)
+		} else {
+			f.Remove(&rt.row)
+		}
+		rt.vrf.rib.wakeLater(f)
+	}
+	if len(rt.paths) == 0 && !rt.row.Held() {
+		rt.forget()
+	}
+}
+
+func (rt *route) feed() *feed.Feed {
+	if rt.key.Layer2() {
+		return rt.vrf.layer2
+	}
+	return rt.vrf.unicast
+}
+
+// Message implements feed.Item.
+func (rt *route) Message(gone bool) []byte {
+	if gone {
+		return rt.vrf.rib.encode(rt.vrf.Number, rt.key, nil)
+	}
+	return rt.vrf.rib.encode(rt.vrf.Number, rt.key, rt.told)
+}
+
+// Forgotten implements feed.Item.
+func (rt *route) Forgotten() {
+	if len(rt.paths) == 0 {
+		rt.forget()
+	}
+}
+
+func (rt *route) forget() {
+	if rt.vrf.routes[rt.key] == rt {
+		delete(rt.vrf.routes, rt.key)
+		rt.vrf.rib.routes--
+	}
+}
+
+// Feeds are the changes of a VRF's routes, those of routers and those of
+// bridges; false when the VRF is not configured.
+func (r *RIB) Feeds(number uint32) (unicast, layer2 *feed.Feed, ok bool) {
+	v, ok := r.vrfs[number]
+	if !ok || !v.configured {
+		return nil, nil, false
+	}
+	return v.unicast, v.layer2, true
+}
+
+// code is what equal lists of targets have alike.
+func code(targets []Target, external bool) string {
+	b := make([]byte, 1, 1+8*len(targets))
+	if external {
+		b[0] = 1
+	}
+	for _, t := range targets {
+		b = binary.BigEndian.AppendUint64(b, uint64(t))
+	}
+	return string(b)
+}

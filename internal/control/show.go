@@ -1,0 +1,256 @@
+package control
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
+)
+
+// What follows is the contract of `contrail control ... -o json`.
+
+// ShownAgent is a node as the control node sees it.
+type ShownAgent struct {
+	Node      string     `json:"node"`
+	Name      string     `json:"name"`
+	Address   string     `json:"address"`
+	Connected bool       `json:"connected"`
+	BootID    string     `json:"boot_id,omitempty"`
+	Since     *time.Time `json:"since,omitempty"`
+	// Stale: its agent had a session and has none.
+	Stale   bool     `json:"stale"`
+	Ports   int      `json:"ports"`
+	Down    []string `json:"down_ports,omitempty"`
+	Waiting []string `json:"waiting_ports,omitempty"`
+	Held    []string `json:"held_ports,omitempty"`
+	VRFs    []uint32 `json:"vrfs"`
+	Sent    uint64   `json:"messages_sent"`
+	Behind  uint64   `json:"changes_behind"`
+}
+
+func (t *tables) showAgents() []ShownAgent {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	shown := make([]ShownAgent, 0, len(t.nodes))
+	for _, n := range t.nodes {
+		x := ShownAgent{
+			Node: n.id, Address: n.address(), Stale: n.lost, Ports: len(n.ports),
+			Held: slices.Sorted(maps.Keys(n.early)), VRFs: slices.Sorted(maps.Keys(n.vrfs)),
+		}
+		if n.record != nil {
+			x.Name = n.record.Name
+		}
+		for iface, p := range n.ports {
+			switch {
+			case p.waiting:
+				x.Waiting = append(x.Waiting, iface)
+			case p.down:
+				x.Down = append(x.Down, iface)
+			}
+		}
+		slices.Sort(x.Waiting)
+		slices.Sort(x.Down)
+		if s := n.session; s != nil {
+			x.Connected, x.BootID, x.Since, x.Sent, x.Behind = true, s.bootID, &s.since, s.sent, s.ports.Behind()
+			for _, r := range s.vrfs {
+				x.Behind += r.behind()
+			}
+		}
+		shown = append(shown, x)
+	}
+	slices.SortFunc(shown, func(a, b ShownAgent) int { return strings.Compare(a.Node, b.Node) })
+	return shown
+}
+
+// ShownInstance is the forwarding table of a network.
+type ShownInstance struct {
+	VRF         uint32           `json:"vrf"`
+	Network     string           `json:"network"`
+	Name        string           `json:"name"`
+	VNI         uint32           `json:"vni"`
+	Layer2      bool             `json:"layer2"`
+	Import      []compile.Target `json:"import"`
+	Export      []compile.Target `json:"export"`
+	Routes      int              `json:"routes"`
+	Subscribers int              `json:"subscribers"`
+}
+
+func (t *tables) showInstances() []ShownInstance {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	shown := []ShownInstance{}
+	for _, w := range t.sortedNetworks() {
+		i := w.instance
+		x := ShownInstance{
+			VRF: i.Number, Network: i.Network, Name: i.Name, VNI: i.vni, Layer2: i.layer2,
+			Import: i.Import, Export: i.Export, Routes: t.rib.Len(i.Number),
+		}
+		if unicast, _, ok := t.rib.Feeds(i.Number); ok {
+			x.Subscribers = unicast.Readers()
+		}
+		shown = append(shown, x)
+	}
+	return shown
+}
+
+// sortedNetworks are those that the graph has.
+func (t *tables) sortedNetworks() []*network {
+	list := make([]*network, 0, len(t.networks))
+	for _, w := range t.networks {
+		if w.instance != nil {
+			list = append(list, w)
+		}
+	}
+	slices.SortFunc(list, func(a, b *network) int { return int(a.number) - int(b.number) })
+	return list
+}
+
+// ShownImport tells from where a VRF imports by a target.
+type ShownImport struct {
+	VRF    uint32         `json:"vrf"`
+	Name   string         `json:"name"`
+	Target compile.Target `json:"target"`
+	From   []ShownName    `json:"from"`
+}
+
+// ShownName names a VRF.
+type ShownName struct {
+	VRF  uint32 `json:"vrf"`
+	Name string `json:"name"`
+}
+
+func (t *tables) showImports(network string) ([]ShownImport, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	only, err := t.find(network)
+	if err != nil {
+		return nil, err
+	}
+	exporters := map[compile.Target][]ShownName{}
+	networks := t.sortedNetworks()
+	for _, w := range networks {
+		for _, target := range w.instance.Export {
+			exporters[target] = append(exporters[target], ShownName{w.number, w.instance.Name})
+		}
+	}
+	shown := []ShownImport{}
+	for _, w := range networks {
+		if only != 0 && w.number != only {
+			continue
+		}
+		for _, target := range w.instance.Import {
+			from := slices.DeleteFunc(slices.Clone(exporters[target]), func(n ShownName) bool { return n.VRF == w.number })
+			if from == nil {
+				from = []ShownName{}
+			}
+			shown = append(shown, ShownImport{w.number, w.instance.Name, target, from})
+		}
+	}
+	return shown, nil
+}
+
+// find is the number of the VRF that somebody names by number, by the
+// network's UUID or by its fq_name; 0 when he names none.
+func (t *tables) find(name string) (uint32, error) {
+	if name == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		if w := t.networks[uint32(n)]; w != nil && w.instance != nil {
+			return w.number, nil
+		}
+	}
+	if number, ok := t.numbers[name]; ok {
+		return number, nil
+	}
+	var found []string
+	number := uint32(0)
+	for _, w := range t.sortedNetworks() {
+		if w.instance.Name == name || strings.HasSuffix(w.instance.Name, ":"+name) {
+			found, number = append(found, w.instance.Name), w.number
+			if w.instance.Name == name {
+				return number, nil
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return 0, fmt.Errorf("network: there is no %q; `contrail control instances` lists them", name)
+	case 1:
+		return number, nil
+	}
+	return 0, fmt.Errorf("network: %q is one of %s; give the whole name", name, strings.Join(found, ", "))
+}
+
+// ShownTable is the routes of a VRF.
+type ShownTable struct {
+	VRF    uint32           `json:"vrf"`
+	Name   string           `json:"name"`
+	Routes []rib.ShownRoute `json:"routes"`
+}
+
+// showRoutes shows the routes of a network. Large tables are read piece by
+// piece, so that nobody waits for the lock.
+func (t *tables) showRoutes(network string) (*ShownTable, error) {
+	if network == "" {
+		return nil, fmt.Errorf("network: none is named; `contrail control instances` lists them")
+	}
+	t.mu.Lock()
+	number, err := t.find(network)
+	if err != nil {
+		t.mu.Unlock()
+		return nil, err
+	}
+	shown := &ShownTable{VRF: number, Name: t.networks[number].instance.Name, Routes: []rib.ShownRoute{}}
+	keys, _ := t.rib.Keys(number)
+	t.mu.Unlock()
+	slices.SortFunc(keys, rib.Key.Compare)
+	for piece := range slices.Chunk(keys, batch) {
+		t.mu.Lock()
+		for _, key := range piece {
+			if route, ok := t.rib.Route(number, key); ok {
+				shown.Routes = append(shown.Routes, route)
+			}
+		}
+		t.mu.Unlock()
+	}
+	return shown, nil
+}
+
+// ShownExplanation tells how a prefix is reached from a network, or why not.
+type ShownExplanation struct {
+	Name string `json:"name"`
+	rib.Explanation
+}
+
+func (t *tables) explain(text, network string) ([]ShownExplanation, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		address, notAddress := netip.ParseAddr(text)
+		if notAddress != nil {
+			return nil, fmt.Errorf("prefix: %q is neither an address nor a prefix; want for example 10.32.0.4 or 10.32.0.0/20", text)
+		}
+		prefix = netip.PrefixFrom(address, address.BitLen())
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	number, err := t.find(network)
+	if err != nil {
+		return nil, err
+	}
+	shown := []ShownExplanation{}
+	for _, e := range t.rib.Explain(prefix, number) {
+		x := ShownExplanation{Explanation: e}
+		if w := t.networks[e.VRF]; w != nil && w.instance != nil {
+			x.Name = w.instance.Name
+		}
+		shown = append(shown, x)
+	}
+	return shown, nil
+}
