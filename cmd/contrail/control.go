@@ -33,6 +33,7 @@ while the store or the configuration API is away.`,
 			if err != nil {
 				return err
 			}
+			boundGarbage()
 			graph := model.NewGraph()
 			node := control.New(log, control.Config{}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())
