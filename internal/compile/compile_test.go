@@ -24,13 +24,13 @@ func network(name string, number int64) *model.VirtualNetwork {
 
 func targets(list ...string) *model.RouteTargetList { return &model.RouteTargetList{RouteTarget: list} }
 
-func graphOf(objects ...model.Object) *model.Graph {
+func configuration(objects ...model.Object) *model.Graph {
 	g := model.NewGraph()
 	g.Reset(model.Batch{Position: model.Position{Epoch: 1, Revision: 1}, Objects: objects})
 	return g
 }
 
-func TestVRF(t *testing.T) {
+func TestInstance(t *testing.T) {
 	plain := network("plain", 1)
 	shared := network("shared", 2)
 	shared.RouteTargetList = targets("target:1:2", "target:64512:8000002")
@@ -52,12 +52,12 @@ func TestVRF(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := *system
 			s.AutonomousSystem = c.asn
-			graphOf(plain, shared, without, &s).View(func(v *model.View) {
-				got, ok := VRFOf(v, c.network.UUID)
-				if ok != (c.number != 0) {
-					t.Fatalf("found %t", ok)
+			configuration(plain, shared, without, &s).View(func(v *model.View) {
+				got := InstanceOf(v, c.network.UUID)
+				if (got != nil) != (c.number != 0) {
+					t.Fatalf("found %v", got)
 				}
-				if got.Number != c.number || !slices.Equal(got.Import, c.imports) || !slices.Equal(got.Export, c.exprt) {
+				if got != nil && (got.Number != c.number || !slices.Equal(got.Import, c.imports) || !slices.Equal(got.Export, c.exprt)) {
 					t.Errorf("got %+v", got)
 				}
 			})
@@ -70,7 +70,7 @@ func TestDerive(t *testing.T) {
 	vn.ImportRouteTargetList = targets("target:1:3")
 	vn.ExportRouteTargetList = targets("target:1:4")
 	stored := &model.RouteTarget{Meta: model.Meta{UUID: model.NewUUID(), FQName: []string{"target:1:3"}}}
-	graphOf(vn, stored).View(func(v *model.View) {
+	configuration(vn, stored).View(func(v *model.View) {
 		d, ok := Derive(v, vn.UUID)
 		if !ok {
 			t.Fatal("nothing derived")
@@ -104,16 +104,36 @@ func TestDerive(t *testing.T) {
 func TestStoredInstance(t *testing.T) {
 	vn := network("blue", 1)
 	stored := &model.RoutingInstance{Meta: model.Meta{UUID: model.NewUUID(), FQName: append(slices.Clone(vn.FQName), "blue")}}
-	graphOf(vn).View(func(v *model.View) {
+	configuration(vn).View(func(v *model.View) {
 		if d, ok := Derive(v, vn.UUID); !ok || d.Instance.Name() != "blue" {
 			t.Errorf("derived %v, %t", d.Instance, ok)
 		}
 	})
-	graphOf(vn, stored).View(func(v *model.View) {
-		if len(Views(v)) != 0 {
+	configuration(vn, stored).View(func(v *model.View) {
+		if len(views(v)) != 0 {
 			t.Error("derived beside the stored one")
 		}
 	})
+}
+
+// views are the objects of all networks, sorted by the networks' UUIDs.
+func views(v *model.View) []Derived {
+	var all []Derived
+	for _, id := range networkIDs(v) {
+		if d, ok := Derive(v, id); ok {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func networkIDs(v *model.View) []string {
+	var list []string
+	for s := range v.AllStored(model.KindVirtualNetwork) {
+		list = append(list, s.UUID)
+	}
+	slices.Sort(list)
+	return list
 }
 
 // drawNetworks draws networks with numbers of their own and targets from a
@@ -145,15 +165,15 @@ func TestOnlyTheGraphMatters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		networks := drawNetworks(t)
 		at := func(n uint64) model.Position { return model.Position{Epoch: 1, Revision: n} }
-		g := graphOf(network("gone", 99), network("n0", 50))
+		g := configuration(network("gone", 99), network("n0", 50))
 		shuffled := rapid.Permutation(objects(networks)).Draw(t, "order")
 		for i, o := range shuffled {
 			g.Apply(model.Batch{Position: at(uint64(i + 2)), Objects: []model.Object{o}})
 		}
 		g.Apply(model.Batch{Position: at(100), DeleteObjects: []model.Entity{model.EntityOf(network("gone", 0))}})
 		var want, got []Derived
-		graphOf(objects(networks)...).View(func(v *model.View) { want = Views(v) })
-		g.View(func(v *model.View) { got = Views(v) })
+		configuration(objects(networks)...).View(func(v *model.View) { want = views(v) })
+		g.View(func(v *model.View) { got = views(v) })
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatal(diff)
 		}
@@ -165,14 +185,14 @@ func TestOnlyTheGraphMatters(t *testing.T) {
 func TestNothingSharedWithoutCommonTarget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		networks := drawNetworks(t)
-		graphOf(objects(networks)...).View(func(v *model.View) {
+		configuration(objects(networks)...).View(func(v *model.View) {
 			for _, a := range networks {
 				for _, b := range networks {
 					if a == b {
 						continue
 					}
-					from, _ := VRFOf(v, a.UUID)
-					to, _ := VRFOf(v, b.UUID)
+					from := InstanceOf(v, a.UUID)
+					to := InstanceOf(v, b.UUID)
 					for _, target := range from.Export {
 						if _, imported := slices.BinarySearch(to.Import, target); !imported {
 							continue
@@ -192,8 +212,8 @@ func TestNothingSharedWithoutCommonTarget(t *testing.T) {
 func TestIDsAreDistinct(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seen := map[string]bool{}
-		graphOf(objects(drawNetworks(t))...).View(func(v *model.View) {
-			for _, d := range Views(v) {
+		configuration(objects(drawNetworks(t))...).View(func(v *model.View) {
+			for _, d := range views(v) {
 				if seen[d.Instance.UUID] {
 					t.Fatalf("two instances have the id %s", d.Instance.UUID)
 				}

@@ -45,7 +45,7 @@ type foreignAddress struct {
 
 // attachmentOf collects the facts of an interface; nil when it is not bound,
 // or not complete.
-func attachmentOf(v *model.View, iface string) *attachment {
+func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	binding, ok := v.Binding(iface)
 	if !ok {
 		return nil
@@ -56,10 +56,9 @@ func attachmentOf(v *model.View, iface string) *attachment {
 	}
 	a := &attachment{Binding: binding, mac: macOf(vmi), displayName: vmi.DisplayName, localPreference: defaultPreference}
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
-		vrf, ok := compile.VRFOf(v, r.To.UUID)
 		// An interface has one network; the lowest number, should there be more.
-		if ok && (a.vrf == 0 || vrf.Number < a.vrf) {
-			a.network, a.networkName, a.vrf = vrf.Network, vrf.Name, vrf.Number
+		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
+			a.network, a.networkName, a.vrf = i.Network, i.Name, i.Number
 		}
 	}
 	if a.vrf == 0 {
@@ -74,7 +73,7 @@ func attachmentOf(v *model.View, iface string) *attachment {
 		}
 	}
 	a.readAddresses(v)
-	a.readForeign(v)
+	f.readForeign(v, a)
 	a.readGroups(v)
 	return a
 }
@@ -98,11 +97,11 @@ func (a *attachment) readAddresses(v *model.View) {
 
 // readForeign reads the floating and alias addresses of the interface. One for
 // what leaves the interface only is not where anybody can send to.
-func (a *attachment) readForeign(v *model.View) {
+func (f *facts) readForeign(v *model.View, a *attachment) {
 	add := func(text, network string, kind rib.SourceKind) {
 		addr, err := netip.ParseAddr(text)
-		if vrf, ok := compile.VRFOf(v, network); ok && err == nil {
-			a.foreign = append(a.foreign, foreignAddress{addr, vrf.Number, kind})
+		if i := f.compiler.Instance(network); i != nil && err == nil {
+			a.foreign = append(a.foreign, foreignAddress{addr, i.Number, kind})
 		}
 	}
 	for r := range v.BackReferenceSeq(a.Interface, model.KindFloatingIP) {
@@ -175,33 +174,15 @@ func (a *attachment) equal(b *attachment) bool { return reflect.DeepEqual(a, b) 
 
 // instance is the forwarding table of a network. It is never changed.
 type instance struct {
-	compile.VRF
+	*compile.Instance
 	imports, exports []rib.Target // sorted
-	vni              uint32
-	// layer2: the network bridges, so that MACs and broadcasts have routes.
-	layer2 bool
 }
 
-func instanceOf(v *model.View, network string) *instance {
-	vrf, ok := compile.VRFOf(v, network)
-	if !ok {
+func instanceOf(i *compile.Instance) *instance {
+	if i == nil {
 		return nil
 	}
-	vn, _ := model.Get[*model.VirtualNetwork](v, network)
-	i := &instance{VRF: vrf, imports: targetsOf(vrf.Import), exports: targetsOf(vrf.Export), vni: vrf.Number}
-	mode, configured := "", false
-	if global, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
-		g := global.(*model.GlobalVrouterConfig)
-		mode, configured = g.ForwardingMode, g.VXLANNetworkIdentifierMode == "configured"
-	}
-	if p := vn.VirtualNetworkProperties; p != nil {
-		mode = cmp.Or(p.ForwardingMode, mode)
-		if n := model.ValueOr(p.VXLANNetworkIdentifier, 0); configured && n > 0 && n < 1<<24 {
-			i.vni = uint32(n)
-		}
-	}
-	i.layer2 = mode != "l3"
-	return i
+	return &instance{Instance: i, imports: targetsOf(i.Import), exports: targetsOf(i.Export)}
 }
 
 func targetsOf(list []compile.Target) []rib.Target {
@@ -216,7 +197,8 @@ func targetsOf(list []compile.Target) []rib.Target {
 }
 
 // update is what may differ, read from one view: of everything, or of what is
-// named. A nil value says that the thing does not exist.
+// named; of instances always what differs. A nil value says that the thing
+// does not exist.
 type update struct {
 	everything  bool
 	position    model.Position
@@ -225,8 +207,16 @@ type update struct {
 	nodes       map[string]*model.Node
 }
 
+// facts reads from the graph what the tables are made of. It is for one
+// goroutine.
+type facts struct {
+	compiler *compile.Compiler
+}
+
+func newFacts() *facts { return &facts{compiler: compile.NewCompiler()} }
+
 // read collects the facts that changes touch.
-func read(g *model.Graph, changes model.Changes) *update {
+func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 	u := &update{
 		everything:  changes.Everything,
 		position:    changes.Position,
@@ -235,28 +225,47 @@ func read(g *model.Graph, changes model.Changes) *update {
 		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
+		compiled := f.compiler.Apply(v, changes).Instances
+		for network, change := range compiled {
+			u.instances[network] = instanceOf(change.After)
+		}
 		if changes.Everything {
-			u.readAll(v)
-		} else {
-			u.readChanges(v, changes)
+			f.readAll(v, u)
+			return
+		}
+		f.readChanges(v, u, changes)
+		for network, change := range compiled {
+			if identityOf(change.Before) != identityOf(change.After) {
+				f.readNetwork(v, u, network)
+			}
 		}
 	})
 	return u
 }
 
-func (u *update) readAll(v *model.View) {
-	for vrf := range compile.VRFs(v) {
-		u.instances[vrf.Network] = instanceOf(v, vrf.Network)
+// identity is what attachments have of an instance.
+type identity struct {
+	number uint32
+	name   string
+}
+
+func identityOf(i *compile.Instance) identity {
+	if i == nil {
+		return identity{}
 	}
+	return identity{i.Number, i.Name}
+}
+
+func (f *facts) readAll(v *model.View, u *update) {
 	for _, n := range v.Nodes() {
 		u.nodes[n.UUID] = &n
 	}
 	for b := range v.Bindings() {
-		u.attachments[b.Interface] = attachmentOf(v, b.Interface)
+		f.readAttachment(v, u, b.Interface)
 	}
 }
 
-func (u *update) readChanges(v *model.View, changes model.Changes) {
+func (f *facts) readChanges(v *model.View, u *update, changes model.Changes) {
 	for id := range changes.Nodes {
 		u.nodes[id] = nil
 		if n, ok := v.Node(id); ok {
@@ -264,73 +273,66 @@ func (u *update) readChanges(v *model.View, changes model.Changes) {
 		}
 	}
 	for iface := range changes.Bindings {
-		u.readAttachment(v, iface)
+		f.readAttachment(v, u, iface)
 	}
 	for e := range changes.Objects {
-		u.readObject(v, e)
+		f.readObject(v, u, e)
 	}
 	for e := range changes.References {
 		switch {
 		case e.From.Kind == model.KindVirtualMachineInterface:
-			u.readAttachment(v, e.From.UUID)
+			f.readAttachment(v, u, e.From.UUID)
 		case e.To.Kind == model.KindVirtualMachineInterface:
-			u.readAttachment(v, e.To.UUID)
+			f.readAttachment(v, u, e.To.UUID)
 		}
 	}
 }
 
 // readObject reads what depends on an object. What depended on it through a
 // reference that is gone is found by the reference's own change.
-func (u *update) readObject(v *model.View, e model.Entity) {
+func (f *facts) readObject(v *model.View, u *update, e model.Entity) {
 	switch e.Kind {
 	case model.KindVirtualMachineInterface:
-		u.readAttachment(v, e.UUID)
+		f.readAttachment(v, u, e.UUID)
 	case model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP:
-		u.readHolders(v, e.UUID)
+		f.readHolders(v, u, e.UUID)
 	case model.KindVirtualMachine, model.KindSecurityGroup, model.KindTag:
 		for r := range v.BackReferenceSeq(e.UUID, model.KindVirtualMachineInterface) {
-			u.readAttachment(v, r.From.UUID)
+			f.readAttachment(v, u, r.From.UUID)
 		}
-	case model.KindVirtualNetwork:
-		u.readNetwork(v, e.UUID)
 	case model.KindFloatingIPPool, model.KindAliasIPPool:
-		u.readPool(v, e.UUID)
-	case model.KindGlobalSystemConfig, model.KindGlobalVrouterConfig:
-		// The autonomous system may be another, or the forwarding mode.
-		for o := range v.All(model.KindVirtualNetwork) {
-			u.readNetwork(v, o.GetMeta().UUID)
-		}
+		f.readPool(v, u, e.UUID)
 	}
 }
 
-func (u *update) readNetwork(v *model.View, id string) {
-	u.instances[id] = instanceOf(v, id)
+// readNetwork reads the interfaces that have an address of a network.
+func (f *facts) readNetwork(v *model.View, u *update, id string) {
 	for r := range v.BackReferenceSeq(id, model.KindVirtualMachineInterface) {
-		u.readAttachment(v, r.From.UUID)
+		f.readAttachment(v, u, r.From.UUID)
 	}
 	for pool := range v.ChildSeq(id, "") {
 		if k := pool.Kind(); k == model.KindFloatingIPPool || k == model.KindAliasIPPool {
-			u.readPool(v, pool.GetMeta().UUID)
+			f.readPool(v, u, pool.GetMeta().UUID)
 		}
 	}
 }
 
 // readPool reads the interfaces that have an address of a pool.
-func (u *update) readPool(v *model.View, id string) {
+func (f *facts) readPool(v *model.View, u *update, id string) {
 	for o := range v.ChildSeq(id, "") {
-		u.readHolders(v, o.GetMeta().UUID)
+		f.readHolders(v, u, o.GetMeta().UUID)
 	}
 }
 
 // readHolders reads the interfaces that an address refers to.
-func (u *update) readHolders(v *model.View, address string) {
+func (f *facts) readHolders(v *model.View, u *update, address string) {
 	for r := range v.ReferenceSeq(address, model.KindVirtualMachineInterface) {
-		u.readAttachment(v, r.To.UUID)
+		f.readAttachment(v, u, r.To.UUID)
 	}
 }
 
-func (u *update) readAttachment(v *model.View, iface string) {
+func (f *facts) readAttachment(v *model.View, u *update, iface string) {
 	if _, done := u.attachments[iface]; !done {
-		u.attachments[iface] = attachmentOf(v, iface)
+		u.attachments[iface] = f.attachmentOf(v, iface)
 	}
 }

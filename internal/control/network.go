@@ -63,7 +63,7 @@ func (t *tables) putInstance(id string, now *instance) {
 	w.instance = now
 	t.numbers[id] = now.Number
 	t.rib.SetVRF(rib.VRF{Number: now.Number, Import: now.imports, Export: now.exports})
-	if old != nil && old.vni == now.vni && old.layer2 == now.layer2 {
+	if old != nil && old.VXLAN == now.VXLAN && old.Layer2 == now.Layer2 {
 		return
 	}
 	t.announceNetwork(w)

@@ -77,8 +77,8 @@ func (t *tables) announce(p *port) {
 		t.rib.Put(vrf, key, s)
 	}
 	t.offerAddresses(p, put)
-	if i := t.network(p.vrf).instance; i != nil && i.layer2 {
-		t.offerMACs(p, i.vni, put)
+	if i := t.network(p.vrf).instance; i != nil && i.Layer2 {
+		t.offerMACs(p, i.VXLAN, put)
 	}
 	for o := range p.offered {
 		if _, stays := now[o]; !stays {
@@ -155,10 +155,10 @@ func (t *tables) announceNode(w *network, n *node) {
 		up = up || p.usable()
 	}
 	address := n.fabricAddress()
-	wants := up && address.IsValid() && w.instance != nil && w.instance.layer2
+	wants := up && address.IsValid() && w.instance != nil && w.instance.Layer2
 	if wants {
 		key = rib.MulticastKey(0, address)
-		s := rib.Spec{Source: source, VNI: w.instance.vni, Attributes: rib.Attributes{
+		s := rib.Spec{Source: source, VNI: w.instance.VXLAN, Attributes: rib.Attributes{
 			NextHop: address, Encapsulations: rib.VXLAN, OriginNetwork: w.number, LocalPreference: defaultPreference,
 		}}
 		if n.lost {

@@ -19,7 +19,7 @@ func restoreState(phase string) []store.Entry {
 func TestSettlingIsToldFirstAndItsEndLast(t *testing.T) {
 	tables := newTables(discard(), newMetrics())
 	w := newWorld()
-	tables.apply(read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
+	tables.apply(tables.facts.read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
 	s, _ := tables.open(id("node", "node-1"), hello, func(error) {})
 	told := func() (list []*controlv1.ControlMessage) {
 		for {
@@ -45,7 +45,7 @@ func TestSettlingIsToldFirstAndItsEndLast(t *testing.T) {
 	}
 	w.network("blue", 5, nil, nil)
 	w.node("node-1", "172.31.0.11", 1500)
-	tables.apply(read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
+	tables.apply(tables.facts.read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
 	if first := told()[0].GetCluster(); first == nil || !first.Settling {
 		t.Fatalf("first message is %v, want that the store settles", first)
 	}
@@ -57,7 +57,7 @@ func TestSettlingIsToldFirstAndItsEndLast(t *testing.T) {
 	if list := told(); len(list) != 0 {
 		t.Fatalf("before the graph shows that the store is open: %v", list)
 	}
-	tables.apply(read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
+	tables.apply(tables.facts.read(w.graph, model.Changes{Everything: true, Position: w.graph.Position()}))
 	list := told()
 	last := list[len(list)-1].GetCluster()
 	if len(list) < 3 || last == nil || last.Settling {

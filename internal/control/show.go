@@ -88,7 +88,7 @@ func (t *tables) showInstances() []ShownInstance {
 	for _, w := range t.sortedNetworks() {
 		i := w.instance
 		x := ShownInstance{
-			VRF: i.Number, Network: i.Network, Name: i.Name, VNI: i.vni, Layer2: i.layer2,
+			VRF: i.Number, Network: i.Network, Name: i.Name, VNI: i.VXLAN, Layer2: i.Layer2,
 			Import: i.Import, Export: i.Export, Routes: t.rib.Len(i.Number),
 		}
 		if unicast, _, ok := t.rib.Feeds(i.Number); ok {

@@ -25,6 +25,7 @@ const (
 type tables struct {
 	log     *slog.Logger
 	metrics *metrics
+	facts   *facts // of what was applied
 
 	mu       sync.Mutex
 	ready    chan struct{} // closed when the graph was read for the first time
@@ -61,7 +62,7 @@ type node struct {
 
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	return &tables{
-		log: log, metrics: metrics, recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
+		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		rib: rib.New(encodeRoute), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
@@ -76,7 +77,7 @@ func (t *tables) follow(ctx context.Context, g *model.Graph) error {
 		if err != nil {
 			return err
 		}
-		t.apply(read(g, changes))
+		t.apply(t.facts.read(g, changes))
 	}
 }
 
@@ -135,11 +136,6 @@ func (t *tables) settle() {
 
 // addMissing makes an update of everything name what it does not have.
 func (t *tables) addMissing(u *update) {
-	for network := range t.numbers {
-		if _, ok := u.instances[network]; !ok {
-			u.instances[network] = nil
-		}
-	}
 	for id := range t.nodes {
 		if _, ok := u.nodes[id]; !ok {
 			u.nodes[id] = nil

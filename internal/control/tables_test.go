@@ -39,7 +39,7 @@ func (b *bench) step() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if changes, err := b.subscription.Next(ctx); err == nil {
-		b.tables.apply(read(b.graph, changes))
+		b.tables.apply(b.tables.facts.read(b.graph, changes))
 	}
 }
 

@@ -291,8 +291,8 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 		if b.Node != node {
 			continue
 		}
-		vrf, ok := vrfOfInterface(v, b.Interface)
-		if !ok {
+		vrf := instanceOfInterface(v, b.Interface)
+		if vrf == nil {
 			continue
 		}
 		ports++
@@ -331,14 +331,14 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 	return ""
 }
 
-func vrfOfInterface(v *model.View, iface string) (compile.VRF, bool) {
-	var found compile.VRF
+func instanceOfInterface(v *model.View, iface string) *compile.Instance {
+	var found *compile.Instance
 	for _, r := range v.References(iface, model.KindVirtualNetwork) {
-		if vrf, ok := compile.VRFOf(v, r.To.UUID); ok && (found.Number == 0 || vrf.Number < found.Number) {
-			found = vrf
+		if i := compile.InstanceOf(v, r.To.UUID); i != nil && (found == nil || i.Number < found.Number) {
+			found = i
 		}
 	}
-	return found, found.Number != 0
+	return found
 }
 
 // candidate is a path that a computation from scratch has to choose from.
@@ -354,14 +354,18 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 	if o, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
 		bridges = o.(*model.GlobalVrouterConfig).ForwardingMode != "l3"
 	}
-	for to := range compile.VRFs(v) {
+	for network := range v.AllStored(model.KindVirtualNetwork) {
+		to := compile.InstanceOf(v, network.UUID)
+		if to == nil {
+			continue
+		}
 		found := map[string][]candidate{}
 		candidates[to.Number] = found
 		for b := range v.Bindings() {
-			from, ok := vrfOfInterface(v, b.Interface)
+			from := instanceOfInterface(v, b.Interface)
 			n, joined := v.Node(b.Node)
 			s := state(b.Interface)
-			if !ok || !joined || n.Address == "" || !s.usable {
+			if from == nil || !joined || n.Address == "" || !s.usable {
 				continue
 			}
 			mac, _ := net.ParseMAC(macOf(mustGet(v, b.Interface)))
@@ -407,9 +411,12 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 				for _, r := range v.BackReferences(b.Interface, kind) {
 					ip, _ := v.Find(r.From.UUID)
 					pool, _ := v.Find(ip.GetMeta().ParentUUID)
-					of, ok := compile.VRFOf(v, pool.GetMeta().ParentUUID)
+					of := compile.InstanceOf(v, pool.GetMeta().ParentUUID)
+					if of == nil {
+						continue
+					}
 					own := of.Number == to.Number
-					if !ok || !own && !meet(of.Export, to.Import) {
+					if !own && !meet(of.Export, to.Import) {
 						continue
 					}
 					address := ""
