@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,11 @@ while the store or the configuration API is away.`,
 					return err
 				}
 				defer s.Close()
+				ctx, cancel := context.WithCancel(ctx)
+				var proving sync.WaitGroup
+				defer proving.Wait()
+				defer cancel()
+				proving.Go(func() { _ = node.Prove(ctx, s) }) // ends with ctx
 				return s.Follow(ctx, node.Recovery(), store.Into(log, graph))
 			})
 			group.Add("routes", node.Run)

@@ -77,6 +77,12 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 		gauge("contrail_control_ports", "Interfaces that the graph binds to nodes.", func() int { return len(t.ports) }),
 		gauge("contrail_control_vrfs", "Forwarding tables.", func() int { return t.rib.Stats().VRFs }),
 		gauge("contrail_control_revision", "Revision of the store that the tables stand at.", func() int { return int(t.position.Revision) }),
+		gauge("contrail_control_cut_off", "1 while the store does not answer and agents are told so.", func() int {
+			if t.cutOff {
+				return 1
+			}
+			return 0
+		}),
 		gauge("contrail_control_stale_nodes", "Nodes with interfaces whose agent had a session and has none.", func() int {
 			n := 0
 			for _, x := range t.nodes {

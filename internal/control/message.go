@@ -38,8 +38,10 @@ func encode(m *controlv1.ControlMessage) []byte {
 	return data
 }
 
-func positionMessage(p model.Position) []byte {
-	return encode(&controlv1.ControlMessage{Position: &typesv1.Position{Epoch: p.Epoch, Revision: p.Revision}})
+// positionMessage encodes a position; complete says that with this message all
+// has been said up to it.
+func positionMessage(p model.Position, complete bool) []byte {
+	return encode(&controlv1.ControlMessage{Position: &typesv1.Position{Epoch: p.Epoch, Revision: p.Revision}, Complete: complete})
 }
 
 func portMessage(a *attachment) []byte {
@@ -142,8 +144,8 @@ func clusterMessage(mtu uint32, settling bool) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu, Settling: settling}}})
 }
 
-func keepAliveMessage() []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{}}})
+func keepAliveMessage(cutOff bool) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{CutOff: cutOff}}})
 }
 
 // binaryCodec is connect's protobuf codec, which also knows frames.

@@ -34,6 +34,9 @@ type Config struct {
 	Displace time.Duration
 	// FirstMessage is how long an agent may take to say Hello; 10 s.
 	FirstMessage time.Duration
+	// CutOff is how long the graph may be without a proof that it is as the
+	// store is, before the agents are told so; 3 s.
+	CutOff time.Duration
 }
 
 // Server is a control node on one graph.
@@ -59,6 +62,9 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 	}
 	if cfg.FirstMessage == 0 {
 		cfg.FirstMessage = 10 * time.Second
+	}
+	if cfg.CutOff == 0 {
+		cfg.CutOff = 3 * time.Second
 	}
 	m := newMetrics()
 	s := &Server{

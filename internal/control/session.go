@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/control/feed"
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 const (
@@ -38,6 +40,8 @@ type session struct {
 	mtu   uint32
 	// settling is what the agent was told of it, with the MTU.
 	settling bool
+	// cutOff is what the agent was told of that.
+	cutOff bool
 	// layer2: the agent wants MAC and multicast routes too.
 	layer2 bool
 	ports  *feed.Cursor
@@ -145,8 +149,8 @@ func (s *session) run(ctx context.Context, interval time.Duration, send func(*fr
 	bodies := make([][]byte, 0, batch+16)
 	for {
 		position, out, more := s.collect(bodies[:0])
-		for _, body := range out {
-			if err := send(&frame{position, body}); err != nil {
+		for f := range frames(position, out, !more) {
+			if err := send(f); err != nil {
 				return fmt.Errorf("send to node %s: %w", s.node.id, err)
 			}
 		}
@@ -165,26 +169,42 @@ func (s *session) run(ctx context.Context, interval time.Duration, send func(*fr
 	}
 }
 
+// frames are messages at a position. The last one completes it, unless there is
+// more to say.
+func frames(position model.Position, bodies [][]byte, complete bool) iter.Seq[*frame] {
+	return func(yield func(*frame) bool) {
+		encoded := positionMessage(position, false)
+		for i, body := range bodies {
+			if complete && i == len(bodies)-1 {
+				encoded = positionMessage(position, true)
+			}
+			if !yield(&frame{encoded, body}) {
+				return
+			}
+		}
+	}
+}
+
 // keepAlive sends the position that everything sent so far stands for, unless
 // there is more to send.
 func (s *session) keepAlive(send func(*frame) error) error {
 	s.tables.mu.Lock()
-	position := positionMessage(s.tables.position)
-	behind := len(s.wake) > 0
+	position := positionMessage(s.tables.position, true)
+	behind, cutOff := len(s.wake) > 0, s.cutOff
 	s.tables.mu.Unlock()
 	if behind {
 		return nil // what is sent next carries the position
 	}
-	return send(&frame{position, keepAliveMessage()})
+	return send(&frame{position, keepAliveMessage(cutOff)})
 }
 
 // collect takes the next messages: cluster values, ports, then the routes of
 // the VRFs that the ports need. more says that there is more.
-func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool) {
+func (s *session) collect(out [][]byte) (position model.Position, _ [][]byte, more bool) {
 	t := s.tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	position = positionMessage(t.position)
+	position = t.position
 	defer func() { s.sent += uint64(len(out)) }()
 	if s.mtu != t.mtu || t.settling && !s.settling {
 		s.mtu, s.settling = t.mtu, s.settling || t.settling
@@ -215,6 +235,10 @@ func (s *session) collect(out [][]byte) (position []byte, _ [][]byte, more bool)
 	if s.settling && !t.settling { // now that all has been sent
 		s.settling = false
 		out = append(out, clusterMessage(s.mtu, false))
+	}
+	if s.cutOff != t.cutOff {
+		s.cutOff = t.cutOff
+		out = append(out, keepAliveMessage(s.cutOff))
 	}
 	return position, out, false
 }

@@ -34,6 +34,8 @@ type tables struct {
 	// settling: the store was restored and lacks what nodes have not reported.
 	settling bool
 	recovery *settling
+	// cutOff: the store does not answer, see Prove.
+	cutOff   bool
 	nodes    map[string]*node
 	ports    map[string]*port
 	networks map[uint32]*network

@@ -57,8 +57,8 @@ func (b *bench) disconnect(node string) {
 // take delivers one batch to an agent.
 func (a *agent) take() (more bool, err error) {
 	position, bodies, more := a.collect(nil)
-	for _, body := range bodies {
-		m, err := (&frame{position, body}).message()
+	for f := range frames(position, bodies, !more) {
+		m, err := f.message()
 		if err == nil {
 			err = a.state.apply(m)
 		}

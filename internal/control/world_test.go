@@ -191,6 +191,7 @@ type agentState struct {
 	vrfsDone  map[uint32]bool
 	position  model.Position
 	keepAlive model.Position
+	cutOff    bool
 }
 
 func newAgentState() *agentState {
@@ -257,7 +258,7 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 			a.vrfsDone[b.EndOfTable.GetVrf()] = true
 		}
 	case *controlv1.ControlMessage_KeepAlive:
-		a.keepAlive = now
+		a.keepAlive, a.cutOff = now, b.KeepAlive.CutOff
 	default:
 		return fmt.Errorf("message without body")
 	}

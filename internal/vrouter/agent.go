@@ -161,14 +161,15 @@ func (a *Agent) connect() error {
 	}
 	a.manager = &manager{address: a.config.Manager, client: managerv1connect.NewManagerClient(client, base)}
 	a.routing = newRouting(a.log, a.config.Address)
-	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portStates}
-	for _, address := range a.config.Control {
+	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portStates, changed: make(chan struct{}, 1)}
+	for _, address := range rank(a.node, a.config.Control) {
 		client, base, err := serve.Client(address, a.config.Credentials, true, ctls.RoleController)
 		if err != nil {
 			return err
 		}
-		a.sessions.peers = append(a.sessions.peers, controlPeer{
-			address, controlv1connect.NewControlClient(client, base, connect.WithGRPC()),
+		a.sessions.peers = append(a.sessions.peers, &controlPeer{
+			address: address, client: controlv1connect.NewControlClient(client, base, connect.WithGRPC()),
+			state: sessionState{Peer: address},
 		})
 	}
 	return nil

@@ -6,7 +6,9 @@
 //	old clients -- 9091, token -->   v
 //	                         registry of ports, on disk ---+
 //	                                 ^                      |--> ports table --> dataplane
-//	control node -- session --> ports and routes of graph --+--> routes table -> dataplane
+//	control node -- session --> view --,                    |
+//	                                   +--> leader's view --+--> routes table -> dataplane
+//	control node -- session --> view --'
 //	kernel -- link events --> ports whose interface is gone
 //
 // Intent (attachments, routes) comes from the controllers; what only the node
@@ -22,6 +24,8 @@
 //     that is in progress. A release is confirmed before the same interface is
 //     attached again.
 //   - A container's interface is cut off before anything else of it is removed.
+//   - One session's view is believed at a time, and never one that is behind
+//     what has been believed, see routing.
 //   - Silence deletes nothing: routes stay while no control node answers, and
 //     go when a complete snapshot lacks them; ports go by CNI DEL, because
 //     their interface is gone, or because a snapshot that is newer than their

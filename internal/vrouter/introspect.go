@@ -49,7 +49,7 @@ func (a *Agent) introspectHandler() http.Handler {
 		drops, err := a.dropList()
 		return map[string]any{"drops": drops}, err
 	})
-	show("/sessions", func() (any, error) { return map[string]any{"sessions": []sessionState{a.sessions.current()}}, nil })
+	show("/sessions", func() (any, error) { return map[string]any{"sessions": a.sessions.all()}, nil })
 	show("/queue", func() (any, error) { return map[string]any{"detaches": a.queue.pending()}, nil })
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{a})
@@ -101,6 +101,7 @@ var (
 	descQueue      = describe("detach_queue", "Releases that the manager has not confirmed.")
 	descJoined     = describe("manager_joined", "1 if the last report to the manager was accepted.")
 	descSession    = describe("control_session", "1 if a control session is up.")
+	descSessions   = describe("control_sessions", "Control sessions, by state: caught_up, behind, or bad (cut off from the store, or late).", "state")
 	descFlows      = describe("flows", "Flows found by the last walk through the table.")
 	descDrops      = describe("drops_total", "Packets dropped, by reason and interface index; 0 is former ports.", "reason", "interface")
 	descPortBytes  = describe("port_bytes_total", "Bytes forwarded, by port and direction.", "port", "direction")
@@ -109,7 +110,7 @@ var (
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descPorts, descRoutes, descQueue, descJoined, descSession, descFlows, descDrops, descPortBytes, descPortFrames,
+		descPorts, descRoutes, descQueue, descJoined, descSession, descSessions, descFlows, descDrops, descPortBytes, descPortFrames,
 	} {
 		ch <- d
 	}
@@ -147,7 +148,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	status := c.agent.status()
 	gauge(descQueue, float64(status.QueuedDetaches))
 	gauge(descJoined, boolean(status.Ready))
-	gauge(descSession, boolean(c.agent.sessions.current().Connected))
+	c.collectSessions(gauge)
 	gauge(descFlows, float64(c.agent.flows.live.Load()))
 	drops, err := c.agent.dataplane.Drops()
 	if err != nil {
@@ -155,6 +156,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, d := range drops {
 		counter(descDrops, d.Packets, d.Reason.String(), strconv.Itoa(d.IfIndex))
+	}
+}
+
+func (c *collector) collectSessions(gauge func(*prometheus.Desc, float64, ...string)) {
+	states := map[string]int{"caught_up": 0, "behind": 0, "bad": 0}
+	connected := false
+	for _, s := range c.agent.sessions.all() {
+		connected = connected || s.Connected
+		switch {
+		case !s.Connected:
+		case s.Bad != "":
+			states["bad"]++
+		case s.CaughtUp:
+			states["caught_up"]++
+		default:
+			states["behind"]++
+		}
+	}
+	gauge(descSession, boolean(connected))
+	for state, n := range states {
+		gauge(descSessions, float64(n), state)
 	}
 }
 

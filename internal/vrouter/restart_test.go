@@ -90,11 +90,15 @@ func (c *controlNode) apply(b model.Batch) {
 
 // attach binds an interface with an address to a node.
 func (c *controlNode) attach(node, iface, address string, label uint32) {
+	c.apply(attachmentBatch(node, iface, address, label))
+}
+
+func attachmentBatch(node, iface, address string, label uint32) model.Batch {
 	vm := &model.VirtualMachine{Meta: model.Meta{UUID: model.DerivedUUID("vm", iface), FQName: []string{iface}}}
 	vmi := &model.VirtualMachineInterface{Meta: model.Meta{UUID: iface, FQName: []string{"d", "p", iface}}}
 	ip := &model.InstanceIP{Meta: model.Meta{UUID: model.DerivedUUID("ip", iface), FQName: []string{iface}}, InstanceIPAddress: address}
 	vn := model.Entity{Kind: model.KindVirtualNetwork, UUID: model.DerivedUUID("blue")}
-	c.apply(model.Batch{
+	return model.Batch{
 		Objects: []model.Object{vm, vmi, ip},
 		References: []model.Reference{
 			{From: model.EntityOf(vmi), To: vn},
@@ -105,7 +109,7 @@ func (c *controlNode) attach(node, iface, address string, label uint32) {
 		Bindings: []model.Binding{{
 			Interface: iface, Machine: vm.UUID, Node: node, Label: label, ContainerID: iface, IfName: "eth0", BootID: "b", Namespace: "4:1",
 		}},
-	})
+	}
 }
 
 // routesAt is what control tells a node of its routes: a prefix when there is

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
@@ -16,13 +17,20 @@ import (
 // routing keeps what the control nodes said, and turns it into the desired
 // routes. It outlives sessions: while none is there, everything stays.
 //
-//	session --> view (of that session) --EndOfTable--> believed --> routes table
+//	session --> view --+
+//	                   +-- elect --> leader's view --> believed --> routes table
+//	session --> view --+
 //
-// What a new session adds is believed at once; that something is gone is
-// believed when the session has closed the table's snapshot. A session that is
-// behind what has been believed (a control node that restarts or is cut off)
-// is only listened to until it has caught up; so is one whose store was
-// restored and lacks what the nodes have not reported yet.
+// Each session has a view: all that its control node said. One of them leads:
+// it is believed as a whole, so that what two control nodes know at different
+// times is never mixed. Another takes the lead when the leader's session ends,
+// or when the leader lags behind; it must have reached the position of what is
+// believed. So a control node that restarts or is cut off from the store is only
+// listened to until it has caught up, and so is one whose store was restored
+// and lacks what the nodes have not reported yet.
+//
+// What the leader adds is believed at once; that something is gone is believed
+// when it has closed the table's snapshot.
 type routing struct {
 	log *slog.Logger
 	own netip.Addr
@@ -35,12 +43,16 @@ type routing struct {
 	// must not block.
 	newEpoch func()
 	routes   *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
+	// patience is how long a view may be behind another before it is late.
+	patience time.Duration
 
 	mu       sync.Mutex
+	views    []*view // in the order of their sessions' beginning
+	leader   *view
 	believed tables
-	position *typesv1.Position // newest that believed reflects
+	position *typesv1.Position // up to which believed has everything
+	heard    *typesv1.Position // newest of a message that is believed
 	epoch    uint64            // newest of any session
-	mtu      uint32
 	// local has the routes that lead to a port of this node.
 	local map[string]map[dataplane.RouteKey]struct{}
 }
@@ -74,26 +86,7 @@ func (t *tables) vrf(number uint32) *vrfTable {
 }
 
 func newRouting(log *slog.Logger, own netip.Addr) *routing {
-	return &routing{log: log, own: own, believed: newTables(), newEpoch: func() {}, local: map[string]map[dataplane.RouteKey]struct{}{}}
-}
-
-// view is one session's tables.
-type view struct {
-	tables
-	// floor is what was believed before the session: until the session has
-	// reached it, nothing of it is believed.
-	floor    *typesv1.Position
-	caughtUp bool
-	// settling: after a restore, what the session says lacks what other nodes
-	// have not reported yet. It is only listened to.
-	settling bool
-	position *typesv1.Position
-}
-
-func (r *routing) newView() *view {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return &view{tables: newTables(), floor: r.position}
+	return &routing{log: log, own: own, believed: newTables(), newEpoch: func() {}, patience: time.Second, local: map[string]map[dataplane.RouteKey]struct{}{}}
 }
 
 func (r *routing) seen() *typesv1.Position {
@@ -105,44 +98,17 @@ func (r *routing) seen() *typesv1.Position {
 // apply takes a message of a session in.
 func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 	r.mu.Lock()
-	if m.GetPosition() != nil {
-		v.position = m.GetPosition()
-	}
-	r.settle(v, m)
-	portsChanged := false
-	if !v.caughtUp && !v.settling && !newer(v.floor, v.position) {
-		v.caughtUp = true
-		r.adopt(v)
-		portsChanged = v.portsDone
-	}
-	portsChanged = r.take(v, m) || portsChanged
-	// A session names its position from its first message on: what is believed
-	// has reached it when all ports have been told.
-	if v.caughtUp && v.portsDone && newer(v.position, r.position) {
-		r.position = v.position
-	}
+	portsChanged := r.take(v, m)
+	r.mark(v, m)
+	portsChanged = r.elect() || portsChanged
+	r.advance(v)
 	r.mu.Unlock()
 	if portsChanged {
 		r.portsChanged()
 	}
 }
 
-// settle takes in whether the session's word is the whole truth, and has the
-// node report at once when it meets another epoch.
-func (r *routing) settle(v *view, m *controlv1.ControlMessage) {
-	if epoch := m.GetPosition().GetEpoch(); epoch > r.epoch {
-		if r.epoch != 0 {
-			r.newEpoch()
-		}
-		r.epoch = epoch
-	}
-	if c := m.GetCluster(); c != nil {
-		v.settling = c.GetSettling()
-		v.caughtUp = v.caughtUp && !v.settling
-	}
-}
-
-// adopt believes what a session said before it had caught up.
+// adopt believes all that a view says.
 func (r *routing) adopt(v *view) {
 	for id, p := range v.ports {
 		r.believed.ports[id] = p
@@ -160,20 +126,22 @@ func (r *routing) adopt(v *view) {
 	}
 }
 
+// take puts what a session says into its view, and if it leads, believes it.
 func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool) {
+	leads := v == r.leader
 	switch body := m.GetBody().(type) {
 	case *controlv1.ControlMessage_Cluster:
-		r.mtu = body.Cluster.GetMtu()
+		v.settling = body.Cluster.GetSettling()
 	case *controlv1.ControlMessage_Port:
 		v.ports[body.Port.GetInterfaceId()] = body.Port
-		if v.caughtUp {
+		if leads {
 			r.believed.ports[body.Port.GetInterfaceId()] = body.Port
 			return true
 		}
 	case *controlv1.ControlMessage_PortGone:
 		id := body.PortGone.GetInterfaceId()
 		delete(v.ports, id)
-		if v.caughtUp && v.portsDone {
+		if leads && v.portsDone {
 			delete(r.believed.ports, id)
 			return true
 		}
@@ -184,7 +152,7 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 			return false
 		}
 		v.vrf(body.Route.GetVrf()).routes[prefix.Masked()] = body.Route.GetPaths()
-		if v.caughtUp {
+		if leads {
 			r.believed.vrf(body.Route.GetVrf()).unheard = false
 			r.setRoute(body.Route.GetVrf(), prefix.Masked(), body.Route.GetPaths())
 		}
@@ -194,34 +162,36 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 			return false
 		}
 		delete(v.vrf(body.RouteGone.GetVrf()).routes, prefix.Masked())
-		if v.caughtUp {
+		if leads {
 			r.dropRoute(body.RouteGone.GetVrf(), prefix.Masked())
 		}
 	case *controlv1.ControlMessage_VrfGone:
 		delete(v.vrfs, body.VrfGone.GetVrf())
-		if v.caughtUp {
+		if leads {
 			r.dropVRF(body.VrfGone.GetVrf())
 		}
 	case *controlv1.ControlMessage_EndOfTable:
 		return r.endOfTable(v, body.EndOfTable)
 	case *controlv1.ControlMessage_KeepAlive:
+		v.cutOff = body.KeepAlive.GetCutOff()
 		// Its position may have passed that of a port that is still missing.
-		return v.caughtUp
+		return leads
 	}
 	return false
 }
 
 func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged bool) {
+	leads := v == r.leader
 	switch table := end.GetTable().(type) {
 	case *controlv1.EndOfTable_Ports:
 		v.portsDone = true
-		if v.caughtUp {
+		if leads {
 			r.closePorts(v)
 			return true
 		}
 	case *controlv1.EndOfTable_Vrf:
 		v.vrf(table.Vrf).done = true
-		if v.caughtUp {
+		if leads {
 			r.closeVRF(v, table.Vrf)
 		}
 	}

@@ -73,12 +73,26 @@ func endOfVRF(vrf uint32) *controlv1.ControlMessage {
 	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_EndOfTable{EndOfTable: &controlv1.EndOfTable{Table: &controlv1.EndOfTable_Vrf{Vrf: vrf}}}}
 }
 
-// say applies messages at a position.
+// say applies messages at a position, which the last completes.
 func (r *routing) say(v *view, revision uint64, messages ...*controlv1.ControlMessage) {
+	for i, m := range messages {
+		m.Position, m.Complete = at(revision), i == len(messages)-1
+		r.apply(v, m)
+	}
+}
+
+// begin is say with messages that complete nothing.
+func (r *routing) begin(v *view, revision uint64, messages ...*controlv1.ControlMessage) {
 	for _, m := range messages {
 		m.Position = at(revision)
 		r.apply(v, m)
 	}
+}
+
+// next is a new session after one that ended.
+func (r *routing) next(old *view) *view {
+	r.endView(old)
+	return r.newView()
 }
 
 func key(vrf uint32, prefix string) dataplane.RouteKey {
@@ -145,7 +159,7 @@ func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
 	first := r.newView()
 	r.say(first, 5, portMessage("a", 1), endOfPorts(),
 		routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), routeMessage(1, "10.0.0.4/32", "172.31.0.12", 21, "y"), endOfVRF(1))
-	second := r.newView()
+	second := r.next(first)
 	r.say(second, 6, portMessage("a", 1), routeMessage(1, "10.0.0.3/32", "172.31.0.13", 30, "x"))
 	if got := r.desired(); len(got) != 2 || got[key(1, "10.0.0.3/32")].Label != 30 {
 		t.Errorf("in the middle of a snapshot: %v, want both, the first changed", got)
@@ -160,7 +174,7 @@ func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
 	r := newTestRouting(nil)
 	first := r.newView()
 	r.say(first, 10, portMessage("a", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), endOfVRF(1))
-	behind := r.newView()
+	behind := r.next(first)
 	r.say(behind, 8, endOfPorts())
 	r.say(behind, 9, portMessage("a", 1), endOfVRF(1), routeMessage(1, "10.0.0.9/32", "172.31.0.12", 29, "z"))
 	if got := r.desired(); len(got) != 1 || got[key(1, "10.0.0.3/32")].Label != 20 {
@@ -222,20 +236,16 @@ func TestAbsenceNeedsThePortsOfTheSession(t *testing.T) {
 	told := 0
 	r.portsChanged = func() { told++ }
 	old := r.newView()
-	end := endOfPorts()
-	end.Position = at(5)
-	r.apply(old, end)
+	r.say(old, 5, endOfPorts())
 	rec := &record{ID: "vmi", Epoch: 1, Revision: 7}
 	begin := &controlv1.ControlMessage{Position: at(9), Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: 1468}}}
+	next := r.next(old)
 	told = 0
-	next := r.newView()
 	r.apply(next, begin)
 	if _, absent := r.graphPort(rec); absent || told > 0 {
 		t.Errorf("absent %v, told %d times, before the session told its ports", absent, told)
 	}
-	end = endOfPorts()
-	end.Position = at(9)
-	r.apply(next, end)
+	r.say(next, 9, endOfPorts())
 	if _, absent := r.graphPort(rec); !absent || told == 0 {
 		t.Errorf("absent %v, told %d times, when the session has told its ports without it", absent, told)
 	}
@@ -247,9 +257,10 @@ func TestSessionsAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newTestRouting(nil)
 		revision := uint64(1)
+		var v *view
 		vrfs := rapid.SliceOfDistinct(rapid.Uint32Range(1, 3), func(v uint32) uint32 { return v })
 		for session := range rapid.IntRange(1, 3).Draw(t, "sessions") {
-			v := r.newView()
+			v = r.next(v)
 			want := map[dataplane.RouteKey]uint32{}
 			said := vrfs.Draw(t, "vrfs")
 			for _, vrf := range said {
@@ -318,8 +329,9 @@ func TestUnneededVRFGoes(t *testing.T) {
 	r := newTestRouting(nil)
 	used := true
 	r.usesVRF = func(uint32) bool { return used }
-	r.say(r.newView(), 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
-	r.say(r.newView(), 2, endOfPorts())
+	v := r.newView()
+	r.say(v, 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
+	r.say(r.next(v), 2, endOfPorts())
 	if len(r.desired()) != 1 {
 		t.Error("the routes of a port that is here are gone")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -12,26 +11,21 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
-	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
 )
 
-// sessions keeps a session with one of the control nodes, in turn.
-type sessions struct {
-	log     *slog.Logger
-	bootID  string
-	peers   []controlPeer
-	routing *routing
-	// ports returns the ports with what control is to know of them (unspecified
-	// is nothing new), and a channel that is closed when they change.
-	ports func() (map[string]controlv1.PortStatus_State, <-chan struct{})
-
-	mu    sync.Mutex
-	state sessionState
-}
-
+// controlPeer is a control node, and how the session with it does.
 type controlPeer struct {
 	address string
 	client  controlv1connect.ControlClient
+
+	// What follows is protected by sessions.mu.
+	state sessionState
+	// end ends the session; nil while there is none.
+	end      context.CancelCauseFunc
+	view     *view
+	failures int
+	// retry is when the next session may begin.
+	retry time.Time
 }
 
 type sessionState struct {
@@ -42,8 +36,12 @@ type sessionState struct {
 	Epoch     uint64    `json:"epoch"`
 	Revision  uint64    `json:"revision"`
 	Messages  uint64    `json:"messages"`
-	// CaughtUp: the control node knows what has been believed here.
+	// CaughtUp: the control node has told all that has been believed here.
 	CaughtUp bool `json:"caught_up"`
+	// Leads: what it says is believed.
+	Leads bool `json:"leads"`
+	// Bad is why the control node is left when there is another.
+	Bad string `json:"bad,omitempty"`
 }
 
 // silence is how long a control node may say nothing; it sends a keep-alive
@@ -52,59 +50,8 @@ const silence = 16 * time.Second
 
 var errSilent = errors.New("control node has been silent for too long")
 
-// run keeps a session until ctx ends. Forwarding goes on without one.
-func (s *sessions) run(ctx context.Context) error {
-	if len(s.peers) == 0 {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	failures := 0
-	for turn := 0; ; turn++ {
-		peer := s.peers[turn%len(s.peers)]
-		started := time.Now()
-		err := s.session(ctx, peer)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if s.ended(peer, err) {
-			failures = 0
-			s.log.Warn("control session ended; forwarding goes on", "peer", peer.address, "after", time.Since(started).Round(time.Millisecond), "error", err)
-		} else if failures == 0 {
-			s.log.Warn("control node cannot be reached and is tried again; forwarding goes on", "peer", peer.address, "error", err)
-		}
-		timer := time.NewTimer(reconcile.Backoff(failures, 100*time.Millisecond, 5*time.Second))
-		failures++
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-	}
-}
-
-// ended notes the end of a session and tells whether it had begun.
-func (s *sessions) ended(peer controlPeer, err error) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	begun := s.state.Connected
-	if begun || s.state.Peer != peer.address {
-		s.state.Since = time.Now()
-	}
-	s.state.Peer, s.state.Connected, s.state.CaughtUp = peer.address, false, false
-	if err != nil {
-		s.state.Error = err.Error()
-	}
-	return begun
-}
-
-func (s *sessions) current() sessionState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state
-}
-
-func (s *sessions) session(ctx context.Context, peer controlPeer) error {
+// session runs one session with a control node.
+func (s *sessions) session(ctx context.Context, peer *controlPeer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
@@ -125,6 +72,7 @@ func (s *sessions) session(ctx context.Context, peer controlPeer) error {
 	defer sender.Wait()
 	defer cancel(nil)
 	view := s.routing.newView()
+	defer s.routing.endView(view)
 	for {
 		message, err := stream.Receive()
 		if err != nil {
@@ -144,16 +92,15 @@ func sessionError(ctx context.Context, err error) error {
 	return err
 }
 
-func (s *sessions) note(peer controlPeer, v *view) {
+func (s *sessions) note(peer *controlPeer, v *view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.state.Connected {
+	if !peer.state.Connected {
 		s.log.Info("control session established", "peer", peer.address)
-		s.state = sessionState{Peer: peer.address, Connected: true, Since: time.Now()}
+		peer.state = sessionState{Peer: peer.address, Connected: true, Since: time.Now()}
+		peer.view = v
 	}
-	s.state.Messages++
-	s.state.CaughtUp = v.caughtUp
-	s.state.Epoch, s.state.Revision = v.position.GetEpoch(), v.position.GetRevision()
+	peer.state.Messages++
 }
 
 // sendPorts tells the control node which ports are up, and then what changes.

@@ -12,10 +12,10 @@ func clusterSays(settling bool) *controlv1.ControlMessage {
 	return &controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: 1400, Settling: settling}}}
 }
 
-// sayIn applies messages at a position of any epoch.
+// sayIn is say at a position of any epoch.
 func (r *routing) sayIn(v *view, epoch, revision uint64, messages ...*controlv1.ControlMessage) {
-	for _, m := range messages {
-		m.Position = &typesv1.Position{Epoch: epoch, Revision: revision}
+	for i, m := range messages {
+		m.Position, m.Complete = &typesv1.Position{Epoch: epoch, Revision: revision}, i == len(messages)-1
 		r.apply(v, m)
 	}
 }

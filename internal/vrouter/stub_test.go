@@ -376,7 +376,7 @@ func (c *controllers) push(ctx context.Context, node string, stream *connect.Bid
 			}
 		}
 		sentPorts, sentRoutes = ports, routes
-		add(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{}}})
+		add(&controlv1.ControlMessage{Complete: true, Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{}}})
 		for _, m := range batch {
 			if err := stream.Send(m); err != nil {
 				return err

@@ -324,8 +324,12 @@ func (x *PortStatus) GetState() PortStatus_State {
 }
 
 type ControlMessage struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Position *v1.Position           `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Position that what the message says stands for.
+	Position *v1.Position `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	// Complete: with this message all has been said up to the position. Other
+	// messages of the same position may follow those without it.
+	Complete bool `protobuf:"varint,20,opt,name=complete,proto3" json:"complete,omitempty"`
 	// Types that are valid to be assigned to Body:
 	//
 	//	*ControlMessage_Cluster
@@ -378,6 +382,13 @@ func (x *ControlMessage) GetPosition() *v1.Position {
 		return x.Position
 	}
 	return nil
+}
+
+func (x *ControlMessage) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
 }
 
 func (x *ControlMessage) GetBody() isControlMessage_Body {
@@ -1324,7 +1335,10 @@ func (*EndOfTable_Vrf) isEndOfTable_Table() {}
 
 // KeepAlive comes every few seconds, with the newest position the sender knows.
 type KeepAlive struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CutOff: the sender has not heard from the store for some seconds. What it
+	// says was true; there may be newer.
+	CutOff        bool `protobuf:"varint,1,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1359,6 +1373,13 @@ func (*KeepAlive) Descriptor() ([]byte, []int) {
 	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
+func (x *KeepAlive) GetCutOff() bool {
+	if x != nil {
+		return x.CutOff
+	}
+	return false
+}
+
 var File_contrail_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_contrail_control_v1_control_proto_rawDesc = "" +
@@ -1381,9 +1402,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x02\"\xbe\x05\n" +
+	"STATE_DOWN\x10\x02\"\xda\x05\n" +
 	"\x0eControlMessage\x127\n" +
-	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x128\n" +
+	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x1a\n" +
+	"\bcomplete\x18\x14 \x01(\bR\bcomplete\x128\n" +
 	"\acluster\x18\x02 \x01(\v2\x1c.contrail.control.v1.ClusterH\x00R\acluster\x12/\n" +
 	"\x04port\x18\x03 \x01(\v2\x19.contrail.control.v1.PortH\x00R\x04port\x12<\n" +
 	"\tport_gone\x18\x04 \x01(\v2\x1d.contrail.control.v1.PortGoneH\x00R\bportGone\x122\n" +
@@ -1460,8 +1482,9 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"EndOfTable\x12\x16\n" +
 	"\x05ports\x18\x01 \x01(\bH\x00R\x05ports\x12\x12\n" +
 	"\x03vrf\x18\x02 \x01(\rH\x00R\x03vrfB\a\n" +
-	"\x05table\"\v\n" +
-	"\tKeepAlive*\x89\x01\n" +
+	"\x05table\"$\n" +
+	"\tKeepAlive\x12\x17\n" +
+	"\acut_off\x18\x01 \x01(\bR\x06cutOff*\x89\x01\n" +
 	"\rEncapsulation\x12\x1d\n" +
 	"\x19ENCAPSULATION_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bENCAPSULATION_MPLS_OVER_UDP\x10\x01\x12\x1f\n" +
