@@ -52,7 +52,8 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 		}
 		return at, err == nil, err
 	case errors.Is(err, errNotWritten):
-		return at, true, nil
+		err := ctx.Err()
+		return at, err == nil, err
 	default:
 		return at, false, storeError(err)
 	}
