@@ -94,6 +94,8 @@ func storeError(err error) error {
 	case errors.Is(err, store.ErrFull):
 		return refuse(http.StatusInsufficientStorage, connect.CodeResourceExhausted,
 			"the store is full, so nothing was changed: delete what is not needed, free space on the controllers' disks, or run: contrail db compact (%v)", err)
+	case errors.Is(err, store.ErrNoQuorum) && !errors.Is(err, store.ErrUnknown):
+		return refuse(http.StatusServiceUnavailable, connect.CodeUnavailable, "nothing was changed: %v; ask another controller, or try again", err)
 	case errors.Is(err, store.ErrUnknown):
 		return fmt.Errorf("it is not known whether this was written: %w; look before trying again", err)
 	default:

@@ -53,6 +53,8 @@ type Store struct {
 	fences rounds
 	syncs  rounds
 	fill   atomic.Pointer[fill]
+	// lost is since when no leader is known, nil while one is.
+	lost atomic.Pointer[time.Time]
 
 	mu     sync.Mutex
 	leases map[time.Duration]*slot

@@ -58,6 +58,15 @@ const pulse = time.Second
 // revisions it missed are compacted, or the store has a new epoch, it loads a
 // new snapshot. It returns an error only when ctx ends or a follower fails.
 func (s *Store) Follow(ctx context.Context, followers ...Follower) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var attending sync.WaitGroup
+	defer attending.Wait()
+	defer cancel()
+	attending.Go(func() { s.attend(ctx) })
+	return s.follow(ctx, followers)
+}
+
+func (s *Store) follow(ctx context.Context, followers []Follower) error {
 	restoring := false
 	for delay := time.Duration(0); ; delay = min(max(2*delay, 50*time.Millisecond), 2*time.Second) {
 		if err := wait(ctx, delay); err != nil {
@@ -128,9 +137,6 @@ func (s *Store) pulse(ctx context.Context, applied *atomic.Int64) error {
 		at, err := s.head(ctx)
 		if err == nil && (at.epoch != s.Epoch() || at.revision < before) {
 			return errRestored
-		}
-		if err := s.learnFill(ctx); err != nil {
-			s.log.Debug("cannot see how full the store is", "error", err)
 		}
 	}
 }
@@ -243,6 +249,7 @@ func (s *Store) head(ctx context.Context) (position, error) {
 	if len(resp.Kvs) == 0 {
 		return position{}, errors.New("read epoch: the store has none; it is being restored")
 	}
+	s.lost.Store(nil)
 	epoch, err := parseEpoch(resp.Kvs[0].Value)
 	return position{epoch, resp.Header.Revision}, err
 }

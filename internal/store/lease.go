@@ -52,6 +52,9 @@ func (s *Store) Lease(ctx context.Context, ttl time.Duration) (Lease, error) {
 // too many ends by itself.
 func (s *Store) grant(ctx context.Context, seconds int64) (Lease, error) {
 	for {
+		if err := s.quorate(); err != nil {
+			return 0, err
+		}
 		once, cancel := context.WithTimeout(ctx, attemptTimeout)
 		resp, err := s.client.Grant(once, seconds)
 		cancel()

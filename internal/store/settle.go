@@ -59,7 +59,7 @@ func (s *Store) readFence(ctx context.Context) error {
 // Settle finds out what became of a transaction whose Commit returned an error
 // that wraps ErrUnknown. since is the revision of the store that it was decided
 // on. Settle returns the revision at which it happened, or 0 when it did not
-// and never will.
+// and never will. Without a quorum nobody can tell, and it gives up.
 func (t *Txn) Settle(ctx context.Context, since int64) (int64, error) {
 	if len(t.ops) == 0 {
 		return 0, nil
@@ -73,6 +73,9 @@ func (t *Txn) Settle(ctx context.Context, since int64) (int64, error) {
 			}
 		}
 		if errors.Is(err, rpctypes.ErrCompacted) || errors.Is(err, rpctypes.ErrNoSpace) {
+			return 0, fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		if err := t.store.quorate(); err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 		if err := wait(ctx, 50*time.Millisecond); err != nil {

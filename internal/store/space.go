@@ -39,18 +39,6 @@ func (f *fill) percent() int64 {
 	return 100 * f.used / f.quota
 }
 
-// learnFill asks the member in use how full it is.
-func (s *Store) learnFill(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	got, err := etcdserverpb.NewMaintenanceClient(s.client.ActiveConnection()).Status(ctx, &etcdserverpb.StatusRequest{})
-	if err != nil {
-		return fmt.Errorf("read the store's size: %w", err)
-	}
-	s.fill.Store(&fill{got.DbSizeInUse, got.DbSizeQuota})
-	return nil
-}
-
 // pace slows a write down or refuses it while the store is nearly full.
 func (s *Store) pace(ctx context.Context, shrinks bool) error {
 	f := s.fill.Load()

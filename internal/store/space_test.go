@@ -73,7 +73,7 @@ func TestCompactBringsAFullStoreBack(t *testing.T) {
 func TestWritesStopBeforeTheQuota(t *testing.T) {
 	srv := startServer(t)
 	st := srv.open("/pace/")
-	if err := st.learnFill(t.Context()); err != nil {
+	if err := st.learnStatus(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if f := st.fill.Load(); f.quota != DefaultQuota || f.used <= 0 || f.percent() >= slowAt {

@@ -207,8 +207,8 @@ func (t *Txn) prove(k Key, value []byte) {
 
 // Commit sends the transaction and returns its revision. The error is a
 // *Conflict when a guard did not hold. It wraps ErrLeaseGone when a lease had
-// ended, ErrNewEpoch when the epoch had, ErrFull when the store has no space;
-// nothing was written then either. It wraps ErrUnknown when the answer was
+// ended, ErrNewEpoch when the epoch had, ErrFull when the store has no space,
+// ErrNoQuorum when it has no leader; nothing was written then either. It wraps ErrUnknown when the answer was
 // lost. It is not repeated here, because its guards would then fail against its
 // own keys.
 func (t *Txn) Commit(ctx context.Context) (int64, error) {
@@ -217,6 +217,9 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	}
 	if limit := t.store.maxOps; len(t.ops) > limit || len(t.guards) > limit {
 		return 0, t.store.tooMany(len(t.ops), len(t.guards))
+	}
+	if err := t.store.quorate(); err != nil {
+		return 0, fmt.Errorf("commit: %w", err)
 	}
 	if err := t.store.pace(ctx, t.shrinks || len(t.ops) == 0); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// Writes wait for a store that is away for a moment, and are refused unsent
+// when it stays away, until it is back.
+func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
+	srv := startServer(t)
+	p := newProxy(t, srv.cfg.Socket)
+	st, err := Open(t.Context(), quiet(), Config{Endpoints: []string{"unix://" + p.path}, Prefix: "/quorum/", Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	f := newShadow()
+	follow(t, st, f)
+	put := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), attemptTimeout)
+		defer cancel()
+		x := st.Txn()
+		x.Put("obj/a/1", nil)
+		_, err := x.Commit(ctx)
+		return err
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	p.cut()
+	if err := put(); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoQuorum) {
+		t.Errorf("a write of the first moment ends with %v, want that its end is not known", err)
+	}
+	eventually := func(what string, f func(error) bool) {
+		t.Helper()
+		deadline := time.Now().Add(30 * time.Second)
+		for err := put(); !f(err); err = put() {
+			if time.Now().After(deadline) {
+				t.Fatalf("not in time: %s; a write ends with %v", what, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	eventually("writes are refused", func(err error) bool { return errors.Is(err, ErrNoQuorum) && !errors.Is(err, ErrUnknown) })
+	x := st.Txn()
+	x.Put("obj/a/2", nil)
+	if _, err := x.Settle(t.Context(), 1); !errors.Is(err, ErrNoQuorum) || !errors.Is(err, ErrUnknown) {
+		t.Errorf("what became of a write: %v, want that nobody knows without a quorum", err)
+	}
+	if _, err := st.Lease(t.Context(), time.Hour); !errors.Is(err, ErrNoQuorum) {
+		t.Errorf("a lease: %v, want none without a quorum", err)
+	}
+	p.restore()
+	eventually("writes go on", func(err error) bool { return err == nil })
+}
