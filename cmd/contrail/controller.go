@@ -198,7 +198,10 @@ func (f *controllerFlags) reach(socket string) storeFlags {
 		return from
 	}
 	from.endpoints = append([]string{"unix:" + socket}, f.join...)
-	from.shared = f.peerListen != ""
+	if f.peerListen != "" {
+		from.shared = true
+		from.members = filepath.Join(f.data, "members")
+	}
 	return from
 }
 

@@ -24,6 +24,8 @@ type storeFlags struct {
 	cert, key, ca string
 	shared        bool
 	writer        string
+	// members is the file that keeps where the store's other members are.
+	members string
 }
 
 func (f *storeFlags) register(flags *pflag.FlagSet) {
@@ -42,13 +44,14 @@ func (f *storeFlags) registerFiles(flags *pflag.FlagSet) {
 // registerShared are the flags of processes that the controller starts.
 func (f *storeFlags) registerShared(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.shared, "store-shared", false, "other controllers write to the store too: reads ask it how far it is")
+	flags.StringVar(&f.members, "store-members", "", "`file` that keeps the addresses of the other controllers' stores, which are learned")
 	flags.StringVar(&f.writer, "store-writer", "", "`name` of this controller among those that write, the host's if empty")
 }
 
 // args are the flags for a process that the controller starts.
 func (f *storeFlags) args() []string {
 	args := []string{"--store", strings.Join(f.endpoints, ",")}
-	for _, flag := range [][2]string{{"--store-cert", f.cert}, {"--store-key", f.key}, {"--store-ca", f.ca}, {"--store-writer", f.writer}} {
+	for _, flag := range [][2]string{{"--store-cert", f.cert}, {"--store-key", f.key}, {"--store-ca", f.ca}, {"--store-writer", f.writer}, {"--store-members", f.members}} {
 		if flag[1] != "" {
 			args = append(args, flag[0], flag[1])
 		}
@@ -62,7 +65,7 @@ func (f *storeFlags) args() []string {
 // config of the store's client. Without files of their own, TCP endpoints are
 // other controllers', and credentials those of this one.
 func (f *storeFlags) config(credentials *ctls.Credentials) (store.Config, error) {
-	c := store.Config{Shared: f.shared, Writer: f.writer}
+	c := store.Config{Shared: f.shared, Writer: f.writer, Members: f.members}
 	switch {
 	case f.cert != "" || f.key != "" || f.ca != "":
 		if f.cert == "" || f.key == "" || f.ca == "" {
@@ -87,6 +90,9 @@ func (f *storeFlags) config(credentials *ctls.Credentials) (store.Config, error)
 			return c, fmt.Errorf("--store %s: no certificate; see --tls-dir and --store-cert", address)
 		}
 		c.Endpoints = append(c.Endpoints, endpoint)
+	}
+	if f.members != "" && (plain || c.TLS == nil) {
+		return c, errors.New("--store-members: no certificate; see --tls-dir")
 	}
 	if plain {
 		if slices.ContainsFunc(c.Endpoints, func(e string) bool { return strings.HasPrefix(e, "https:") }) {

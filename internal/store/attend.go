@@ -19,11 +19,14 @@ const (
 	leaderless = 3 * time.Second
 	// soon is how often a member without a leader is asked.
 	soon = pulse / 4
+	// memberPause is how often the members' addresses are asked for.
+	memberPause = 5 * time.Second
 )
 
 // attend looks after the connection to the store until ctx ends: it notices
-// when there is no quorum, and how full the store is.
+// when there is no quorum, how full the store is, and where its members are.
 func (s *Store) attend(ctx context.Context) {
+	var asked time.Time
 	for pause := time.Duration(0); wait(ctx, pause) == nil; {
 		pause = pulse
 		if err := s.learnStatus(ctx); err != nil {
@@ -31,6 +34,13 @@ func (s *Store) attend(ctx context.Context) {
 		}
 		if s.lost.Load() != nil {
 			pause = soon
+			continue
+		}
+		if s.members != nil && time.Since(asked) > memberPause {
+			asked = time.Now()
+			if err := s.learnMembers(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("cannot learn where the store's members are; trying again", "error", err)
+			}
 		}
 	}
 }

@@ -3,6 +3,10 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -55,4 +59,40 @@ func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
 	}
 	p.restore()
 	eventually("writes go on", func(err error) bool { return err == nil })
+}
+
+func TestKnownMembers(t *testing.T) {
+	named := []string{"unix:///s", "https://b:2379"}
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+		err        string
+	}{
+		{"none", "", named, ""},
+		{"two", "https://192.0.2.1:2379\nhttps://[2001:db8::1]:2379\n", append(slices.Clone(named), "https://192.0.2.1:2379", "https://[2001:db8::1]:2379"), ""},
+		{"one that is named", "https://b:2379\n", named, ""},
+		{"no URL", "192.0.2.1\n", named, "want a URL"},
+		{"without TLS", "http://192.0.2.1:2379\n", named, "want a URL"},
+		{"without a port", "https://192.0.2.1\n", named, "want a URL"},
+		{"a socket", "unix:///tmp/s\n", named, "want a URL"},
+		{"an empty line", "\n", named, "want a URL"},
+		{"too long", strings.Repeat("https://192.0.2.1:2379\n", maxKnown/20), named, "at most"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "members")
+			if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			k, err := openKnown(file, named)
+			if (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("error %v, want %q", err, tc.err)
+			}
+			if got := k.endpoints(); !slices.Equal(got, tc.want) {
+				t.Errorf("endpoints %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if k, err := openKnown(filepath.Join(t.TempDir(), "none"), named); err != nil || !slices.Equal(k.endpoints(), named) {
+		t.Errorf("without a file: %v (%v), want %v", k.endpoints(), err, named)
+	}
 }

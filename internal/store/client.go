@@ -32,6 +32,9 @@ type Config struct {
 	Writer string
 	// Shared is set where other processes write too: then Barrier asks.
 	Shared bool
+	// Members, if not empty, is a file that keeps where the members are whose
+	// name is not Writer. They are used after Endpoints.
+	Members string
 }
 
 // Store is a client of the store. It is safe for concurrent use.
@@ -55,6 +58,8 @@ type Store struct {
 	fill   atomic.Pointer[fill]
 	// lost is since when no leader is known, nil while one is.
 	lost atomic.Pointer[time.Time]
+	// members are those that are learned, nil where none are to be.
+	members *known
 
 	mu     sync.Mutex
 	leases map[time.Duration]*slot
@@ -87,12 +92,20 @@ func Open(ctx context.Context, log *slog.Logger, c Config) (*Store, error) {
 		}
 		c.Writer = host
 	}
+	var members *known
+	if c.Members != "" {
+		var err error
+		if members, err = openKnown(c.Members, c.Endpoints); err != nil {
+			log.Warn("starting without the addresses of the store's other members", "error", err)
+		}
+		c.Endpoints = members.endpoints()
+	}
 	latency := newLatency()
 	client, err := clientv3.New(c.etcd(log, grpc.WithChainUnaryInterceptor(measure(latency))))
 	if err != nil {
 		return nil, fmt.Errorf("open store %v: %w", c.Endpoints, err)
 	}
-	s := &Store{log: log, client: client, prefix: c.Prefix, writer: c.Writer, shared: c.Shared, maxOps: MaxOps, latency: latency, leases: map[time.Duration]*slot{}}
+	s := &Store{log: log, client: client, prefix: c.Prefix, writer: c.Writer, shared: c.Shared, maxOps: MaxOps, latency: latency, members: members, leases: map[time.Duration]*slot{}}
 	s.groups.store = s
 	s.heads.ask = s.askHead
 	s.fences.ask = s.raise

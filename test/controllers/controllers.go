@@ -311,6 +311,24 @@ func (c *Controller) KillPart(name string) error {
 	return fmt.Errorf("controller %s has no process %s", c.Name, name)
 }
 
+// Break ends its store for good: it finds something else in place of its data.
+// What it returns puts them back.
+func (c *Controller) Break() (mend func()) {
+	data := filepath.Join(c.Data(), "store")
+	must := func(err error) {
+		if err != nil {
+			c.set.t.Fatalf("the data of %s: %v", c.Name, err)
+		}
+	}
+	must(os.Rename(data, data+".good"))
+	must(os.WriteFile(data, nil, 0o600))
+	must(c.KillPart("store"))
+	return func() {
+		must(os.Remove(data))
+		must(os.Rename(data+".good", data))
+	}
+}
+
 // Wipe removes its data.
 func (c *Controller) Wipe() {
 	if err := os.RemoveAll(c.Data()); err != nil {

@@ -52,6 +52,7 @@ func TestNetThreeControllers(t *testing.T) {
 		eventually(t, "c is a full member again", func() bool { s := list(t, a)["c"]; return s == "follower" || s == "leader" })
 		newClient(t, c).mustRead(t, id)
 	})
+	t.Run("first one's store dead", func(t *testing.T) { storeDead(t, set) })
 	t.Run("rolling restart", func(t *testing.T) { rollingRestart(t, set) })
 }
 
@@ -162,6 +163,26 @@ func cutOff(t *testing.T, set *controllers.Set) {
 	}
 	lead.Heal()
 	alone.mustRead(t, id)
+}
+
+// storeDead takes the first one's store away for good. Nobody has told the first
+// one where the others are.
+func storeDead(t *testing.T, set *controllers.Set) {
+	a, b := set.Members[0], set.Members[1]
+	c := newClient(t, a)
+	mend := a.Break()
+	id := c.mustCreate(t)
+	newClient(t, b).mustRead(t, id)
+	// It knows them also when it has not seen its store since it was started.
+	a.Stop()
+	a.Start()
+	a.WaitReady()
+	newClient(t, b).mustRead(t, c.mustCreate(t))
+	if state := list(t, b)["a"]; state != "unreachable" {
+		t.Errorf("the member whose store is dead is %q", state)
+	}
+	mend()
+	eventually(t, "the first is a member again", func() bool { return list(t, b)["a"] == "follower" })
 }
 
 // rollingRestart restarts one after the other under clients that retry.
