@@ -45,7 +45,7 @@ func newRootCommand() *cobra.Command {
 		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newTypesCommand(), newExplainCommand())
 	add("A cluster on this machine",
 		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand(), newControlTablesCommand())
-	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newDBCommand(), newBenchCommand())
+	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newCertificateCommand(), newDBCommand(), newBenchCommand())
 	add("Services",
 		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())
 	root.AddCommand(newVersionCommand())

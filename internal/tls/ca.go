@@ -47,8 +47,9 @@ const (
 	keyFile  = "tls.key"
 	caKey    = "ca.key"
 
-	caValidity   = 10 * 365 * 24 * time.Hour
-	leafValidity = 30 * 24 * time.Hour
+	caValidity = 10 * 365 * 24 * time.Hour
+	// LeafValidity is how long a leaf is valid that is renewed by itself.
+	LeafValidity = 30 * 24 * time.Hour
 	// clockSkew is how far behind the issuer's clock a verifier's may be.
 	clockSkew = 10 * time.Minute
 )
@@ -63,17 +64,26 @@ type Authority struct {
 // OpenAuthority reads the authority kept in dir, and makes a new one if there
 // is none. The key is readable by its owner only.
 func OpenAuthority(dir string) (*Authority, error) {
-	a := &Authority{dir: dir}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, caKey))
+	a, err := LoadAuthority(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		a = &Authority{dir: dir}
 		return a, a.create()
 	}
+	return a, err
+}
+
+// LoadAuthority reads the authority kept in dir. The error wraps
+// fs.ErrNotExist where there is none.
+func LoadAuthority(dir string) (*Authority, error) {
+	a := &Authority{dir: dir}
+	keyPEM, err := os.ReadFile(filepath.Join(dir, caKey))
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
 	}
 	certPEM, err := os.ReadFile(filepath.Join(dir, caFile))
 	if err != nil {
-		return nil, fmt.Errorf("read authority: %w", err)
+		// Not that there is none: its key is here.
+		return nil, fmt.Errorf("read authority: its key is there, its certificate is not: %v", err)
 	}
 	keyBlock, _ := pem.Decode(keyPEM)
 	certBlock, _ := pem.Decode(certPEM)
@@ -123,27 +133,40 @@ func (a *Authority) create() error {
 	return writeKey(filepath.Join(a.dir, caKey), key)
 }
 
+// Until is when the authority's own certificate ends.
+func (a *Authority) Until() time.Time { return a.cert.NotAfter }
+
 // Issue writes a leaf for role (and the node's UUID, for RoleNode) to dir with
 // the authority's certificate beside it. An existing leaf that has more than a
 // third of its life left, and the same identity, stays.
 func (a *Authority) Issue(dir, role, node string) error {
-	id := Identity{Role: role, Node: node}
-	if (role == RoleNode) != (node != "") {
-		return fmt.Errorf("issue certificate %q: a node, and only a node, has a UUID", role)
+	_, err := a.IssueFor(dir, Identity{Role: role, Node: node}, LeafValidity)
+	return err
+}
+
+// IssueFor is Issue with a life of one's choice, which ends with the
+// authority's. It returns when the leaf ends.
+func (a *Authority) IssueFor(dir string, id Identity, life time.Duration) (until time.Time, err error) {
+	if (id.Role == RoleNode) != (id.Node != "") {
+		return until, fmt.Errorf("issue certificate %q: a node, and only a node, has a UUID", id.Role)
 	}
-	if a.fresh(dir, id) {
-		return nil
+	if until, ok := a.fresh(dir, id, life); ok {
+		return until, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("issue certificate %s: %w", id, err)
+		return until, fmt.Errorf("issue certificate %s: %w", id, err)
 	}
 	now := time.Now()
+	until = now.Add(life).UTC().Truncate(time.Second)
+	if end := a.cert.NotAfter; end.Before(until) {
+		until = end
+	}
 	template := &x509.Certificate{
 		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: id.String()},
 		NotBefore:    now.Add(-clockSkew),
-		NotAfter:     now.Add(leafValidity),
+		NotAfter:     until,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		URIs:         []*url.URL{{Scheme: "contrail", Opaque: id.opaque()}},
@@ -151,35 +174,36 @@ func (a *Authority) Issue(dir, role, node string) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
-		return fmt.Errorf("issue certificate %s: %w", id, err)
+		return until, fmt.Errorf("issue certificate %s: %w", id, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("issue certificate %s: %w", id, err)
+		return until, fmt.Errorf("issue certificate %s: %w", id, err)
 	}
 	if err := writePEM(filepath.Join(dir, caFile), "CERTIFICATE", a.cert.Raw, 0o644); err != nil {
-		return err
+		return until, err
 	}
 	// Readers take key and certificate together and try again if they do not match.
 	if err := writeKey(filepath.Join(dir, keyFile), key); err != nil {
-		return err
+		return until, err
 	}
-	return writePEM(filepath.Join(dir, certFile), "CERTIFICATE", der, 0o644)
+	return until, writePEM(filepath.Join(dir, certFile), "CERTIFICATE", der, 0o644)
 }
 
-func (a *Authority) fresh(dir string, id Identity) bool {
+// fresh tells whether dir has a leaf that is to stay, and when that ends.
+func (a *Authority) fresh(dir string, id Identity, life time.Duration) (until time.Time, ok bool) {
 	pair, err := loadPair(dir)
 	if err != nil || pair.Leaf.CheckSignatureFrom(a.cert) != nil {
-		return false
+		return until, false
 	}
 	have, err := identityOf(pair.Leaf)
 	if err != nil || have != id {
-		return false
+		return until, false
 	}
 	if names := id.dnsNames(); len(names) > 0 && pair.Leaf.VerifyHostname(names[0]) != nil {
-		return false // issued by an earlier version
+		return until, false // issued by an earlier version
 	}
-	life := pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)
-	return time.Until(pair.Leaf.NotAfter) > life/3
+	until = pair.Leaf.NotAfter
+	return until, time.Until(until) > life/3
 }
 
 func serial() *big.Int {

@@ -2,10 +2,13 @@ package tls
 
 import (
 	"crypto/tls"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -134,6 +137,50 @@ func TestIssueKeepsFreshLeaf(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v, %v; want 0600", file, info.Mode(), err)
 		}
+	}
+}
+
+func TestIssueForALife(t *testing.T) {
+	a, err := OpenAuthority(filepath.Join(t.TempDir(), "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, id, day := t.TempDir(), Identity{Role: RoleController}, 24*time.Hour
+	var last time.Time
+	for i, step := range []struct {
+		life, want time.Duration // the latter until its end
+	}{
+		{30 * day, 30 * day},
+		{60 * day, 30 * day}, // more than a third of what is asked for is left
+		{365 * day, 365 * day},
+		{day, 365 * day},
+		{100 * 365 * day, time.Until(a.Until())},
+	} {
+		until, err := a.IssueFor(dir, id, step.life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off := time.Until(until) - step.want; off < -time.Minute || off > time.Minute {
+			t.Errorf("step %d: ends in %s, want %s", i, time.Until(until), step.want)
+		}
+		pair, err := loadPair(dir)
+		if err != nil || !pair.Leaf.NotAfter.Equal(until) {
+			t.Errorf("step %d: certificate ends at %v, want %v (%v)", i, pair.Leaf.NotAfter, until, err)
+		}
+		last = until
+	}
+	if last.After(a.Until()) {
+		t.Errorf("a leaf ends at %v, its authority at %v", last, a.Until())
+	}
+}
+
+func TestLoadAuthorityMakesNone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ca")
+	if _, err := LoadAuthority(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error %v, want that there is none", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("an authority was made")
 	}
 }
 

@@ -27,7 +27,6 @@ import (
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/nstest"
-	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // TB is the part of testing.TB that is used.
@@ -80,13 +79,7 @@ func New(t TB, root string, names ...string) *Set {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	authority, err := ctls.OpenAuthority(filepath.Join(dir, "ca"))
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	if err := authority.Issue(filepath.Join(dir, "tls"), ctls.RoleController, ""); err != nil {
-		t.Fatalf("%v", err)
-	}
+	s.certificate("authority")
 	s.fabric = nstest.New(t, "fabric")
 	s.fabric.Bridge("br0")
 	for i, name := range names {
@@ -103,7 +96,16 @@ func (s *Set) add(name string, number int) {
 	nstest.Veth(s.t, s.fabric, c.port, c.ns, "eth0")
 	s.fabric.Enslave(c.port, "br0")
 	c.ns.Up("eth0", netip.PrefixFrom(c.Address, 24))
+	s.certificate("controller", "--out", c.TLSDir())
 	s.Members = append(s.Members, c)
+}
+
+// certificate makes certificates as an operator does.
+func (s *Set) certificate(args ...string) {
+	args = append([]string{"certificate"}, append(args, "--ca-dir", filepath.Join(s.dir, "ca"))...)
+	if out, err := exec.Command(s.binary, args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("%v: %v\n%s", args, err, out)
+	}
 }
 
 func (s *Set) remove() {
@@ -139,7 +141,7 @@ func (c *Controller) Command(args ...string) (string, error) {
 
 // StoreFlags are the flags by which commands reach the store.
 func (c *Controller) StoreFlags() []string {
-	return []string{"--store", "unix:" + c.path("store.sock"), "--tls-dir", filepath.Join(c.set.dir, "tls")}
+	return []string{"--store", "unix:" + c.path("store.sock"), "--tls-dir", c.TLSDir()}
 }
 
 // Data is the directory of its data.
@@ -150,8 +152,8 @@ func (c *Controller) OnDisk(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), "root", c.Data(), name)
 }
 
-// TLSDir is the directory of the controllers' certificates.
-func (c *Controller) TLSDir() string { return filepath.Join(c.set.dir, "tls") }
+// TLSDir is the directory of its certificate.
+func (c *Controller) TLSDir() string { return c.path("tls") }
 
 // StartProgram starts another program beside the controller; it ends with the
 // test.
@@ -180,7 +182,7 @@ func (c *Controller) Start() {
 		t.Fatalf("%v", err)
 	}
 	args := []string{
-		"controller", "--data", c.Data(), "--run", c.path(""), "--tls-dir", filepath.Join(c.set.dir, "tls"),
+		"controller", "--data", c.Data(), "--run", c.path(""), "--tls-dir", c.TLSDir(),
 		"--name", c.Name, "--rest", "2s", "--tombstone", "2s",
 	}
 	if !c.Alone {

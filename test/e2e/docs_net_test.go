@@ -62,7 +62,7 @@ func (b block) commands() string {
 // asCluster turns the names of the cluster that documents speak of into those
 // of this one.
 func (c *cluster) asCluster(text string) string {
-	for _, name := range []string{"contrail-node-", "contrail-fabric", "/run/contrail/", "/sys/fs/bpf/contrail/"} {
+	for _, name := range []string{"contrail-node-", "contrail-fabric", "/run/contrail/", "/etc/contrail/", "/sys/fs/bpf/contrail/"} {
 		text = strings.ReplaceAll(text, name, strings.ReplaceAll(name, "contrail", c.Name))
 	}
 	return text
@@ -101,6 +101,7 @@ func TestNetDocuments(t *testing.T) {
 			c.destroy(t, id)
 		}
 		c.clean(t)
+		os.RemoveAll("/etc/" + c.Name)
 	})
 	if err := c.up(); err != nil { // with the example, which they speak of
 		t.Fatal(err)
