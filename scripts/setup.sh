@@ -95,6 +95,27 @@ ensure_old_etcd() {
   rm -r "$scratch"
 }
 
+# ensure_bgp_peers installs the BGP daemons that tests and benchmarks talk to.
+# None of them is to run as a service here: neither now nor after a reboot.
+ensure_bgp_peers() {
+  local missing=() name policy=/usr/sbin/policy-rc.d
+  for name in frr bird2 gobgpd exabgp; do
+    installed "$name" || missing+=("$name")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
+  install_packages "${missing[@]}"
+  if [ -d /run/systemd/system ]; then
+    for name in "${missing[@]}"; do
+      systemctl --quiet disable --now "${name%2}.service" 2>/dev/null || true
+    done
+  fi
+}
+
 command -v apt-get >/dev/null || fail "this is no Debian; install by hand: ${packages[*]}, and Go as go.mod asks"
 install_packages "${packages[@]}"
 ensure_go
@@ -102,3 +123,4 @@ PATH=$root/bin/toolchain/bin:$PATH
 export PATH
 ensure_tools
 ensure_old_etcd
+ensure_bgp_peers

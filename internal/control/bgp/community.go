@@ -1,0 +1,279 @@
+package bgp
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ExtCommunity is an extended community (RFC 4360), its eight bytes in order.
+type ExtCommunity uint64
+
+// Types and subtypes, the first two bytes.
+const (
+	extRTAS2        = 0x0002
+	extRTAddr       = 0x0102
+	extRTAS4        = 0x0202
+	extEncap        = 0x030c // RFC 9012
+	extGateway      = 0x030d
+	extLoadBalance  = 0x03aa
+	extMobility     = 0x0600 // RFC 7432 §7.7
+	extRouterMAC    = 0x0603 // RFC 9135
+	extGroup        = 0x8004 // security group
+	extOriginVN     = 0x8071
+	extTag          = 0x8084
+	extNotAcrossASs = 0x4000 // the bit of non-transitive ones
+)
+
+// Encap is a tunnel type of the encapsulation community.
+type Encap uint16
+
+// Tunnel types; the legacy numbers are of earlier versions of Contrail.
+const (
+	EncapGRE            Encap = 2
+	EncapVXLAN          Encap = 8
+	EncapMPLSoGRE       Encap = 11
+	EncapMPLSoUDP       Encap = 13
+	EncapMPLSoUDPLegacy Encap = 37001
+	EncapVXLANLegacy    Encap = 37002
+)
+
+func (c ExtCommunity) kind() uint16 { return uint16(c >> 48) }
+
+// RouteTarget is an extended community that is a route target.
+type RouteTarget uint64
+
+// NewRouteTarget returns target:AS:NUMBER.
+func NewRouteTarget(as, number uint32) RouteTarget {
+	if as <= 0xffff {
+		return RouteTarget(extRTAS2<<48 | uint64(as)<<32 | uint64(number))
+	}
+	return RouteTarget(extRTAS4<<48 | uint64(as)<<16 | uint64(number&0xffff))
+}
+
+// ParseRouteTarget reads target:AS:NUMBER or target:ADDRESS:NUMBER, also
+// without the word.
+func ParseRouteTarget(s string) (RouteTarget, error) {
+	fail := func() (RouteTarget, error) {
+		return 0, fmt.Errorf("route target %q is not target:AS:NUMBER or target:ADDRESS:NUMBER", s)
+	}
+	left, right, ok := strings.Cut(strings.TrimPrefix(s, "target:"), ":")
+	if !ok {
+		return fail()
+	}
+	if addr, err := netip.ParseAddr(left); err == nil && addr.Is4() {
+		number, err := strconv.ParseUint(right, 10, 16)
+		if err != nil {
+			return fail()
+		}
+		ip := addr.As4()
+		return RouteTarget(extRTAddr<<48 | uint64(binary.BigEndian.Uint32(ip[:]))<<16 | number), nil
+	}
+	as, err := strconv.ParseUint(left, 10, 32)
+	if err != nil {
+		return fail()
+	}
+	size := 32
+	if as > 0xffff {
+		size = 16
+	}
+	number, err := strconv.ParseUint(right, 10, size)
+	if err != nil {
+		return fail()
+	}
+	return NewRouteTarget(uint32(as), uint32(number)), nil
+}
+
+func (t RouteTarget) String() string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(t))
+	return "target:" + administrator(b[:1], b[2:])
+}
+
+func (c ExtCommunity) isTarget() bool {
+	switch c.kind() {
+	case extRTAS2, extRTAddr, extRTAS4:
+		return true
+	}
+	return false
+}
+
+// isIdentity says that the community tells who a workload is: from anybody
+// that is not trusted it would be a way into other tenants' rules.
+func (c ExtCommunity) isIdentity() bool {
+	switch c.kind() &^ 0x0200 { // 0x82 is 0x80 with an AS of four bytes
+	case extGroup, extOriginVN, extTag:
+		return true
+	}
+	return c.kind() == extMobility
+}
+
+// NewEncap returns the encapsulation community.
+func NewEncap(e Encap) ExtCommunity { return ExtCommunity(extEncap<<48 | uint64(e)) }
+
+// NewSecurityGroup returns the community of a security group.
+func NewSecurityGroup(as uint16, id uint32) ExtCommunity {
+	return ExtCommunity(extGroup<<48 | uint64(as)<<32 | uint64(id))
+}
+
+// NewOriginVN returns the community of the network that a route comes from.
+func NewOriginVN(as uint16, id uint32) ExtCommunity {
+	return ExtCommunity(extOriginVN<<48 | uint64(as)<<32 | uint64(id))
+}
+
+// NewTag returns the community of a tag.
+func NewTag(as uint16, id uint32) ExtCommunity {
+	return ExtCommunity(extTag<<48 | uint64(as)<<32 | uint64(id))
+}
+
+// NewMobility returns the MAC mobility community.
+func NewMobility(sequence uint32, sticky bool) ExtCommunity {
+	c := ExtCommunity(extMobility<<48 | uint64(sequence))
+	if sticky {
+		c |= 1 << 40
+	}
+	return c
+}
+
+// NewRouterMAC returns the router's MAC community.
+func NewRouterMAC(mac net.HardwareAddr) ExtCommunity {
+	b := append([]byte{extRouterMAC >> 8, extRouterMAC & 0xff}, mac...)
+	return ExtCommunity(binary.BigEndian.Uint64(b))
+}
+
+// String names what is known, and writes the rest in hex.
+func (c ExtCommunity) String() string {
+	switch value := uint32(c); c.kind() {
+	case extRTAS2, extRTAddr, extRTAS4:
+		return RouteTarget(c).String()
+	case extEncap:
+		return fmt.Sprintf("encapsulation:%d", uint16(c))
+	case extGateway:
+		return "default-gateway"
+	case extGroup:
+		return fmt.Sprintf("security-group:%d:%d", uint16(c>>32), value)
+	case extOriginVN:
+		return fmt.Sprintf("origin-vn:%d:%d", uint16(c>>32), value)
+	case extTag:
+		return fmt.Sprintf("tag:%d:%d", uint16(c>>32), value)
+	case extMobility:
+		return fmt.Sprintf("mobility:%d", value)
+	case extRouterMAC:
+		return "router-mac:" + c.mac().String()
+	case extLoadBalance:
+		return fmt.Sprintf("load-balance:%012x", uint64(c)&(1<<48-1))
+	}
+	return hex.EncodeToString(binary.BigEndian.AppendUint64(nil, uint64(c)))
+}
+
+func (c ExtCommunity) mac() net.HardwareAddr {
+	return net.HardwareAddr(binary.BigEndian.AppendUint64(nil, uint64(c))[2:])
+}
+
+// Well-known communities.
+const (
+	CommunityNoExport     = 0xffffff01
+	CommunityNoAdvertise  = 0xffffff02
+	communityNoExportSub  = 0xffffff03
+	CommunityLLGRStale    = 0xffff0006 // RFC 9494
+	CommunityNoLLGR       = 0xffff0007
+	CommunityAcceptOwn    = 0xffff0001
+	CommunityNoReoriginat = 0xfffff000
+)
+
+// RouteTargets returns the route targets.
+func (a *Attrs) RouteTargets() []RouteTarget {
+	var all []RouteTarget
+	for _, c := range a.ExtCommunities {
+		if c.isTarget() {
+			all = append(all, RouteTarget(c))
+		}
+	}
+	return all
+}
+
+// values collects the low four bytes of the communities of a kind.
+func (a *Attrs) values(kind uint16) []uint32 {
+	var all []uint32
+	for _, c := range a.ExtCommunities {
+		if c.kind()&^0x0200 == kind {
+			all = append(all, uint32(c))
+		}
+	}
+	return all
+}
+
+// Encaps returns the encapsulations, legacy numbers as their present ones.
+func (a *Attrs) Encaps() []Encap {
+	var all []Encap
+	for _, c := range a.ExtCommunities {
+		if c.kind() != extEncap {
+			continue
+		}
+		e := Encap(c)
+		switch e {
+		case EncapMPLSoUDPLegacy:
+			e = EncapMPLSoUDP
+		case EncapVXLANLegacy:
+			e = EncapVXLAN
+		}
+		if !slices.Contains(all, e) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// SecurityGroups returns the ids of the security groups.
+func (a *Attrs) SecurityGroups() []uint32 { return a.values(extGroup) }
+
+// Tags returns the ids of the tags.
+func (a *Attrs) Tags() []uint32 { return a.values(extTag) }
+
+// OriginVN returns the number of the network that the route comes from.
+func (a *Attrs) OriginVN() (uint32, bool) { return first(a.values(extOriginVN)) }
+
+// Mobility returns the sequence of the MAC mobility community.
+func (a *Attrs) Mobility() (uint32, bool) {
+	for _, c := range a.ExtCommunities {
+		if c.kind() == extMobility {
+			return uint32(c), true
+		}
+	}
+	return 0, false
+}
+
+// RouterMAC returns the router's MAC.
+func (a *Attrs) RouterMAC() (net.HardwareAddr, bool) {
+	for _, c := range a.ExtCommunities {
+		if c.kind() == extRouterMAC {
+			return c.mac(), true
+		}
+	}
+	return nil, false
+}
+
+// LoadBalance returns the fields over which flows are balanced, as the six
+// bytes of the community.
+func (a *Attrs) LoadBalance() (uint64, bool) {
+	for _, c := range a.ExtCommunities {
+		if c.kind() == extLoadBalance {
+			return uint64(c) & (1<<48 - 1), true
+		}
+	}
+	return 0, false
+}
+
+func first(all []uint32) (uint32, bool) {
+	if len(all) == 0 {
+		return 0, false
+	}
+	return all[0], true
+}
+
+// HasCommunity says whether a community is attached.
+func (a *Attrs) HasCommunity(c uint32) bool { return slices.Contains(a.Communities, c) }
