@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +17,9 @@ import (
 // sent together: one request, one entry of the log, one revision. In it each
 // keeps its own guards, and happens or not by itself:
 //
-//	if   epoch and fence are as they were
-//	then if A's guards hold then A's puts and deletes
-//	     if B's guards hold then B's puts and deletes
+//	if   epoch and fence are as they were, and the guards hold that all have
+//	then if A's own guards hold then A's puts and deletes
+//	     if B's own guards hold then B's puts and deletes
 //
 // etcd looks at all guards before it writes anything, so only those go together
 // of which none writes what another writes or has a guard on: whatever happens
@@ -35,12 +36,16 @@ const (
 	// mostMembers and mostBytes bound a group.
 	mostMembers = 32
 	mostBytes   = 256 << 10
-	// What is bigger than these goes alone. etcd takes the number of members
-	// off what a member may have: 32 and 96 are the 128 of an etcd that was not
-	// told to take more.
+	// mostShared bounds what is asked for once.
+	mostShared = mostMembers - 2
+	// What is bigger than these goes alone. etcd takes the number of members, or
+	// of guards before them, off what a member may have.
 	memberOps   = 96
 	memberBytes = 64 << 10
 )
+
+// What goes together fits into an etcd that was not told to take more.
+const _ = uint(defaultOps - mostMembers - memberOps)
 
 // groups are the transactions on their way to the store, and those that wait.
 type groups struct {
@@ -210,7 +215,7 @@ func (f *footprint) meets(t *Txn) bool {
 
 // commit sends one transaction.
 func (t *Txn) commit(ctx context.Context, fence int64) outcome {
-	resp, err := t.store.client.Txn(ctx).If(append(t.compares(), t.store.during(t.epoch, fence)...)...).Then(t.operations()...).Commit()
+	resp, err := t.store.client.Txn(ctx).If(append(t.compares(nil), t.store.during(t.epoch, fence)...)...).Then(t.operations()...).Commit()
 	if err != nil {
 		return outcome{err: t.store.reason(err)}
 	}
@@ -225,11 +230,19 @@ func (s *Store) commitGroup(together []*member, fence int64) {
 		together[0].done <- together[0].txn.commit(ctx, fence)
 		return
 	}
+	shared := sharedGuards(together)
 	each := make([]clientv3.Op, 0, len(together))
 	for _, m := range together {
-		each = append(each, clientv3.OpTxn(m.txn.compares(), m.txn.operations(), nil))
+		each = append(each, clientv3.OpTxn(m.txn.compares(shared), m.txn.operations(), nil))
 	}
-	resp, err := s.client.Txn(ctx).If(s.during(together[0].txn.epoch, fence)...).Then(each...).Commit()
+	first := together[0].txn
+	all := s.during(first.epoch, fence)
+	for _, g := range first.guards {
+		if shared[g] {
+			all = append(all, first.compare(g))
+		}
+	}
+	resp, err := s.client.Txn(ctx).If(all...).Then(each...).Commit()
 	if err != nil {
 		err = s.reason(err)
 	}
@@ -248,6 +261,18 @@ func (s *Store) commitGroup(together []*member, fence int64) {
 		}
 		m.done <- o
 	}
+}
+
+// sharedGuards are those that all have: they are asked for once, before each
+// one's own. Where one does not hold, none of the transactions would have happened.
+func sharedGuards(together []*member) map[Guard]bool {
+	shared := map[Guard]bool{}
+	for g := range together[0].txn.guarded {
+		if len(shared) < mostShared && !slices.ContainsFunc(together, func(m *member) bool { return !m.txn.guarded[g] }) {
+			shared[g] = true
+		}
+	}
+	return shared
 }
 
 // latest is when the last of them stops waiting.

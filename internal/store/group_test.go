@@ -124,6 +124,31 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// A guard that all of them have is met by all of them.
+func TestGroupSharesGuards(t *testing.T) {
+	st := startServer(t).open("/g/")
+	for _, there := range []bool{false, true} {
+		h := hold(t, st)
+		var all []*result
+		for i := range 3 {
+			x := st.Txn()
+			x.Guard(Guard{Condition: Present, Key: "agent/there"})
+			x.Create(Key(fmt.Sprintf("agent/%d", i)), nil)
+			all = append(all, h.commit(t.Context(), x))
+		}
+		h.release()
+		for i, r := range all {
+			var conflict *Conflict
+			if missed := errors.As(r.err, &conflict) && conflict.Guard.Key == "agent/there"; missed == there || there && r.err != nil {
+				t.Errorf("transaction %d, what all need exists %v: %v", i, there, r.err)
+			}
+		}
+		x := st.Txn()
+		x.Put("agent/there", nil)
+		commit(t, x)
+	}
+}
+
 // A transaction that is not waited for any more is never sent.
 func TestGroupWithoutOneThatLeft(t *testing.T) {
 	st := startServer(t).open("/g/")

@@ -16,7 +16,9 @@ const (
 	// serverOps is what the server is told to allow (--max-txn-ops): every
 	// transaction carries a few guards of its own.
 	serverOps = 1024
-	// externalOps is what an etcd allows that was not told, less our own guards.
+	// defaultOps is what an etcd allows that was not told, and externalOps that
+	// less our own guards.
+	defaultOps  = 128
 	externalOps = 120
 )
 
@@ -240,11 +242,14 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	}
 }
 
-// compares are the guards as etcd has them.
-func (t *Txn) compares() []clientv3.Cmp {
+// compares are the guards as etcd has them, but for those that are asked for
+// elsewhere.
+func (t *Txn) compares(elsewhere map[Guard]bool) []clientv3.Cmp {
 	cmps := make([]clientv3.Cmp, 0, len(t.guards)+2)
 	for _, g := range t.guards {
-		cmps = append(cmps, t.compare(g))
+		if !elsewhere[g] {
+			cmps = append(cmps, t.compare(g))
+		}
 	}
 	return cmps
 }
