@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -300,6 +301,10 @@ func (a *API) settlingEpoch(ctx context.Context) error {
 	return err
 }
 
+// reopenPause is the pause after a failure to open the store: no change of the
+// store may come that would be a reason to look again.
+const reopenPause = time.Second
+
 // runRecovery opens the store when nothing is waited for any more, and makes
 // the initial objects that had to wait for that.
 func (a *API) runRecovery(ctx context.Context) {
@@ -321,11 +326,14 @@ func (a *API) runRecovery(ctx context.Context) {
 				a.log.Info("the store is open again after a restore")
 			}
 		}
+		var again <-chan time.Time
 		if err != nil && ctx.Err() == nil {
-			a.log.Warn("cannot open the store after a restore; trying again with the next change", "error", err)
+			a.log.Warn("cannot open the store after a restore; trying again", "error", err)
+			again = time.After(reopenPause)
 		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}

@@ -74,17 +74,22 @@ func TestNetExternalStore(t *testing.T) {
 	})
 }
 
-// externalStore runs etcd and two controllers on it, and tries them.
+// startEtcd runs Debian's etcd on the machine of a controller.
+func startEtcd(t *testing.T, m *controllers.Controller, url string, args ...string) {
+	t.Helper()
+	m.StartProgram(exec.Command(debianEtcd(t), append([]string{
+		"--data-dir", t.TempDir(), "--listen-client-urls", url, "--advertise-client-urls", url,
+		"--logger", "zap", "--log-outputs", "/dev/null",
+	}, args...)...))
+}
+
+// externalStore runs etcd and a controller on it, and tries them.
 func externalStore(t *testing.T, scheme string, etcdArgs, controllerArgs []string) (*controllers.Set, *client) {
 	t.Helper()
 	set := controllers.New(t, root, "a")
 	m := set.Members[0]
+	startEtcd(t, m, scheme+"://127.0.0.1:2379", etcdArgs...)
 	m.Alone = true
-	etcd := exec.Command(debianEtcd(t), append([]string{
-		"--data-dir", t.TempDir(), "--listen-client-urls", scheme + "://127.0.0.1:2379",
-		"--advertise-client-urls", scheme + "://127.0.0.1:2379", "--logger", "zap", "--log-outputs", "/dev/null",
-	}, etcdArgs...)...)
-	m.StartProgram(etcd)
 	m.Args = append([]string{"--store-endpoints", scheme + "://127.0.0.1:2379"}, controllerArgs...)
 	m.Start()
 	m.WaitReady()

@@ -93,7 +93,7 @@ func TestNetLinearizable(t *testing.T) {
 	}
 	h.check(t)
 	for _, m := range set.Members {
-		checkStore(t, m)
+		checkStore(t, m.Name, "unix://"+m.StoreSocket())
 	}
 }
 
@@ -359,9 +359,9 @@ func (w *worker) resolve(t *testing.T) {
 
 // checkStore reads the store itself: every reference has both ends, and every
 // address one owner that has it.
-func checkStore(t *testing.T, m *controllers.Controller) {
+func checkStore(t *testing.T, name, endpoint string) {
 	t.Helper()
-	s, err := store.Open(t.Context(), slog.New(slog.DiscardHandler), store.Config{Endpoints: []string{"unix://" + m.StoreSocket()}, Writer: "check"})
+	s, err := store.Open(t.Context(), slog.New(slog.DiscardHandler), store.Config{Endpoints: []string{endpoint}, Writer: "check"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,5 +420,5 @@ func checkStore(t *testing.T, m *controllers.Controller) {
 			t.Errorf("%s has the address %v, and no key says so", name, fields["instance_ip_address"])
 		}
 	}
-	t.Logf("store of %s: %d objects, %d references, %d addresses", m.Name, len(objects), references, addresses)
+	t.Logf("store of %s: %d objects, %d references, %d addresses", name, len(objects), references, addresses)
 }
