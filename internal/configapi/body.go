@@ -28,7 +28,7 @@ const (
 	maxReferences = 500
 )
 
-// timedBody is a request body that is bounded in size and time. The time ends
+// timedBody is a request body that is bounded in time. The time ends
 // with the body: what reads on, such as a stream of events, is not cut off.
 type timedBody struct {
 	io.ReadCloser
@@ -38,13 +38,25 @@ type timedBody struct {
 
 // bounded bounds the body of a request.
 func bounded(w http.ResponseWriter, r *http.Request) io.ReadCloser {
-	limited := http.MaxBytesReader(w, r.Body, maxBody)
+	return timed(w, r, http.MaxBytesReader(w, r.Body, maxBody), bodyTime)
+}
+
+// timely bounds the time of the bodies of RPCs, whose size connect bounds. All
+// of them are one message each way: none is a stream that this would cut off.
+func timely(patience time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = timed(w, r, r.Body, patience)
+		h.ServeHTTP(w, r)
+	})
+}
+
+func timed(w http.ResponseWriter, r *http.Request, body io.ReadCloser, patience time.Duration) io.ReadCloser {
 	if r.ContentLength == 0 {
-		return limited
+		return body
 	}
-	b := &timedBody{ReadCloser: limited, control: http.NewResponseController(w)}
+	b := &timedBody{ReadCloser: body, control: http.NewResponseController(w)}
 	// Where it is not supported, as in tests without a connection, nobody waits.
-	_ = b.control.SetReadDeadline(time.Now().Add(bodyTime))
+	_ = b.control.SetReadDeadline(time.Now().Add(patience))
 	return b
 }
 

@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -119,6 +124,68 @@ func TestSlowBody(t *testing.T) {
 	answer, err := io.ReadAll(conn)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408") {
 		t.Errorf("%s %v", answer, err)
+	}
+}
+
+// slowNodes joins when the time for the body is over.
+type slowNodes struct {
+	configv1connect.UnimplementedNodesHandler
+	takes time.Duration
+}
+
+func (s slowNodes) Join(ctx context.Context, r *connect.Request[configv1.JoinRequest]) (*connect.Response[configv1.JoinResponse], error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(s.takes):
+		return connect.NewResponse(&configv1.JoinResponse{}), nil
+	}
+}
+
+// The time for the body of an RPC is that until it is there, and no longer.
+func TestSlowBodyOfRPC(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	path, handler := configv1connect.NewNodesHandler(slowNodes{takes: 2 * patience})
+	server := httptest.NewUnstartedServer(timely(patience, handler))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	http1 := server.Client().Transport.(*http.Transport).Clone()
+	http1.Protocols = new(http.Protocols)
+	http1.Protocols.SetHTTP1(true)
+	http1.ForceAttemptHTTP2, http1.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
+	defer http1.CloseIdleConnections()
+	for _, c := range []struct {
+		name    string
+		client  *http.Client
+		options []connect.ClientOption
+	}{
+		{"connect over HTTP/1", &http.Client{Transport: http1}, nil},
+		{"connect over HTTP/2", server.Client(), nil},
+		{"gRPC", server.Client(), []connect.ClientOption{connect.WithGRPC()}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := configv1connect.NewNodesClient(c.client, server.URL, c.options...)
+			if _, err := client.Join(t.Context(), connect.NewRequest(&configv1.JoinRequest{Node: "n"})); err != nil {
+				t.Errorf("an answer that takes longer than the body may: %v", err)
+			}
+			slow, end := io.Pipe()
+			defer end.Close()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+path+"Join", slow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Content-Type", "application/json")
+			answer, err := c.client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			text, err := io.ReadAll(answer.Body)
+			if err != nil || answer.StatusCode == http.StatusOK || !strings.Contains(string(text), "deadline_exceeded") {
+				t.Errorf("a body that does not come: %s %s %v", answer.Status, text, err)
+			}
+		})
 	}
 }
 

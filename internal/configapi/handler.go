@@ -32,9 +32,10 @@ func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Containers wait for these answers, which are short.
 	compress := connect.WithOptions(connect.WithCompressMinBytes(compressFrom), connect.WithInterceptors(a.rpcGate()))
-	mux.Handle(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
-	mux.Handle(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
-	mux.Handle(configv1connect.NewRecoveryHandler(&recoveries{a}, compress, connect.WithReadMaxBytes(maxReport)))
+	rpc := func(path string, h http.Handler) { mux.Handle(path, timely(bodyTime, h)) }
+	rpc(configv1connect.NewAttachmentsHandler(&attachments{a}, compress, connect.WithReadMaxBytes(maxBody)))
+	rpc(configv1connect.NewNodesHandler(&nodes{a}, compress, connect.WithReadMaxBytes(maxBody)))
+	rpc(configv1connect.NewRecoveryHandler(&recoveries{a}, compress, connect.WithReadMaxBytes(maxReport)))
 	mux.Handle("GET /metrics", a.forReaders(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", a.forReaders(a.fresh(http.HandlerFunc(a.inventory))))
 	mux.Handle("GET /ipam", a.fresh(a.gate(http.HandlerFunc(a.ipam))))
