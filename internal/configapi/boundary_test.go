@@ -2,18 +2,26 @@ package configapi
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
+	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
 	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
 // TestPanicLeavesNothingHeld: what a decision chose is free again when it panics.
@@ -53,6 +61,55 @@ func TestPanicOfAPart(t *testing.T) {
 	typ, _ := model.TypeOf("project")
 	broken := &listQuery{} // has no selection
 	_ = broken.writeTo(httptest.NewRecorder(), typ, make([]*item, 3*partSize), false)
+}
+
+// panicking is the handler of a log that cannot be written to.
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool  { return true }
+func (panicking) Handle(context.Context, slog.Record) error { panic("no log") }
+
+// TestPanicInSettle: one of the attachments of a report meets a defect. That
+// is the request's, the others are looked at, and the process lives on.
+func TestPanicInSettle(t *testing.T) {
+	b := newBench(t, testConfig())
+	a := b.agent(1)
+	a.start("net-a")
+	report := a.report()
+	report.Running = append(report.Running, &configv1.Running{Attachment: &configv1.Attachment{
+		InterfaceId: "00000000-0000-4000-8000-00000000aaaa", Key: &configv1.AttachmentKey{ContainerId: "damaged", Interface: "eth0"},
+	}})
+	b.api.log = slog.New(panicking{b.api.log.Handler()}) // which tells of the conflict
+	said := new(logBuffer)
+	socket := filepath.Join(t.TempDir(), "s")
+	server, err := serve.Listen(slog.New(slog.NewTextHandler(said, nil)), serve.Config{Unix: socket}, b.handler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil && ctx.Err() == nil {
+			t.Error(err)
+		}
+	}()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	client := configv1connect.NewRecoveryClient(&http.Client{Transport: transport}, "http://config")
+	for range 2 {
+		_, err = client.Settle(t.Context(), connect.NewRequest(report))
+		if err == nil || connect.CodeOf(err) != connect.CodeUnknown || strings.Contains(err.Error(), "no log") {
+			t.Errorf("answer: %v, want unknown, without what happened", err)
+		}
+		report.Running[1].Attachment.Key.ContainerId = "damaged-too" // another conflict to tell of
+	}
+	if text := said.String(); !strings.Contains(text, "no log") || !strings.Contains(text, "keepConflict") {
+		t.Errorf("log %s, want the panic and where it was", text)
+	}
 }
 
 // TestPanicIsCounted: metrics tell of a request that panicked before it was answered.

@@ -112,11 +112,11 @@ func collectItems(v *model.View, items []*item, s *selection) {
 		parts = min(runtime.GOMAXPROCS(0), 1+len(items)/fewItems)
 	}
 	var working sync.WaitGroup
-	panicked := make([]any, parts)
+	panicked := make([]*defect, parts)
 	for p := range parts {
 		working.Go(func() {
 			// A defect is the request's, as it would be without goroutines.
-			defer func() { panicked[p] = recover() }()
+			defer func() { panicked[p] = caught(recover()) }()
 			own := *s // with a memory of its own
 			own.texts, own.asked, own.many = nil, nil, len(items) > 1
 			for _, i := range items[len(items)*p/parts : len(items)*(p+1)/parts] {
@@ -125,10 +125,8 @@ func collectItems(v *model.View, items []*item, s *selection) {
 		})
 	}
 	working.Wait()
-	for _, defect := range panicked {
-		if defect != nil {
-			panic(defect)
-		}
+	for _, d := range panicked {
+		d.raise()
 	}
 }
 

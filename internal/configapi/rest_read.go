@@ -112,14 +112,14 @@ func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []*item, more bool
 				var e encoded
 				// A defect is the request's, as it would be without goroutines.
 				defer func() {
-					e.panicked = recover()
+					e.panicked = caught(recover())
 					part <- e
 				}()
 				e.json = l.encode(t, items[from:min(from+partSize, len(items))], from > 0)
 			}()
 		}
 	}()
-	var panicked any
+	var panicked *defect
 	for part := range parts {
 		e := <-part
 		if e.panicked != nil {
@@ -131,9 +131,7 @@ func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []*item, more bool
 		}
 		partBuffers.Put(&e.json)
 	}
-	if panicked != nil {
-		panic(panicked)
-	}
+	panicked.raise()
 	if err != nil {
 		return err
 	}
@@ -144,7 +142,7 @@ func (l *listQuery) writeTo(w io.Writer, t *model.Type, items []*item, more bool
 // encoded is a part of a list, or what its encoding panicked with.
 type encoded struct {
 	json     []byte
-	panicked any
+	panicked *defect
 }
 
 // partSize is how many items of a list are encoded together.

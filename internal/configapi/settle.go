@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
@@ -157,10 +156,9 @@ func (a *API) releaseUnreported(ctx context.Context, said *report) ([]*configv1.
 	})
 	var mu sync.Mutex
 	var released []*configv1.AttachmentKey
-	var group errgroup.Group
-	group.SetLimit(settlers)
+	group := newCrew(settlers)
 	for _, b := range dead {
-		group.Go(func() error {
+		group.do(func() error {
 			_, err := a.write(ctx, audit{"release after restore", b.ContainerID + "-" + b.IfName}, func(c *change) error {
 				now, ok := c.v.Binding(b.Interface)
 				if _, awaited := a.recovery.awaitedNode(said.node); !ok || !awaited || now.Node != said.node || !said.dead(now) {
@@ -181,7 +179,7 @@ func (a *API) releaseUnreported(ctx context.Context, said *report) ([]*configv1.
 			return err
 		})
 	}
-	return released, group.Wait()
+	return released, group.wait()
 }
 
 // dead tells whether a report proves that a binding's container is gone, or
@@ -207,10 +205,9 @@ func (said *report) dead(b model.Binding) bool {
 // adoptAll looks at everything that the node runs.
 func (a *API) adoptAll(ctx context.Context, node string, running []*configv1.Running, out *configv1.SettleResponse) error {
 	var mu sync.Mutex
-	var group errgroup.Group
-	group.SetLimit(settlers)
+	group := newCrew(settlers)
 	for _, run := range running {
-		group.Go(func() error {
+		group.do(func() error {
 			found, adopted, err := a.settleOne(ctx, node, run)
 			mu.Lock()
 			defer mu.Unlock()
@@ -227,7 +224,7 @@ func (a *API) adoptAll(ctx context.Context, node string, running []*configv1.Run
 			return err
 		})
 	}
-	return group.Wait()
+	return group.wait()
 }
 
 // errAsConflict carries a conflict out of a decision that changes nothing.
