@@ -3,10 +3,10 @@ package validate
 import (
 	"encoding/json"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -62,20 +62,15 @@ func (c *checker) endpoint(path string, e *model.FirewallRuleEndpointType) {
 	}
 }
 
-// tag checks the tag type=value of a rule: "global:" names one of all
-// projects, else it is one of the rule's project.
+// tag checks the tag type=value of a rule.
 func (c *checker) tag(path, text string) {
-	name, global := strings.CutPrefix(text, "global:")
-	if typ, v, ok := strings.Cut(name, "="); !ok || typ == "" || v == "" {
+	name, ok := compile.TagName(c.Object.GetMeta(), text)
+	if !ok {
 		c.bad(path, text, "a tag as type=value, or global:type=value")
 		return
 	}
-	fq := []string{name}
-	if m := c.Object.GetMeta(); !global && m.ParentType == string(model.KindProject) {
-		fq = append(slices.Clone(m.FQName[:len(m.FQName)-1]), name)
-	}
-	if _, ok := c.Neighbours.ByName(model.KindTag, fq); !ok {
-		c.bad(path, text, "a tag that exists; create the tag %s first", model.FQString(fq))
+	if _, ok := c.Neighbours.ByName(model.KindTag, name); !ok {
+		c.bad(path, text, "a tag that exists; create the tag %s first", model.FQString(name))
 	}
 }
 
@@ -98,12 +93,11 @@ func (c *checker) service(path string, s *model.FirewallServiceType) {
 	case s.Protocol != "":
 		c.protocol(path+".protocol", s.Protocol)
 	}
-	icmp := isICMP(s.Protocol)
 	if s.SrcPorts != nil {
-		c.ports(path+".src_ports", s.SrcPorts, icmp)
+		c.portsOf(s.Protocol, path+".src_ports", "src", s.SrcPorts)
 	}
 	if s.DstPorts != nil {
-		c.ports(path+".dst_ports", s.DstPorts, icmp)
+		c.portsOf(s.Protocol, path+".dst_ports", "dst", s.DstPorts)
 	}
 }
 

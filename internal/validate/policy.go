@@ -3,55 +3,62 @@ package validate
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
-
-// protocols have names; all have numbers.
-var protocols = []string{
-	"any", "icmp", "icmp6", "icmpv6", "ipv6-icmp", "igmp", "ipip", "tcp", "egp", "udp", "dccp", "ipv6", "rsvp", "gre", "esp", "ah", "ospf", "pim", "vrrp", "sctp", "udplite", "mpls",
-}
 
 const wantProtocol = "any, a number from 0 to 255, or a name such as tcp, udp, icmp or icmp6"
 
 // protocol checks the name or number of an IP protocol.
 func (c *checker) protocol(path, text string) {
-	if slices.Contains(protocols, strings.ToLower(text)) {
-		return
-	}
-	if n, err := strconv.Atoi(text); err != nil || n < 0 || n > 255 {
+	if _, ok := compile.ParseProtocol(text); !ok {
 		c.bad(path, text, wantProtocol)
 	}
 }
 
 // hasPorts tells whether ports mean something for a protocol.
 func hasPorts(protocol string) bool {
-	switch strings.ToLower(protocol) {
-	case "tcp", "6", "udp", "17", "sctp", "132", "dccp", "33", "udplite", "136":
-		return true
-	}
-	return false
+	p, ok := compile.ParseProtocol(protocol)
+	return ok && p.HasPorts()
 }
 
 func isICMP(protocol string) bool {
-	return slices.Contains([]string{"icmp", "1", "icmp6", "icmpv6", "ipv6-icmp", "58"}, strings.ToLower(protocol))
+	p, ok := compile.ParseProtocol(protocol)
+	return ok && p.IsICMP()
 }
 
-// ports checks a range. For ICMP its ends are the type and the code.
-func (c *checker) ports(path string, p *model.PortType, icmp bool) {
+// ports checks a range of ports.
+func (c *checker) ports(path string, p *model.PortType) {
+	if c.hasEnds(path, p) {
+		if _, err := compile.ParsePorts(*p); err != nil {
+			c.bad(path, *p, "%v", err)
+		}
+	}
+}
+
+// portsOf checks a range of ports of a protocol. For ICMP the ends of those of
+// the destination are a type and a code, and those of the source say nothing.
+func (c *checker) portsOf(protocol, path, side string, p *model.PortType) {
+	switch {
+	case !isICMP(protocol):
+		c.ports(path, p)
+	case c.hasEnds(path, p) && side == "dst":
+		if _, _, err := compile.ParseICMP(*p); err != nil {
+			c.bad(path, *p, "%v", err)
+		}
+	}
+}
+
+func (c *checker) hasEnds(path string, p *model.PortType) bool {
 	switch {
 	case p.StartPort == nil:
 		c.bad(path+".start_port", nil, "a port from 0 to 65535, or -1 for any")
 	case p.EndPort == nil:
 		c.bad(path+".end_port", nil, "a port from 0 to 65535, or -1 for any")
-	case icmp:
-	case (*p.StartPort == -1) != (*p.EndPort == -1):
-		c.bad(path, *p, "-1 at both ends for any port, or at none")
-	case *p.StartPort > *p.EndPort:
-		c.bad(path, *p, "start_port not above end_port")
 	}
+	return p.StartPort != nil && p.EndPort != nil
 }
 
 func (c *checker) networkPolicy(o *model.NetworkPolicy) {
@@ -120,7 +127,7 @@ func (c *checker) rules(property string, e *model.PolicyEntriesType, more func(p
 			from  []model.AddressType
 		}{{"src", r.SrcPorts, r.SrcAddresses}, {"dst", r.DstPorts, r.DstAddresses}} {
 			for j := range side.ports {
-				c.ports(at("%s.%s_ports[%d]", path, side.name, j), &side.ports[j], isICMP(r.Protocol))
+				c.portsOf(r.Protocol, at("%s.%s_ports[%d]", path, side.name, j), side.name, &side.ports[j])
 			}
 			if len(side.from) == 0 {
 				c.bad(path+"."+side.name+"_addresses", nil, "at least one address")

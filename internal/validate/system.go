@@ -106,7 +106,7 @@ func (c *checker) translationPools(list []model.PortTranslationPool) {
 		case (p.PortCount == "") == (p.PortRange == nil):
 			c.bad(here, p, "one of port_count and port_range")
 		case p.PortRange != nil:
-			c.ports(here+".port_range", p.PortRange, false)
+			c.ports(here+".port_range", p.PortRange)
 			c.poolOverlap(here, list[:i], p)
 		default:
 			if n, err := strconv.Atoi(p.PortCount); err != nil || n < 1 || n > 65535 {

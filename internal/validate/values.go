@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -67,19 +68,6 @@ func (c *checker) structure(path string, v any) {
 
 func prefixText(s *model.SubnetType) string {
 	return s.IPPrefix + "/" + strconv.FormatInt(s.IPPrefixLen, 10)
-}
-
-// prefixOf is the prefix that is meant, if the parts fit.
-func prefixOf(s *model.SubnetType) (netip.Prefix, bool) {
-	if s == nil {
-		return netip.Prefix{}, false
-	}
-	a, err := netip.ParseAddr(s.IPPrefix)
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	p, err := a.Prefix(int(s.IPPrefixLen))
-	return p, err == nil
 }
 
 func (c *checker) subnet(path string, s *model.SubnetType) {
@@ -147,7 +135,7 @@ const (
 )
 
 func (c *checker) addressPair(path string, p *model.AllowedAddressPair) {
-	prefix, ok := prefixOf(p.IP)
+	prefix, ok := compile.ParsePrefix(p.IP)
 	if p.IP == nil {
 		c.bad(path+".ip", nil, "a prefix")
 	}
@@ -215,7 +203,7 @@ func (c *checker) fatFlow(path string, p *model.ProtocolType) {
 		{"source", p.SourcePrefix, p.SourceAggregatePrefixLength},
 		{"destination", p.DestinationPrefix, p.DestinationAggregatePrefixLength},
 	} {
-		prefix, ok := prefixOf(side.prefix)
+		prefix, ok := compile.ParsePrefix(side.prefix)
 		field := path + "." + side.name
 		switch {
 		case side.prefix == nil && value(side.length) != 0:
