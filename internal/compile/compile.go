@@ -1,10 +1,10 @@
 // Package compile derives from the configuration what forwarding needs and no
 // user writes: for each virtual network a routing instance (a VRF) and its
-// route targets.
+// route targets, and of all rules that users write the policy sets of ports.
 //
 //	              .--Compiler--> control: results, and which of them a change concerns
 //	graph -- units
-//	              `--Derive--> configuration API: objects and references of one view
+//	              `--Derive, AccessLists--> configuration API: objects and references of one view
 //
 // Everything here is a pure function of the graph. All numbers were allocated
 // in the transaction that created the user's object, and ids follow from the

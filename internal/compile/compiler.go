@@ -104,8 +104,15 @@ func (s *cells) each(f func(*cell)) {
 	}
 }
 
-// NewCompiler returns one of an empty graph.
-func NewCompiler() *Compiler { return newCompiler(roots) }
+// NewCompiler returns one of an empty graph, which keeps instances, and more
+// for who asks for it.
+func NewCompiler(more ...Part) *Compiler {
+	all := roots
+	for _, part := range more {
+		all = slices.Concat(all, part)
+	}
+	return newCompiler(all)
+}
 
 func newCompiler(roots []anyUnit) *Compiler {
 	return &Compiler{

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -330,7 +331,7 @@ func TestIncrementalInstances(t *testing.T) {
 
 func TestLayers(t *testing.T) {
 	var all []anyUnit
-	all = append(append(all, roots...), systemUnit)
+	all = append(slices.Concat(all, roots, Policy), systemUnit, policyUnit, groupUnit, groupPairUnit, applicationUnit, firewallUnit, tagUnit, portNetworkUnit)
 	for _, u := range all {
 		if layer, _ := u.about(); layer < 0 || layer >= layers {
 			t.Errorf("%s is in layer %d of %d", u.key("").kind, layer, layers)

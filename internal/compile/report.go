@@ -1,7 +1,13 @@
 package compile
 
-// roots are the units whose results are for others than units.
+// roots are the units whose results every Compiler keeps.
 var roots = []anyUnit{instances}
+
+// Part names results that a Compiler keeps for those who need them.
+type Part []anyUnit
+
+// Policy are the policy sets of networks and ports.
+var Policy = Part{networkSetUnit, portUnit}
 
 // Change is a result before and after; nil where there was or is none.
 type Change[T any] struct{ Before, After *T }
@@ -10,12 +16,20 @@ type Change[T any] struct{ Before, After *T }
 type Report struct {
 	// Instances by the UUID of their network.
 	Instances map[string]Change[Instance]
+	// NetworkSets by the UUID of their network.
+	NetworkSets map[string]Change[NetworkSets]
+	// Ports by the UUID of their virtual-machine-interface.
+	Ports map[string]Change[Port]
 }
 
 func (r *Report) add(x *cell, before any) {
 	switch x.unit {
 	case instances:
 		enter(&r.Instances, x, before)
+	case networkSetUnit:
+		enter(&r.NetworkSets, x, before)
+	case portUnit:
+		enter(&r.Ports, x, before)
 	}
 }
 
@@ -31,6 +45,14 @@ func enter[T any](all *map[string]Change[T], x *cell, before any) {
 
 // Instance is the instance of a network; nil as for InstanceOf.
 func (c *Compiler) Instance(network string) *Instance { return resultOf(c, instances, network) }
+
+// NetworkSets are the policy sets of a network; nil as for NetworkSetsOf.
+func (c *Compiler) NetworkSets(network string) *NetworkSets {
+	return resultOf(c, networkSetUnit, network)
+}
+
+// Port is what an interface is to policy; nil as for PortOf.
+func (c *Compiler) Port(vmi string) *Port { return resultOf(c, portUnit, vmi) }
 
 func resultOf[T any](c *Compiler, u *unit[T], owner string) *T {
 	if x, ok := c.cells[cellKey{u, owner}]; ok {

@@ -74,19 +74,21 @@ func lists(list *model.RouteTargetList, t Target) bool {
 	return slices.Contains(listed(list), t)
 }
 
-// instanceMeta takes rights and dates from the network.
+// instanceMeta is that of a network's instance.
 func instanceMeta(vn *model.VirtualNetwork) model.Meta {
-	name := InstanceName(vn.FQName)
+	m := viewMeta(&vn.Meta, InstanceUUID(vn.UUID), InstanceName(vn.FQName))
+	m.ParentType = string(model.KindVirtualNetwork)
+	return m
+}
+
+// viewMeta is that of an object that follows from its parent, of which it has
+// rights and dates.
+func viewMeta(parent *model.Meta, id string, name []string) model.Meta {
 	m := model.Meta{
-		UUID:        InstanceUUID(vn.UUID),
-		FQName:      name,
-		ParentType:  string(model.KindVirtualNetwork),
-		ParentUUID:  vn.UUID,
-		DisplayName: name[len(name)-1],
-		Perms2:      vn.Perms2,
+		UUID: id, FQName: name, ParentUUID: parent.UUID, DisplayName: name[len(name)-1], Perms2: parent.Perms2,
 	}
-	if vn.IDPerms != nil {
-		perms := *vn.IDPerms
+	if parent.IDPerms != nil {
+		perms := *parent.IDPerms
 		if numbers, err := model.UUIDNumbers(m.UUID); err == nil {
 			perms.UUID = &numbers
 		}
