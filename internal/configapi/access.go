@@ -224,16 +224,17 @@ func (may *access) mayRead(o model.Object) bool {
 }
 
 // mayReadDerived tells whether the caller may see a stored object, or a derived
-// one: whoever may read a network may read what follows from it.
+// one: whoever may read a network or security group may read what follows
+// from it.
 func (may *access) mayReadDerived(v *model.View, d derived) bool {
 	if may == nil || may.reads {
 		return may != nil
 	}
-	if d.network == "" {
+	if !d.isView() {
 		return may.mayRead(d.object)
 	}
-	vn, ok := v.Find(d.network)
-	return ok && may.mayRead(vn) && may.allowed(vn.GetMeta().Perms2, bitRead, opRead, d.object.Kind(), "")
+	of, ok := v.Find(d.owner.UUID)
+	return ok && may.mayRead(of) && may.allowed(of.GetMeta().Perms2, bitRead, opRead, d.object.Kind(), "")
 }
 
 // mayName tells whether the caller may know that an object exists: he may do
@@ -243,9 +244,9 @@ func (may *access) mayName(v *model.View, d derived) bool {
 		return true
 	}
 	o := d.object
-	if d.network != "" {
+	if d.isView() {
 		var ok bool
-		if o, ok = v.Find(d.network); !ok {
+		if o, ok = v.Find(d.owner.UUID); !ok {
 			return false
 		}
 	}
@@ -353,8 +354,8 @@ func (may *access) mayRefer(v *model.View, to model.Entity) error {
 		return notFound(to.Kind, to.UUID)
 	}
 	p := d.object.GetMeta().Perms2
-	if d.network != "" {
-		if vn, ok := v.Find(d.network); ok {
+	if d.isView() {
+		if vn, ok := v.Find(d.owner.UUID); ok {
 			p = vn.GetMeta().Perms2
 		}
 	}

@@ -115,7 +115,7 @@ func (a *API) refRelax(r *http.Request) (*answer, error) {
 		if !ok || !c.may.mayName(c.v, d) {
 			return missing("ID %s does not exist", from)
 		}
-		if d.network == "" {
+		if !d.isView() {
 			// Before an answer tells what it refers to.
 			if err := c.may.mayTouch(d.object); err != nil {
 				return err

@@ -320,8 +320,8 @@ func (a *API) collectionUpdate(r *http.Request) (*answer, error) {
 		switch {
 		case !ok || !c.may.mayName(c.v, d):
 			return missing("ID %s does not exist", id)
-		case d.network != "":
-			return followsFrom(model.EntityOf(d.object), "changed")
+		case d.isView():
+			return followsFrom(d, "changed")
 		}
 		o := d.object
 		// Before an answer tells which elements there are.

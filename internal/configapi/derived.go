@@ -10,15 +10,19 @@ import (
 )
 
 // derived is an object with the references that it has by itself. One that
-// follows from a network is not stored: it is a view, to read and to refer to.
+// follows from a network or a security group is not stored: it is a view, to
+// read and, except an access list, to refer to.
 type derived struct {
 	object model.Object
 	refs   []model.Reference
-	// network that a view follows from; empty for a stored object.
-	network string
+	// owner is what a view follows from; zero for a stored object.
+	owner model.Entity
 	// near are the views that follow from the same network, by UUID.
 	near map[string]model.Object
 }
+
+// isView tells a view from a stored object.
+func (d *derived) isView() bool { return d.owner != model.Entity{} }
 
 // find finds a stored object or a view; an empty kind means any.
 func find(v *model.View, kind model.Kind, id string) (derived, bool) {
@@ -40,6 +44,15 @@ func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
 	if kind == "" || kind == model.KindRouteTarget {
 		if t, ok := compile.TargetOfUUID(id); ok {
 			return findTarget(v, t)
+		}
+	}
+	if kind == "" || kind == model.KindAccessControlList {
+		for _, parent := range compile.ParentsOfAccessList(id) {
+			for _, d := range accessListViews(v, parent) {
+				if d.object.GetMeta().UUID == id {
+					return d, true
+				}
+			}
 		}
 	}
 	return derived{}, false
@@ -81,12 +94,17 @@ func findByName(v *model.View, kind model.Kind, name []string) (derived, bool) {
 				return d, true
 			}
 		}
+	case kind == model.KindAccessControlList && len(name) > 1:
+		return findAccessList(v, name)
 	}
 	return derived{}, false
 }
 
 // derive returns all views of a kind.
 func derive(v *model.View, kind model.Kind) []derived {
+	if kind == model.KindAccessControlList {
+		return deriveAccessLists(v)
+	}
 	if kind != model.KindRoutingInstance && kind != model.KindRouteTarget {
 		return nil
 	}
@@ -103,6 +121,20 @@ func derive(v *model.View, kind model.Kind) []derived {
 	return list
 }
 
+// childViews are the views of a kind that are children of an object.
+func childViews(v *model.View, parent model.Entity, kind model.Kind) []derived {
+	switch {
+	case kind == model.KindAccessControlList:
+		return accessListViews(v, parent)
+	case kind == model.KindRoutingInstance && parent.Kind == model.KindVirtualNetwork:
+		return slices.DeleteFunc(deriveOf(v, parent.UUID), func(d derived) bool { return d.object.Kind() != kind })
+	}
+	return nil
+}
+
+// kindsOfChildViews are the kinds of views that can be children.
+var kindsOfChildViews = []model.Kind{model.KindAccessControlList, model.KindRoutingInstance}
+
 // deriveOf returns the views that follow from one network, the instance first.
 func deriveOf(v *model.View, network string) []derived {
 	d, ok := compile.Derive(v, network)
@@ -113,7 +145,7 @@ func deriveOf(v *model.View, network string) []derived {
 	list := make([]derived, 0, 1+len(d.Targets))
 	add := func(o model.Object) {
 		near[o.GetMeta().UUID] = o
-		list = append(list, derived{object: o, network: network, near: near})
+		list = append(list, derived{object: o, owner: model.Entity{Kind: model.KindVirtualNetwork, UUID: network}, near: near})
 	}
 	add(d.Instance)
 	for _, t := range d.Targets {
@@ -138,8 +170,8 @@ func (c *change) need(e model.Entity) error {
 	case e.Kind == model.KindRouteTarget:
 		return c.storeTarget(d.object)
 	}
-	c.Need(model.Entity{Kind: model.KindVirtualNetwork, UUID: d.network})
-	c.disown(d.network)
+	c.Need(d.owner)
+	c.disown(d.owner.UUID)
 	return nil
 }
 

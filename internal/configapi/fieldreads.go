@@ -79,16 +79,16 @@ func (may *access) hidden(v *model.View, e *entry) map[string]bool {
 	return may.hiddenBy(e.Kind, permsOf(v, *e.view))
 }
 
-// permsOf are the rights on an object; those on a view are its network's.
+// permsOf are the rights on an object; those on a view are its owner's.
 func permsOf(v *model.View, d derived) *model.PermType2 {
-	if d.network == "" {
+	if !d.isView() {
 		return d.object.GetMeta().Perms2
 	}
-	vn, ok := v.Find(d.network)
+	of, ok := v.Find(d.owner.UUID)
 	if !ok {
 		return nil
 	}
-	return vn.GetMeta().Perms2
+	return of.GetMeta().Perms2
 }
 
 // mayReadField refuses a field of an object that the caller may read.

@@ -133,6 +133,9 @@ func (c *change) mayGo(o model.Object) error {
 // PutReference writes a reference, if the caller may write the one end and
 // refer to the other.
 func (c *change) PutReference(r model.Reference) {
+	if r.From.Kind == model.KindAccessControlList || r.To.Kind == model.KindAccessControlList {
+		c.refuseIf(denied("access-control-list %s follows from its network or security group and has no references; change those", r.From.UUID))
+	}
 	if !c.may.all {
 		c.refuseIf(c.mayLink(r))
 	}

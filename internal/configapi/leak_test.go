@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -39,6 +40,11 @@ func (b *bench) twoTenants() map[string]model.Kind {
 		make("project", fmt.Sprintf(`{"fq_name": ["default-domain", %q]}`, p))
 		for _, kind := range []string{"network-ipam", "network-policy", "security-group", "route-table", "tag"} {
 			more := ""
+			if kind == "network-policy" { // it is the other's network's, too
+				more = fmt.Sprintf(`, "network_policy_entries": {"policy_rule": [{"direction": "<>", "protocol": "any", "ethertype": "IPv4", "action_list": {"simple_action": "pass"},
+					"src_addresses": [{"virtual_network": "local"}], "dst_addresses": [{"network_policy": "default-domain:%s:%s-network-policy"}],
+					"src_ports": [{"start_port": -1, "end_port": -1}], "dst_ports": [{"start_port": -1, "end_port": -1}]}]}`, p, p)
+			}
 			if kind == "tag" {
 				more = fmt.Sprintf(`, "tag_type_name": "label", "tag_value": %q`, p)
 			}
@@ -62,6 +68,13 @@ func (b *bench) twoTenants() map[string]model.Kind {
 		ids[p+"vm"] = at.VirtualMachineId
 	}
 	hidden[instanceOf(b, ids[secret+"vn"])] = model.KindRoutingInstance
+	for _, of := range []model.Entity{{Kind: model.KindVirtualNetwork, UUID: ids[secret+"vn"]}, {Kind: model.KindSecurityGroup, UUID: ids[secret+"security-group"]}} {
+		b.api.graph.View(func(v *model.View) {
+			for _, o := range compile.AccessLists(v, of) {
+				hidden[o.UUID] = o.Kind()
+			}
+		})
+	}
 	for _, l := range [][3]string{
 		{"virtual-network", "vn", "network-policy"},
 		{"virtual-network", "vn", "route-table"},

@@ -190,13 +190,11 @@ func children(v *model.View, kind model.Kind, parents []string) iter.Seq[entry] 
 					return
 				}
 			}
-			if kind != model.KindRoutingInstance {
+			parent, ok := v.Entity(p)
+			if !ok {
 				continue
 			}
-			for _, d := range deriveOf(v, p) {
-				if d.object.Kind() != kind {
-					continue
-				}
+			for _, d := range childViews(v, parent, kind) {
 				if e, ok := entryOf(d); ok && !yield(e) {
 					return
 				}
@@ -273,6 +271,7 @@ func (l *listQuery) passes(v *model.View, e *entry) bool {
 	if l.filters == nil {
 		return true
 	}
+	e = l.writtenOut(v, e)
 	hidden := l.may.hidden(v, e)
 	for name, wanted := range l.filters {
 		value, ok := e.Property(name)

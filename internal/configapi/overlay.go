@@ -13,8 +13,9 @@ import (
 // network and stay.
 
 // followsFrom is the refusal to change a view.
-func followsFrom(e model.Entity, what string) error {
-	return denied("%s %s follows from its network and cannot be %s by itself", e.Kind, e.UUID, what)
+func followsFrom(d derived, what string) error {
+	e := model.EntityOf(d.object)
+	return denied("%s %s follows from its %s and cannot be %s by itself", e.Kind, e.UUID, d.owner.Kind, what)
 }
 
 // own tells whether a view has a reference by itself.
@@ -35,7 +36,7 @@ func (c *change) overlay(t *model.Type, d derived, g *given) error {
 		return err
 	}
 	if len(changes) > 0 {
-		return denied("%s %s follows from its network: %s cannot be changed; change the network", e.Kind, e.UUID, slices.Sorted(maps.Keys(changes))[0])
+		return denied("%s %s follows from its %s: %s cannot be changed; change that", e.Kind, e.UUID, d.owner.Kind, slices.Sorted(maps.Keys(changes))[0])
 	}
 	for _, kind := range slices.Sorted(maps.Keys(g.references)) {
 		wanted, err := c.targets(e, kind, g.references[kind], "http_put")
@@ -47,7 +48,7 @@ func (c *change) overlay(t *model.Type, d derived, g *given) error {
 			switch {
 			case r.To.Kind != kind:
 			case i < 0 || !sameJSON(wanted[i].Attr, r.Attr):
-				return denied("%s %s follows from its network: its reference to %s cannot be changed; change the network", e.Kind, e.UUID, r.To)
+				return denied("%s %s follows from its %s: its reference to %s cannot be changed; change that", e.Kind, e.UUID, d.owner.Kind, r.To)
 			default:
 				wanted = slices.Delete(wanted, i, i+1)
 			}

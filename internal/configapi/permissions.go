@@ -219,7 +219,7 @@ func (may *access) letters(v *model.View, d derived) string {
 	if may.mayReadDerived(v, d) {
 		b.WriteByte('R')
 	}
-	if d.network == "" && may.mayWrite(d.object, opUpdate) == nil {
+	if !d.isView() && may.mayWrite(d.object, opUpdate) == nil {
 		b.WriteByte('W')
 	}
 	if may.mayRefer(v, model.EntityOf(d.object)) == nil {

@@ -19,7 +19,7 @@ func (c *change) makeByItself(o model.Object) {
 // object's references one after the other.
 func (c *change) redate(d derived) error {
 	e := model.EntityOf(d.object)
-	if d.network != "" || c.Touches(store.ObjectKey(e)) {
+	if d.isView() || c.Touches(store.ObjectKey(e)) {
 		return nil
 	}
 	t, _ := model.TypeOf(string(e.Kind))

@@ -217,7 +217,7 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 				return nil
 			}
 			if d.own(target.UUID) {
-				return followsFrom(model.EntityOf(d.object), "taken off its "+string(to.Kind))
+				return followsFrom(d, "taken off its "+string(to.Kind))
 			}
 			old, ok := c.v.Reference(id, target.UUID)
 			if !ok {
@@ -313,7 +313,7 @@ func (a *API) removeObject(r *http.Request) (*answer, error) {
 		o, ok := c.object(t.Kind, id)
 		if !ok {
 			if d, ok := findDerived(c.v, t.Kind, id); ok && c.may.mayName(c.v, d) {
-				return followsFrom(model.EntityOf(d.object), "deleted")
+				return followsFrom(d, "deleted")
 			}
 			return notFound(t.Kind, id)
 		}

@@ -140,6 +140,7 @@ func collectItem(v *model.View, e entry, s *selection) item {
 // collect takes the links of an item out of a view.
 func (i *item) collect(v *model.View, s *selection) {
 	i.links, i.hidden = s.shelf[len(s.shelf):], s.may.hidden(v, &i.entry)
+	i.writeOut(v, s)
 	if s.refs {
 		i.collectReferences(v, s)
 	}
@@ -265,12 +266,15 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 			}
 		}
 	}
-	if i.Kind != model.KindVirtualNetwork || !i.wants(s, "routing_instances") {
-		return
-	}
-	for _, d := range deriveOf(v, i.UUID) {
-		if d.object.Kind() == model.KindRoutingInstance && s.may.mayReadDerived(v, d) {
-			i.addView("routing_instances", d.object, nil, false)
+	for _, kind := range kindsOfChildViews {
+		field := s.textsOf(kind).fields.children
+		if !i.wants(s, field) {
+			continue
+		}
+		for _, d := range childViews(v, i.Entity, kind) {
+			if s.may.mayReadDerived(v, d) {
+				i.addView(field, d.object, nil, false)
+			}
 		}
 	}
 }
@@ -446,6 +450,9 @@ func isPlain(s string) bool {
 
 // etag is the object's last change, as clients send it back.
 func (e *entry) etag() string {
+	if e.view != nil && e.Kind == model.KindAccessControlList {
+		return "" // its date is its owner's, and it changes with others
+	}
 	raw, ok := e.Member("id_perms", "last_modified")
 	if !ok {
 		return ""

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -29,10 +30,12 @@ type selection struct {
 	many  bool
 	// may is what the caller may see; nothing when it is nil.
 	may *access
+	// entries are how many entries of access lists the answer may still have.
+	entries *atomic.Int64
 }
 
 func selectionOf(q url.Values, at string) *selection {
-	s := &selection{refs: true, hrefs: !q.Has("exclude_hrefs"), base: at}
+	s := &selection{refs: true, hrefs: !q.Has("exclude_hrefs"), base: at, entries: newEntries()}
 	if list := csv(q.Get("fields")); list != nil {
 		s.fields = map[string]bool{}
 		for _, f := range list {

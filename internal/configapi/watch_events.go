@@ -94,6 +94,7 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 	for e := range c.References {
 		add(e.From)
 	}
+	s.changedAccessLists(dirty, c)
 	if targets && s.types[model.KindRouteTarget] != "" {
 		s.changedTargets(dirty)
 	}
@@ -131,7 +132,7 @@ func (s *watchStream) ids(kind model.Kind) []string {
 // take takes objects that the caller may read out of the graph.
 func (s *watchStream) take(kind model.Kind, ids []string) (map[string]item, *selection) {
 	found := map[string]item{}
-	selected := &selection{refs: true, hrefs: true, base: s.base}
+	selected := &selection{refs: true, hrefs: true, base: s.base, entries: newEntries()}
 	s.api.graph.View(func(v *model.View) {
 		selected.may = s.api.accessOf(s.ctx, v)
 		for _, id := range ids {
