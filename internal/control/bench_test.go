@@ -95,3 +95,43 @@ func (s *session) answer(f *frame) error {
 	}
 	return s.report(&controlv1.PortStatus{InterfaceId: m.GetPort().InterfaceId, State: controlv1.PortStatus_STATE_UP})
 }
+
+// BenchmarkChange measures from a change of one attachment until each of 1,000
+// agents that need its network has been sent the route.
+func BenchmarkChange(b *testing.B) {
+	const nodes = 1000
+	w := newWorld()
+	w.network("blue", 1, nil, nil)
+	for n := range nodes {
+		w.node(fmt.Sprint(n), fmt.Sprintf("172.16.%d.%d", n/250, n%250+1), 1500)
+		w.attach(fmt.Sprint(n), "blue", fmt.Sprint(n), fmt.Sprintf("10.0.%d.%d", n/250, n%250+1), 16)
+	}
+	t := newTables(discard(), newMetrics())
+	ctx, cancel := context.WithCancel(context.Background())
+	var running, told sync.WaitGroup
+	running.Go(func() { _ = t.follow(ctx, w.graph) }) // ends with ctx
+	<-t.ready
+	told.Add(nodes * nodes) // each agent has all routes
+	for n := range nodes {
+		s, _ := t.open(id("node", fmt.Sprint(n)), &controlv1.Hello{}, func(error) {})
+		running.Go(func() {
+			defer s.close()
+			_ = s.run(ctx, time.Minute, func(f *frame) error { // ends with ctx
+				if f.body[0]>>3 == fieldRoute {
+					told.Done()
+				}
+				return nil
+			})
+		})
+	}
+	told.Wait()
+	label := uint32(17)
+	for b.Loop() {
+		told.Add(nodes)
+		label++
+		w.move("7", "7", label)
+		told.Wait()
+	}
+	cancel()
+	running.Wait()
+}
