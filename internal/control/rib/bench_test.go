@@ -18,7 +18,9 @@ func port(i, revision int) Spec {
 	}
 }
 
-func host(i int) Key { return HostKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})) }
+func host(i int) Key {
+	return HostKey(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+}
 
 // BenchmarkUpdate changes one route that N other VRFs import, until all have
 // chosen anew.

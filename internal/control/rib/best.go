@@ -19,6 +19,13 @@ type step struct {
 var steps = []step{
 	{"usable", func(_ *vrf, a, b *Path) int { return first(a.Usable(), b.Usable()) }},
 	{"bound in the store", func(v *vrf, a, b *Path) int { return cmp.Compare(v.rank(b), v.rank(a)) }},
+	{"fewer chains", func(_ *vrf, a, b *Path) int { return cmp.Compare(len(a.Networks), len(b.Networks)) }},
+	{"fresh", func(_ *vrf, a, b *Path) int {
+		if a.Kind.bound() || b.Kind.bound() {
+			return 0
+		}
+		return first(a.Flags&Stale == 0, b.Flags&Stale == 0)
+	}},
 	{"local preference", func(_ *vrf, a, b *Path) int { return cmp.Compare(b.LocalPreference, a.LocalPreference) }},
 	{"sequence", func(_ *vrf, a, b *Path) int { return cmp.Compare(b.Sequence, a.Sequence) }},
 	{"not stale", func(_ *vrf, a, b *Path) int { return first(a.Flags&Stale == 0, b.Flags&Stale == 0) }},
@@ -56,10 +63,8 @@ func first(a, b bool) int {
 func (v *vrf) rank(p *Path) int {
 	switch {
 	case p.Kind.bound() && p.origin == v:
-		return 3
-	case p.Kind.bound():
 		return 2
-	case p.Flags&Stale == 0:
+	case p.Kind.bound():
 		return 1
 	}
 	return 0

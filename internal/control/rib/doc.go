@@ -23,6 +23,10 @@
 // imported by other VRFs of ours, whatever targets they share, because joining
 // two networks must not make them one broadcast domain.
 //
+// Static routes, aggregates and service chains make paths out of other routes;
+// see derivation. They are reached through a route that really leads somewhere,
+// never through each other.
+//
 // # Which path is best
 //
 // The first difference decides:
@@ -30,6 +34,7 @@
 //	usable          the port is up, the next hop is known
 //	bound           the store binds the address to an interface; in the VRF's own
 //	                network before an imported one; then all others
+//	chains          fewer
 //	fresh           among those that the store does not bind: not stale
 //	local preference  higher
 //	sequence        later: where the address has moved to

@@ -3,7 +3,9 @@ package rib
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -42,10 +44,96 @@ type candidate struct {
 }
 
 // routes computes the chosen paths of a VRF from scratch.
-func (m *model) routes(number uint32) map[Key][]candidate {
+func (m *model) routes(number uint32) map[Key][]candidate { return m.choose(number, m.derived()) }
+
+// derived makes paths of static routes, aggregates and chains, from nothing and
+// again and again until nothing is new.
+func (m *model) derived() map[place]Spec {
+	made := map[place]Spec{}
+	for round := 0; ; round++ {
+		now := map[place]Spec{}
+		tables := map[uint32]map[Key][]candidate{}
+		for n := range uint32(5) {
+			tables[n] = m.choose(n, made)
+		}
+		for n, vrf := range m.vrfs {
+			m.derive(n, vrf, tables, now)
+		}
+		if reflect.DeepEqual(now, made) {
+			return made
+		}
+		if made = now; round > 100 {
+			panic("the model does not come to rest")
+		}
+	}
+}
+
+func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate, made map[place]Spec) {
+	put := func(kind SourceKind, name string, via []candidate, key Key, s Spec) {
+		names := map[string]int{}
+		for _, c := range via {
+			if c.Kind == Static || c.Kind == Aggregate || c.Kind == Chain {
+				continue
+			}
+			s := s
+			s.Source = Source{kind, name + " via " + c.Name}
+			if names[s.Name]++; names[s.Name] > 1 {
+				s.Name = fmt.Sprintf("%s (%d)", s.Name, names[s.Name])
+			}
+			s.NextHop, s.Label, s.RouterID = c.NextHop, c.Label, c.RouterID
+			s.Flags |= c.Flags&Stale | Multipath
+			made[place{uint64(n), key, s.Source}] = s
+		}
+	}
+	for _, r := range vrf.Static {
+		s := Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: n, Targets: r.Targets}}
+		put(Static, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), tables[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
+	}
+	chained := func(s Spec) bool { return s.Kind == Aggregate || s.Kind == Chain }
+	for _, r := range vrf.Aggregates {
+		for key, list := range tables[n] {
+			if key.Kind() == Unicast && r.Prefix.Overlaps(key.Prefix()) && key.Prefix().Bits() > r.Prefix.Bits() && !chained(list[0].Spec) {
+				s := Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: n}}
+				put(Aggregate, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), tables[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
+			}
+		}
+	}
+	for _, c := range vrf.Chains {
+		via := tables[c.Via][HostKey(c.Address)]
+		ends := []uint32{c.From, n}
+		slices.Sort(ends)
+		stands := map[Key]bool{}
+		for _, again := range []bool{false, true} { // first what prefixes stand for
+			for key, list := range tables[c.From] {
+				best := list[0]
+				if key.Kind() != Unicast || best.OriginNetwork == n || slices.Contains(best.Networks, n) {
+					continue
+				}
+				of := slices.IndexFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Overlaps(key.Prefix()) && key.Prefix().Bits() >= p.Bits() })
+				switch {
+				case of >= 0 && !chained(best.Spec):
+					prefix := UnicastKey(c.Prefixes[of])
+					stands[prefix] = true
+					put(Chain, c.Name, via, prefix, Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: c.From, Networks: slices.Compact(ends)}})
+				case again && !stands[key]:
+					s := best.Spec
+					through := append(slices.Clone(best.Networks), c.From, n)
+					slices.Sort(through)
+					s.Targets, s.External, s.Networks, s.Flags = nil, false, slices.Compact(through), best.Flags&Stale
+					put(Chain, c.Name, via, key, s)
+				}
+			}
+		}
+	}
+}
+
+// choose computes the chosen paths of a VRF, given what is derived.
+func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidate {
 	found := map[Key][]candidate{}
 	vrf := m.vrfs[number]
-	for at, s := range m.own {
+	own := maps.Clone(derived)
+	maps.Copy(own, m.own)
+	for at, s := range own {
 		switch {
 		case at.at == uint64(number):
 			found[at.key] = append(found[at.key], candidate{s, at, true})
@@ -86,17 +174,8 @@ func meet(a, b []Target) bool {
 
 // preference is the documented order, up to where paths are equals.
 func preference(a, b candidate) int {
-	trust := func(c candidate) int {
-		bound := c.Kind == Attachment || c.Kind == Floating || c.Kind == Alias || c.Kind == NodeInNetwork
-		switch {
-		case bound && c.own:
-			return 0
-		case bound:
-			return 1
-		case c.Flags&Stale == 0:
-			return 2
-		}
-		return 3
+	bound := func(c candidate) bool {
+		return c.Kind == Attachment || c.Kind == Floating || c.Kind == Alias || c.Kind == NodeInNetwork
 	}
 	yes := func(b bool) int {
 		if b {
@@ -104,11 +183,19 @@ func preference(a, b candidate) int {
 		}
 		return 1
 	}
+	stale := cmp.Compare(yes(a.Flags&Stale == 0), yes(b.Flags&Stale == 0))
+	learned := 0
+	if !bound(a) && !bound(b) {
+		learned = stale
+	}
 	return cmp.Or(
-		cmp.Compare(trust(a), trust(b)),
+		cmp.Compare(yes(bound(a)), yes(bound(b))),
+		cmp.Compare(yes(bound(a) && a.own), yes(bound(b) && b.own)),
+		cmp.Compare(len(a.Networks), len(b.Networks)),
+		learned,
 		-cmp.Compare(a.LocalPreference, b.LocalPreference),
 		-cmp.Compare(a.Sequence, b.Sequence),
-		cmp.Compare(yes(a.Flags&Stale == 0), yes(b.Flags&Stale == 0)),
+		stale,
 		cmp.Compare(len(a.ASPath), len(b.ASPath)),
 		cmp.Compare(a.Origin, b.Origin),
 		cmp.Compare(a.MED, b.MED),
@@ -266,7 +353,7 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	b.rib.Flush()
 	r := b.rib
 	if n := len(r.vrfs) + len(r.external) + len(r.attributes) + len(r.sets) + len(r.importers) + len(r.exporters) +
-		len(r.dirty) + len(r.changed) + r.routes + r.paths; n != 0 {
+		len(r.byVia) + len(r.byFrom) + len(r.dirty) + len(r.changed) + r.routes + r.paths; n != 0 {
 		t.Fatalf("left after all was withdrawn: vrfs %v, external %v, attributes %d, sets %d, importers %v, exporters %v, %d routes, %d paths",
 			r.vrfs, r.external, len(r.attributes), len(r.sets), r.importers, r.exporters, r.routes, r.paths)
 	}
@@ -274,7 +361,7 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 
 var (
 	testKeys = []Key{
-		HostKey(netip.MustParseAddr("10.0.0.1")), HostKey(netip.MustParseAddr("fd00::1")), UnicastKey(netip.MustParsePrefix("10.0.0.0/24")),
+		HostKey(netip.MustParseAddr("10.0.0.1")), HostKey(netip.MustParseAddr("10.0.0.9")), HostKey(netip.MustParseAddr("fd00::1")), UnicastKey(netip.MustParsePrefix("10.0.0.0/24")),
 		MACKey(0, [6]byte{2, 0, 0, 0, 0, 1}, netip.Addr{}), MACKey(0, [6]byte{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("10.0.0.1")),
 		MulticastKey(0, netip.MustParseAddr("172.31.0.11")),
 	}
@@ -285,6 +372,40 @@ func drawTargets(t *rapid.T, label string) []Target {
 	return sortedTargets(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Target { return Target(rapid.IntRange(1, 4).Draw(t, "target")) }), 0, 3).Draw(t, label))
 }
 
+// drawPlace picks one of the places where there are paths.
+func drawPlace(t *rapid.T, from map[place]Spec) (place, bool) {
+	if len(from) == 0 {
+		return place{}, false
+	}
+	return rapid.SampledFrom(slices.SortedFunc(maps.Keys(from), func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), a.key.Compare(b.key), compareSources(a.source, b.source))
+	})).Draw(t, "place"), true
+}
+
+// drawDerived has a VRF make paths out of others. The addresses of services
+// are such as may be attached.
+func drawDerived(t *rapid.T, v *VRF) {
+	addresses := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.9")}
+	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.9.0.0/16")}
+	address, prefix, number := rapid.SampledFrom(addresses), rapid.SampledFrom(prefixes), rapid.Uint32Range(1, 4)
+	if rapid.IntRange(0, 3).Draw(t, "static") == 0 {
+		v.Static = []StaticRoute{{Prefix: prefix.Draw(t, "prefix"), NextHop: address.Draw(t, "next hop"), Targets: drawTargets(t, "targets")}}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "aggregate") == 0 {
+		v.Aggregates = []AggregateRoute{{prefix.Draw(t, "prefix"), address.Draw(t, "next hop")}}
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "chains") {
+		c := ServiceChain{Name: fmt.Sprint(i), From: number.Draw(t, "from"), Via: number.Draw(t, "via"), Address: address.Draw(t, "address")}
+		if c.From == v.Number {
+			continue
+		}
+		if rapid.Bool().Draw(t, "aggregated") {
+			c.Prefixes = []netip.Prefix{prefix.Draw(t, "prefix")}
+		}
+		v.Chains = append(v.Chains, c)
+	}
+}
+
 func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 	s := Spec{
 		Source:   Source{rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")},
@@ -293,6 +414,7 @@ func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 		Flags:    Flags(rapid.SampledFrom([]int{0, 0, int(Waiting), int(Down), int(Stale), int(Multipath), int(Multipath), int(Stale | Multipath)}).Draw(t, "flags")),
 		Attributes: Attributes{
 			Targets:         drawTargets(t, "targets"),
+			OriginNetwork:   uint32(rapid.IntRange(0, 4).Draw(t, "network")),
 			LocalPreference: uint32(rapid.IntRange(1, 2).Draw(t, "preference")),
 			MED:             uint32(rapid.IntRange(0, 1).Draw(t, "med")),
 			Origin:          uint8(rapid.IntRange(0, 1).Draw(t, "origin")),
@@ -316,6 +438,7 @@ func TestAsFromScratch(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"vrf": func(t *rapid.T) {
 				v := VRF{Number: number.Draw(t, "vrf"), Import: drawTargets(t, "import"), Export: drawTargets(t, "export"), External: drawTargets(t, "external")}
+				drawDerived(t, &v)
 				b.vrfs[v.Number] = v
 				b.rib.SetVRF(v)
 			},
@@ -337,10 +460,9 @@ func TestAsFromScratch(t *testing.T) {
 				b.rib.Put(n, key, s)
 			},
 			"remove": func(t *rapid.T) {
-				for at := range b.own {
+				if at, ok := drawPlace(t, b.own); ok {
 					delete(b.own, at)
 					b.rib.Remove(uint32(at.at), at.key, at.source)
-					return
 				}
 			},
 			"put external": func(t *rapid.T) {
@@ -349,10 +471,9 @@ func TestAsFromScratch(t *testing.T) {
 				b.rib.PutExternal(RD(rd), key, s)
 			},
 			"remove external": func(t *rapid.T) {
-				for at := range b.ext {
+				if at, ok := drawPlace(t, b.ext); ok {
 					delete(b.ext, at)
 					b.rib.RemoveExternal(RD(at.at), at.key, at.source)
-					return
 				}
 			},
 			"flush": func(*rapid.T) { b.rib.Flush() },

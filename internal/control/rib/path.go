@@ -66,6 +66,9 @@ func (k SourceKind) bound() bool { return k <= NodeInNetwork }
 // resolved tells whether the path was made from another route.
 func (k SourceKind) resolved() bool { return k == Static || k == Aggregate || k == Chain }
 
+// chained tells whether the path stands for others.
+func (k SourceKind) chained() bool { return k == Aggregate || k == Chain }
+
 // Source says who a path is from. One source has one path to a key in a VRF.
 type Source struct {
 	Kind SourceKind

@@ -2,6 +2,7 @@ package rib
 
 import (
 	"encoding/binary"
+	"reflect"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/control/feed"
@@ -15,10 +16,10 @@ type VRF struct {
 	// External are those of the imported targets under which the VRF takes what
 	// other routers announce.
 	External []Target
-}
-
-func (c *VRF) equal(o *VRF) bool {
-	return slices.Equal(c.Import, o.Import) && slices.Equal(c.Export, o.Export) && slices.Equal(c.External, o.External)
+	// What is made out of other routes.
+	Static     []StaticRoute
+	Aggregates []AggregateRoute
+	Chains     []ServiceChain
 }
 
 // Encoder encodes the message that tells a VRF's readers which paths a key has;
@@ -35,6 +36,10 @@ type RIB struct {
 	// importers are the VRFs, exporters the lists of paths, by target.
 	importers map[topic]map[*vrf]struct{}
 	exporters map[topic]map[*targetSet]struct{}
+	// byVia and byFrom are the derivations that depend on a route, or on all of
+	// a VRF.
+	byVia  map[spot]map[*derivation]struct{}
+	byFrom map[uint32]map[*derivation]struct{}
 	// dirty are the routes whose paths have changed since the last Flush.
 	dirty []*route
 	// changed are the feeds whose readers the next Flush wakes.
@@ -64,7 +69,9 @@ type vrf struct {
 	configured bool
 	routes     map[Key]*route
 	// own is the number of paths whose origin it is.
-	own             int
+	own int
+	// derived are what makes paths of it out of other routes.
+	derived         map[Source]*derivation
 	unicast, layer2 *feed.Feed
 }
 
@@ -85,6 +92,7 @@ func New(encode Encoder) *RIB {
 		encode: encode, vrfs: map[uint32]*vrf{}, external: map[externalKey]*Path{},
 		attributes: map[string]*sharedAttributes{}, sets: map[string]*targetSet{},
 		importers: map[topic]map[*vrf]struct{}{}, exporters: map[topic]map[*targetSet]struct{}{},
+		byVia: map[spot]map[*derivation]struct{}{}, byFrom: map[uint32]map[*derivation]struct{}{},
 		changed: map[*feed.Feed]struct{}{},
 	}
 }
@@ -111,10 +119,9 @@ func (r *RIB) tidy(v *vrf) {
 func (r *RIB) SetVRF(c VRF) {
 	v := r.vrf(c.Number)
 	v.configured = true
-	if v.equal(&c) {
-		return
+	if !reflect.DeepEqual(v.VRF, c) {
+		r.configure(v, c)
 	}
-	r.configure(v, c)
 }
 
 // RemoveVRF takes away the configuration of a VRF. Its own paths stay until
@@ -144,6 +151,7 @@ func (r *RIB) configure(v *vrf, c VRF) {
 		}
 	}
 	r.reimport(v, old.topics(), c.topics())
+	r.derive(v, &c)
 }
 
 // Put sets the path that a source has to a key in a VRF.
@@ -336,6 +344,7 @@ func (rt *route) settle() {
 			f.Remove(&rt.row)
 		}
 		rt.vrf.rib.wakeLater(f)
+		rt.vrf.rib.settled(rt)
 	}
 	if len(rt.paths) == 0 && !rt.row.Held() {
 		rt.forget()

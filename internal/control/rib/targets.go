@@ -155,14 +155,14 @@ func (s *targetSet) forEach(v *vrf, f func(*Path)) {
 	}
 }
 
-func enter[T comparable](index map[topic]map[T]struct{}, at topic, x T) {
+func enter[K, T comparable](index map[K]map[T]struct{}, at K, x T) {
 	if index[at] == nil {
 		index[at] = map[T]struct{}{}
 	}
 	index[at][x] = struct{}{}
 }
 
-func leave[T comparable](index map[topic]map[T]struct{}, at topic, x T) {
+func leave[K, T comparable](index map[K]map[T]struct{}, at K, x T) {
 	delete(index[at], x)
 	if len(index[at]) == 0 {
 		delete(index, at)

@@ -1,0 +1,309 @@
+package rib
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+)
+
+// StaticRoute is a prefix that is reached like an address of the same VRF.
+type StaticRoute struct {
+	Prefix      netip.Prefix
+	NextHop     netip.Addr
+	Targets     []Target // beside those that the VRF exports; sorted
+	Communities []uint32
+}
+
+// AggregateRoute is a prefix that is reached like an address of the same VRF,
+// while there is any route within it.
+type AggregateRoute struct {
+	Prefix  netip.Prefix
+	NextHop netip.Addr
+}
+
+// ServiceChain brings the routes of another VRF into this one, with the way
+// through a service: that to an address of it.
+type ServiceChain struct {
+	Name string
+	// From is the VRF behind the service.
+	From uint32
+	// Prefixes stand for all routes within them; other routes are brought in
+	// one by one.
+	Prefixes []netip.Prefix
+	// Via is the VRF in which the service is reached, at Address.
+	Via     uint32
+	Address netip.Addr
+}
+
+// noReoriginate is the community of routes that no chain brings elsewhere.
+const noReoriginate = 0xFFFFF000
+
+// spot is a route of a VRF.
+type spot struct {
+	vrf uint32
+	key Key
+}
+
+// derivation makes paths of a VRF out of other routes: of the one through
+// which they are reached, via, and for chains and aggregates of those that
+// they stand for, from.
+//
+// Every path of a chain has in Networks the VRFs that chains brought it from
+// and into, and no chain brings it into any of them again, by whatever import it
+// comes around. Paths that came through fewer are preferred before anything
+// else, and prefixes stand only for what no chain has brought. So what is chosen
+// among the paths of chains depends on shorter ones only, and Flush comes to
+// the same end in whatever order things happen, whatever the chains look like.
+type derivation struct {
+	rib  *RIB
+	into uint32
+	kind SourceKind
+	name string
+	spec any // the StaticRoute, AggregateRoute or ServiceChain
+	via  spot
+	// from is the VRF whose routes it stands for, 0 for none.
+	from     uint32
+	prefixes []netip.Prefix
+	// within are the keys of from that each prefix stands for at present.
+	within map[Key]map[Key]struct{}
+	// made are the paths that it has made, by key.
+	made map[Key]map[Source]struct{}
+}
+
+func (c *VRF) derivations(r *RIB) map[Source]*derivation {
+	all := map[Source]*derivation{}
+	add := func(d *derivation) {
+		d.rib, d.into = r, c.Number
+		d.within, d.made = map[Key]map[Key]struct{}{}, map[Key]map[Source]struct{}{}
+		all[Source{d.kind, d.name}] = d
+	}
+	for _, s := range c.Static {
+		add(&derivation{
+			kind: Static, name: fmt.Sprintf("%s to %s", s.Prefix.Masked(), s.NextHop), spec: s,
+			via: spot{c.Number, HostKey(s.NextHop)}, prefixes: []netip.Prefix{s.Prefix.Masked()},
+		})
+	}
+	for _, a := range c.Aggregates {
+		add(&derivation{
+			kind: Aggregate, name: fmt.Sprintf("%s to %s", a.Prefix.Masked(), a.NextHop), spec: a,
+			via: spot{c.Number, HostKey(a.NextHop)}, from: c.Number, prefixes: []netip.Prefix{a.Prefix.Masked()},
+		})
+	}
+	for _, s := range c.Chains {
+		d := &derivation{kind: Chain, name: s.Name, spec: s, via: spot{s.Via, HostKey(s.Address)}, from: s.From}
+		for _, p := range s.Prefixes {
+			d.prefixes = append(d.prefixes, p.Masked())
+		}
+		add(d)
+	}
+	return all
+}
+
+// derive has a VRF make the paths that its configuration says.
+func (r *RIB) derive(v *vrf, c *VRF) {
+	now := c.derivations(r)
+	for id, d := range v.derived {
+		if next := now[id]; next != nil && reflect.DeepEqual(next.spec, d.spec) {
+			now[id] = d
+			continue
+		}
+		leave(r.byVia, d.via, d)
+		leave(r.byFrom, d.from, d)
+		for key := range maps.Clone(d.made) {
+			d.make(key, nil)
+		}
+	}
+	before := v.derived
+	v.derived = now
+	for id, d := range now {
+		if before[id] == d {
+			continue
+		}
+		enter(r.byVia, d.via, d)
+		if d.from != 0 {
+			enter(r.byFrom, d.from, d)
+			if from := r.vrfs[d.from]; from != nil {
+				for key := range from.routes {
+					if key.kind == Unicast {
+						d.note(key)
+					}
+				}
+			}
+		}
+		d.all()
+	}
+}
+
+// settled has everything made anew that depends on a route.
+func (r *RIB) settled(rt *route) {
+	if rt.key.kind != Unicast {
+		return
+	}
+	for d := range r.byVia[spot{rt.vrf.Number, rt.key}] {
+		d.all()
+	}
+	for d := range r.byFrom[rt.vrf.Number] {
+		if prefix, covered := d.note(rt.key); covered {
+			d.one(prefix)
+		}
+		if d.kind == Chain {
+			d.one(rt.key)
+		}
+	}
+}
+
+// note keeps count of what prefixes stand for, and returns the one that the
+// key is within.
+func (d *derivation) note(key Key) (prefix Key, covered bool) {
+	if prefix, covered = d.covering(key); !covered {
+		return prefix, false
+	}
+	if p := d.acceptable(key); p != nil && !p.Kind.chained() {
+		if d.within[prefix] == nil {
+			d.within[prefix] = map[Key]struct{}{}
+		}
+		d.within[prefix][key] = struct{}{}
+	} else if delete(d.within[prefix], key); len(d.within[prefix]) == 0 {
+		delete(d.within, prefix)
+	}
+	return prefix, true
+}
+
+// covering is the prefix that stands for a key. An aggregate is none of the
+// routes that it stands for.
+func (d *derivation) covering(key Key) (prefix Key, covered bool) {
+	for _, p := range d.prefixes {
+		prefix := UnicastKey(p)
+		if p.Bits() <= int(key.bits) && p.Contains(key.Address()) && (d.kind == Chain || prefix != key) {
+			return prefix, true
+		}
+	}
+	return Key{}, false
+}
+
+// acceptable is the path of a route that may go on; nil when there is none.
+func (d *derivation) acceptable(key Key) *Path {
+	p := d.rib.chosen(spot{d.from, key})
+	if p == nil {
+		return nil
+	}
+	best := p[0]
+	if d.kind == Aggregate {
+		return best
+	}
+	if best.OriginNetwork == d.into || slices.Contains(best.Networks, d.into) || slices.Contains(best.Communities, noReoriginate) {
+		return nil
+	}
+	return best
+}
+
+// chosen are the paths that traffic takes to a key, as of when the route was
+// settled last: each time that this becomes different, settled is called.
+func (r *RIB) chosen(at spot) []*Path {
+	v := r.vrfs[at.vrf]
+	if v == nil || v.routes[at.key] == nil {
+		return nil
+	}
+	return v.routes[at.key].told
+}
+
+// all makes all paths anew.
+func (d *derivation) all() {
+	keys := map[Key]struct{}{}
+	for key := range d.made {
+		keys[key] = struct{}{}
+	}
+	for _, p := range d.prefixes {
+		keys[UnicastKey(p)] = struct{}{}
+	}
+	if from := d.rib.vrfs[d.from]; from != nil && d.kind == Chain {
+		for key := range from.routes {
+			if key.kind == Unicast {
+				keys[key] = struct{}{}
+			}
+		}
+	}
+	for key := range keys {
+		d.one(key)
+	}
+}
+
+// one makes the paths to a key anew.
+func (d *derivation) one(key Key) {
+	model, ok := d.model(key)
+	if !ok {
+		d.make(key, nil)
+		return
+	}
+	var specs []Spec
+	names := map[string]int{}
+	for _, c := range d.rib.chosen(d.via) {
+		if c.Kind.resolved() || c.Flags&Foreign != 0 {
+			continue // only what is really there is a way to anything else
+		}
+		s := model
+		s.Kind, s.Name = d.kind, d.name+" via "+c.Name
+		if names[s.Name]++; names[s.Name] > 1 { // the same name in two VRFs
+			s.Name = fmt.Sprintf("%s (%d)", s.Name, names[s.Name])
+		}
+		s.NextHop, s.Encapsulations, s.Weight, s.RouterID = c.NextHop, c.Encapsulations, c.Weight, c.RouterID
+		s.Label, s.VNI, s.MAC = c.Label, c.VNI, c.MAC
+		s.Flags |= c.Flags&Stale | Multipath
+		specs = append(specs, s)
+	}
+	d.make(key, specs)
+}
+
+// model is what the paths to a key have beside the way there; false when there
+// is to be none.
+func (d *derivation) model(key Key) (s Spec, ok bool) {
+	s.LocalPreference, s.OriginNetwork = 100, d.into
+	switch spec := d.spec.(type) {
+	case StaticRoute:
+		s.Targets, s.Communities = spec.Targets, spec.Communities
+		return s, true
+	case AggregateRoute:
+		return s, len(d.within[key]) > 0
+	}
+	if len(d.within[key]) > 0 {
+		s.OriginNetwork = d.from
+		s.Networks = sortedNumbers([]uint32{d.from, d.into})
+		return s, true
+	}
+	p := d.acceptable(key)
+	if _, covered := d.covering(key); p == nil || covered && !p.Kind.chained() {
+		return s, false
+	}
+	s.Attributes = p.Attributes
+	s.Targets, s.External = nil, false
+	s.Networks = sortedNumbers(append([]uint32{d.from, d.into}, p.Networks...))
+	s.Sequence, s.Flags = p.Sequence, p.Flags&Stale
+	return s, true
+}
+
+func sortedNumbers(list []uint32) []uint32 {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// make has the paths to a key be those of the specs.
+func (d *derivation) make(key Key, specs []Spec) {
+	old := d.made[key]
+	now := map[Source]struct{}{}
+	for _, s := range specs {
+		now[s.Source] = struct{}{}
+		d.rib.Put(d.into, key, s)
+	}
+	for source := range old {
+		if _, stays := now[source]; !stays {
+			d.rib.Remove(d.into, key, source)
+		}
+	}
+	if len(now) == 0 {
+		delete(d.made, key)
+	} else {
+		d.made[key] = now
+	}
+}
