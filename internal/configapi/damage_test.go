@@ -68,6 +68,11 @@ func damagedBench(t *testing.T) (*bench, map[string]store.Key) {
 	entity := func(kind model.Kind, id string) model.Entity { return model.Entity{Kind: kind, UUID: id} }
 	vmi, vn := entity(model.KindVirtualMachineInterface, at.InterfaceId), entity(model.KindVirtualNetwork, at.NetworkId)
 	scope := model.FQString(at.NetworkFqName)
+	const floating = "10.32.16.77"
+	public := b.attach(request(node, containerID(), "public"))
+	pool := b.create("floating-ip-pool", fmt.Sprintf(`{"fq_name": ["default-domain", "mesos-default", "public", "pool"], "parent_type": "virtual-network", "parent_uuid": %q}`, public.NetworkId))
+	b.create("floating-ip", fmt.Sprintf(`{"fq_name": ["default-domain", "mesos-default", "public", "pool", "f"], "parent_type": "floating-ip-pool", "parent_uuid": %q,
+		"floating_ip_address": %q, "project_refs": [{"uuid": %q}]}`, pool, floating, at.ProjectId))
 	keys := map[string]store.Key{
 		"project": store.ObjectKey(entity(model.KindProject, at.ProjectId)),
 		"vmi":     store.ObjectKey(vmi), "vn": store.ObjectKey(vn), "group": store.ObjectKey(entity(model.KindSecurityGroup, group)),
@@ -78,8 +83,9 @@ func damagedBench(t *testing.T) (*bench, map[string]store.Key) {
 		"address": store.AddressKey(scope, netip.MustParseAddr(at.Addresses[0].Address)),
 		"rest":    store.RestKey(store.AddressKey(scope, netip.MustParseAddr(gone.Addresses[0].Address))),
 		"number":  store.NumberKey(networkNumbers, at.Vrf), "label": store.LabelKey(node, at.Label),
-		"mac":     store.MACKey(at.NetworkId, at.Mac),
-		"binding": store.BindingKey(at.InterfaceId), "owned": store.OwnedKey(at.NetworkId), "node": store.NodeKey(node),
+		"mac":              store.MACKey(at.NetworkId, at.Mac),
+		"floating address": store.AddressKey(model.FQString(public.NetworkFqName), netip.MustParseAddr(floating)),
+		"binding":          store.BindingKey(at.InterfaceId), "owned": store.OwnedKey(at.NetworkId), "node": store.NodeKey(node),
 	}
 	entries, err := b.store.Dump(b.ctx())
 	if err != nil {
@@ -135,8 +141,16 @@ func TestDamageIsFoundAndMended(t *testing.T) {
 		"binding of nobody": {func(t *store.Txn, _ map[string]store.Key) {
 			t.Put(store.BindingKey(nobody), []byte(`{"interface":"`+nobody+`","label":99}`))
 		}, "which does not exist", true},
-		"binding unreadable": {func(t *store.Txn, k map[string]store.Key) { t.Put(k["binding"], []byte("x")) }, "cannot be read", false},
-		"mac lost":           {func(t *store.Txn, k map[string]store.Key) { t.Delete(k["mac"]) }, "MAC address", true},
+		"binding unreadable":  {func(t *store.Txn, k map[string]store.Key) { t.Put(k["binding"], []byte("x")) }, "cannot be read", false},
+		"fabric address lost": {func(t *store.Txn, _ map[string]store.Key) { t.Delete(store.FabricKey("172.31.0.11")) }, "is not in use", true},
+		"fabric address of nobody": {func(t *store.Txn, _ map[string]store.Key) {
+			t.Put(store.FabricKey("172.31.0.99"), []byte(nobody))
+		}, "does not exist", true},
+		"fabric address of another": {func(t *store.Txn, _ map[string]store.Key) {
+			t.Put(store.FabricKey("172.31.0.11"), []byte(nobody))
+		}, "is had by node", true},
+		"floating address lost": {func(t *store.Txn, k map[string]store.Key) { t.Delete(k["floating address"]) }, "its address", true},
+		"mac lost":              {func(t *store.Txn, k map[string]store.Key) { t.Delete(k["mac"]) }, "MAC address", true},
 		"mac of nobody": {func(t *store.Txn, _ map[string]store.Key) {
 			t.Put(store.MACKey(nobody, "02:00:00:00:00:01"), []byte(nobody))
 		}, "does not exist", true},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/contrail-mesos/contrail/api/contrail/config/v1/configv1connect"
 )
 
 // readWait bounds how long a read waits for what it must show.
@@ -20,6 +22,13 @@ const readWait = 5 * time.Second
 var readingPosts = map[string]bool{
 	"/fqname-to-id": true, "/id-to-fqname": true, "/list-bulk-collection": true, "/prop-collection-get": true,
 	"/obj-cache": true, "/fetch-records": true, "/db-check": true,
+}
+
+// readingCalls are the RPCs that read, or look for what they change before they
+// write.
+var readingCalls = map[string]bool{
+	configv1connect.AttachmentsListProcedure: true, configv1connect.NodesListProcedure: true, configv1connect.NodesRemoveProcedure: true,
+	configv1connect.RecoveryForgetProcedure: true, configv1connect.RecoveryResolveProcedure: true,
 }
 
 // fresh lets reads through when the graph shows all that any controller has
@@ -45,6 +54,11 @@ func (a *API) waitFresh(r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && !readingPosts[r.URL.Path] && !strings.HasSuffix(r.URL.Path, "/subnet-ip-count") {
 		return nil
 	}
+	return a.waitNewest(ctx)
+}
+
+// waitNewest waits until the graph shows all that any controller has answered.
+func (a *API) waitNewest(ctx context.Context) error {
 	revision, err := a.barrier(ctx)
 	if err == nil && revision > 0 {
 		err = a.catchUp(ctx, revision)

@@ -145,6 +145,7 @@ func mayReadAll(ctx context.Context) error {
 
 // rpcGate keeps users away from the RPC services, which are for nodes and the
 // controller side; who may read everything may list. It logs what is refused.
+// What reads waits for what other controllers have answered.
 func (a *API) rpcGate() connect.Interceptor {
 	return connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
@@ -153,6 +154,14 @@ func (a *API) rpcGate() connect.Interceptor {
 				err := denied("Permission denied: %s is for administrators, and %s is none", procedure, caller)
 				a.recordRefusal(ctx, audit{"call", procedure}, err)
 				return nil, rpcError(err)
+			}
+			if readingCalls[procedure] {
+				wait, cancel := context.WithTimeout(ctx, readWait)
+				err := a.waitNewest(wait)
+				cancel()
+				if err != nil {
+					return nil, rpcError(err)
+				}
 			}
 			answer, err := next(ctx, r)
 			if err != nil {

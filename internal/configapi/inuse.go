@@ -53,12 +53,22 @@ func (a *API) heldBy(ctx context.Context, uuid string) (text string) {
 // memory could have told.
 func takenAtCommit(conflict *store.Conflict) (error, bool) {
 	g := conflict.Guard
-	if g.Condition != store.Absent || g.Key.Space() != store.SpaceMAC {
+	if g.Condition != store.Absent {
 		return nil, false
 	}
-	s, err := g.Key.Split(2)
-	if err != nil {
-		return nil, false
+	switch g.Key.Space() {
+	case store.SpaceFabric:
+		if s, err := g.Key.Split(1); err == nil {
+			return &inUse{key: g.Key, text: fmt.Sprintf("address %s is that of another node; if that one is gone for good, run `contrail node remove`", s[0])}, true
+		}
+	case store.SpaceMAC:
+		if s, err := g.Key.Split(2); err == nil {
+			return macInUse(g.Key, s[0], s[1]), true
+		}
 	}
-	return &inUse{key: g.Key, text: fmt.Sprintf("MAC address %s is already in use in virtual-network %s; choose another or leave it out", s[1], s[0])}, true
+	return nil, false
+}
+
+func macInUse(k store.Key, network, mac string) error {
+	return &inUse{key: k, text: fmt.Sprintf("MAC address %s is already in use in virtual-network %s; choose another or leave it out", mac, network)}
 }

@@ -97,6 +97,12 @@ func (c *change) join(n model.Node) (uint32, error) {
 			return 0, err
 		}
 	}
+	if !ok || known.Address != n.Address {
+		if ok {
+			c.Delete(store.FabricKey(known.Address))
+		}
+		c.Create(store.FabricKey(n.Address), []byte(n.UUID))
+	}
 	c.Guard(store.Guard{Condition: store.NotSince, Key: store.NodeKey(n.UUID), Revision: int64(c.since)})
 	c.PutNode(n)
 	return mtu, nil
@@ -226,9 +232,11 @@ func (a *API) detachBinding(ctx context.Context, vmi string) (detached uint32, e
 func (c *change) removeNode(n model.Node) error {
 	c.settles = true
 	c.forgetNode(n.UUID)
-	if _, ok := c.v.Node(n.UUID); !ok {
+	known, ok := c.v.Node(n.UUID)
+	if !ok {
 		return nil
 	}
+	c.Delete(store.FabricKey(known.Address))
 	c.Guard(store.Guard{Condition: store.RangeEmpty, Key: store.LabelPrefix(n.UUID)})
 	c.Delete(store.NodeKey(n.UUID))
 	if router, ok := model.Get[*model.VirtualRouter](c.v, n.UUID); ok {

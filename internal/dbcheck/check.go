@@ -233,6 +233,8 @@ func (c *checker) check(e store.Entry) error {
 		return c.checkBinding(e)
 	case store.SpaceNode:
 		return c.checkNode(e)
+	case store.SpaceFabric:
+		return c.checkFabric(e)
 	case store.SpaceOwned, store.SpacePosition:
 		return c.checkMark(e)
 	case store.SpaceRest, store.SpaceTomb:
@@ -354,6 +356,31 @@ func (c *checker) checkNode(e store.Entry) error {
 	}
 	if !c.exists(model.Entity{Kind: model.KindVirtualRouter, UUID: s[0]}) {
 		c.add(e.Key, nil, "node %s has no virtual-router; it makes one when its agent reports", n.Name)
+	}
+	k := store.FabricKey(n.Address)
+	switch holder, ok := c.keys[k]; {
+	case !ok:
+		c.add(e.Key, c.fix(Put, k, s[0], e.Key), "the address %s of node %s is not in use", n.Address, n.Name)
+	case string(holder.Value) != s[0]:
+		c.add(e.Key, nil, "the address %s of node %s is had by node %s", n.Address, n.Name, holder.Value)
+	}
+	return nil
+}
+
+// checkFabric looks whether the node that has an address on the fabric is there.
+func (c *checker) checkFabric(e store.Entry) error {
+	s, err := e.Key.Split(1)
+	if err != nil {
+		return err
+	}
+	k := store.NodeKey(string(e.Value))
+	node, ok := c.keys[k]
+	var n model.Node
+	switch {
+	case !ok:
+		c.add(e.Key, c.fix(Delete, e.Key, "", k), "is had by node %s, which does not exist", e.Value)
+	case json.Unmarshal(node.Value, &n) == nil && n.Address != s[0]:
+		c.add(e.Key, c.fix(Delete, e.Key, "", k), "is had by node %s, which has another", n.Name)
 	}
 	return nil
 }

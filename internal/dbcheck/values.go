@@ -261,15 +261,16 @@ func (c *checker) needsAddress(o *object, a netip.Addr) {
 	c.add(o.entry.Key, nil, "its address %s is in use nowhere", a)
 }
 
-// scopesOf are the scopes that the address of an instance-ip may be of: that of
-// its network, or of an IPAM. sure says that there is no other. The pools of
-// other addresses are not followed.
+// scopesOf are the scopes that an address may be of: that of its network (a
+// floating or alias IP's is its pool's), or of an IPAM. sure says that there is
+// no other.
 func (c *checker) scopesOf(o *object) (scopes []string, sure bool) {
+	networks := c.targets(o, model.KindVirtualNetwork)
 	if o.Entity.Kind != model.KindInstanceIP {
-		return nil, false
+		networks = c.networkOfPool(o)
 	}
-	sure = true
-	for _, network := range c.targets(o, model.KindVirtualNetwork) {
+	sure = len(networks) > 0 || o.Entity.Kind == model.KindInstanceIP
+	for _, network := range networks {
 		scopes = append(scopes, model.FQString(network.GetMeta().FQName))
 		for _, ipam := range c.targets(network, model.KindNetworkIPAM) {
 			if n, ok := ipam.Object.(*model.NetworkIPAM); ok && n.IPAMSubnetMethod == "flat-subnet" {
@@ -281,6 +282,20 @@ func (c *checker) scopesOf(o *object) (scopes []string, sure bool) {
 		scopes, sure = append(scopes, ipamScope(ipam)), false
 	}
 	return scopes, sure
+}
+
+// networkOfPool is the network whose pool a floating or alias IP is from; one
+// whose parent is an instance-ip has the address of that.
+func (c *checker) networkOfPool(o *object) []*object {
+	pool, ok := c.objects[o.GetMeta().ParentUUID]
+	if !ok || pool.Object == nil {
+		return nil
+	}
+	network, ok := c.objects[pool.GetMeta().ParentUUID]
+	if !ok || network.Object == nil || network.Entity.Kind != model.KindVirtualNetwork {
+		return nil
+	}
+	return []*object{network}
 }
 
 func ipamScope(o *object) string {

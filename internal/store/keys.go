@@ -25,6 +25,7 @@ type Space string
 //	child/<parent uuid>/<type>/<uuid>            empty; stands for "the parent has this child"
 //	ref/<to type>/<to uuid>/<from type>/<from uuid>  a reference, JSON
 //	node/<uuid>                                  a node, JSON
+//	fabric/<address>                             uuid of the node that has the address on the fabric
 //	binding/<interface uuid>                     where an interface is plugged, JSON
 //	ip/<scope>/<address>                         uuid of the object that has the address
 //	alloc/<network uuid>/<address>               scope of an address that the network has by ip-alloc
@@ -57,6 +58,7 @@ const (
 	SpaceChild    Space = "child"
 	SpaceRef      Space = "ref"
 	SpaceNode     Space = "node"
+	SpaceFabric   Space = "fabric"
 	SpaceBinding  Space = "binding"
 	SpaceAddress  Space = "ip"
 	SpacePrefix   Space = "prefix"
@@ -74,8 +76,8 @@ const (
 	SpaceRestore  Space = "restore"
 )
 
-// followed are the spaces that Follow loads and reports. Names, children and
-// MAC addresses are guards of writes only; readers have them from the objects.
+// followed are the spaces that Follow loads and reports. Names, children, MAC
+// addresses and those of nodes are guards of writes only; readers have them from the objects.
 var followed = []Space{
 	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpaceAllocated, SpacePrefix,
 	SpaceNumber, SpaceLabel, SpaceOwned, SpacePosition, SpaceTomb, SpaceRest,
@@ -126,6 +128,9 @@ func RefPrefixFrom(to model.Entity, from model.Kind) Key {
 
 // NodeKey is the key of a node.
 func NodeKey(uuid string) Key { return key(SpaceNode, uuid) }
+
+// FabricKey is the key of a node's address.
+func FabricKey(address string) Key { return key(SpaceFabric, address) }
 
 // BindingKey is the key of an interface's binding.
 func BindingKey(vmi string) Key { return key(SpaceBinding, vmi) }
