@@ -42,10 +42,11 @@ func (c *change) holdReference(e model.Edge) {
 }
 
 // lackReference makes sure that a reference that need not be deleted is still
-// not there.
-func (c *change) lackReference(e model.Edge) {
+// not there, and that the object that lacks it is.
+func (c *change) lackReference(e model.Edge) error {
 	c.Guard(store.Guard{Condition: store.Absent, Key: store.RefKey(e)})
 	c.verify = true
+	return c.need(e.From)
 }
 
 // holdID makes sure that no object of another type has the id that a client

@@ -221,8 +221,7 @@ func (a *API) refUpdate(r *http.Request) (*answer, error) {
 			}
 			old, ok := c.v.Reference(id, target.UUID)
 			if !ok {
-				c.lackReference(model.Edge{From: model.EntityOf(d.object), To: target})
-				return nil
+				return c.lackReference(model.Edge{From: model.EntityOf(d.object), To: target})
 			}
 			if err := c.dropReference(old); err != nil {
 				return err
