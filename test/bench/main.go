@@ -23,6 +23,7 @@ import (
 	"github.com/contrail-mesos/contrail/test/bench/cni"
 	"github.com/contrail-mesos/contrail/test/bench/configapi"
 	"github.com/contrail-mesos/contrail/test/bench/control"
+	"github.com/contrail-mesos/contrail/test/bench/control/reflect"
 	"github.com/contrail-mesos/contrail/test/bench/dataplane"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 	"github.com/contrail-mesos/contrail/test/bench/mesos"
@@ -40,6 +41,9 @@ func areas() map[string]func(ctx context.Context, rounds int) (*report.Area, err
 }
 
 func main() {
+	if reflect.Main(os.Args[1:]) { // as the process that is measured
+		return
+	}
 	area := flag.String("area", "", "what to measure: "+strings.Join(names(), ", ")+" (empty: all)")
 	rounds := flag.Int("rounds", 0, "how often to run every case (0: the area's own number)")
 	out := flag.String("out", "bench/out", "directory for AREA.json")

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/contrail-mesos/contrail/test/bench/control/reflect"
 	"github.com/contrail-mesos/contrail/test/bench/internal/process"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 )
@@ -21,8 +22,20 @@ type bench struct {
 }
 
 // Run measures the control node. Each crowd is played once whatever rounds is:
-// it measures hundreds of changes by itself.
-func Run(ctx context.Context, _ int) (*report.Area, error) { return run(ctx, usualAgents()) }
+// it measures hundreds of changes by itself. Rounds count for the reflection of
+// routes between BGP peers.
+func Run(ctx context.Context, rounds int) (*report.Area, error) {
+	reflected, err := reflect.Run(ctx, rounds)
+	if err != nil {
+		return nil, err
+	}
+	area, err := run(ctx, usualAgents())
+	if err != nil {
+		return nil, err
+	}
+	area.Results = append(area.Results, reflected...)
+	return area, nil
+}
 
 func run(ctx context.Context, crowds []agentsCase) (area *report.Area, err error) {
 	b := &bench{}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+	"github.com/contrail-mesos/contrail/test/bench/internal/scope"
 )
 
 const (
@@ -44,8 +45,8 @@ func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, er
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(12))
 	area := &report.Area{Area: "dataplane", Machine: report.ThisMachine()}
 	samples := report.NewSamples()
-	s := &scope{}
-	err := s.run(func() error {
+	s := &scope.Scope{}
+	err := s.Run(func() error {
 		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
 		for round := range rounds {
 			if err := oneRound(ctx, variants, round, slice, samples); err != nil {

@@ -14,49 +14,8 @@ import (
 
 	"github.com/contrail-mesos/contrail/internal/nstest"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/test/bench/internal/scope"
 )
-
-// scope stands in for a test: it collects what to clean up, and a failure of
-// the set-up becomes an error.
-type scope struct {
-	cleanups []func()
-	problems []error
-}
-
-type setupError struct{ err error }
-
-func (s *scope) Helper()          {}
-func (s *scope) Cleanup(f func()) { s.cleanups = append(s.cleanups, f) }
-func (s *scope) Errorf(f string, args ...any) {
-	s.problems = append(s.problems, fmt.Errorf(f, args...))
-}
-func (s *scope) Fatalf(f string, args ...any) { panic(setupError{fmt.Errorf(f, args...)}) }
-
-func (s *scope) must(err error) {
-	if err != nil {
-		panic(setupError{err})
-	}
-}
-
-// run calls f, then cleans up, and returns what failed.
-func (s *scope) run(f func() error) (err error) {
-	defer func() {
-		for i := len(s.cleanups) - 1; i >= 0; i-- {
-			s.cleanups[i]()
-		}
-		err = errors.Join(append(s.problems, err)...)
-	}()
-	defer func() {
-		if r := recover(); r != nil {
-			failed, ok := r.(setupError)
-			if !ok {
-				panic(r)
-			}
-			err = fmt.Errorf("set up: %w", failed.err)
-		}
-	}()
-	return f()
-}
 
 // pair is the two ends of a case in one variant.
 type pair struct{ client, server end }
@@ -76,7 +35,7 @@ const (
 func prefix(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, 24) }
 
 // host makes a namespace that load is made or received in.
-func host(s *scope, name string) *nstest.NS {
+func host(s *scope.Scope, name string) *nstest.NS {
 	n := nstest.New(s, name)
 	n.DisableIPv6()
 	n.Must(func() error {
@@ -96,7 +55,7 @@ func host(s *scope, name string) *nstest.NS {
 }
 
 // veth is a pair of hosts joined directly: the limit.
-func veth(s *scope) variant {
+func veth(s *scope.Scope) variant {
 	a, b := host(s, "veth-a"), host(s, "veth-b")
 	nstest.Veth(s, a, "eth0", b, "eth0")
 	p := pair{end{a, netip.MustParseAddr("10.0.0.1")}, end{b, netip.MustParseAddr("10.0.0.2")}}
@@ -107,7 +66,7 @@ func veth(s *scope) variant {
 }
 
 // nodes makes two nodes joined by a veth, the underlay of all overlays.
-func nodes(s *scope, name string) [2]*nstest.NS {
+func nodes(s *scope.Scope, name string) [2]*nstest.NS {
 	n := [2]*nstest.NS{host(s, name+"-node-1"), host(s, name+"-node-2")}
 	nstest.Veth(s, n[0], "eth0", n[1], "eth0")
 	for i := range n {
@@ -120,7 +79,7 @@ func nodes(s *scope, name string) [2]*nstest.NS {
 func nodeAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 31, 0, byte(11 + i)}) }
 
 // containers are a and b on the first node and c on the second.
-func containers(s *scope, name string, n [2]*nstest.NS, mtu int, plug func(node int, ns *nstest.NS, tap string, e end)) map[string]pair {
+func containers(s *scope.Scope, name string, n [2]*nstest.NS, mtu int, plug func(node int, ns *nstest.NS, tap string, e end)) map[string]pair {
 	var ends []end
 	for i, node := range []int{0, 0, 1} {
 		e := end{host(s, fmt.Sprintf("%s-container-%d", name, i+1)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})}
@@ -137,14 +96,14 @@ func containers(s *scope, name string, n [2]*nstest.NS, mtu int, plug func(node 
 
 // bridgeVXLAN joins the containers of a node by a bridge and the bridges by a
 // VXLAN device, as most overlays of the kernel do.
-func bridgeVXLAN(s *scope) variant {
+func bridgeVXLAN(s *scope.Scope) variant {
 	n := nodes(s, "vxlan")
 	for i := range n {
 		n[i].Bridge("br0")
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "vxlan0"
 		attrs.MTU = fabricMTU - vxlanHeader
-		s.must(n[i].Links.LinkAdd(&netlink.Vxlan{
+		s.Must(n[i].Links.LinkAdd(&netlink.Vxlan{
 			LinkAttrs: attrs, VxlanId: 42, Port: 4789, VtepDevIndex: n[i].Link("eth0").Attrs().Index,
 			SrcAddr: nodeAddr(i).AsSlice(), Group: nodeAddr(1 - i).AsSlice(), Learning: true,
 		}))
@@ -157,7 +116,7 @@ func bridgeVXLAN(s *scope) variant {
 }
 
 // mplsOverUDP is ours.
-func mplsOverUDP(s *scope) variant {
+func mplsOverUDP(s *scope.Scope) variant {
 	n := nodes(s, "mplsoudp")
 	pins := nstest.BPFFS(s)
 	var planes [2]*dataplane.Dataplane
@@ -195,7 +154,7 @@ func mplsOverUDP(s *scope) variant {
 		routes[1-node][key] = dataplane.NextHop{Kind: dataplane.Tunnel, Remote: nodeAddr(node), Label: p.Label}
 	})
 	for i := range planes {
-		s.must(planes[i].PutRoutes(routes[i]))
+		s.Must(planes[i].PutRoutes(routes[i]))
 	}
 	return variant{ours, pairs}
 }

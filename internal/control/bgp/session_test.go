@@ -1,0 +1,498 @@
+package bgp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	packet "github.com/osrg/gobgp/v4/pkg/packet/bgp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// loopback is the network of scripted peers: the speaker listens on 127.0.0.1,
+// and what it dials comes out of dialed.
+type loopback struct {
+	addr   chan string
+	dialed chan net.Conn
+}
+
+func (n *loopback) Listen(ctx context.Context, c *net.ListenConfig, network, _ string) (net.Listener, error) {
+	l, err := c.Listen(ctx, network, "127.0.0.1:0")
+	if err == nil {
+		n.addr <- l.Addr().String()
+	}
+	return l, err
+}
+
+func (n *loopback) Dial(ctx context.Context, d *net.Dialer, network, _ string) (net.Conn, error) {
+	l, err := net.Listen(network, "127.0.0.2:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	c, err := d.DialContext(ctx, network, l.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := l.Accept()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case n.dialed <- theirs:
+		return c, nil
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), c.Close(), theirs.Close())
+	}
+}
+
+type script struct {
+	t    *testing.T
+	sp   *Speaker
+	addr string
+	net  *loopback
+}
+
+// scripted runs a speaker for tests that play its peers.
+func scripted(t *testing.T, peers map[string]PeerConfig) *script {
+	t.Helper()
+	n := &loopback{make(chan string, 1), make(chan net.Conn)}
+	sp, err := New(Config{
+		AS: labAS2, RouterID: netip.MustParseAddr("10.0.0.5"), Network: n,
+		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:179")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- sp.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	s := &script{t, sp, <-n.addr, n}
+	for name, err := range sp.SetPeers(peers) {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return s
+}
+
+const labAS2 = 64512
+
+// wire is the peer's end of a connection.
+type wireEnd struct {
+	t *testing.T
+	net.Conn
+}
+
+// from connects from an address, as soon as the speaker runs.
+func (s *script) from(addr string) *wireEnd {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}}
+	c, err := d.Dial("tcp4", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return wrap(s.t, c)
+}
+
+func wrap(t *testing.T, c net.Conn) *wireEnd {
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return &wireEnd{t, c}
+}
+
+func (w *wireEnd) send(b []byte) {
+	w.t.Helper()
+	if _, err := w.Write(b); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// next reads a message; of kind 0 is the end of the connection.
+func (w *wireEnd) next() (kind byte, body []byte) {
+	w.t.Helper()
+	head := make([]byte, headerSize)
+	if _, err := io.ReadFull(w, head); err != nil {
+		return 0, nil
+	}
+	body = make([]byte, int(binary.BigEndian.Uint16(head[16:]))-headerSize)
+	if _, err := io.ReadFull(w, body); err != nil {
+		return 0, nil
+	}
+	return head[18], body
+}
+
+// expect skips keepalives and updates to a message of a kind.
+func (w *wireEnd) expect(kind byte) []byte {
+	w.t.Helper()
+	for {
+		got, body := w.next()
+		if got == kind {
+			return body
+		}
+		if got == 0 || got == msgNotify {
+			w.t.Fatalf("message %d (% x) instead of %d", got, body, kind)
+		}
+	}
+}
+
+// notified skips to a NOTIFICATION and checks its codes.
+func (w *wireEnd) notified(code, subcode byte) {
+	w.t.Helper()
+	for {
+		kind, body := w.next()
+		if kind == 0 {
+			w.t.Fatalf("the connection ended without NOTIFICATION %d/%d", code, subcode)
+		}
+		if kind == msgNotify {
+			if body[0] != code || body[1] != subcode {
+				w.t.Fatalf("NOTIFICATION %d/%d (%v), want %d/%d", body[0], body[1], &Notification{body[0], body[1], body[2:]}, code, subcode)
+			}
+			return
+		}
+	}
+}
+
+// openOf makes a peer's OPEN.
+func openOf(t *testing.T, as uint32, id string, hold uint16, fams ...Family) []byte {
+	t.Helper()
+	caps := []packet.ParameterCapabilityInterface{packet.NewCapFourOctetASNumber(as)}
+	for _, f := range fams {
+		caps = append(caps, packet.NewCapMultiProtocol(packet.Family(f)))
+	}
+	m, err := packet.NewBGPOpenMessage(uint16(min(as, asTrans)), hold, netip.MustParseAddr(id),
+		[]packet.OptionParameterInterface{packet.NewOptionParameterCapability(caps)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// establish goes through the handshake.
+func (w *wireEnd) establish(open []byte) {
+	w.t.Helper()
+	w.send(open)
+	w.expect(msgOpen)
+	w.send(keepalive)
+	w.expect(msgAlive)
+}
+
+// poll waits for a condition; what it returns is why not yet.
+func (s *script) poll(what string, f func() string) {
+	s.t.Helper()
+	why := ""
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if why = f(); why == "" {
+			return
+		}
+	}
+	s.t.Fatalf("%s: %s", what, why)
+}
+
+func (s *script) state(name string, want State) {
+	s.t.Helper()
+	s.poll("state of "+name, func() string {
+		for _, p := range s.sp.Peers() {
+			if p.Name == name && p.State == want {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", s.sp.Peers())
+	})
+}
+
+var passivePeer = PeerConfig{
+	Addr: netip.MustParseAddr("127.0.0.2"), AS: 65001, Passive: true, Families: []Family{Inet, VPNv4},
+}
+
+func TestRefusedOpens(t *testing.T) {
+	good := openOf(t, 65001, "10.0.0.9", 90, Inet)
+	changed := func(at int, v ...byte) []byte {
+		b := bytes.Clone(good)
+		copy(b[at:], v)
+		return b
+	}
+	for _, tt := range []struct {
+		name          string
+		message       []byte
+		code, subcode byte
+	}{
+		{"marker", changed(3, 0), codeHeader, headerNotSynced},
+		{"length", changed(16, 0xff, 0xff), codeHeader, headerLength},
+		{"type", changed(18, 9), codeHeader, headerType},
+		{"version", changed(headerSize, 3), codeOpen, openVersion},
+		{"hold time", changed(headerSize+3, 0, 1), codeOpen, openHoldTime},
+		{"identifier", changed(headerSize+5, 0, 0, 0, 0), codeOpen, openIdentifier},
+		{"AS", openOf(t, 65002, "10.0.0.9", 90, Inet), codeOpen, openPeerAS},
+		{"families", openOf(t, 65001, "10.0.0.9", 90, EVPN), codeOpen, openCapability},
+		{"other message", keepalive, codeFSM, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := scripted(t, map[string]PeerConfig{"a": passivePeer})
+			w := s.from("127.0.0.2")
+			w.send(tt.message)
+			w.notified(tt.code, tt.subcode)
+			s.poll("last error", func() string {
+				if st := s.sp.Peers()[0]; st.LastErr == "" || st.State != Active {
+					return fmt.Sprintf("%+v", st)
+				}
+				return ""
+			})
+			// It may come again, and be right.
+			w = s.from("127.0.0.2")
+			w.establish(good)
+			s.state("a", Established)
+		})
+	}
+}
+
+func TestStrangerIsNotAnswered(t *testing.T) {
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer})
+	if kind, body := s.from("127.0.0.3").next(); kind != 0 {
+		t.Errorf("message %d (% x)", kind, body)
+	}
+}
+
+// TestCollision has a connection from each side at once: the one lives that
+// the side with the higher identifier began.
+func TestCollision(t *testing.T) {
+	for _, tt := range []struct {
+		id       string
+		outgoing bool // the speaker's lives
+	}{{"10.0.0.4", true}, {"10.0.0.6", false}} {
+		t.Run(tt.id, func(t *testing.T) {
+			c := passivePeer
+			c.Passive, c.Retry = false, time.Second
+			s := scripted(t, map[string]PeerConfig{"a": c})
+			theirs := wrap(t, <-s.net.dialed)
+			own := s.from("127.0.0.2")
+			open := openOf(t, 65001, tt.id, 90, Inet)
+			for _, w := range []*wireEnd{theirs, own} {
+				w.expect(msgOpen)
+				w.send(open)
+				if w == theirs { // known there before the other one's OPEN comes
+					w.expect(msgAlive)
+				}
+			}
+			lives, dies := own, theirs
+			if tt.outgoing {
+				lives, dies = theirs, own
+			}
+			dies.notified(codeCease, ceaseCollision)
+			lives.send(keepalive)
+			s.state("a", Established)
+			if st := s.sp.Peers()[0]; st.Outgoing != tt.outgoing {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+func TestHoldTimer(t *testing.T) {
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer})
+	w := s.from("127.0.0.2")
+	w.establish(openOf(t, 65001, "10.0.0.9", 3, Inet))
+	w.expect(msgAlive) // it keeps the session, we do not
+	w.notified(codeHold, 0)
+	s.state("a", Active)
+}
+
+// attrsOf makes attributes of a route of AS 65001, in the order given.
+func attrsOf(more ...string) []byte {
+	return unhex("400101" + "00" + "400206" + "02010000fde9" + "400304" + "7f000002" + strings.Join(more, ""))
+}
+
+func inetUpdate(attrs []byte, routes ...byte) []byte {
+	b := appendHeader(nil, headerSize+4+len(attrs)+len(routes), msgUpdate)
+	b = binary.BigEndian.AppendUint16(append(b, 0, 0), uint16(len(attrs)))
+	return append(append(b, attrs...), routes...)
+}
+
+// TestMalformedUpdates checks the action of RFC 7606 for each: the route is
+// withdrawn and the session goes on, an attribute is left out, or the session
+// ends.
+func TestMalformedUpdates(t *testing.T) {
+	route := []byte{24, 10, 1, 2}
+	id := PrefixNLRI(netip.MustParsePrefix("10.1.2.0/24"))
+	// Loopback addresses are no next hops; the scripted peer has another.
+	attrs := func(more ...string) []byte {
+		return bytes.Replace(attrsOf(more...), unhex("7f000002"), unhex("0a630002"), 1)
+	}
+	for _, tt := range []struct {
+		name          string
+		update        []byte
+		keeps         bool
+		code, subcode byte
+	}{
+		{name: "as before", update: inetUpdate(attrs(), route...), keeps: true},
+		{name: "origin 3", update: inetUpdate(append(unhex("40010103"), attrs()[4:]...), route...)},
+		{name: "no origin", update: inetUpdate(attrs()[4:], route...)},
+		{name: "origin flags", update: inetUpdate(append(unhex("c0010100"), attrs()[4:]...), route...)},
+		{name: "no next hop", update: inetUpdate(attrs()[:13], route...)},
+		{name: "next hop 127.0.0.2", update: inetUpdate(attrsOf(), route...)},
+		{name: "AS path cut", update: inetUpdate(append(attrs()[:4], unhex("400203020100"+"4003040a630002")...), route...)},
+		{name: "confederation", update: inetUpdate(append(attrs()[:4], unhex("400206"+"03010000fde9"+"4003040a630002")...), route...)},
+		{name: "AS 0", update: inetUpdate(append(attrs()[:4], unhex("40020a"+"02020000fde900000000"+"4003040a630002")...), route...)},
+		{name: "own AS", update: inetUpdate(append(attrs()[:4], unhex("40020a"+"02020000fde90000fc00"+"4003040a630002")...), route...)},
+		{name: "other first AS", update: inetUpdate(append(attrs()[:4], unhex("400206"+"02010000fdea"+"4003040a630002")...), route...)},
+		{name: "MED of 3 bytes", update: inetUpdate(attrs("800403000001"), route...)},
+		{name: "communities of 5 bytes", update: inetUpdate(attrs("c008050000000100"), route...)},
+		{name: "ext communities of 7 bytes", update: inetUpdate(attrs("c0100700020000000001"), route...)},
+		{name: "attribute beyond the list", update: inetUpdate(attrs("c008ff0000"), route...)},
+		{name: "local preference from outside", update: inetUpdate(attrs("40050400000001"), route...), keeps: true},
+		{name: "originator from outside", update: inetUpdate(attrs("8009040a000005"), route...), keeps: true},
+		{name: "aggregator of 3 bytes", update: inetUpdate(attrs("c00703000001"), route...), keeps: true},
+		{name: "second origin", update: inetUpdate(attrs("40010102"), route...), keeps: true},
+		{name: "unknown optional", update: inetUpdate(attrs("c0e70101"), route...), keeps: true},
+		{name: "unknown well-known", update: inetUpdate(attrs("40e70101"), route...), code: codeUpdate, subcode: updateWellKnown},
+		{name: "prefix of 33 bits", update: inetUpdate(attrs(), 33, 1, 2, 3, 4, 5), code: codeUpdate, subcode: updateNetwork},
+		{name: "list beyond the message", update: append(appendHeader(nil, headerSize+4, msgUpdate), 0, 0, 0, 9), code: codeUpdate, subcode: updateMalformed},
+		{name: "two MP_REACH_NLRI", update: inetUpdate(attrs("800e0500018000"+"00", "800e0500018000"+"00"), route...), code: codeUpdate, subcode: updateOptional},
+		{name: "open again", update: openOf(t, 65001, "10.0.0.9", 90, Inet), code: codeFSM, subcode: 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := scripted(t, map[string]PeerConfig{"a": passivePeer})
+			w := s.from("127.0.0.2")
+			w.establish(openOf(t, 65001, "10.0.0.9", 90, Inet, VPNv4))
+			sub := s.sp.Subscribe(Inet)
+			defer sub.Close()
+			w.send(inetUpdate(attrs(), route...))
+			w.send(tt.update)
+			if tt.code != 0 {
+				w.notified(tt.code, tt.subcode)
+				s.state("a", Active)
+			} else {
+				w.send(keepalive)
+				s.poll("messages", func() string {
+					if st := s.sp.Peers()[0]; st.Counters.MessagesIn < 3 || st.State != Established {
+						return fmt.Sprintf("%+v", st)
+					}
+					return ""
+				})
+			}
+			// Whatever it was told meanwhile, the last word counts.
+			var last []Path
+			for changes := sub.Next(10); len(changes) > 0; changes = sub.Next(10) {
+				for _, c := range changes {
+					if c.NLRI == id {
+						last = c.Paths
+					}
+				}
+			}
+			if (len(last) == 1) != tt.keeps {
+				t.Errorf("paths: %v", last)
+			}
+		})
+	}
+}
+
+// TestSetPeers changes one peer: the other's session goes on.
+func TestSetPeers(t *testing.T) {
+	b := passivePeer
+	b.Addr, b.AS = netip.MustParseAddr("127.0.0.3"), 65002
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer, "b": b})
+	wa, wb := s.from("127.0.0.2"), s.from("127.0.0.3")
+	wa.establish(openOf(t, 65001, "10.0.0.9", 90, Inet))
+	wb.establish(openOf(t, 65002, "10.0.0.10", 90, Inet))
+	s.state("a", Established)
+	s.state("b", Established)
+
+	down := b
+	down.Disabled, down.Message = true, "moved to rack 7"
+	same := passivePeer
+	bad := s.sp.SetPeers(map[string]PeerConfig{"a": passivePeer, "b": down, "thief": same})
+	if len(bad) != 1 || bad["thief"] == nil || !strings.Contains(bad["thief"].Error(), "peer a") {
+		t.Errorf("refused: %v", bad)
+	}
+	body := wb.until(msgNotify)
+	if n := (&Notification{body[0], body[1], body[2:]}); n.Subcode != ceaseShutdown || !strings.Contains(n.Error(), "moved to rack 7") {
+		t.Errorf("%v", n)
+	}
+	s.state("b", Idle)
+	s.state("a", Established)
+	if bad := s.sp.SetPeers(map[string]PeerConfig{"a": passivePeer}); len(bad) > 0 {
+		t.Error(bad)
+	}
+	wb = s.from("127.0.0.3")
+	if kind, _ := wb.next(); kind != 0 {
+		t.Errorf("message %d for a peer that is not there any more", kind)
+	}
+	wa.send(keepalive)
+	s.state("a", Established)
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(s.sp.Collector()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := registry.Gather(); err != nil || len(got) != 8 {
+		t.Errorf("%v %v", got, err)
+	}
+	if st := s.sp.Peers(); len(st) != 1 || st[0].Flaps != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// until skips to a message of a kind, whatever comes before.
+func (w *wireEnd) until(want byte) []byte {
+	w.t.Helper()
+	for {
+		kind, body := w.next()
+		if kind == want {
+			return body
+		}
+		if kind == 0 {
+			w.t.Fatalf("the connection ended before message %d", want)
+		}
+	}
+}
+
+func TestWrongPeers(t *testing.T) {
+	own := Config{
+		AS: 64512, RouterID: netip.MustParseAddr("10.0.0.1"),
+		Listen: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:179")},
+	}
+	good := PeerConfig{Addr: netip.MustParseAddr("10.0.0.9"), AS: 64512, Families: []Family{VPNv4}}
+	if c := good.normal(); c.check(&own) != nil {
+		t.Fatal(c.check(&own))
+	}
+	for name, change := range map[string]func(*PeerConfig){
+		"autonomous system 0": func(c *PeerConfig) { c.AS = 0 },
+		"own":                 func(c *PeerConfig) { c.Addr = own.RouterID },
+		"own;":                func(c *PeerConfig) { c.Addr = netip.MustParseAddr("10.0.0.2") },
+		"no host's":           func(c *PeerConfig) { c.Addr = netip.Addr{} },
+		"no address families": func(c *PeerConfig) { c.Families = nil },
+		"listed twice":        func(c *PeerConfig) { c.Families = []Family{VPNv4, VPNv4} },
+		"cannot be exchanged": func(c *PeerConfig) { c.Families = []Family{7} },
+		"hold time 1s":        func(c *PeerConfig) { c.Hold = time.Second },
+		"hold time 3.5s":      func(c *PeerConfig) { c.Hold = 3500 * time.Millisecond },
+		"password":            func(c *PeerConfig) { c.Password = strings.Repeat("x", 81) },
+		"reflection client":   func(c *PeerConfig) { c.AS, c.Client = 65001, true },
+		"different kinds":     func(c *PeerConfig) { c.LocalAddr = netip.MustParseAddr("fd00::1") },
+		"TTL security":        func(c *PeerConfig) { c.TTLSecurity, c.Multihop = 1, 2 },
+		"negative":            func(c *PeerConfig) { c.MaxPrefixes = -1 },
+	} {
+		c := good
+		change(&c)
+		c = c.normal()
+		if err := c.check(&own); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
