@@ -56,7 +56,8 @@ func converge(b *testing.B, networks, nodes, attachments int) {
 		arrived.Add(1)
 		running.Go(func() {
 			defer s.close()
-			_ = s.run(ctx, time.Second, func(f *frame) error { // ends with ctx
+			server := &Server{cfg: Config{KeepAlive: time.Second, Stuck: time.Minute}, tables: t}
+			_ = s.run(ctx, server.sender(ctx, s, func(f *frame) error { // ends with ctx
 				switch f.body[0] >> 3 { // the number of the field that the message has
 				case fieldPort:
 					return s.answer(f)
@@ -66,7 +67,7 @@ func converge(b *testing.B, networks, nodes, attachments int) {
 					}
 				}
 				return nil
-			})
+			}))
 		})
 	}
 	b.StartTimer()
@@ -116,12 +117,13 @@ func BenchmarkChange(b *testing.B) {
 		s, _ := t.open(id("node", fmt.Sprint(n)), &controlv1.Hello{}, func(error) {})
 		running.Go(func() {
 			defer s.close()
-			_ = s.run(ctx, time.Minute, func(f *frame) error { // ends with ctx
+			server := &Server{cfg: Config{KeepAlive: time.Minute, Stuck: time.Minute}, tables: t}
+			_ = s.run(ctx, server.sender(ctx, s, func(f *frame) error { // ends with ctx
 				if f.body[0]>>3 == fieldRoute {
 					told.Done()
 				}
 				return nil
-			})
+			}))
 		})
 	}
 	told.Wait()

@@ -140,12 +140,18 @@ func endOfVRFMessage(vrf uint32) []byte {
 	}})
 }
 
+func resumedMessage(vrf uint32) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Resumed{Resumed: &controlv1.Resumed{Vrf: vrf}}})
+}
+
 func clusterMessage(mtu uint32, settling bool) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu, Settling: settling}}})
 }
 
-func keepAliveMessage(cutOff bool) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{KeepAlive: &controlv1.KeepAlive{CutOff: cutOff}}})
+func keepAliveMessage(cutOff bool, tables []*controlv1.TableCursor) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_KeepAlive{
+		KeepAlive: &controlv1.KeepAlive{CutOff: cutOff, Tables: tables},
+	}})
 }
 
 // binaryCodec is connect's protobuf codec, which also knows frames.

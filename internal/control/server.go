@@ -37,6 +37,12 @@ type Config struct {
 	// CutOff is how long the graph may be without a proof that it is as the
 	// store is, before the agents are told so; 3 s.
 	CutOff time.Duration
+	// Stuck is how long an agent may not read what is sent to it before its
+	// session is ended; 15 s.
+	Stuck time.Duration
+	// Snapshots is how many agents are sent all their tables at the same time,
+	// others wait; 16.
+	Snapshots int
 }
 
 // Server is a control node on one graph.
@@ -46,6 +52,8 @@ type Server struct {
 	graph    *model.Graph
 	tables   *tables
 	registry *prometheus.Registry
+	// snapshots has an element for each session that is sent all its tables.
+	snapshots chan struct{}
 
 	mu sync.Mutex
 	// contenders are nodes of which a second session waits for the first.
@@ -66,9 +74,15 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 	if cfg.CutOff == 0 {
 		cfg.CutOff = 3 * time.Second
 	}
+	if cfg.Stuck == 0 {
+		cfg.Stuck = 15 * time.Second
+	}
+	if cfg.Snapshots == 0 {
+		cfg.Snapshots = 16
+	}
 	m := newMetrics()
 	s := &Server{
-		log: log, cfg: cfg, graph: g, tables: newTables(log, m),
+		log: log, cfg: cfg, snapshots: make(chan struct{}, cfg.Snapshots), graph: g, tables: newTables(log, m),
 		registry: prometheus.NewRegistry(), contenders: map[string]bool{},
 	}
 	m.register(s.registry, s.tables)
@@ -87,10 +101,10 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Agents sit on the same fabric: compressing for each of a thousand streams
 	// would cost more than it saves, and would undo encoding once.
-	mux.Handle(controlv1connect.ControlSessionProcedure, connect.NewBidiStreamHandler(
+	mux.Handle(controlv1connect.ControlSessionProcedure, withWriter(connect.NewBidiStreamHandler(
 		controlv1connect.ControlSessionProcedure, s.session,
 		connect.WithCodec(binaryCodec{}), connect.WithCodec(jsonCodec{}),
-		connect.WithCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxAgentMessage)))
+		connect.WithCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxAgentMessage))))
 	s.registerIntrospection(mux)
 	return mux
 }
@@ -124,7 +138,14 @@ func (s *Server) session(ctx context.Context, stream *agentStream) error {
 	}
 	opened <- session
 	s.log.Info("session opened", "node", caller.Node, "boot", first.BootId)
-	err = session.run(ctx, s.cfg.KeepAlive, stream.Send)
+	out := s.sender(ctx, session, stream.Send)
+	if err = out.admit(ctx); err == nil {
+		err = session.run(ctx, out)
+	}
+	out.close()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // a write that failed for it tells less
+	}
 	session.close()
 	s.log.Info("session ended", "node", caller.Node, "cause", err)
 	return asConnectError(err)
@@ -241,6 +262,8 @@ func asConnectError(err error) error {
 		return e
 	case errors.Is(err, errRestored):
 		return connect.NewError(connect.CodeAborted, err)
+	case errors.Is(err, errStuck):
+		return connect.NewError(connect.CodeDeadlineExceeded, err)
 	default:
 		return connect.NewError(connect.CodeInternal, err)
 	}

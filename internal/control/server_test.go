@@ -273,6 +273,66 @@ func TestSlowAgent(t *testing.T) {
 	slow.wantSame(c.world, always)
 }
 
+// TestStuckAgent: a session whose agent reads nothing is ended, and meanwhile
+// nobody waits for it.
+func TestStuckAgent(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, Config{Stuck: 2 * time.Second, Snapshots: 1})
+	c.twoNodes()
+	for i := range 3000 {
+		c.apply(c.attachment(fmt.Sprintf("x%d", i), "blue", "n3", fmt.Sprintf("10.1.%d.%d", i/250, i%250+1), uint32(1000+i)))
+	}
+	c.node("n3", "172.31.0.13", 1500)
+	<-c.server.tables.ready
+	client, base, err := serve.Client(c.address, c.credentials(ctls.RoleNode, id("node", "n1")), true, ctls.RoleController)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	client.Transport.(*http.Transport).HTTP2.MaxReceiveBufferPerStream = 64 << 10
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stuck := controlv1connect.NewControlClient(client, base).Session(ctx)
+	if err := stuck.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{}}}); err != nil {
+		t.Fatal(err)
+	}
+	for open := false; !open; {
+		c.server.tables.mu.Lock()
+		open = len(c.server.tables.sessions) > 0
+		c.server.tables.mu.Unlock()
+	}
+	two := c.agent("n2")
+	two.until("its tables", func() bool { return two.state.vrfsDone[1] })
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		_, text := c.get("/metrics")
+		if strings.Contains(text, "contrail_control_stuck_sessions_total 1\n") && strings.Contains(text, "contrail_control_sessions 1\n") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the stuck session goes on:\n%s", text)
+		}
+	}
+	// It may come again, and read.
+	c.agent("n1").wantSame(c.world, always)
+}
+
+// TestSnapshotsInTurn: with one turn at a time many agents get all they need.
+func TestSnapshotsInTurn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, Config{Snapshots: 1})
+	c.twoNodes()
+	c.server.snapshots <- struct{}{}
+	one, two := c.agent("n1"), c.agent("n2")
+	one.until("keep-alives", func() bool { return one.state.position.Revision > 0 })
+	two.until("keep-alives", func() bool { return two.state.position.Revision > 0 })
+	if one.state.portsDone || len(one.state.ports)+len(two.state.ports) > 0 {
+		t.Error("tables were sent out of turn")
+	}
+	<-c.server.snapshots
+	one.wantSame(c.world, always)
+	two.wantSame(c.world, always)
+}
+
 func TestCallers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, Config{FirstMessage: 50 * time.Millisecond})

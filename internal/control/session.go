@@ -12,7 +12,6 @@ import (
 	"connectrpc.com/connect"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
-	"github.com/contrail-mesos/contrail/internal/control/feed"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -44,41 +43,11 @@ type session struct {
 	cutOff bool
 	// layer2: the agent wants MAC and multicast routes too.
 	layer2 bool
-	ports  *feed.Cursor
+	ports  *reading
 	vrfs   map[uint32]*reading
-	sent   uint64
-}
-
-// reading is a session's place in the routes of a VRF.
-type reading struct {
-	unicast *feed.Cursor
-	layer2  *feed.Cursor // nil when the agent does not want them
-	synced  bool
-}
-
-func (r *reading) close() {
-	r.unicast.Close()
-	if r.layer2 != nil {
-		r.layer2.Close()
-	}
-}
-
-func (r *reading) behind() uint64 {
-	n := r.unicast.Behind()
-	if r.layer2 != nil {
-		n += r.layer2.Behind()
-	}
-	return n
-}
-
-// next appends up to limit messages, and reports whether these are all.
-func (r *reading) next(out [][]byte, limit int) (_ [][]byte, done bool) {
-	before := len(out)
-	out, done = r.unicast.Next(out, limit)
-	if done && r.layer2 != nil {
-		out, done = r.layer2.Next(out, limit-(len(out)-before))
-	}
-	return out, done
+	// earlier are the places of the agent's last session, by VRF.
+	earlier map[uint32]*controlv1.TableCursor
+	sent    uint64
 }
 
 // open makes the session of a node, if it has none.
@@ -94,7 +63,11 @@ func (t *tables) open(id string, hello *controlv1.Hello, end context.CancelCause
 		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, vrfs: map[uint32]*reading{},
 	}
 	n.session = s
-	s.ports = n.feed.Read(s.poke)
+	s.earlier = make(map[uint32]*controlv1.TableCursor, len(hello.GetTables()))
+	for _, c := range hello.GetTables() {
+		s.earlier[c.GetVrf()] = c
+	}
+	s.ports = s.read(portsTable, n.feed, nil)
 	t.sessions[s] = struct{}{}
 	t.setLost(n, false)
 	t.flush()
@@ -106,7 +79,7 @@ func (s *session) close() {
 	t, n := s.tables, s.node
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.ports.Close()
+	s.ports.close()
 	for _, r := range s.vrfs {
 		r.close()
 	}
@@ -141,27 +114,26 @@ func (s *session) poke() {
 	}
 }
 
-// run sends what changes until ctx ends or send fails, and when there is
+// run sends what changes until ctx ends or sending fails, and when there is
 // nothing to send, a keep-alive every interval.
-func (s *session) run(ctx context.Context, interval time.Duration, send func(*frame) error) error {
-	ticker := time.NewTicker(interval)
+func (s *session) run(ctx context.Context, to *sender) error {
+	ticker := time.NewTicker(to.every)
 	defer ticker.Stop()
 	bodies := make([][]byte, 0, batch+16)
 	for {
 		position, out, more := s.collect(bodies[:0])
-		for f := range frames(position, out, !more) {
-			if err := send(f); err != nil {
-				return fmt.Errorf("send to node %s: %w", s.node.id, err)
-			}
+		if err := to.all(frames(position, out, !more)); err != nil {
+			return err
 		}
 		if more && ctx.Err() == nil {
 			continue
 		}
+		to.complete()
 		select {
 		case <-s.wake:
 		case <-ticker.C:
-			if err := s.keepAlive(send); err != nil {
-				return fmt.Errorf("send to node %s: %w", s.node.id, err)
+			if err := to.all(s.keepAlive()); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -185,17 +157,16 @@ func frames(position model.Position, bodies [][]byte, complete bool) iter.Seq[*f
 	}
 }
 
-// keepAlive sends the position that everything sent so far stands for, unless
-// there is more to send.
-func (s *session) keepAlive(send func(*frame) error) error {
+// keepAlive is a message with the position that everything sent so far stands
+// for; none when there is more to send, which carries the position.
+func (s *session) keepAlive() iter.Seq[*frame] {
 	s.tables.mu.Lock()
-	position := positionMessage(s.tables.position, true)
-	behind, cutOff := len(s.wake) > 0, s.cutOff
-	s.tables.mu.Unlock()
-	if behind {
-		return nil // what is sent next carries the position
+	defer s.tables.mu.Unlock()
+	var bodies [][]byte
+	if len(s.wake) == 0 {
+		bodies = append(bodies, keepAliveMessage(s.cutOff, s.places()))
 	}
-	return send(&frame{position, keepAliveMessage(cutOff)})
+	return frames(s.tables.position, bodies, true)
 }
 
 // collect takes the next messages: cluster values, ports, then the routes of
@@ -210,12 +181,12 @@ func (s *session) collect(out [][]byte) (position model.Position, _ [][]byte, mo
 		s.mtu, s.settling = t.mtu, s.settling || t.settling
 		out = append(out, clusterMessage(s.mtu, s.settling))
 	}
-	out, done := s.ports.Next(out, s.limit)
+	out, done := s.ports.next(out, s.limit)
 	if !done {
 		return position, out, true
 	}
-	if !s.ports.Synced {
-		s.ports.Synced = true
+	ended := s.ports.end()
+	if ended {
 		out = append(out, endOfPortsMessage())
 	}
 	out = s.choose(out)
@@ -227,18 +198,18 @@ func (s *session) collect(out [][]byte) (position model.Position, _ [][]byte, mo
 		if out, done = r.next(out, max(s.limit-len(out), 0)); !done {
 			return position, out, true
 		}
-		if !r.synced {
-			r.synced = true
+		if r.end() {
+			ended = true
 			out = append(out, endOfVRFMessage(number))
 		}
+	}
+	if ended || s.cutOff != t.cutOff {
+		s.cutOff = t.cutOff
+		out = append(out, keepAliveMessage(s.cutOff, s.places()))
 	}
 	if s.settling && !t.settling { // now that all has been sent
 		s.settling = false
 		out = append(out, clusterMessage(s.mtu, false))
-	}
-	if s.cutOff != t.cutOff {
-		s.cutOff = t.cutOff
-		out = append(out, keepAliveMessage(s.cutOff))
 	}
 	return position, out, false
 }
@@ -259,11 +230,10 @@ func (s *session) choose(out [][]byte) [][]byte {
 		if _, has := s.vrfs[number]; has || !ok {
 			continue
 		}
-		r := &reading{unicast: unicast.Read(s.poke)}
-		if s.layer2 {
-			r.layer2 = layer2.Read(s.poke)
+		if !s.layer2 {
+			layer2 = nil
 		}
-		s.vrfs[number] = r
+		s.vrfs[number] = s.read(number, unicast, layer2)
 	}
 	return out
 }

@@ -57,7 +57,7 @@ func (t *tables) showAgents() []ShownAgent {
 		slices.Sort(x.Waiting)
 		slices.Sort(x.Down)
 		if s := n.session; s != nil {
-			x.Connected, x.BootID, x.Since, x.Sent, x.Behind = true, s.bootID, &s.since, s.sent, s.ports.Behind()
+			x.Connected, x.BootID, x.Since, x.Sent, x.Behind = true, s.bootID, &s.since, s.sent, s.ports.behind()
 			for _, r := range s.vrfs {
 				x.Behind += r.behind()
 			}

@@ -192,11 +192,16 @@ type agentState struct {
 	position  model.Position
 	keepAlive model.Position
 	cutOff    bool
+	// places are for the next session, before is what the last one told.
+	places  map[uint32]*controlv1.TableCursor
+	before  *agentState
+	resumed int
 }
 
 func newAgentState() *agentState {
 	return &agentState{
-		ports: map[string]*controlv1.Port{}, routes: map[uint32]map[string]*controlv1.Route{},
+		places: map[uint32]*controlv1.TableCursor{},
+		ports:  map[string]*controlv1.Port{}, routes: map[uint32]map[string]*controlv1.Route{},
 		layer2: map[uint32]map[string][]*controlv1.Path{}, vrfsDone: map[uint32]bool{},
 	}
 }
@@ -214,6 +219,18 @@ func (a *agentState) bridge(vrf uint32, key string, paths []*controlv1.Path) err
 		delete(a.layer2[vrf], key)
 	}
 	return nil
+}
+
+// again is the state at the beginning of another session, and its Hello.
+func (a *agentState) again(layer2 bool) (*agentState, *controlv1.Hello) {
+	next, hello := newAgentState(), &controlv1.Hello{BootId: "boot-1", Layer2: layer2}
+	if next.before = a; a == nil {
+		return next, hello
+	}
+	for _, c := range a.places {
+		hello.Tables = append(hello.Tables, c)
+	}
+	return next, hello
 }
 
 // apply returns an error for a message that must not come in this state.
@@ -249,6 +266,7 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 		return a.bridge(b.MulticastRoute.Vrf, "to "+b.MulticastRoute.Originator, b.MulticastRoute.Paths)
 	case *controlv1.ControlMessage_VrfGone:
 		delete(a.routes, b.VrfGone.Vrf)
+		delete(a.places, b.VrfGone.Vrf)
 		delete(a.layer2, b.VrfGone.Vrf)
 		delete(a.vrfsDone, b.VrfGone.Vrf)
 	case *controlv1.ControlMessage_EndOfTable:
@@ -257,8 +275,20 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 		} else {
 			a.vrfsDone[b.EndOfTable.GetVrf()] = true
 		}
+	case *controlv1.ControlMessage_Resumed:
+		a.resumed++
+		if number := b.Resumed.Vrf; number == portsTable {
+			a.ports = a.before.ports
+		} else {
+			a.routes[number], a.layer2[number] = a.before.routes[number], a.before.layer2[number]
+		}
 	case *controlv1.ControlMessage_KeepAlive:
-		a.keepAlive, a.cutOff = now, b.KeepAlive.CutOff
+		for _, c := range b.KeepAlive.Tables {
+			a.places[c.Vrf] = c
+		}
+		if a.cutOff = b.KeepAlive.CutOff; m.Complete {
+			a.keepAlive = now
+		}
 	default:
 		return fmt.Errorf("message without body")
 	}

@@ -167,13 +167,17 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 		}
 	case *controlv1.ControlMessage_VrfGone:
 		delete(v.vrfs, body.VrfGone.GetVrf())
+		delete(v.places, body.VrfGone.GetVrf())
 		if leads {
 			r.dropVRF(body.VrfGone.GetVrf())
 		}
 	case *controlv1.ControlMessage_EndOfTable:
 		return r.endOfTable(v, body.EndOfTable)
+	case *controlv1.ControlMessage_Resumed:
+		v.resume(body.Resumed.GetVrf())
 	case *controlv1.ControlMessage_KeepAlive:
 		v.cutOff = body.KeepAlive.GetCutOff()
+		v.notePlaces(body.KeepAlive.GetTables())
 		// Its position may have passed that of a port that is still missing.
 		return leads
 	}

@@ -92,7 +92,7 @@ func (r *routing) begin(v *view, revision uint64, messages ...*controlv1.Control
 // next is a new session after one that ended.
 func (r *routing) next(old *view) *view {
 	r.endView(old)
-	return r.newView()
+	return r.newView(nil)
 }
 
 func key(vrf uint32, prefix string) dataplane.RouteKey {
@@ -102,7 +102,7 @@ func key(vrf uint32, prefix string) dataplane.RouteKey {
 func TestNextHops(t *testing.T) {
 	ports := map[string]int{"here": 7}
 	r := newTestRouting(ports)
-	v := r.newView()
+	v := r.newView(nil)
 	r.say(v, 1,
 		portMessage("here", 1),
 		routeMessage(1, "10.0.0.3/32", ownAddress, 20, "here"),
@@ -156,7 +156,7 @@ func TestPathsBeyondTheDataPlane(t *testing.T) {
 
 func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
 	r := newTestRouting(nil)
-	first := r.newView()
+	first := r.newView(nil)
 	r.say(first, 5, portMessage("a", 1), endOfPorts(),
 		routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), routeMessage(1, "10.0.0.4/32", "172.31.0.12", 21, "y"), endOfVRF(1))
 	second := r.next(first)
@@ -172,7 +172,7 @@ func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
 
 func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
 	r := newTestRouting(nil)
-	first := r.newView()
+	first := r.newView(nil)
 	r.say(first, 10, portMessage("a", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), endOfVRF(1))
 	behind := r.next(first)
 	r.say(behind, 8, endOfPorts())
@@ -188,7 +188,7 @@ func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
 
 func TestMayDelete(t *testing.T) {
 	r := newTestRouting(nil)
-	v := r.newView()
+	v := r.newView(nil)
 	in := func(vrf uint32) bool { return r.mayDelete(key(vrf, "10.0.0.3/32")) }
 	if in(1) {
 		t.Error("a route may go before any session")
@@ -209,7 +209,7 @@ func TestMayDelete(t *testing.T) {
 
 func TestAbsenceNeedsANewerSnapshot(t *testing.T) {
 	r := newTestRouting(nil)
-	v := r.newView()
+	v := r.newView(nil)
 	absent := func(epoch, revision uint64) bool {
 		_, absent := r.graphPort(&record{ID: "p", Epoch: epoch, Revision: revision})
 		return absent
@@ -235,7 +235,7 @@ func TestAbsenceNeedsThePortsOfTheSession(t *testing.T) {
 	r := newTestRouting(nil)
 	told := 0
 	r.portsChanged = func() { told++ }
-	old := r.newView()
+	old := r.newView(nil)
 	r.say(old, 5, endOfPorts())
 	rec := &record{ID: "vmi", Epoch: 1, Revision: 7}
 	begin := &controlv1.ControlMessage{Position: at(9), Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: 1468}}}
@@ -308,7 +308,7 @@ func TestUnneededVRFGoes(t *testing.T) {
 		used := true
 		r.usesVRF = func(uint32) bool { return used }
 		route := key(1, "10.0.0.3/32")
-		v := r.newView()
+		v := r.newView(nil)
 		r.say(v, 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
 		used = !early
 		r.dropUnneeded()
@@ -329,7 +329,7 @@ func TestUnneededVRFGoes(t *testing.T) {
 	r := newTestRouting(nil)
 	used := true
 	r.usesVRF = func(uint32) bool { return used }
-	v := r.newView()
+	v := r.newView(nil)
 	r.say(v, 1, portMessage("p", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "there"), endOfVRF(1))
 	r.say(r.next(v), 2, endOfPorts())
 	if len(r.desired()) != 1 {

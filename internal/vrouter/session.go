@@ -21,8 +21,10 @@ type controlPeer struct {
 	// What follows is protected by sessions.mu.
 	state sessionState
 	// end ends the session; nil while there is none.
-	end      context.CancelCauseFunc
-	view     *view
+	end  context.CancelCauseFunc
+	view *view
+	// earlier is the view that the next session goes on from.
+	earlier  *view
 	failures int
 	// retry is when the next session may begin.
 	retry time.Time
@@ -57,8 +59,10 @@ func (s *sessions) session(ctx context.Context, peer *controlPeer) error {
 	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 
+	view := s.routing.newView(peer.earlier)
+	defer s.routing.endView(view)
 	stream := peer.client.Session(ctx)
-	hello := &controlv1.Hello{BootId: s.bootID, Seen: s.routing.seen()}
+	hello := s.routing.hello(view, s.bootID)
 	if err := stream.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: hello}}); err != nil {
 		_, received := stream.Receive() // has the reason
 		return errors.Join(fmt.Errorf("begin session: %w", sessionError(ctx, err)), received)
@@ -71,8 +75,6 @@ func (s *sessions) session(ctx context.Context, peer *controlPeer) error {
 	})
 	defer sender.Wait()
 	defer cancel(nil)
-	view := s.routing.newView()
-	defer s.routing.endView(view)
 	for {
 		message, err := stream.Receive()
 		if err != nil {

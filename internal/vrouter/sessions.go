@@ -214,6 +214,7 @@ func (s *sessions) ended(peer *controlPeer, err, cause error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	begun, after := peer.state.Connected, now.Sub(peer.state.Since).Round(time.Millisecond)
+	peer.earlier = s.routing.last(peer.view, peer.earlier)
 	peer.end, peer.view = nil, nil
 	peer.state = sessionState{Peer: peer.address, Since: now}
 	if err != nil {

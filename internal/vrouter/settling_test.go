@@ -26,7 +26,7 @@ func (r *routing) sayIn(v *view, epoch, revision uint64, messages ...*controlv1.
 func TestRestoredStoreIsNotBelievedBeforeItIsWhole(t *testing.T) {
 	const mine, kept, late, moved = "10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32"
 	r := newTestRouting(map[string]int{"a": 7})
-	first := r.newView()
+	first := r.newView(nil)
 	r.say(first, 100, clusterSays(false), portMessage("a", 1), portMessage("b", 1), endOfPorts(),
 		routeMessage(1, mine, ownAddress, 16, "a"), routeMessage(1, kept, "172.31.0.12", 17, "k"),
 		routeMessage(1, late, "172.31.0.13", 18, "l"), routeMessage(1, moved, "172.31.0.14", 19, "m"), endOfVRF(1))
@@ -37,7 +37,7 @@ func TestRestoredStoreIsNotBelievedBeforeItIsWhole(t *testing.T) {
 	told := 0
 	r.newEpoch = func() { told++ }
 
-	second := r.newView()
+	second := r.newView(nil)
 	// The backup does not know the late one, and has what moved where it was.
 	r.sayIn(second, 2, 5, clusterSays(true), portMessage("a", 1), endOfPorts(),
 		routeMessage(1, mine, ownAddress, 16, "a"), routeMessage(1, kept, "172.31.0.12", 17, "k"),

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +32,7 @@ type several struct {
 type member struct {
 	set     *several
 	address string
+	socket  string
 	graph   *model.Graph
 	away    atomic.Bool // the store, for this one
 	stop    func()
@@ -56,7 +59,7 @@ func newSeveral(t *testing.T, count int) *several {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &member{set: s, address: l.Addr().String()}
+		m := &member{set: s, address: l.Addr().String(), socket: filepath.Join(t.TempDir(), "control.sock")}
 		l.Close()
 		s.members[m.address] = m
 	}
@@ -87,7 +90,7 @@ func (m *member) start() {
 		}
 	}
 	node := control.New(quiet(), control.Config{KeepAlive: 10 * time.Millisecond, CutOff: 150 * time.Millisecond}, m.graph)
-	server, err := serve.Listen(quiet(), serve.Config{TLS: m.address, Credentials: s.credentials(ctls.RoleController, "")}, node.Handler())
+	server, err := serve.Listen(quiet(), serve.Config{TLS: m.address, Unix: m.socket, Credentials: s.credentials(ctls.RoleController, "")}, node.Handler())
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -103,6 +106,29 @@ func (m *member) start() {
 	}
 	m.stop = sync.OnceFunc(func() { cancel(); parts.Wait() })
 	s.Cleanup(m.stop)
+}
+
+// metric reads one of the control node's metrics.
+func (m *member) metric(name string) (value int) {
+	client, base, err := serve.Client("unix:"+m.socket, nil, false)
+	if err != nil {
+		m.set.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	response, err := client.Get(base + "/metrics")
+	if err != nil {
+		m.set.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		m.set.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n"+name+" ")
+	if _, err := fmt.Sscan(after, &value); err != nil {
+		m.set.Fatalf("metric %s: %v", name, err)
+	}
+	return value
 }
 
 // watchedPlane notes when a route is taken away.
@@ -204,6 +230,26 @@ func TestThreeControlNodes(t *testing.T) {
 	first := settled()
 	arrives("a route with three control nodes")
 
+	// A session that breaks goes on where it was: the ports, and one VRF.
+	sent := first.metric("contrail_control_tables_sent_total")
+	a.sessions.mu.Lock()
+	for _, p := range a.sessions.peers {
+		if p.address == first.address {
+			p.end(errors.New("broken by the test"))
+		}
+	}
+	a.sessions.mu.Unlock()
+	arrives("a route while a session is broken")
+	eventually(t, "the session goes on", func() error {
+		if n := first.metric("contrail_control_tables_resumed_total"); n != 2 {
+			return fmt.Errorf("%d tables were resumed", n)
+		}
+		return nil
+	})
+	if now := first.metric("contrail_control_tables_sent_total"); now != sent {
+		t.Errorf("%d tables were sent anew", now-sent)
+	}
+	first = settled()
 	first.stop()
 	arrives("a route just after the loss of one")
 	second := settled(first)

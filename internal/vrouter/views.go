@@ -1,6 +1,7 @@
 package vrouter
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,10 @@ type view struct {
 	late bool
 	// beats are the keep-alives of the others while this one has been late.
 	beats int
+	// places are how far the session is in each table, for the next one with the
+	// same control node; earlier is what the one before had.
+	places  map[uint32]*controlv1.TableCursor
+	earlier *view
 	// mark is the position that another got to, while it is waited for.
 	mark *typesv1.Position
 }
@@ -34,12 +39,67 @@ type view struct {
 // its control node is left.
 const lateBeats = 2
 
-func (r *routing) newView() *view {
+// newView is for a new session with a control node. earlier is the view of the
+// last one, nil if there was none.
+func (r *routing) newView(earlier *view) *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v := &view{tables: newTables()}
+	v := &view{tables: newTables(), places: map[uint32]*controlv1.TableCursor{}, earlier: earlier}
 	r.views = append(r.views, v)
 	return v
+}
+
+// maxPlaces bounds what Hello says; the control node takes no longer message.
+const maxPlaces = 1000
+
+// hello begins a session: it says what the agent has of the one before.
+func (r *routing) hello(v *view, bootID string) *controlv1.Hello {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := &controlv1.Hello{BootId: bootID, Seen: r.position}
+	if v.earlier == nil {
+		return h
+	}
+	for _, number := range slices.Sorted(maps.Keys(v.earlier.places)) {
+		if len(h.Tables) < maxPlaces {
+			h.Tables = append(h.Tables, v.earlier.places[number])
+		}
+	}
+	return h
+}
+
+// last is the view that the next session with the control node goes on from:
+// that of the one which ended, unless it had not told everything yet.
+func (r *routing) last(ended, before *view) *view {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ended == nil || ended.earlier != nil {
+		return before
+	}
+	return ended
+}
+
+// resume takes a table over from the view before. Its end is announced as that
+// of any other.
+func (v *view) resume(number uint32) {
+	switch {
+	case v.earlier == nil:
+	case number == 0:
+		v.ports = maps.Clone(v.earlier.ports) // what is believed may be the same map
+	case v.earlier.vrfs[number] != nil:
+		v.vrf(number).routes = v.earlier.vrfs[number].routes
+	}
+}
+
+// notePlaces takes in how far the session is. When it has told everything, the
+// view before is needed no more.
+func (v *view) notePlaces(places []*controlv1.TableCursor) {
+	for _, c := range places {
+		v.places[c.GetVrf()] = c
+	}
+	if v.portsDone && v.position != nil {
+		v.earlier = nil
+	}
 }
 
 // endView is for the end of a session. What it said stays believed, until
@@ -136,7 +196,9 @@ func (r *routing) judge(v *view) {
 
 // eligible tells whether a view may be believed: it is whole, and not behind
 // what is believed.
-func (r *routing) eligible(v *view) bool { return !v.settling && !newer(r.heard, v.position) }
+func (r *routing) eligible(v *view) bool {
+	return v.heard != nil && !v.settling && !newer(r.heard, v.position)
+}
 
 // better tells whether a view leads rather than another. The leader stays as
 // long as there is no reason to change.

@@ -27,7 +27,7 @@ func (r *routing) label() uint32 { return r.desired()[key(1, "10.0.0.3/32")].Lab
 
 func TestTheOtherSessionTakesOver(t *testing.T) {
 	r := newTestRouting(nil)
-	one, two := r.newView(), r.newView()
+	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
 	r.say(two, 4, whole(19)...)
 	r.endView(one)
@@ -39,7 +39,7 @@ func TestTheOtherSessionTakesOver(t *testing.T) {
 		t.Errorf("label %d, want 21 of the session that has caught up", r.label())
 	}
 	// One that is there already does so at once.
-	three := r.newView()
+	three := r.newView(nil)
 	r.say(three, 7, whole(22)...)
 	if r.label() != 21 {
 		t.Error("the leader changed without a reason")
@@ -56,7 +56,7 @@ func TestTheOtherSessionTakesOver(t *testing.T) {
 
 func TestControlNodeThatIsCutOffDoesNotLead(t *testing.T) {
 	r := newTestRouting(nil)
-	one, two := r.newView(), r.newView()
+	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
 	r.say(two, 5, whole(20)...)
 	r.say(one, 5, keepAlive(true))
@@ -76,7 +76,7 @@ func TestControlNodeThatIsCutOffDoesNotLead(t *testing.T) {
 func TestLateControlNodeIsLeft(t *testing.T) {
 	r := newTestRouting(nil)
 	r.patience = time.Hour // the test judges itself
-	one, two := r.newView(), r.newView()
+	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
 	r.say(two, 5, whole(20)...)
 	r.say(two, 6, routeMessage(1, "10.0.0.3/32", "172.31.0.12", 21, "x"))
@@ -110,7 +110,7 @@ func TestLateControlNodeIsLeft(t *testing.T) {
 // missing that another message of the batch tells.
 func TestPositionOfABatch(t *testing.T) {
 	r := newTestRouting(nil)
-	v := r.newView()
+	v := r.newView(nil)
 	r.say(v, 5, whole(20)...)
 	r.begin(v, 9, portMessage("q", 1))
 	rec := &record{ID: "vmi", Epoch: 1, Revision: 8}
@@ -228,7 +228,7 @@ func TestInterleavedSessions(t *testing.T) {
 			},
 			"connect": func(t *rapid.T) {
 				if n := node(t); n.view == nil {
-					n.view = s.routing.newView()
+					n.view = s.routing.newView(nil)
 				}
 			},
 			"disconnect": func(t *rapid.T) { s.disconnect(node(t)) },
@@ -250,7 +250,7 @@ func TestInterleavedSessions(t *testing.T) {
 		})
 		last := node(t)
 		if last.view == nil {
-			last.view = s.routing.newView()
+			last.view = s.routing.newView(nil)
 		}
 		for _, n := range s.nodes {
 			n.at = len(s.history) - 1

@@ -10,12 +10,14 @@
 // nothing is lost and nothing is queued, so a slow reader costs nothing and
 // holds up nobody. A row's message is encoded when the first reader comes to
 // it, and once for all of them. Rows that are gone are kept until every reader
-// has been told.
+// has been told. Of these, the last messages are kept for a while longer: a
+// reader that left can come back to its place as long as nothing is missing.
 //
 // Nothing here has a lock: the owner's protects a feed with its cursors.
 package feed
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sort"
 )
@@ -53,6 +55,8 @@ func (r *Row) message() []byte {
 
 // Feed holds rows in the order of their last change.
 type Feed struct {
+	// id tells it from all others, of earlier processes too.
+	id uint64
 	// log has the rows by seq, ascending. An entry whose row has changed since
 	// is stale and skipped; compact removes it.
 	log  []entry
@@ -62,6 +66,19 @@ type Feed struct {
 	// limit is the length of log at which it is compacted.
 	limit   int
 	cursors map[*Cursor]struct{}
+	// read: there was a reader.
+	read bool
+	// graves are the last rows that are gone and forgotten, by seq, ascending.
+	graves []grave
+	// floor is the seq of the last one of which not even the message is left. A
+	// reader that left before it cannot come back.
+	floor uint64
+}
+
+// grave is what is left of a row that is gone.
+type grave struct {
+	seq  uint64
+	body []byte
 }
 
 type entry struct {
@@ -69,10 +86,16 @@ type entry struct {
 	row *Row
 }
 
-const shortestLog = 64
+const (
+	shortestLog = 64
+	// fewestGraves are kept at least; of a large feed, a quarter of its size.
+	fewestGraves = 32
+)
 
 // New returns an empty feed.
-func New() *Feed { return &Feed{limit: shortestLog, cursors: map[*Cursor]struct{}{}} }
+func New() *Feed {
+	return &Feed{id: rand.Uint64(), limit: shortestLog, cursors: map[*Cursor]struct{}{}}
+}
 
 // Len is the number of rows that are not gone.
 func (f *Feed) Len() int { return f.size }
@@ -95,12 +118,28 @@ func (f *Feed) Remove(r *Row) {
 		return
 	}
 	f.size--
-	if len(f.cursors) == 0 {
-		r.seq, r.body, r.gone = 0, nil, true // its log entry is stale
-		r.item.Forgotten()
+	if len(f.cursors) > 0 {
+		f.change(r, true)
 		return
 	}
-	f.change(r, true)
+	f.last++
+	r.body, r.gone = nil, true // its log entry becomes stale
+	f.forget(r, f.last)
+}
+
+// forget lets go of a row that is gone.
+func (f *Feed) forget(r *Row, seq uint64) {
+	if f.read {
+		f.graves = append(f.graves, grave{seq, r.message()})
+	} else {
+		f.floor = seq
+	}
+	for len(f.graves) > max(fewestGraves, f.size/4) {
+		f.floor = f.graves[0].seq
+		f.graves = f.graves[1:]
+	}
+	r.seq, r.body = 0, nil
+	r.item.Forgotten()
 }
 
 func (f *Feed) change(r *Row, gone bool) {
@@ -125,8 +164,7 @@ func (f *Feed) compact() {
 			return true
 		}
 		if e.row.gone && e.seq <= told {
-			e.row.seq, e.row.body = 0, nil
-			e.row.item.Forgotten()
+			f.forget(e.row, e.seq)
 			return true
 		}
 		return false
@@ -150,17 +188,34 @@ type Cursor struct {
 	// from is the feed's seq when reading began: what was gone by then was
 	// never told to this reader.
 	from uint64
-	// Synced is the reader's mark that it announced the end of the feed.
-	Synced bool
+	// graves are rows that went while the reader was away.
+	graves []grave
 }
 
 // Read returns a cursor at the beginning. wake must not block; it is called
 // when there is more to read.
 func (f *Feed) Read(wake func()) *Cursor {
-	c := &Cursor{feed: f, wake: wake, from: f.last}
+	return f.enter(&Cursor{feed: f, wake: wake, from: f.last})
+}
+
+func (f *Feed) enter(c *Cursor) *Cursor {
+	f.read = true
 	f.cursors[c] = struct{}{}
 	return c
 }
+
+// Resume returns a cursor at the place of an earlier one; nil if that was not
+// of this feed, or if not all is known any more that has gone since.
+func (f *Feed) Resume(wake func(), id, at uint64) *Cursor {
+	if id != f.id || at < f.floor || at > f.last {
+		return nil
+	}
+	first := sort.Search(len(f.graves), func(i int) bool { return f.graves[i].seq > at })
+	return f.enter(&Cursor{feed: f, wake: wake, at: at, from: at, graves: f.graves[first:len(f.graves):len(f.graves)]})
+}
+
+// Place is where the reader is, for Resume.
+func (c *Cursor) Place() (id, at uint64) { return c.feed.id, c.at }
 
 // Close ends the reading. The last one takes what is gone with it.
 func (c *Cursor) Close() {
@@ -174,11 +229,18 @@ func (c *Cursor) Close() {
 func (c *Cursor) Of(f *Feed) bool { return c.feed == f }
 
 // Behind is the number of changes since the last row that was read.
-func (c *Cursor) Behind() uint64 { return c.feed.last - c.at }
+func (c *Cursor) Behind() uint64 { return c.feed.last - c.at + uint64(len(c.graves)) }
 
 // Next appends up to limit messages that the reader has not had, and reports
 // whether it has had all.
 func (c *Cursor) Next(out [][]byte, limit int) ([][]byte, bool) {
+	for ; len(c.graves) > 0; c.graves = c.graves[1:] {
+		if limit == 0 {
+			return out, false
+		}
+		limit--
+		out = append(out, c.graves[0].body)
+	}
 	log := c.feed.log
 	i := sort.Search(len(log), func(i int) bool { return log[i].seq > c.at })
 	for ; i < len(log); i++ {

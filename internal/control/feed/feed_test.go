@@ -63,7 +63,7 @@ func TestReadersSeeWhatThereIs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{feed: New(), items: map[int]*item{}}
 		present := map[int]int{}
-		var readers []*reader
+		var readers, left []*reader
 		key := rapid.IntRange(1, 8)
 		check := func(t *rapid.T) {
 			for _, r := range readers {
@@ -107,7 +107,21 @@ func TestReadersSeeWhatThereIs(t *testing.T) {
 			"close": func(t *rapid.T) {
 				if len(readers) > 0 {
 					readers[0].cursor.Close()
+					left = append(left, readers[0])
 					readers = readers[1:]
+				}
+			},
+			"come back": func(t *rapid.T) {
+				if len(left) == 0 {
+					return
+				}
+				r := left[0]
+				left = left[1:]
+				id, at := r.cursor.Place()
+				if r.cursor = w.feed.Resume(func() { r.woken = true }, id, at); r.cursor != nil {
+					readers = append(readers, r)
+				} else if at >= w.feed.floor {
+					t.Fatalf("cannot come back to %d, floor %d", at, w.feed.floor)
 				}
 			},
 			"compact": func(*rapid.T) { w.feed.compact() },
@@ -139,5 +153,35 @@ func TestWakeAndOnceForAll(t *testing.T) {
 	two, _ := b.Next(nil, 9)
 	if woken != 2 || len(one) != 1 || len(two) != 1 || &one[0][0] != &two[0][0] {
 		t.Errorf("woken %d, messages %q and %q; want one encoding for both", woken, one, two)
+	}
+}
+
+// A reader that was away for too long, or read another feed, has to begin anew.
+func TestComeBack(t *testing.T) {
+	w := &world{feed: New(), items: map[int]*item{}}
+	r := w.feed.Read(func() {})
+	id, at := r.Place()
+	r.Close()
+	gone := func(n int) {
+		for i := range n {
+			x := &item{world: w, key: i}
+			w.feed.Put(&x.row, x)
+			w.feed.Remove(&x.row)
+		}
+	}
+	gone(fewestGraves)
+	c := w.feed.Resume(func() {}, id, at)
+	if c == nil {
+		t.Fatal("cannot come back although nothing is missing")
+	}
+	if messages, _ := c.Next(nil, 100); len(messages) != fewestGraves {
+		t.Errorf("told of %d rows that went, want %d", len(messages), fewestGraves)
+	}
+	c.Close()
+	if gone(1); w.feed.Resume(func() {}, id, at) != nil {
+		t.Error("came back although a row that went is forgotten")
+	}
+	if New().Resume(func() {}, id, 0) != nil || w.feed.Resume(func() {}, id, 1<<40) != nil {
+		t.Error("came back to another feed, or to the future")
 	}
 }

@@ -123,7 +123,7 @@ func (x PortStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PortStatus_State.Descriptor instead.
 func (PortStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2, 0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type AgentMessage struct {
@@ -214,7 +214,9 @@ type Hello struct {
 	// Seen is the newest position that the agent has applied.
 	Seen *v1.Position `protobuf:"bytes,2,opt,name=seen,proto3" json:"seen,omitempty"`
 	// Layer2: the agent wants the MAC and multicast routes of its VRFs as well.
-	Layer2        bool `protobuf:"varint,3,opt,name=layer2,proto3" json:"layer2,omitempty"`
+	Layer2 bool `protobuf:"varint,3,opt,name=layer2,proto3" json:"layer2,omitempty"`
+	// Tables are what the agent has of an earlier session with this control node.
+	Tables        []*TableCursor `protobuf:"bytes,20,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +272,94 @@ func (x *Hello) GetLayer2() bool {
 	return false
 }
 
+func (x *Hello) GetTables() []*TableCursor {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+// TableCursor is how far an agent is in a table.
+type TableCursor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Vrf whose routes it has; 0 is the node's ports.
+	Vrf uint32 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	// Table tells it from all others there have been, at is the last change that
+	// the agent has.
+	Table uint64 `protobuf:"fixed64,2,opt,name=table,proto3" json:"table,omitempty"`
+	At    uint64 `protobuf:"varint,3,opt,name=at,proto3" json:"at,omitempty"`
+	// The same of the VRF's MAC and multicast routes.
+	Layer2Table   uint64 `protobuf:"fixed64,4,opt,name=layer2_table,json=layer2Table,proto3" json:"layer2_table,omitempty"`
+	Layer2At      uint64 `protobuf:"varint,5,opt,name=layer2_at,json=layer2At,proto3" json:"layer2_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TableCursor) Reset() {
+	*x = TableCursor{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TableCursor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TableCursor) ProtoMessage() {}
+
+func (x *TableCursor) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TableCursor.ProtoReflect.Descriptor instead.
+func (*TableCursor) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TableCursor) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
+func (x *TableCursor) GetTable() uint64 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *TableCursor) GetAt() uint64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *TableCursor) GetLayer2Table() uint64 {
+	if x != nil {
+		return x.Layer2Table
+	}
+	return 0
+}
+
+func (x *TableCursor) GetLayer2At() uint64 {
+	if x != nil {
+		return x.Layer2At
+	}
+	return 0
+}
+
 // PortStatus is what only the node knows of a port that the graph binds to it.
 type PortStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -281,7 +371,7 @@ type PortStatus struct {
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +383,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +396,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PortStatus) GetInterfaceId() string {
@@ -340,6 +430,7 @@ type ControlMessage struct {
 	//	*ControlMessage_VrfGone
 	//	*ControlMessage_EndOfTable
 	//	*ControlMessage_KeepAlive
+	//	*ControlMessage_Resumed
 	//	*ControlMessage_MacRoute
 	//	*ControlMessage_MulticastRoute
 	Body          isControlMessage_Body `protobuf_oneof:"body"`
@@ -349,7 +440,7 @@ type ControlMessage struct {
 
 func (x *ControlMessage) Reset() {
 	*x = ControlMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +452,7 @@ func (x *ControlMessage) String() string {
 func (*ControlMessage) ProtoMessage() {}
 
 func (x *ControlMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +465,7 @@ func (x *ControlMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlMessage.ProtoReflect.Descriptor instead.
 func (*ControlMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ControlMessage) GetPosition() *v1.Position {
@@ -470,6 +561,15 @@ func (x *ControlMessage) GetKeepAlive() *KeepAlive {
 	return nil
 }
 
+func (x *ControlMessage) GetResumed() *Resumed {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return nil
+}
+
 func (x *ControlMessage) GetMacRoute() *MacRoute {
 	if x != nil {
 		if x, ok := x.Body.(*ControlMessage_MacRoute); ok {
@@ -524,6 +624,10 @@ type ControlMessage_KeepAlive struct {
 	KeepAlive *KeepAlive `protobuf:"bytes,9,opt,name=keep_alive,json=keepAlive,proto3,oneof"`
 }
 
+type ControlMessage_Resumed struct {
+	Resumed *Resumed `protobuf:"bytes,21,opt,name=resumed,proto3,oneof"`
+}
+
 type ControlMessage_MacRoute struct {
 	MacRoute *MacRoute `protobuf:"bytes,10,opt,name=mac_route,json=macRoute,proto3,oneof"`
 }
@@ -548,6 +652,8 @@ func (*ControlMessage_EndOfTable) isControlMessage_Body() {}
 
 func (*ControlMessage_KeepAlive) isControlMessage_Body() {}
 
+func (*ControlMessage_Resumed) isControlMessage_Body() {}
+
 func (*ControlMessage_MacRoute) isControlMessage_Body() {}
 
 func (*ControlMessage_MulticastRoute) isControlMessage_Body() {}
@@ -567,7 +673,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +685,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +698,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Cluster) GetMtu() uint32 {
@@ -633,7 +739,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +751,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +764,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Port) GetInterfaceId() string {
@@ -761,7 +867,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +879,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +892,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -810,7 +916,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +928,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +941,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -873,7 +979,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +991,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1004,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -942,7 +1048,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1060,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1073,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -1026,7 +1132,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1144,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1157,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Path) GetNextHop() string {
@@ -1162,7 +1268,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1280,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1293,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -1214,7 +1320,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1332,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1345,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -1264,7 +1370,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1382,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1395,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -1333,19 +1439,68 @@ func (*EndOfTable_Ports) isEndOfTable_Table() {}
 
 func (*EndOfTable_Vrf) isEndOfTable_Table() {}
 
+// Resumed: a table goes on from the cursor of Hello. What the agent had of it
+// stands, and is changed by what follows. Any other table begins empty.
+type Resumed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Vrf, or 0 for the ports.
+	Vrf           uint32 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resumed) Reset() {
+	*x = Resumed{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resumed) ProtoMessage() {}
+
+func (x *Resumed) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
+func (*Resumed) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Resumed) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
 // KeepAlive comes every few seconds, with the newest position the sender knows.
 type KeepAlive struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CutOff: the sender has not heard from the store for some seconds. What it
 	// says was true; there may be newer.
-	CutOff        bool `protobuf:"varint,1,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
+	CutOff bool `protobuf:"varint,1,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
+	// Tables that the agent has got further in since the last KeepAlive.
+	Tables        []*TableCursor `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1512,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1525,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -1378,6 +1533,13 @@ func (x *KeepAlive) GetCutOff() bool {
 		return x.CutOff
 	}
 	return false
+}
+
+func (x *KeepAlive) GetTables() []*TableCursor {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
 }
 
 var File_contrail_control_v1_control_proto protoreflect.FileDescriptor
@@ -1389,11 +1551,18 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.contrail.control.v1.HelloH\x00R\x05hello\x12B\n" +
 	"\vport_status\x18\x02 \x01(\v2\x1f.contrail.control.v1.PortStatusH\x00R\n" +
 	"portStatusB\x06\n" +
-	"\x04body\"i\n" +
+	"\x04body\"\xa3\x01\n" +
 	"\x05Hello\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\tR\x06bootId\x12/\n" +
 	"\x04seen\x18\x02 \x01(\v2\x1b.contrail.types.v1.PositionR\x04seen\x12\x16\n" +
-	"\x06layer2\x18\x03 \x01(\bR\x06layer2\"\xaa\x01\n" +
+	"\x06layer2\x18\x03 \x01(\bR\x06layer2\x128\n" +
+	"\x06tables\x18\x14 \x03(\v2 .contrail.control.v1.TableCursorR\x06tables\"\x85\x01\n" +
+	"\vTableCursor\x12\x10\n" +
+	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\x06R\x05table\x12\x0e\n" +
+	"\x02at\x18\x03 \x01(\x04R\x02at\x12!\n" +
+	"\flayer2_table\x18\x04 \x01(\x06R\vlayer2Table\x12\x1b\n" +
+	"\tlayer2_at\x18\x05 \x01(\x04R\blayer2At\"\xaa\x01\n" +
 	"\n" +
 	"PortStatus\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12;\n" +
@@ -1402,7 +1571,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x02\"\xda\x05\n" +
+	"STATE_DOWN\x10\x02\"\x94\x06\n" +
 	"\x0eControlMessage\x127\n" +
 	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x1a\n" +
 	"\bcomplete\x18\x14 \x01(\bR\bcomplete\x128\n" +
@@ -1416,7 +1585,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\fend_of_table\x18\b \x01(\v2\x1f.contrail.control.v1.EndOfTableH\x00R\n" +
 	"endOfTable\x12?\n" +
 	"\n" +
-	"keep_alive\x18\t \x01(\v2\x1e.contrail.control.v1.KeepAliveH\x00R\tkeepAlive\x12<\n" +
+	"keep_alive\x18\t \x01(\v2\x1e.contrail.control.v1.KeepAliveH\x00R\tkeepAlive\x128\n" +
+	"\aresumed\x18\x15 \x01(\v2\x1c.contrail.control.v1.ResumedH\x00R\aresumed\x12<\n" +
 	"\tmac_route\x18\n" +
 	" \x01(\v2\x1d.contrail.control.v1.MacRouteH\x00R\bmacRoute\x12N\n" +
 	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRouteB\x06\n" +
@@ -1482,9 +1652,12 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"EndOfTable\x12\x16\n" +
 	"\x05ports\x18\x01 \x01(\bH\x00R\x05ports\x12\x12\n" +
 	"\x03vrf\x18\x02 \x01(\rH\x00R\x03vrfB\a\n" +
-	"\x05table\"$\n" +
+	"\x05table\"\x1b\n" +
+	"\aResumed\x12\x10\n" +
+	"\x03vrf\x18\x01 \x01(\rR\x03vrf\"^\n" +
 	"\tKeepAlive\x12\x17\n" +
-	"\acut_off\x18\x01 \x01(\bR\x06cutOff*\x89\x01\n" +
+	"\acut_off\x18\x01 \x01(\bR\x06cutOff\x128\n" +
+	"\x06tables\x18\x02 \x03(\v2 .contrail.control.v1.TableCursorR\x06tables*\x89\x01\n" +
 	"\rEncapsulation\x12\x1d\n" +
 	"\x19ENCAPSULATION_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bENCAPSULATION_MPLS_OVER_UDP\x10\x01\x12\x1f\n" +
@@ -1506,54 +1679,59 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),     // 0: contrail.control.v1.Encapsulation
 	(PortStatus_State)(0),  // 1: contrail.control.v1.PortStatus.State
 	(*AgentMessage)(nil),   // 2: contrail.control.v1.AgentMessage
 	(*Hello)(nil),          // 3: contrail.control.v1.Hello
-	(*PortStatus)(nil),     // 4: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil), // 5: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),        // 6: contrail.control.v1.Cluster
-	(*Port)(nil),           // 7: contrail.control.v1.Port
-	(*PortGone)(nil),       // 8: contrail.control.v1.PortGone
-	(*Route)(nil),          // 9: contrail.control.v1.Route
-	(*MacRoute)(nil),       // 10: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil), // 11: contrail.control.v1.MulticastRoute
-	(*Path)(nil),           // 12: contrail.control.v1.Path
-	(*RouteGone)(nil),      // 13: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),        // 14: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),     // 15: contrail.control.v1.EndOfTable
-	(*KeepAlive)(nil),      // 16: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),    // 17: contrail.types.v1.Position
+	(*TableCursor)(nil),    // 4: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),     // 5: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil), // 6: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),        // 7: contrail.control.v1.Cluster
+	(*Port)(nil),           // 8: contrail.control.v1.Port
+	(*PortGone)(nil),       // 9: contrail.control.v1.PortGone
+	(*Route)(nil),          // 10: contrail.control.v1.Route
+	(*MacRoute)(nil),       // 11: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil), // 12: contrail.control.v1.MulticastRoute
+	(*Path)(nil),           // 13: contrail.control.v1.Path
+	(*RouteGone)(nil),      // 14: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),        // 15: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),     // 16: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),        // 17: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),      // 18: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),    // 19: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	3,  // 0: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	4,  // 1: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	17, // 2: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	1,  // 3: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	17, // 4: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	6,  // 5: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	7,  // 6: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	8,  // 7: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	9,  // 8: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	13, // 9: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	14, // 10: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	15, // 11: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	16, // 12: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	10, // 13: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	11, // 14: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	12, // 15: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	12, // 16: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	12, // 17: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 18: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	2,  // 19: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	5,  // 20: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	20, // [20:21] is the sub-list for method output_type
-	19, // [19:20] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	5,  // 1: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	19, // 2: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	4,  // 3: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
+	1,  // 4: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
+	19, // 5: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	7,  // 6: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	8,  // 7: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	9,  // 8: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	10, // 9: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	14, // 10: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	15, // 11: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	16, // 12: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	18, // 13: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	17, // 14: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	11, // 15: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	12, // 16: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	13, // 17: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	13, // 18: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	13, // 19: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 20: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	4,  // 21: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	2,  // 22: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	6,  // 23: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -1565,7 +1743,7 @@ func file_contrail_control_v1_control_proto_init() {
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_PortStatus)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[3].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[4].OneofWrappers = []any{
 		(*ControlMessage_Cluster)(nil),
 		(*ControlMessage_Port)(nil),
 		(*ControlMessage_PortGone)(nil),
@@ -1574,10 +1752,11 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_VrfGone)(nil),
 		(*ControlMessage_EndOfTable)(nil),
 		(*ControlMessage_KeepAlive)(nil),
+		(*ControlMessage_Resumed)(nil),
 		(*ControlMessage_MacRoute)(nil),
 		(*ControlMessage_MulticastRoute)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[13].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[14].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -1587,7 +1766,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
