@@ -222,3 +222,33 @@ func orDash(s string) string {
 	}
 	return s
 }
+
+type controlPolicy struct {
+	Sets []struct {
+		Name  string
+		Rules []struct {
+			Rule, Action, Service, Src, Dst string
+			SameTags                        []string `json:"same_tags"`
+		}
+	}
+}
+
+// Policy lists the rules for the traffic of an interface.
+func (c *Control) Policy(ctx context.Context, w io.Writer, port string, output Output) error {
+	return show(ctx, c, w, "/policy", url.Values{"interface": {port}}, output, func(p controlPolicy) [][]string {
+		rows := [][]string{{"SET", "ACTION", "SERVICE", "FROM", "TO", "RULE"}}
+		for _, set := range p.Sets {
+			name := set.Name
+			for _, r := range set.Rules {
+				service := r.Service
+				if len(r.SameTags) > 0 {
+					service += " with the same tags " + strings.Join(r.SameTags, " ")
+				}
+				rows = append(rows, []string{name, r.Action, service, r.Src, r.Dst, r.Rule})
+				name = ""
+			}
+			rows = append(rows, []string{name, "deny", "any", "any", "any", "no other"})
+		}
+		return rows
+	})
+}

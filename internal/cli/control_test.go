@@ -19,6 +19,8 @@ func TestControlTables(t *testing.T) {
 			{"source":"attachment","name":"i2","why":"its node says that the port is down","next_hop":"172.31.0.12","vni":5,"state":["down"],"imported_from":"vrf 2"}]}]}`,
 		"/explain?network=red&prefix=10.0.0.3": `[{"name":"red","missing":[{"from":"vrf 1","path":{"source":"attachment","name":"i1","why":"the vrf imports nothing","next_hop":"172.31.0.11","label":16}}]},
 			{"name":"green"}]`,
+		"/policy?interface=d%3Ap%3Ai": `{"sets":[{"name":"network","rules":[{"rule":"r1","action":"pass","service":"tcp to 80","src":"own network","dst":"network 2"},
+			{"rule":"r2","action":"deny","service":"any","src":"any","dst":"any","same_tags":["0x0004"]}]},{"name":"arriving","rules":[]}]}`,
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if answer, ok := answers[r.URL.String()]; ok {
@@ -51,6 +53,12 @@ ROUTE        USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
 NETWORK  ROUTE         USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
 red      not imported  no    172.31.0.11  16     attachment i1  vrf 1  -      the vrf imports nothing
 green    none          no    -            -      -              -      -      no network has a path to it`},
+		"policy": {func(out *bytes.Buffer) error { return c.Policy(context.Background(), out, "d:p:i", Text) }, `
+SET       ACTION  SERVICE                        FROM         TO         RULE
+network   pass    tcp to 80                      own network  network 2  r1
+          deny    any with the same tags 0x0004  any          any        r2
+          deny    any                            any          any        no other
+arriving  deny    any                            any          any        no other`},
 		"json": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", JSON) }, "\n" + answers["/routes?network=blue"]},
 	} {
 		var out bytes.Buffer

@@ -158,7 +158,7 @@ func entryText(e *model.AclRuleType) string {
 		address(m.SrcAddress), ports(m.SrcPort), address(m.DstAddress), ports(m.DstPort))
 }
 
-func texts(l *AccessList) []string {
+func entryTexts(l *AccessList) []string {
 	if l == nil {
 		return nil
 	}
@@ -286,11 +286,11 @@ func TestNetworkLists(t *testing.T) {
 			c.build(w, blue, red)
 			w.view(func(v *model.View) {
 				static, timed := NetworkLists(v, blue.UUID)
-				if diff := gocmp.Diff(c.want, texts(static)); diff != "" {
+				if diff := gocmp.Diff(c.want, entryTexts(static)); diff != "" {
 					t.Error(diff)
 				}
 				if timed != nil {
-					t.Errorf("a list of timed policies: %v", texts(timed))
+					t.Errorf("a list of timed policies: %v", entryTexts(timed))
 				}
 			})
 		})
@@ -306,10 +306,10 @@ func TestTimedPolicies(t *testing.T) {
 	w.view(func(v *model.View) {
 		static, timed := NetworkLists(v, blue.UUID)
 		if static != nil {
-			t.Errorf("static list %v", texts(static))
+			t.Errorf("static list %v", entryTexts(static))
 		}
-		if want := []string{"r1: pass any any any blue any", "r1: pass any blue any any any"}; !slices.Equal(texts(timed), want) {
-			t.Errorf("timed list %v", texts(timed))
+		if want := []string{"r1: pass any any any blue any", "r1: pass any blue any any any"}; !slices.Equal(entryTexts(timed), want) {
+			t.Errorf("timed list %v", entryTexts(timed))
 		}
 		lists := writtenOut(v, blue)
 		if len(lists) != 1 || lists[0].Name() != "dynamic" || !*lists[0].AccessControlListEntries.Dynamic {
@@ -331,7 +331,7 @@ func TestOthersNetworks(t *testing.T) {
 	}
 	w.view(func(v *model.View) {
 		static, _ := NetworkLists(v, blue.UUID)
-		if list := strings.Join(texts(static), "\n"); strings.Contains(list, "red") || !strings.Contains(list, "open") {
+		if list := strings.Join(entryTexts(static), "\n"); strings.Contains(list, "red") || !strings.Contains(list, "open") {
 			t.Error(list)
 		}
 		if got := setsOf(v, blue.UUID).Static.Evaluate(1, Packet{Src: End{Network: 1}, Dst: End{Network: 2}}); got.Rule != "r1" {
@@ -593,7 +593,7 @@ func TestSetIsNaiveExpansion(t *testing.T) {
 func compareNaive(t *rapid.T, v *model.View, vn *model.VirtualNetwork, entries []naiveEntry) {
 	static, _ := NetworkLists(v, vn.UUID)
 	shown := map[string]bool{}
-	for _, s := range texts(static) {
+	for _, s := range entryTexts(static) {
 		shown[s] = true
 	}
 	want := map[string]bool{}

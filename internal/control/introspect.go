@@ -32,6 +32,7 @@ func (s *Server) registerIntrospection(mux *http.ServeMux) {
 	show("/explain", func(r *http.Request) (any, error) {
 		return t.explain(r.URL.Query().Get("prefix"), r.URL.Query().Get("network"))
 	})
+	show("/policy", func(r *http.Request) (any, error) { return s.showPolicy(r.URL.Query().Get("interface")) })
 	mux.HandleFunc("GET /metrics", admin(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP))
 }
 

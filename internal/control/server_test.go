@@ -432,6 +432,17 @@ func TestIntrospection(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, Config{})
 	c.twoNodes()
+	anyPort := []model.PortType{{StartPort: new(int64(-1)), EndPort: new(int64(-1))}}
+	group := &model.SecurityGroup{
+		Meta: model.Meta{UUID: id("group"), FQName: []string{"default-domain", "p", "g"}}, SecurityGroupID: new(int64(8000001)),
+		SecurityGroupEntries: &model.PolicyEntriesType{PolicyRule: []model.PolicyRuleType{{
+			RuleUUID: "r1", Direction: ">", Protocol: "tcp", SrcAddresses: []model.AddressType{{SecurityGroup: "default-domain:p:g"}}, SrcPorts: anyPort,
+			DstAddresses: []model.AddressType{{SecurityGroup: "local"}}, DstPorts: []model.PortType{{StartPort: new(int64(80)), EndPort: new(int64(81))}},
+		}}},
+	}
+	c.world.apply(model.Batch{Objects: []model.Object{group}, References: []model.Reference{{
+		From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", "b0")}, To: model.EntityOf(group),
+	}}})
 	one := c.agent("n1")
 	one.reach(c.world)
 	var agents []ShownAgent
@@ -466,14 +477,17 @@ func TestIntrospection(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/explain?prefix=10.0.0.4":             `"the only path"`,
-		"/explain?prefix=10.0.0.4&network=red": "the vrf imports target:64512:8000002; the path has target:64512:8000001",
+		"/explain?prefix=10.0.0.4":                   `"the only path"`,
+		"/policy?interface=default-domain:p:b0-eth0": `"service": "tcp to 80-81"`,
+		"/policy?interface=" + id("vmi", "b1"):       `"sets": []`,
+		"/explain?prefix=10.0.0.4&network=red":       "the vrf imports target:64512:8000002; the path has target:64512:8000001",
 	} {
 		if code, text := c.get(path); code != 200 || !strings.Contains(text, want) {
 			t.Errorf("%s: %d %s, want %q", path, code, text, want)
 		}
 	}
 	for path, want := range map[string]int{
+		"/policy": 400, "/policy?interface=x": 400,
 		"/routes": 400, "/routes?network=x": 400, "/routes?network=77": 400, "/explain?prefix=10": 400, "/explain": 400, "/metrics": 200,
 	} {
 		if code, text := c.get(path); code != want {
