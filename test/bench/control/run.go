@@ -33,7 +33,11 @@ func Run(ctx context.Context, rounds int) (*report.Area, error) {
 	if err != nil {
 		return nil, err
 	}
-	area.Results = append(area.Results, reflected...)
+	recompiled, err := measureRecompile(1000, 10_000, 100, 50)
+	if err != nil {
+		return nil, err
+	}
+	area.Results = append(append(area.Results, reflected...), recompiled)
 	return area, nil
 }
 
