@@ -89,3 +89,24 @@ func TestNetFRR(t *testing.T) {
 		t.Errorf("flaps: %+v", got)
 	}
 }
+
+// TestNetTTLSecurity has an eBGP neighbour that takes only packets that no
+// router has passed on, and that sends such.
+func TestNetTTLSecurity(t *testing.T) {
+	l := newLab(t, nil)
+	l.frr(l.link(1, "frr"), `
+router bgp 65001
+ bgp router-id 10.99.1.2
+ no bgp default ipv4-unicast
+ no bgp ebgp-requires-policy
+ neighbor 10.99.1.1 remote-as 64512
+ neighbor 10.99.1.1 timers connect 1
+ neighbor 10.99.1.1 ttl-security hops 1
+ address-family ipv4 vpn
+  neighbor 10.99.1.1 activate
+`)
+	l.setPeers(map[string]PeerConfig{"frr": {
+		Addr: theirs(1), AS: 65001, Families: []Family{VPNv4}, Retry: time.Second, TTLSecurity: 1,
+	}})
+	l.up("frr")
+}

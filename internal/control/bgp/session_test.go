@@ -62,13 +62,17 @@ type script struct {
 }
 
 // scripted runs a speaker for tests that play its peers.
-func scripted(t *testing.T, peers map[string]PeerConfig) *script {
+func scripted(t *testing.T, peers map[string]PeerConfig, changes ...func(*Config)) *script {
 	t.Helper()
 	n := &loopback{make(chan string, 1), make(chan net.Conn)}
-	sp, err := New(Config{
-		AS: labAS2, RouterID: netip.MustParseAddr("10.0.0.5"), Network: n,
+	c := Config{
+		AS: 64512, RouterID: netip.MustParseAddr("10.0.0.5"), Network: n,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:179")},
-	})
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	sp, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +91,6 @@ func scripted(t *testing.T, peers map[string]PeerConfig) *script {
 	}
 	return s
 }
-
-const labAS2 = 64512
 
 // wire is the peer's end of a connection.
 type wireEnd struct {
@@ -170,10 +172,17 @@ func (w *wireEnd) notified(code, subcode byte) {
 // openOf makes a peer's OPEN.
 func openOf(t *testing.T, as uint32, id string, hold uint16, fams ...Family) []byte {
 	t.Helper()
+	return openWith(t, as, id, hold, nil, fams...)
+}
+
+// openWith has more capabilities.
+func openWith(t *testing.T, as uint32, id string, hold uint16, more []packet.ParameterCapabilityInterface, fams ...Family) []byte {
+	t.Helper()
 	caps := []packet.ParameterCapabilityInterface{packet.NewCapFourOctetASNumber(as)}
 	for _, f := range fams {
 		caps = append(caps, packet.NewCapMultiProtocol(packet.Family(f)))
 	}
+	caps = append(caps, more...)
 	m, err := packet.NewBGPOpenMessage(uint16(min(as, asTrans)), hold, netip.MustParseAddr(id),
 		[]packet.OptionParameterInterface{packet.NewOptionParameterCapability(caps)})
 	if err != nil {
@@ -463,6 +472,122 @@ func (w *wireEnd) until(want byte) []byte {
 	}
 }
 
+// follow waits until the paths of a route, as subscribers know them, fulfil a
+// condition.
+func (s *script) follow(sub *Subscription, id NLRI, f func([]Path) string) {
+	s.t.Helper()
+	why := "nothing was told"
+	s.poll(id.String(), func() string {
+		for changes := sub.Next(10); len(changes) > 0; changes = sub.Next(10) {
+			for _, c := range changes {
+				if c.NLRI == id {
+					why = f(c.Paths)
+				}
+			}
+		}
+		return why
+	})
+}
+
+var (
+	testPrefix = PrefixNLRI(netip.MustParsePrefix("10.1.2.0/24"))
+	testRoute  = []byte{24, 10, 1, 2}
+)
+
+func goodAttrs() []byte {
+	return bytes.Replace(attrsOf(), unhex("7f000002"), unhex("0a630002"), 1)
+}
+
+// TestLongLived has a peer that does not come back: its route is stale, then a
+// last resort, which only those are told who know what that is, then gone.
+func TestLongLived(t *testing.T) {
+	b, c := passivePeer, passivePeer
+	b.Addr, b.AS = netip.MustParseAddr("127.0.0.3"), 65002
+	c.Addr, c.AS = netip.MustParseAddr("127.0.0.4"), 65003
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer, "b": b, "c": c}, func(c *Config) {
+		c.RestartTime, c.LongLived = time.Minute, time.Minute
+	})
+	graceful := func(restart uint16, long uint32) []packet.ParameterCapabilityInterface {
+		f := packet.Family(Inet)
+		return []packet.ParameterCapabilityInterface{
+			packet.NewCapGracefulRestart(false, false, restart, []*packet.CapGracefulRestartTuple{packet.NewCapGracefulRestartTuple(f, true)}),
+			packet.NewCapLongLivedGracefulRestart([]*packet.CapLongLivedGracefulRestartTuple{packet.NewCapLongLivedGracefulRestartTuple(f, true, long)}),
+		}
+	}
+	wa, wb, wc := s.from("127.0.0.2"), s.from("127.0.0.3"), s.from("127.0.0.4")
+	wa.establish(openWith(t, 65001, "10.0.0.9", 90, graceful(1, 1), Inet))
+	wb.establish(openWith(t, 65002, "10.0.0.10", 90, graceful(1, 1), Inet))
+	wc.establish(openOf(t, 65003, "10.0.0.11", 90, Inet))
+	sub := s.sp.Subscribe(Inet)
+	defer sub.Close()
+	for _, w := range []*wireEnd{wb, wc} {
+		if body := w.until(msgUpdate); len(body) != 4 {
+			t.Fatalf("update % x instead of an end-of-RIB mark", body)
+		}
+	}
+	wa.send(inetUpdate(goodAttrs(), testRoute...))
+	for _, w := range []*wireEnd{wb, wc} {
+		if body := w.until(msgUpdate); !bytes.HasSuffix(body, testRoute) {
+			t.Fatalf("update % x", body)
+		}
+	}
+	wa.Close()
+	s.follow(sub, testPrefix, func(p []Path) string {
+		if len(p) != 1 || !p[0].Stale {
+			return fmt.Sprintf("%+v", p)
+		}
+		return ""
+	})
+	if body := wb.until(msgUpdate); !bytes.Contains(body, unhex("c00804ffff0006")) {
+		t.Errorf("update % x has no LLGR_STALE", body)
+	}
+	withdrawal := append(append([]byte{0, 4}, testRoute...), 0, 0)
+	if body := wc.until(msgUpdate); !bytes.Equal(body, withdrawal) {
+		t.Errorf("update % x is no withdrawal", body)
+	}
+	if body := wb.until(msgUpdate); !bytes.Equal(body, withdrawal) {
+		t.Errorf("update % x is no withdrawal", body)
+	}
+	s.follow(sub, testPrefix, func(p []Path) string {
+		if len(p) != 0 {
+			return fmt.Sprintf("%+v", p)
+		}
+		return ""
+	})
+}
+
+// TestAddPath takes two paths of a route from one peer, and one of them away.
+func TestAddPath(t *testing.T) {
+	c := passivePeer
+	c.AddPath = true
+	s := scripted(t, map[string]PeerConfig{"a": c})
+	w := s.from("127.0.0.2")
+	w.establish(openWith(t, 65001, "10.0.0.9", 90, []packet.ParameterCapabilityInterface{
+		packet.NewCapAddPath([]*packet.CapAddPathTuple{packet.NewCapAddPathTuple(packet.Family(Inet), packet.BGP_ADD_PATH_SEND)}),
+	}, Inet))
+	sub := s.sp.Subscribe(Inet)
+	defer sub.Close()
+	ids := func(want string) {
+		t.Helper()
+		s.follow(sub, testPrefix, func(paths []Path) string {
+			var got []uint32
+			for _, p := range paths {
+				got = append(got, p.ID)
+			}
+			if fmt.Sprint(got) != want {
+				return fmt.Sprint(got)
+			}
+			return ""
+		})
+	}
+	one, two := append([]byte{0, 0, 0, 1}, testRoute...), append([]byte{0, 0, 0, 2}, testRoute...)
+	w.send(inetUpdate(goodAttrs(), append(bytes.Clone(two), one...)...))
+	ids("[1 2]")
+	body := append(append([]byte{0, byte(len(one))}, one...), 0, 0)
+	w.send(append(appendHeader(nil, headerSize+len(body), msgUpdate), body...))
+	ids("[2]")
+}
+
 func TestWrongPeers(t *testing.T) {
 	own := Config{
 		AS: 64512, RouterID: netip.MustParseAddr("10.0.0.1"),
@@ -495,4 +620,111 @@ func TestWrongPeers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+func TestHops(t *testing.T) {
+	for _, tt := range []struct {
+		config PeerConfig
+		ebgp   bool
+		want   hops
+	}{
+		{PeerConfig{}, false, hops{}},
+		{PeerConfig{}, true, hops{1, 0}},
+		{PeerConfig{Multihop: 4}, true, hops{4, 0}},
+		{PeerConfig{TTLSecurity: 1}, true, hops{255, 255}},
+		{PeerConfig{TTLSecurity: 3}, false, hops{255, 253}},
+	} {
+		if got := tt.config.hops(tt.ebgp); got != tt.want {
+			t.Errorf("%+v: %+v, want %+v", tt.config, got, tt.want)
+		}
+	}
+}
+
+// TestRefresh asks a peer for its routes again, and is asked.
+func TestRefresh(t *testing.T) {
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer})
+	if s.sp.Refresh("a") || s.sp.Refresh("nobody") {
+		t.Error("asked a peer without a session")
+	}
+	w := s.from("127.0.0.2")
+	w.establish(openWith(t, 65001, "10.0.0.9", 90, []packet.ParameterCapabilityInterface{
+		packet.NewCapRouteRefresh(), packet.NewCapEnhancedRouteRefresh(),
+	}, Inet))
+	s.state("a", Established)
+	if err := s.sp.Put(Route{NLRI: testPrefix, Attrs: &Attrs{NextHop: addr(9)}}); err != nil {
+		t.Fatal(err)
+	}
+	for body := w.until(msgUpdate); !bytes.HasSuffix(body, testRoute); body = w.until(msgUpdate) {
+		if len(body) != 4 {
+			t.Fatalf("update % x", body)
+		}
+	}
+	// Asked, it sends all again, between marks.
+	w.send(routeRefresh(Inet, refreshRequest))
+	if body := w.until(msgRefresh); !bytes.Equal(body, routeRefresh(Inet, refreshBegin)[headerSize:]) {
+		t.Errorf("% x", body)
+	}
+	if body := w.until(msgUpdate); !bytes.HasSuffix(body, testRoute) {
+		t.Errorf("update % x", body)
+	}
+	if body := w.until(msgRefresh); !bytes.Equal(body, routeRefresh(Inet, refreshEnd)[headerSize:]) {
+		t.Errorf("% x", body)
+	}
+	// Asking, it forgets what is not in the answer.
+	sub := s.sp.Subscribe(Inet)
+	defer sub.Close()
+	w.send(inetUpdate(goodAttrs(), 24, 10, 9, 1))
+	w.send(inetUpdate(goodAttrs(), 24, 10, 9, 2))
+	forgotten, kept := PrefixNLRI(netip.MustParsePrefix("10.9.1.0/24")), PrefixNLRI(netip.MustParsePrefix("10.9.2.0/24"))
+	there := func(n int) func([]Path) string {
+		return func(p []Path) string {
+			if len(p) != n {
+				return fmt.Sprintf("%+v", p)
+			}
+			return ""
+		}
+	}
+	s.follow(sub, kept, there(1))
+	if !s.sp.Refresh("a") {
+		t.Error("not asked")
+	}
+	if body := w.until(msgRefresh); !bytes.Equal(body, routeRefresh(Inet, refreshRequest)[headerSize:]) {
+		t.Errorf("% x", body)
+	}
+	w.send(routeRefresh(Inet, refreshBegin))
+	w.send(inetUpdate(goodAttrs(), 24, 10, 9, 2))
+	w.send(routeRefresh(Inet, refreshEnd))
+	s.follow(sub, forgotten, there(0))
+	if st := s.sp.Peers()[0]; st.Families[0].Routes != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestReset ends a session with words, and a pause after too many prefixes.
+func TestReset(t *testing.T) {
+	c := passivePeer
+	c.MaxPrefixes = 1
+	s := scripted(t, map[string]PeerConfig{"a": c})
+	open := openOf(t, 65001, "10.0.0.9", 90, Inet)
+	w := s.from("127.0.0.2")
+	w.establish(open)
+	s.state("a", Established)
+	if !s.sp.Reset("a", "line card swap") || s.sp.Reset("nobody", "") {
+		t.Error("reset the wrong one")
+	}
+	body := w.until(msgNotify)
+	if n := (&Notification{body[0], body[1], body[2:]}); n.Subcode != ceaseReset || !strings.Contains(n.Error(), "line card swap") {
+		t.Error(n)
+	}
+	s.state("a", Active)
+
+	w = s.from("127.0.0.2")
+	w.establish(open)
+	w.send(inetUpdate(goodAttrs(), 24, 10, 9, 1, 24, 10, 9, 2))
+	w.notified(codeCease, ceaseMaxPrefixes)
+	s.state("a", Idle)
+	s.from("127.0.0.2").notified(codeCease, ceaseRejected)
+	s.sp.Reset("a", "")
+	s.from("127.0.0.2").establish(open)
+	s.state("a", Established)
 }

@@ -74,19 +74,19 @@ func (s *Speaker) Run(ctx context.Context) error {
 	defer cancel()
 	var listening sync.WaitGroup
 	defer listening.Wait()
+	defer s.closeListeners()
 	for _, addr := range s.config.Listen {
-		l, err := s.listen(ctx, addr)
-		if err != nil {
-			s.closeListeners()
+		if err := s.listen(ctx, addr); err != nil {
 			return err
 		}
-		listening.Go(func() { s.accept(l) })
 	}
-	defer s.closeListeners()
 	s.mu.Lock()
 	s.ctx = ctx
 	for _, p := range s.peers {
 		p.start(ctx)
+	}
+	for _, l := range s.listeners {
+		listening.Go(func() { s.accept(l) })
 	}
 	s.mu.Unlock()
 	if s.config.Restarting {
@@ -111,14 +111,14 @@ func (s *Speaker) stopAll(peers map[string]*peer, reason error, keep bool) {
 	wg.Wait()
 }
 
-func (s *Speaker) listen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+func (s *Speaker) listen(ctx context.Context, addr netip.AddrPort) error {
 	v6 := addr.Addr().Is6()
 	lc := &net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
 		return hops{send: 255}.set(raw, v6) // for peers that check it
 	}}
 	l, err := s.config.Network.Listen(ctx, lc, network(addr.Addr()), addr.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen for BGP peers on %s: %w", addr, err)
+		return fmt.Errorf("listen for BGP peers on %s: %w", addr, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *Speaker) listen(ctx context.Context, addr netip.AddrPort) (net.Listener
 	for _, p := range s.peers {
 		s.setKey(l, p.config.Addr, p.config.Password, p.log)
 	}
-	return l, nil
+	return nil
 }
 
 func (s *Speaker) closeListeners() {
