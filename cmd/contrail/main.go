@@ -42,7 +42,7 @@ func newRootCommand() *cobra.Command {
 	}
 	add("The configuration",
 		newGetCommand(), newDescribeCommand(), newCreateCommand(), newApplyCommand(), newDiffCommand(),
-		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newTypesCommand(), newExplainCommand())
+		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newCompileCommand(), newTypesCommand(), newExplainCommand())
 	add("A cluster on this machine",
 		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand(), newControlTablesCommand())
 	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newCertificateCommand(), newDBCommand(), newBenchCommand())

@@ -71,7 +71,7 @@ func TestDerive(t *testing.T) {
 	vn.ExportRouteTargetList = targets("target:1:4")
 	stored := &model.RouteTarget{Meta: model.Meta{UUID: model.NewUUID(), FQName: []string{"target:1:3"}}}
 	configuration(vn, stored).View(func(v *model.View) {
-		d, ok := Derive(v, vn.UUID)
+		d, ok := ViewsOf(v).Of(vn.UUID)
 		if !ok {
 			t.Fatal("nothing derived")
 		}
@@ -105,7 +105,7 @@ func TestStoredInstance(t *testing.T) {
 	vn := network("blue", 1)
 	stored := &model.RoutingInstance{Meta: model.Meta{UUID: model.NewUUID(), FQName: append(slices.Clone(vn.FQName), "blue")}}
 	configuration(vn).View(func(v *model.View) {
-		if d, ok := Derive(v, vn.UUID); !ok || d.Instance.Name() != "blue" {
+		if d, ok := ViewsOf(v).Of(vn.UUID); !ok || d.Instance.Name() != "blue" {
 			t.Errorf("derived %v, %t", d.Instance, ok)
 		}
 	})
@@ -119,8 +119,9 @@ func TestStoredInstance(t *testing.T) {
 // views are the objects of all networks, sorted by the networks' UUIDs.
 func views(v *model.View) []Derived {
 	var all []Derived
+	w := ViewsOf(v)
 	for _, id := range networkIDs(v) {
-		if d, ok := Derive(v, id); ok {
+		if d, ok := w.Of(id); ok {
 			all = append(all, d)
 		}
 	}

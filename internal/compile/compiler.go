@@ -24,8 +24,8 @@ type Compiler struct {
 	cells map[cellKey]*cell
 	// index finds the cells that have asked a question.
 	index map[read]cells
-	// offers are the cells whose results are offered under a key.
-	offers map[question]cells
+	// offers are what is offered under a key.
+	offers map[question]*offer
 	// dirty are the cells to compute again, by layer.
 	dirty [][]*cell
 	// idle are cells that perhaps nobody needs any more.
@@ -104,6 +104,13 @@ func (s *cells) each(f func(*cell)) {
 	}
 }
 
+// offer is what is offered under a key: the cells, and their results by owner
+// once somebody has asked for them.
+type offer struct {
+	cells   cells
+	results []any
+}
+
 // NewCompiler returns one of an empty graph, which keeps instances, and more
 // for who asks for it.
 func NewCompiler(more ...Part) *Compiler {
@@ -117,7 +124,7 @@ func NewCompiler(more ...Part) *Compiler {
 func newCompiler(roots []anyUnit) *Compiler {
 	return &Compiler{
 		roots: roots, dirty: make([][]*cell, layers),
-		cells: map[cellKey]*cell{}, index: map[read]cells{}, offers: map[question]cells{},
+		cells: map[cellKey]*cell{}, index: map[read]cells{}, offers: map[question]*offer{},
 	}
 }
 
@@ -140,6 +147,8 @@ func (c *Compiler) Apply(v *model.View, changes model.Changes) *Report {
 	for e := range changes.Objects {
 		if now, exists := v.Entity(e.UUID); exists {
 			c.wantAll(now)
+		} else {
+			c.markAll(e)
 		}
 	}
 	for r := range touched(v, changes) {
@@ -157,6 +166,16 @@ func (c *Compiler) wantAll(e model.Entity) {
 	for _, u := range c.roots {
 		if _, kind := u.about(); kind == e.Kind {
 			c.want(u, e.UUID)
+		}
+	}
+}
+
+// markAll marks the cells of an object that is gone, also of units that never
+// looked at the object itself.
+func (c *Compiler) markAll(e model.Entity) {
+	for _, u := range c.roots {
+		if x, ok := c.cells[cellKey{u, e.UUID}]; ok {
+			c.mark(x)
 		}
 	}
 }
@@ -217,17 +236,15 @@ func (c *Compiler) run(v *model.View) {
 func (c *Compiler) compute(v *model.View, x *cell) {
 	before := x.result
 	g := c.graph(v, x)
+	if x.wanted && !c.hasOwner(v, x) {
+		x.wanted = false
+		c.idle = append(c.idle, x)
+	}
 	result := x.unit.run(g, x.owner)
 	x.dirty = false
 	c.setReads(x, g.reads)
 	c.setUses(x, g.uses)
 	c.spare = append(c.spare, g)
-	if result == nil && x.wanted {
-		if _, exists := v.Entity(x.owner); !exists {
-			x.wanted = false
-			c.idle = append(c.idle, x)
-		}
-	}
 	if x.unit.equal(before, result) {
 		return
 	}
@@ -235,6 +252,11 @@ func (c *Compiler) compute(v *model.View, x *cell) {
 	x.users.each(c.mark)
 	c.offer(x, before, result)
 	c.report.add(x, before)
+}
+
+func (c *Compiler) hasOwner(v *model.View, x *cell) bool {
+	_, exists := v.Entity(x.owner)
+	return exists
 }
 
 // graph is what a cell computes from.
@@ -251,21 +273,27 @@ func (c *Compiler) graph(v *model.View, x *cell) *graph {
 // have asked for what is offered under them.
 func (c *Compiler) offer(x *cell, before, result any) {
 	for _, k := range x.unit.keys(before) {
-		q := x.unit.key(k)
-		at := c.offers[q]
-		at.remove(x)
-		put(c.offers, q, at)
-		asked := c.index[q.read()]
-		asked.each(c.mark)
+		c.reoffer(x, k, (*cells).remove)
 	}
 	for _, k := range x.unit.keys(result) {
-		q := x.unit.key(k)
-		at := c.offers[q]
-		at.add(x)
-		put(c.offers, q, at)
-		asked := c.index[q.read()]
-		asked.each(c.mark)
+		c.reoffer(x, k, (*cells).add)
 	}
+}
+
+func (c *Compiler) reoffer(x *cell, key string, change func(*cells, *cell)) {
+	q := x.unit.key(key)
+	o, ok := c.offers[q]
+	if !ok {
+		o = &offer{}
+		c.offers[q] = o
+	}
+	change(&o.cells, x)
+	o.results = nil
+	if o.cells.empty() {
+		delete(c.offers, q)
+	}
+	asked := c.index[q.read()]
+	asked.each(c.mark)
 }
 
 // put keeps a set in an index, unless it is empty.
@@ -347,22 +375,25 @@ func (c *Compiler) offered(g *graph, u anyUnit, key string) []any {
 	c.below(g, u)
 	q := u.key(key)
 	g.reads = append(g.reads, q.read())
-	at := c.offers[q]
-	var owners []*cell
-	at.each(func(x *cell) { owners = append(owners, x) })
-	slices.SortFunc(owners, func(a, b *cell) int { return cmp.Compare(a.owner, b.owner) })
-	list := make([]any, len(owners))
-	for i, x := range owners {
-		list[i] = x.result
+	o, ok := c.offers[q]
+	if !ok {
+		return nil
 	}
-	return list
+	if o.results == nil {
+		var owners []*cell
+		o.cells.each(func(x *cell) { owners = append(owners, x) })
+		slices.SortFunc(owners, func(a, b *cell) int { return cmp.Compare(a.owner, b.owner) })
+		for _, x := range owners {
+			o.results = append(o.results, x.result)
+		}
+	}
+	return o.results
 }
 
 // drop forgets a cell that nobody needs.
 func (c *Compiler) drop(x *cell) {
 	x.gone = true
 	delete(c.cells, x.cellKey)
-	c.offer(x, x.result, nil)
 	c.setReads(x, nil)
 	c.setUses(x, nil)
 }

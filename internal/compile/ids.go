@@ -93,6 +93,18 @@ func targetOf(kind byte, value [6]byte) Target {
 	}
 }
 
+// numbers are the autonomous system of a target and its number in it.
+func (t Target) numbers() (asn, number int64, ok bool) {
+	kind, value, ok := t.parse()
+	switch {
+	case !ok || kind == address:
+		return 0, 0, false
+	case kind == twoOctets:
+		return int64(binary.BigEndian.Uint16(value[:2])), int64(binary.BigEndian.Uint32(value[2:])), true
+	}
+	return int64(binary.BigEndian.Uint32(value[:4])), int64(binary.BigEndian.Uint16(value[4:])), true
+}
+
 // parse reads the three forms: a number of two bytes and one of four, an
 // address or a number of four bytes and one of two.
 func (t Target) parse() (kind byte, value [6]byte, ok bool) {

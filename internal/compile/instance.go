@@ -2,6 +2,9 @@ package compile
 
 import (
 	"cmp"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -18,13 +21,30 @@ type Instance struct {
 	Name string
 	// Import and Export are sorted, without duplicates.
 	Import, Export []Target
+	// Links are to the networks with which policies connect this one, sorted.
+	// Their targets are not among Import: they may only be imported where the
+	// policies' rules are enforced.
+	Links []Link
 	// VXLAN is the network identifier in VXLAN headers.
 	VXLAN uint32
 	// Layer2 instances bridge, so that MACs have routes; Layer3 ones route.
 	Layer2, Layer3 bool
+	// External networks are announced to routers outside.
+	External bool
+	// Provider networks are networks of the fabric.
+	Provider bool
+	// FabricSNAT: what leaves for the fabric gets the node's address.
+	FabricSNAT bool
+	// RPF: sources are only accepted where a route leads to them.
+	RPF bool
+	// Routes, Aggregates and Policies are those that the user wrote; Policies
+	// are in the order in which they apply.
+	Routes     []StaticRoute
+	Aggregates []Aggregate
+	Policies   []*RoutingPolicy
 }
 
-var instances = &unit[Instance]{name: "instance", layer: 1, of: model.KindVirtualNetwork, compute: instanceOf}
+var instances = &unit[Instance]{name: "instance", layer: 3, of: model.KindVirtualNetwork, compute: instanceOf}
 
 // InstanceOf is the instance of a network; nil when there is no such network,
 // or it has no number.
@@ -35,28 +55,92 @@ func instanceOf(g *graph, network string) *Instance {
 	if !ok {
 		return nil
 	}
-	number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
-	if number <= 0 || number > 1<<32-1 {
+	of := identities.get(g, network)
+	if of.Number == 0 {
 		return nil
 	}
-	system := systemUnit.get(g, "")
-	own := ownTarget(system.asn, number)
-	both := append([]Target{own}, listed(vn.RouteTargetList)...)
 	i := &Instance{
-		Number:  uint32(number),
-		Network: vn.UUID,
-		Name:    model.FQString(vn.FQName),
-		Import:  sorted(append(listed(vn.ImportRouteTargetList), both...)),
-		Export:  sorted(append(listed(vn.ExportRouteTargetList), both...)),
-		VXLAN:   uint32(number),
+		Number:     uint32(of.Number),
+		Network:    vn.UUID,
+		Name:       of.Name,
+		VXLAN:      uint32(of.Number),
+		External:   model.ValueOr(vn.RouterExternal, false),
+		Provider:   model.ValueOr(vn.IsProviderNetwork, false),
+		FabricSNAT: model.ValueOr(vn.FabricSNAT, false),
+		RPF:        true,
+		Links:      linksOf(g, network),
 	}
-	mode := system.mode
-	if p := vn.VirtualNetworkProperties; p != nil {
-		mode = cmp.Or(p.ForwardingMode, mode)
-		if n := model.ValueOr(p.VXLANNetworkIdentifier, 0); system.ownVXLAN && n > 0 && n < 1<<24 {
-			i.VXLAN = uint32(n)
+	for _, t := range targetsOf(g, vn) {
+		if t.Import {
+			i.Import = append(i.Import, t.Target)
+		}
+		if t.Export {
+			i.Export = append(i.Export, t.Target)
 		}
 	}
-	i.Layer2, i.Layer3 = mode != "l3", mode != "l2"
+	i.Import, i.Export = sorted(i.Import), sorted(i.Export)
+	i.setProperties(systemUnit.get(g, ""), vn.VirtualNetworkProperties)
+	i.setRoutes(g)
 	return i
+}
+
+func (i *Instance) setProperties(s *system, p *model.VirtualNetworkType) {
+	mode := s.mode
+	if p != nil {
+		mode = cmp.Or(p.ForwardingMode, mode)
+		if n := model.ValueOr(p.VXLANNetworkIdentifier, 0); s.ownVXLAN && n > 0 && n < 1<<24 {
+			i.VXLAN = uint32(n)
+		}
+		i.RPF = p.RPF != "disable"
+	}
+	i.Layer2, i.Layer3 = mode != "l3", mode != "l2"
+}
+
+func (i *Instance) setRoutes(g *graph) {
+	for _, t := range tablesOf(g, i.Network) {
+		i.Routes = append(i.Routes, t.Routes...)
+	}
+	for _, a := range aggregatesOf(g, i.Network) {
+		i.Aggregates = append(i.Aggregates, a.Entries...)
+	}
+	i.Policies = routingPoliciesOf(g, i.Network)
+}
+
+func tablesOf(g *graph, network string) []*routeTable {
+	var list []*routeTable
+	for _, r := range g.References(network, model.KindRouteTable) {
+		if t := routeTables.get(g, r.To.UUID); t != nil {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// aggregatesOf are those that refer to the network's routing instance.
+func aggregatesOf(g *graph, network string) []*routeAggregate {
+	var list []*routeAggregate
+	for _, r := range g.BackReferences(InstanceUUID(network), model.KindRouteAggregate) {
+		if a := routeAggregates.get(g, r.From.UUID); a != nil {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// routingPoliciesOf are those of a network in order of their sequence.
+func routingPoliciesOf(g *graph, network string) []*RoutingPolicy {
+	refs := g.References(network, model.KindRoutingPolicy)
+	at := func(r model.Reference) float64 {
+		attr, _ := model.RefAttr[model.RoutingPolicyType](r)
+		n, _ := strconv.ParseFloat(strings.TrimSpace(attr.Sequence), 64)
+		return n
+	}
+	slices.SortStableFunc(refs, func(a, b model.Reference) int { return cmp.Compare(at(a), at(b)) })
+	var list []*RoutingPolicy
+	for _, r := range refs {
+		if p := routingPolicies.get(g, r.To.UUID); p != nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }

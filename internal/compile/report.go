@@ -1,7 +1,8 @@
 package compile
 
-// roots are the units whose results every Compiler keeps.
-var roots = []anyUnit{instances}
+// roots are the units that every Compiler keeps for each object of their kind:
+// those whose results are for all, and those that offer results to them.
+var roots = []anyUnit{instances, interfaceRoutes, routers, reaches}
 
 // Part names results that a Compiler keeps for those who need them.
 type Part []anyUnit
@@ -20,6 +21,8 @@ type Report struct {
 	NetworkSets map[string]Change[NetworkSets]
 	// Ports by the UUID of their virtual-machine-interface.
 	Ports map[string]Change[Port]
+	// InterfaceRoutes by the UUID of their interface-route-table.
+	InterfaceRoutes map[string]Change[InterfaceRoutes]
 }
 
 func (r *Report) add(x *cell, before any) {
@@ -30,6 +33,8 @@ func (r *Report) add(x *cell, before any) {
 		enter(&r.NetworkSets, x, before)
 	case portUnit:
 		enter(&r.Ports, x, before)
+	case interfaceRoutes:
+		enter(&r.InterfaceRoutes, x, before)
 	}
 }
 

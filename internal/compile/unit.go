@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"iter"
 	"reflect"
 	"slices"
 
@@ -20,7 +21,7 @@ type unit[T any] struct {
 	// of is the kind whose objects each have one, so that all results are at
 	// hand. Units without are computed when others ask for them.
 	of model.Kind
-	// compute returns nil where there is no result.
+	// compute returns nil where there is no result, as when there is no owner.
 	compute func(g *graph, owner string) *T
 	// same compares two results; without, all of them is compared.
 	same func(a, b *T) bool
@@ -79,15 +80,16 @@ func (u *unit[T]) get(g *graph, owner string) *T {
 	return r
 }
 
-// offered are the results that are offered under a key, by owner. The list
-// must not be changed.
-func (u *unit[T]) offered(g *graph, key string) []*T {
+// offered yields the results that are offered under a key, by owner.
+func (u *unit[T]) offered(g *graph, key string) iter.Seq[*T] {
 	found := g.from.offered(g, u, key)
-	list := make([]*T, len(found))
-	for i, r := range found {
-		list[i] = r.(*T)
+	return func(yield func(*T) bool) {
+		for _, r := range found {
+			if !yield(r.(*T)) {
+				return
+			}
+		}
 	}
-	return list
 }
 
 // once computes units for who looks at one view: each unit once, and nothing

@@ -2,8 +2,8 @@ package compile
 
 import (
 	"encoding/json"
-	"iter"
 	"slices"
+	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -13,14 +13,29 @@ type Derived struct {
 	Instance *model.RoutingInstance
 	// Targets that no client has stored under the same name.
 	Targets []*model.RouteTarget
-	// References of the instance to all its targets.
+	// References of the instance to all its targets, and to the instances with
+	// which policies link it.
 	References []model.Reference
 }
 
-// Derive derives the objects of one network; false when it has no instance, and
+// Views derives objects from one view of the graph. What networks have in
+// common is computed once.
+type Views struct {
+	v *model.View
+	g *graph
+}
+
+// ViewsOf derives from a view; it is valid as long as that is.
+func ViewsOf(v *model.View) *Views { return &Views{v, graphOf(v)} }
+
+// View is what they are derived from.
+func (w *Views) View() *model.View { return w.v }
+
+// Of derives the objects of one network; false when it has no instance, and
 // when an object is stored under the instance's name, which then stands for it.
-func Derive(v *model.View, network string) (Derived, bool) {
-	instance := InstanceOf(v, network)
+func (w *Views) Of(network string) (Derived, bool) {
+	v := w.v
+	instance := instances.get(w.g, network)
 	if instance == nil {
 		return Derived{}, false
 	}
@@ -43,35 +58,29 @@ func Derive(v *model.View, network string) (Derived, bool) {
 			Attr: importExport(instance, t),
 		})
 	}
+	for _, l := range instance.Links {
+		d.References = append(d.References, model.Reference{From: model.EntityOf(d.Instance), To: InstanceEntity(v, l.Network)})
+	}
 	return d, true
+}
+
+// InstanceEntity is a network's own routing instance: the stored one that
+// stands for it, or the derived one.
+func InstanceEntity(v *model.View, network string) model.Entity {
+	e := model.Entity{Kind: model.KindRoutingInstance, UUID: InstanceUUID(network)}
+	if s, ok := v.Stored(network); ok {
+		name := s.FQString()
+		if stored, ok := v.EntityByName(e.Kind, name+":"+name[strings.LastIndexByte(name, ':')+1:]); ok {
+			return stored
+		}
+	}
+	return e
 }
 
 // InstanceName is the fq_name of a network's own routing instance: that of
 // the network, its last element repeated.
 func InstanceName(network []string) []string {
 	return append(slices.Clone(network), network[len(network)-1])
-}
-
-// Holders yields the networks whose instances have a target, in no particular
-// order.
-func Holders(v *model.View, t Target) iter.Seq[*model.VirtualNetwork] {
-	return func(yield func(*model.VirtualNetwork) bool) {
-		asn := ASN(v)
-		t := t.Canonical()
-		for o := range v.All(model.KindVirtualNetwork) {
-			vn := o.(*model.VirtualNetwork)
-			number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
-			has := t == ownTarget(asn, number) || lists(vn.RouteTargetList, t) ||
-				lists(vn.ImportRouteTargetList, t) || lists(vn.ExportRouteTargetList, t)
-			if number > 0 && has && !yield(vn) {
-				return
-			}
-		}
-	}
-}
-
-func lists(list *model.RouteTargetList, t Target) bool {
-	return slices.Contains(listed(list), t)
 }
 
 // instanceMeta is that of a network's instance.

@@ -171,7 +171,7 @@ func (a *API) observed(h http.Handler) http.Handler {
 
 // rpcOf is the operation that the path of a request names by itself.
 func rpcOf(path string) string {
-	for _, name := range []string{"metrics", "inventory", "ipam", "debug"} {
+	for _, name := range []string{"metrics", "inventory", "ipam", "compile", "debug"} {
 		if path == "/"+name || name == "debug" && strings.HasPrefix(path, "/debug/") {
 			return name
 		}

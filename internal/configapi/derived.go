@@ -35,7 +35,7 @@ func find(v *model.View, kind model.Kind, id string) (derived, bool) {
 // findDerived finds a view by its UUID, which tells where to look.
 func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
 	if kind == "" || kind == model.KindRoutingInstance {
-		for _, d := range deriveOf(v, compile.NetworkOfInstance(id)) {
+		for _, d := range deriveOf(compile.ViewsOf(v), compile.NetworkOfInstance(id)) {
 			if d.object.GetMeta().UUID == id {
 				return d, true
 			}
@@ -61,8 +61,9 @@ func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
 // findTarget finds the view of a route target.
 func findTarget(v *model.View, t compile.Target) (derived, bool) {
 	name := []string{string(t.Canonical())}
-	for vn := range compile.Holders(v, t) {
-		for _, d := range deriveOf(v, vn.UUID) {
+	views := compile.ViewsOf(v)
+	for _, network := range compile.Holders(v, t) {
+		for _, d := range deriveOf(views, network) {
 			if d.object.Kind() == model.KindRouteTarget && slices.Equal(d.object.GetMeta().FQName, name) {
 				return d, true
 			}
@@ -89,7 +90,7 @@ func findByName(v *model.View, kind model.Kind, name []string) (derived, bool) {
 		if !ok {
 			return derived{}, false
 		}
-		for _, d := range deriveOf(v, vn.GetMeta().UUID) {
+		for _, d := range deriveOf(compile.ViewsOf(v), vn.GetMeta().UUID) {
 			if d.object.Kind() == kind && slices.Equal(d.object.GetMeta().FQName, name) {
 				return d, true
 			}
@@ -110,8 +111,9 @@ func derive(v *model.View, kind model.Kind) []derived {
 	}
 	var list []derived
 	seen := map[string]bool{}
+	views := compile.ViewsOf(v)
 	for o := range v.All(model.KindVirtualNetwork) {
-		for _, d := range deriveOf(v, o.GetMeta().UUID) {
+		for _, d := range deriveOf(views, o.GetMeta().UUID) {
 			if id := d.object.GetMeta().UUID; d.object.Kind() == kind && !seen[id] {
 				seen[id] = true
 				list = append(list, d)
@@ -122,12 +124,12 @@ func derive(v *model.View, kind model.Kind) []derived {
 }
 
 // childViews are the views of a kind that are children of an object.
-func childViews(v *model.View, parent model.Entity, kind model.Kind) []derived {
+func childViews(views *compile.Views, parent model.Entity, kind model.Kind) []derived {
 	switch {
 	case kind == model.KindAccessControlList:
-		return accessListViews(v, parent)
+		return accessListViews(views.View(), parent)
 	case kind == model.KindRoutingInstance && parent.Kind == model.KindVirtualNetwork:
-		return slices.DeleteFunc(deriveOf(v, parent.UUID), func(d derived) bool { return d.object.Kind() != kind })
+		return slices.DeleteFunc(deriveOf(views, parent.UUID), func(d derived) bool { return d.object.Kind() != kind })
 	}
 	return nil
 }
@@ -136,8 +138,8 @@ func childViews(v *model.View, parent model.Entity, kind model.Kind) []derived {
 var kindsOfChildViews = []model.Kind{model.KindAccessControlList, model.KindRoutingInstance}
 
 // deriveOf returns the views that follow from one network, the instance first.
-func deriveOf(v *model.View, network string) []derived {
-	d, ok := compile.Derive(v, network)
+func deriveOf(views *compile.Views, network string) []derived {
+	d, ok := views.Of(network)
 	if !ok {
 		return nil
 	}
@@ -175,12 +177,13 @@ func (c *change) need(e model.Entity) error {
 	return nil
 }
 
-// instancesOf yields the views that have a route target, with the attribute of
-// their reference to it.
+// instancesOf yields the views that refer to a route target or to a routing
+// instance by themselves, with the attribute of their reference to it.
 func instancesOf(v *model.View, target *entry) iter.Seq2[model.Object, json.RawMessage] {
 	return func(yield func(model.Object, json.RawMessage) bool) {
-		for vn := range compile.Holders(v, compile.Target(target.FQString())) {
-			for _, d := range deriveOf(v, vn.UUID) {
+		views := compile.ViewsOf(v)
+		for _, network := range networksWith(v, target) {
+			for _, d := range deriveOf(views, network) {
 				for _, r := range d.refs {
 					if r.To.UUID == target.UUID && !yield(d.object, r.Attr) {
 						return
@@ -189,4 +192,15 @@ func instancesOf(v *model.View, target *entry) iter.Seq2[model.Object, json.RawM
 			}
 		}
 	}
+}
+
+// networksWith are the networks whose instances may refer to a target.
+func networksWith(v *model.View, target *entry) []string {
+	switch target.Kind {
+	case model.KindRouteTarget:
+		return compile.Holders(v, compile.Target(target.FQString()))
+	case model.KindRoutingInstance: // links are in both that they link
+		return compile.Linked(v, target.Parent.UUID)
+	}
+	return nil
 }

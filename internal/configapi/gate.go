@@ -48,6 +48,7 @@ var doors = map[string]door{
 	"chmod":                  byObject,
 	"obj-perms":              byObject,
 	"ipam":                   byObject,
+	"compile":                byObject,
 
 	"fqname-to-id": byRule,
 	"id-to-fqname": byRule,

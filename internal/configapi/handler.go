@@ -39,6 +39,7 @@ func (a *API) Handler() http.Handler {
 	mux.Handle("GET /metrics", a.forReaders(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	mux.Handle("GET /inventory", a.forReaders(a.fresh(http.HandlerFunc(a.inventory))))
 	mux.Handle("GET /ipam", a.fresh(a.gate(http.HandlerFunc(a.ipam))))
+	mux.Handle("GET /compile", a.fresh(a.gate(http.HandlerFunc(a.compiled))))
 	mux.Handle("/", a.fresh(a.gate(a.rest()))) // what the gate knows is fresh, too
 	loaded := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.waitReady(r.Context()); err != nil {

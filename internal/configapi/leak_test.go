@@ -201,7 +201,8 @@ func drawQuestion(rt *rapid.T, ids []string, hidden map[string]model.Kind) (meth
 		return "GET", "/watch?resource_type=" + string(kind), ""
 	default:
 		return "GET", rapid.SampledFrom([]string{
-			"/", "/config-root", "/metrics", "/inventory", "/ipam", "/ipam?addresses=true", "/ipam?address=10.1.0.253", "/obj-cache", "/openapi.json", "/aaa-mode", "/documentation/index.html", "/debug/graph", "/healthz", "/readyz",
+			"/", "/config-root", "/metrics", "/inventory", "/ipam", "/ipam?addresses=true", "/ipam?address=10.1.0.253", "/obj-cache",
+			"/compile?network=default-domain:p1:p1-vn", "/compile?network=default-domain:" + secret + ":" + secret + "-vn", "/compile?network=" + id, "/openapi.json", "/aaa-mode", "/documentation/index.html", "/debug/graph", "/healthz", "/readyz",
 		}).Draw(rt, "path"), ""
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -184,6 +185,7 @@ func all(v *model.View, kind model.Kind) iter.Seq[entry] {
 // children yields the objects and views of a kind under the parents.
 func children(v *model.View, kind model.Kind, parents []string) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
+		views := compile.ViewsOf(v)
 		for _, p := range parents {
 			for s := range v.StoredChildren(p, kind) {
 				if !yield(entry{Stored: s}) {
@@ -194,7 +196,7 @@ func children(v *model.View, kind model.Kind, parents []string) iter.Seq[entry] 
 			if !ok {
 				continue
 			}
-			for _, d := range childViews(v, parent, kind) {
+			for _, d := range childViews(views, parent, kind) {
 				if e, ok := entryOf(d); ok && !yield(e) {
 					return
 				}
@@ -212,13 +214,18 @@ func referrers(v *model.View, kind model.Kind, targets []string) iter.Seq[entry]
 					return
 				}
 			}
-			target, ok := findEntry(v, model.KindRouteTarget, to)
-			if !ok || kind != model.KindRoutingInstance {
+			if kind != model.KindRoutingInstance {
 				continue
 			}
-			for view := range instancesOf(v, &target) {
-				if e, ok := findEntry(v, kind, view.GetMeta().UUID); ok && !yield(e) {
-					return
+			for _, of := range []model.Kind{model.KindRouteTarget, kind} {
+				target, ok := findEntry(v, of, to)
+				if !ok {
+					continue
+				}
+				for view := range instancesOf(v, &target) {
+					if e, ok := findEntry(v, kind, view.GetMeta().UUID); ok && !yield(e) {
+						return
+					}
 				}
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -153,21 +152,6 @@ func routeTargetsOf(o model.Object) []string {
 // withTargets are the types that users give route targets.
 var withTargets = []model.Kind{model.KindVirtualNetwork, model.KindBGPVPN, model.KindLogicalRouter, model.KindRouteTarget}
 
-// isAutomatic tells whether a route target is one that a network of the
-// autonomous system may get for its own.
-func isAutomatic(target string, asn int64) bool {
-	parts := strings.Split(target, ":")
-	if len(parts) != 3 {
-		return false
-	}
-	of, err := strconv.ParseInt(parts[1], 10, 64)
-	if err != nil || of != asn {
-		return false
-	}
-	n, err := strconv.ParseInt(parts[2], 10, 64)
-	return err == nil && n >= compile.FirstTarget(asn)
-}
-
 // checkTargets refuses route targets of users among those that networks get.
 func (c *change) checkTargets(o, old model.Object) error {
 	targets := routeTargetsOf(o)
@@ -177,7 +161,7 @@ func (c *change) checkTargets(o, old model.Object) error {
 	c.holdSystem()
 	asn := compile.ASN(c.v)
 	for _, t := range targets {
-		if isAutomatic(t, asn) {
+		if compile.Target(t).IsAutomatic(asn) {
 			return invalid("Configured route target must use ASN that is different from global ASN or route target value must be less than %d: %s",
 				compile.FirstTarget(asn), t)
 		}
@@ -195,7 +179,7 @@ func (c *change) changeSystem(o, old *model.GlobalSystemConfig) error {
 	for _, kind := range withTargets {
 		for other := range c.v.All(kind) {
 			for _, t := range routeTargetsOf(other) {
-				if isAutomatic(t, asn) {
+				if compile.Target(t).IsAutomatic(asn) {
 					return invalid("%s %s is configured with route target %s, which networks may get for their own with autonomous_system %d; change it first",
 						kind, model.FQString(other.GetMeta().FQName), t, asn)
 				}

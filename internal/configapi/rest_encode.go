@@ -118,7 +118,7 @@ func collectItems(v *model.View, items []*item, s *selection) {
 			// A defect is the request's, as it would be without goroutines.
 			defer func() { panicked[p] = caught(recover()) }()
 			own := *s // with a memory of its own
-			own.texts, own.asked, own.many = nil, nil, len(items) > 1
+			own.texts, own.asked, own.many, own.views = nil, nil, len(items) > 1, nil
 			for _, i := range items[len(items)*p/parts : len(items)*(p+1)/parts] {
 				i.collect(v, &own)
 			}
@@ -201,7 +201,7 @@ func (i *item) collectBackReferences(v *model.View, s *selection) {
 			i.addLink(v, s, s.textsOf(r.From.Kind).fields.backRefs, r.From, from, r.Attr)
 		}
 	}
-	if i.Kind != model.KindRouteTarget || !i.wants(s, "routing_instance_back_refs") {
+	if !i.wants(s, "routing_instance_back_refs") {
 		return
 	}
 	for view, attr := range instancesOf(v, &i.entry) {
@@ -271,7 +271,7 @@ func (i *item) collectChildren(v *model.View, s *selection) {
 		if !i.wants(s, field) {
 			continue
 		}
-		for _, d := range childViews(v, i.Entity, kind) {
+		for _, d := range childViews(s.viewsOf(v), i.Entity, kind) {
 			if s.may.mayReadDerived(v, d) {
 				i.addView(field, d.object, nil, false)
 			}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -32,6 +33,16 @@ type selection struct {
 	may *access
 	// entries are how many entries of access lists the answer may still have.
 	entries *atomic.Int64
+	// views derives what is not stored, from the view that is collected from.
+	views  *compile.Views
+	viewed *model.View
+}
+
+func (s *selection) viewsOf(v *model.View) *compile.Views {
+	if s.viewed != v || s.views == nil {
+		s.views, s.viewed = compile.ViewsOf(v), v
+	}
+	return s.views
 }
 
 func selectionOf(q url.Values, at string) *selection {

@@ -70,6 +70,10 @@ func (s *watchStream) everything(dirty map[model.Entity]struct{}, kind model.Kin
 	}
 }
 
+// connects are the kinds that give routing instances references to others and
+// to route targets. Which ones is not looked for: they change seldom.
+var connects = map[model.Kind]bool{model.KindLogicalRouter: true, model.KindNetworkPolicy: true}
+
 // named adds the objects that are named, and the views that follow from them.
 func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 	add := func(e model.Entity) {
@@ -77,7 +81,7 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 			dirty[e] = struct{}{}
 		}
 	}
-	targets := false
+	targets, instances := false, false
 	for e := range c.Objects {
 		add(e)
 		switch e.Kind {
@@ -85,14 +89,20 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 			add(model.Entity{Kind: model.KindRoutingInstance, UUID: compile.InstanceUUID(e.UUID)})
 			targets = true
 		case model.KindGlobalSystemConfig: // its autonomous system is in all targets
-			if s.types[model.KindRoutingInstance] != "" {
-				s.everything(dirty, model.KindRoutingInstance)
-			}
-			targets = true
+			instances = true
+		default:
+			instances = instances || connects[e.Kind]
 		}
 	}
 	for e := range c.References {
 		add(e.From)
+		instances = instances || connects[e.From.Kind] || connects[e.To.Kind]
+	}
+	if instances {
+		targets = true
+		if s.types[model.KindRoutingInstance] != "" {
+			s.everything(dirty, model.KindRoutingInstance)
+		}
 	}
 	s.changedAccessLists(dirty, c)
 	if targets && s.types[model.KindRouteTarget] != "" {

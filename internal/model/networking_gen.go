@@ -93,7 +93,7 @@ type InterfaceRouteTable struct {
 func (*InterfaceRouteTable) Kind() Kind { return KindInterfaceRouteTable }
 
 // LogicalRouter is an object of the type logical-router.
-// A router between networks of a project.
+// A router between networks of a project, and those of others that refer to it.
 type LogicalRouter struct {
 	Meta
 	ConfiguredRouteTargetList    *RouteTargetList `json:"configured_route_target_list,omitempty"`

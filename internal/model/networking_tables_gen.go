@@ -98,11 +98,11 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindLogicalRouter, Name: "logical_router", Doc: "A router between networks of a project.", Effect: "none",
+				Kind: KindLogicalRouter, Name: "logical_router", Doc: "A router between networks of a project, and those of others that refer to it.", Effect: "partial",
 				new:     func() Object { return new(LogicalRouter) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "configured_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: false},
+					{Name: "configured_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
 					{Name: "logical_router_gateway_external", Value: Value{Type: "boolean"}, Ops: "CRUD", Presence: "required", Effective: false},
 					{Name: "vxlan_network_identifier", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 				},
@@ -112,8 +112,8 @@ func networkingTable() table {
 					{Target: "route-table", Attr: "", Presence: "", Effective: false},
 					{Target: "route-target", Attr: "", Presence: "system", Effective: false, Derived: true},
 					{Target: "service-instance", Attr: "", Presence: "system", Effective: false, Derived: true},
-					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
-					{Target: "virtual-network", Attr: "LogicalRouterVirtualNetworkType", Presence: "", Effective: false},
+					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: true},
+					{Target: "virtual-network", Attr: "LogicalRouterVirtualNetworkType", Presence: "", Effective: true},
 				},
 			},
 			{
@@ -276,7 +276,7 @@ func networkingTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "bgpvpn", Attr: "", Presence: "", Effective: false},
-					{Target: "logical-router", Attr: "", Presence: "", Effective: false},
+					{Target: "logical-router", Attr: "", Presence: "", Effective: true},
 					{Target: "multicast-policy", Attr: "", Presence: "", Effective: false},
 					{Target: "network-ipam", Attr: "VnSubnetsType", Presence: "required", Effective: true},
 					{Target: "network-policy", Attr: "VirtualNetworkPolicyType", Presence: "", Effective: false},

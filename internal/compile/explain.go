@@ -1,0 +1,215 @@
+package compile
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// Explanation tells what a network is compiled to, and from what.
+type Explanation struct {
+	Network    Origin            `json:"network"`
+	Number     uint32            `json:"number"`
+	VXLAN      uint32            `json:"vxlan"`
+	Layer2     bool              `json:"layer2"`
+	Layer3     bool              `json:"layer3"`
+	External   bool              `json:"router_external"`
+	Provider   bool              `json:"provider"`
+	FabricSNAT bool              `json:"fabric_snat"`
+	RPF        bool              `json:"rpf"`
+	Targets    []ExplainedTarget `json:"targets"`
+	Links      []ExplainedLink   `json:"links"`
+	Unanswered []ExplainedLink   `json:"unanswered"`
+	Routes     []ExplainedRoutes `json:"routes"`
+	Aggregates []ExplainedRoutes `json:"aggregates"`
+	Policies   []*RoutingPolicy  `json:"routing_policies"`
+	Problems   []Problem         `json:"problems"`
+}
+
+// ExplainedTarget is a route target with one of the objects that it is from.
+type ExplainedTarget struct {
+	Target Target `json:"target"`
+	Import bool   `json:"import"`
+	Export bool   `json:"export"`
+	From   Origin `json:"from"`
+	// Through is the network whose own target it is, where From connects the two.
+	Through *Origin `json:"through,omitempty"`
+}
+
+// ExplainedLink is a network that this one is linked with, or asks for in
+// vain, with the rules of both sides.
+type ExplainedLink struct {
+	Network Origin          `json:"network"`
+	Target  Target          `json:"target"`
+	Rules   []ExplainedRule `json:"rules"`
+	// Theirs are the rules of the other network; none where it does not answer.
+	Theirs []ExplainedRule `json:"their_rules,omitempty"`
+}
+
+// ExplainedRule is a rule of a policy.
+type ExplainedRule struct {
+	Policy Origin `json:"policy"`
+	Rule   string `json:"rule"`
+}
+
+// ExplainedRoutes are the prefixes that an object makes.
+type ExplainedRoutes struct {
+	From       Origin        `json:"from"`
+	Routes     []StaticRoute `json:"routes,omitempty"`
+	Aggregates []Aggregate   `json:"aggregates,omitempty"`
+}
+
+// Explain tells what a network is compiled to; nil where there is no network.
+// One without a number has only problems.
+func Explain(v *model.View, network string) *Explanation {
+	g := graphOf(v)
+	vn, ok := get[*model.VirtualNetwork](g, model.KindVirtualNetwork, network)
+	if !ok {
+		return nil
+	}
+	e := &Explanation{
+		Network: originOf(vn), Targets: []ExplainedTarget{}, Links: []ExplainedLink{}, Unanswered: []ExplainedLink{},
+		Routes: []ExplainedRoutes{}, Aggregates: []ExplainedRoutes{}, Policies: []*RoutingPolicy{}, Problems: []Problem{},
+	}
+	i := instances.get(g, network)
+	if i == nil {
+		e.Problems = append(e.Problems, Problem{About: e.Network, Text: "the network has no number from which its route target follows, and is in no forwarding table; delete it and make it anew"})
+		return e
+	}
+	e.Number, e.VXLAN, e.Layer2, e.Layer3 = i.Number, i.VXLAN, i.Layer2, i.Layer3
+	e.External, e.Provider, e.FabricSNAT, e.RPF = i.External, i.Provider, i.FabricSNAT, i.RPF
+	e.explainTargets(g, vn)
+	e.explainLinks(g, i)
+	e.explainRoutes(g, i)
+	return e
+}
+
+func (e *Explanation) explainTargets(g *graph, vn *model.VirtualNetwork) {
+	for _, t := range targetsOf(g, vn) {
+		x := ExplainedTarget{Target: t.Target, Import: t.Import, Export: t.Export, From: t.From}
+		if t.Through != "" {
+			through := networkOrigin(g, t.Through)
+			x.Through = &through
+		}
+		e.Targets = append(e.Targets, x)
+	}
+	slices.SortStableFunc(e.Targets, func(a, b ExplainedTarget) int { return cmp.Compare(a.Target, b.Target) })
+	e.Problems = append(append(e.Problems, stolen(g, vn)...), notConnected(g, vn.UUID)...)
+}
+
+func networkOrigin(g *graph, network string) Origin {
+	o := Origin{Kind: model.KindVirtualNetwork, UUID: network}
+	if of := identities.get(g, network); of != nil {
+		o.Name = of.Name
+	}
+	return o
+}
+
+func (e *Explanation) explainLinks(g *graph, i *Instance) {
+	for _, l := range i.Links {
+		e.Links = append(e.Links, ExplainedLink{
+			Network: networkOrigin(g, l.Network), Target: l.Target,
+			Rules: askedBy(g, i.Network, l.Network), Theirs: askedBy(g, l.Network, i.Network),
+		})
+	}
+	for _, p := range policiesOf(g, i.Network) {
+		e.Problems = append(e.Problems, p.Problems...)
+	}
+	mine := reaches.get(g, i.Network)
+	if mine == nil {
+		return
+	}
+	for _, named := range mine.Named {
+		linked := slices.ContainsFunc(i.Links, func(l Link) bool { return l.Network == named })
+		if t := ownTargetOf(g, named); t != "" && !linked && named != i.Network {
+			e.Unanswered = append(e.Unanswered, ExplainedLink{Network: networkOrigin(g, named), Target: t, Rules: askedBy(g, i.Network, named)})
+		}
+	}
+}
+
+// askedBy are the rules by which a network asks for another.
+func askedBy(g *graph, network, other string) []ExplainedRule {
+	list := []ExplainedRule{}
+	together := false
+	if a, b := identities.get(g, network), identities.get(g, other); a != nil && b != nil {
+		together = a.Project == b.Project
+	}
+	asks := func(s *linkSide) bool {
+		_, named := slices.BinarySearch(s.Networks, other)
+		return named || s.Any && together
+	}
+	for _, p := range policiesOf(g, network) {
+		for i := range p.Rules {
+			r := &p.Rules[i]
+			if r.Src.has(network) && asks(&r.Dst) || r.Dst.has(network) && asks(&r.Src) {
+				list = append(list, ExplainedRule{p.From, r.UUID})
+			}
+		}
+	}
+	return list
+}
+
+func (e *Explanation) explainRoutes(g *graph, i *Instance) {
+	for _, t := range tablesOf(g, i.Network) {
+		e.Routes = append(e.Routes, ExplainedRoutes{From: t.From, Routes: t.Routes})
+		e.Problems = append(e.Problems, t.Problems...)
+	}
+	for _, a := range aggregatesOf(g, i.Network) {
+		e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
+		e.Problems = append(e.Problems, a.Problems...)
+	}
+	e.Policies = append(e.Policies, i.Policies...)
+	for _, p := range i.Policies {
+		e.Problems = append(e.Problems, p.Problems...)
+	}
+}
+
+// ShowOnly takes out what somebody may not see: what is missing, unless he may
+// see everything, and the names and contents of objects that are not for him.
+func (e *Explanation) ShowOnly(everything bool, sees func(Origin) bool) {
+	if everything {
+		return
+	}
+	hide := func(o *Origin) {
+		if !sees(*o) {
+			*o = Origin{Kind: o.Kind}
+		}
+	}
+	e.Problems = slices.DeleteFunc(e.Problems, func(p Problem) bool { return p.Missing || !sees(p.About) })
+	e.Unanswered = slices.DeleteFunc(e.Unanswered, func(l ExplainedLink) bool { return !sees(l.Network) })
+	for i := range e.Targets {
+		hide(&e.Targets[i].From)
+		if through := e.Targets[i].Through; through != nil {
+			hide(through)
+		}
+	}
+	for _, links := range [][]ExplainedLink{e.Links, e.Unanswered} {
+		for i := range links {
+			hide(&links[i].Network)
+			for _, rules := range [][]ExplainedRule{links[i].Rules, links[i].Theirs} {
+				for j := range rules {
+					hideRule(&rules[j], sees)
+				}
+			}
+		}
+	}
+	for _, routes := range [][]ExplainedRoutes{e.Routes, e.Aggregates} {
+		for i := range routes {
+			if !sees(routes[i].From) {
+				routes[i] = ExplainedRoutes{From: Origin{Kind: routes[i].From.Kind}}
+			}
+		}
+	}
+	for i, p := range e.Policies {
+		if !sees(p.From) {
+			e.Policies[i] = &RoutingPolicy{From: Origin{Kind: p.From.Kind}, Terms: []Term{}}
+		}
+	}
+}
+
+func hideRule(r *ExplainedRule, sees func(Origin) bool) {
+	if !sees(r.Policy) {
+		*r = ExplainedRule{Policy: Origin{Kind: r.Policy.Kind}}
+	}
+}

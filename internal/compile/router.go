@@ -1,0 +1,140 @@
+package compile
+
+import (
+	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// identity is what others need to know of a network.
+type identity struct {
+	// Number is 0 where the network has none that is possible.
+	Number  int64
+	Name    string
+	Project string // UUID
+}
+
+var identities = &unit[identity]{name: "identity", layer: 0, compute: func(g *graph, network string) *identity {
+	vn, ok := get[*model.VirtualNetwork](g, model.KindVirtualNetwork, network)
+	if !ok {
+		return nil
+	}
+	number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
+	if number < 0 || number > 1<<32-1 {
+		number = 0
+	}
+	return &identity{Number: number, Name: model.FQString(vn.FQName), Project: vn.ParentUUID}
+}}
+
+// ownTargetOf is a network's own route target; empty where it has none.
+func ownTargetOf(g *graph, network string) Target {
+	if of := identities.get(g, network); of != nil && of.Number > 0 {
+		return ownTarget(systemUnit.get(g, "").asn, of.Number)
+	}
+	return ""
+}
+
+// targetLists are route targets that users have written into an object.
+type targetLists struct {
+	From   Origin
+	Both   []Target
+	Import []Target
+	Export []Target
+}
+
+// router is a logical router. It has no route target of its own: the networks
+// that it connects import each other's, and all of them the targets that users
+// gave it, so that no number has to be kept for it.
+//
+// It connects the networks of its project that it refers to or has interfaces
+// in, and all networks that refer to it. Whoever may use a network of another
+// project, because it is shared, cannot route it to his own: its owner has to
+// make it refer to the router.
+type router struct {
+	From Origin
+	// Networks that it connects, sorted.
+	Networks []string
+	// Others are networks of other projects that it does not connect.
+	Others []string
+	Lists  []*targetLists
+}
+
+var routers = &unit[router]{
+	name: "router", layer: 1, of: model.KindLogicalRouter, compute: routerOf,
+	offers: func(r *router) []string { return slices.Concat(r.Networks, r.Others) },
+}
+
+func routerOf(g *graph, id string) *router {
+	o, ok := get[*model.LogicalRouter](g, model.KindLogicalRouter, id)
+	if !ok {
+		return nil
+	}
+	r := &router{From: originOf(o)}
+	if both := listed(o.ConfiguredRouteTargetList); len(both) > 0 {
+		r.Lists = []*targetLists{{From: r.From, Both: both}}
+	}
+	for _, vn := range g.BackReferences(id, model.KindVirtualNetwork) {
+		r.Networks = append(r.Networks, vn.From.UUID)
+	}
+	for _, vn := range referredTo(g, id) {
+		switch of := identities.get(g, vn); {
+		case of == nil:
+		case of.Project == o.ParentUUID:
+			r.Networks = append(r.Networks, vn)
+		default:
+			r.Others = append(r.Others, vn)
+		}
+	}
+	slices.Sort(r.Networks)
+	r.Networks = slices.Compact(r.Networks)
+	slices.Sort(r.Others)
+	r.Others = slices.DeleteFunc(slices.Compact(r.Others), r.connects)
+	return r
+}
+
+func (r *router) connects(network string) bool {
+	_, connected := slices.BinarySearch(r.Networks, network)
+	return connected
+}
+
+// referredTo are the networks that a logical router refers to or has
+// interfaces in.
+func referredTo(g *graph, router string) []string {
+	var list []string
+	for _, vmi := range g.References(router, model.KindVirtualMachineInterface) {
+		for _, vn := range g.References(vmi.To.UUID, model.KindVirtualNetwork) {
+			list = append(list, vn.To.UUID)
+		}
+	}
+	for _, vn := range g.References(router, model.KindVirtualNetwork) {
+		// A gateway to the outside is not one of those that are connected.
+		as, err := model.RefAttr[model.LogicalRouterVirtualNetworkType](vn)
+		if err == nil && as.LogicalRouterVirtualNetworkType != "ExternalGateway" {
+			list = append(list, vn.To.UUID)
+		}
+	}
+	return list
+}
+
+// routersOf are those that connect a network.
+func routersOf(g *graph, network string) []*router {
+	var list []*router
+	for r := range routers.offered(g, network) {
+		if r.connects(network) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// notConnected are the problems of routers that would connect a network and
+// must not.
+func notConnected(g *graph, network string) []Problem {
+	var list []Problem
+	for r := range routers.offered(g, network) {
+		if !r.connects(network) {
+			list = append(list, Problem{About: r.From, Text: "it does not connect the network, which is of another project; the owner of the network can make it refer to the router"})
+		}
+	}
+	return list
+}

@@ -1,0 +1,53 @@
+package configapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/model"
+)
+
+// compiled answers what a network is compiled to and from what, to whoever may
+// read the network.
+func (a *API) compiled(w http.ResponseWriter, r *http.Request) {
+	wanted := r.URL.Query().Get("network")
+	if wanted == "" {
+		fail(w, invalid("network is missing: name a virtual-network by its UUID, or by its name joined with colons"))
+		return
+	}
+	var at model.Position
+	var found *compile.Explanation
+	a.graph.View(func(v *model.View) {
+		at = v.Position()
+		found = explainTo(v, a.accessOf(r.Context(), v), wanted)
+	})
+	if found == nil {
+		fail(w, missing("network %s does not exist", brief(wanted)))
+		return
+	}
+	reply(w, at, found)
+}
+
+// explainTo is the explanation of a network that a caller may read as a whole:
+// it tells of all its fields, and of the objects that it follows from.
+func explainTo(v *model.View, may *access, wanted string) *compile.Explanation {
+	id := strings.ToLower(wanted)
+	if e, ok := v.EntityByName(model.KindVirtualNetwork, wanted); ok {
+		id = e.UUID
+	}
+	e, ok := findEntry(v, model.KindVirtualNetwork, id)
+	if !ok {
+		return nil
+	}
+	reads := func(e entry) bool { return may.readsEntry(v, &e) && len(may.hidden(v, &e)) == 0 }
+	found := compile.Explain(v, id)
+	if found != nil && reads(e) {
+		found.ShowOnly(may.reads, func(o compile.Origin) bool {
+			s, ok := v.Stored(o.UUID)
+			return ok && reads(entry{Stored: s})
+		})
+		return found
+	}
+	return nil
+}
