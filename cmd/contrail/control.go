@@ -42,6 +42,13 @@ while the store or the configuration API is away.`,
 				return err
 			}
 			group := lifecycle.New(log)
+			others, err := node.Exchange(flags.listen.TLS, credentials)
+			if err != nil && flags.listen.TLS != "" {
+				log.Warn("other controllers will not find this one", "error", err)
+			}
+			if others != nil {
+				group.Add("exchange", others.Run)
+			}
 			group.Add("store", func(ctx context.Context) error {
 				s, err := store.Open(ctx, log, at)
 				if err != nil {
@@ -49,11 +56,16 @@ while the store or the configuration API is away.`,
 				}
 				defer s.Close()
 				ctx, cancel := context.WithCancel(ctx)
-				var proving sync.WaitGroup
-				defer proving.Wait()
+				var beside sync.WaitGroup
+				defer beside.Wait()
 				defer cancel()
-				proving.Go(func() { _ = node.Prove(ctx, s) }) // ends with ctx
-				return s.Follow(ctx, node.Recovery(), store.Into(log, graph))
+				beside.Go(func() { _ = node.Prove(ctx, s) }) // ends with ctx
+				followers := []store.Follower{node.Recovery(), store.Into(log, graph)}
+				if others != nil {
+					beside.Go(func() { _ = others.Announce(ctx, s) }) // ends with ctx
+					followers = append(followers, others)
+				}
+				return s.Follow(ctx, followers...)
 			})
 			group.Add("routes", node.Run)
 			group.Add("sessions", server.Run)

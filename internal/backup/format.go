@@ -271,11 +271,11 @@ func (r *Reader) end(want Trailer) error {
 func (r *Reader) Trailer() Trailer { return r.trailer }
 
 // isDumped tells whether a space belongs to the intent. The epoch is a dump's
-// own; how far a restore is belongs to the store, and fences and marks to its
-// present writers. Who has a backup shall not be able to sign users' tokens.
+// own; how far a restore is belongs to the store, fences and marks to its
+// present writers, and control nodes announce themselves. Who has a backup shall not be able to sign users' tokens.
 func isDumped(space store.Space) bool {
 	switch space {
-	case "", store.SpaceEpoch, store.SpaceRestore, store.SpaceFence, store.SpaceMark, store.SpaceToken:
+	case "", store.SpaceEpoch, store.SpaceRestore, store.SpaceFence, store.SpaceMark, store.SpaceToken, store.SpaceControl:
 		return false
 	}
 	return true

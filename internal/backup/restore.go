@@ -185,7 +185,7 @@ func (r *restorer) clear(ctx context.Context) error {
 
 func (r *restorer) remove(ctx context.Context, t *store.Txn, e store.Entry) error {
 	switch e.Key.Space() {
-	case store.SpaceEpoch, store.SpaceRest, store.SpaceTomb, store.SpaceFence, store.SpaceMark:
+	case store.SpaceEpoch, store.SpaceRest, store.SpaceTomb, store.SpaceFence, store.SpaceMark, store.SpaceControl:
 		return nil
 	case store.SpaceRestore:
 		return r.removeState(t, e)

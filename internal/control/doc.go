@@ -5,7 +5,7 @@
 //	graph --Subscription--> facts (attachments, instances, nodes)
 //	                          |
 //	agents' PortStatus ------>+--> ports of each node --> rib: routes of each VRF
-//	                                  |                     |
+//	other control nodes' -----'       |                     |
 //	                                  +-------feeds---------+  (each change encoded once)
 //	                                            +--cursor--> session --stream--> agent
 //	                                            +--cursor--> session --stream--> agent
@@ -20,17 +20,18 @@
 // and which other networks get it, is told in package rib.
 //
 // A path is used when the graph binds the address to a node, and that node's
-// agent has not said that the port is down. A port that was bound while the
-// agent's session lasts waits for the agent's word that it is up. When the
-// session ends, what its agent had not said counts as up, and the paths to all
-// its ports are stale: they stay, and give way only to equals that are not.
-// Silence withdraws nothing.
+// agent has not said that the port is down, here or to another control node. A
+// port that was bound while the agent has a session waits for the agent's word
+// that it is up. When the last session has ended and the agent does not come
+// back soon, what it had not said counts as up, and the paths to all its ports
+// are stale: they stay, and give way only to equals that are not. Silence
+// withdraws nothing.
 //
 // An address with the mode active-active is shared by all interfaces that have
 // it; else it is where it was bound last by the store's revision, after the
 // local preference of the interfaces.
 //
-// Inspect: `contrail control`, or GET /agents, /instances, /imports,
+// Inspect: `contrail control`, or GET /agents, /controllers, /instances, /imports,
 // /routes?network=N, /explain?prefix=P and /metrics on the control node's unix
 // socket.
 package control

@@ -26,6 +26,7 @@ func (s *Server) registerIntrospection(mux *http.ServeMux) {
 	}
 	t := s.tables
 	show("/agents", func(*http.Request) (any, error) { return t.showAgents(), nil })
+	show("/controllers", func(*http.Request) (any, error) { return s.exchange.show(), nil })
 	show("/instances", func(*http.Request) (any, error) { return t.showInstances(), nil })
 	show("/imports", func(r *http.Request) (any, error) { return t.showImports(r.URL.Query().Get("network")) })
 	show("/routes", func(r *http.Request) (any, error) { return t.showRoutes(r.URL.Query().Get("network")) })
@@ -50,7 +51,7 @@ func admin(next http.HandlerFunc) http.HandlerFunc {
 
 // metrics of a control node.
 type metrics struct {
-	held, dropped, duplicates, resumed, snapshots, stuck prometheus.Counter
+	held, dropped, duplicates, resumed, snapshots, stuck, alarmed prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -61,6 +62,7 @@ func newMetrics() *metrics {
 		held:       counter("contrail_control_held_reports_total", "Reports of ports that the graph does not bind to the reporting node."),
 		dropped:    counter("contrail_control_dropped_reports_total", "Such reports that were not kept because the node had too many."),
 		duplicates: counter("contrail_control_duplicate_sessions_total", "Sessions refused because the node has another live one."),
+		alarmed:    counter("contrail_control_held_reports_overdue_total", "Reports held for more than 10 s: a node claims a port that is not its own."),
 		resumed:    counter("contrail_control_tables_resumed_total", "Tables that agents went on with from where their last session ended."),
 		snapshots:  counter("contrail_control_tables_sent_total", "Tables that agents were sent from the beginning."),
 		stuck:      counter("contrail_control_stuck_sessions_total", "Sessions ended because the agent did not read."),
@@ -76,11 +78,27 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 		})
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(m.held, m.dropped, m.duplicates, m.resumed, m.snapshots, m.stuck,
+	registry.MustRegister(m.held, m.dropped, m.duplicates, m.resumed, m.snapshots, m.stuck, m.alarmed,
 		gauge("contrail_control_sessions", "Live sessions of agents.", func() int { return len(t.sessions) }),
 		gauge("contrail_control_ports", "Interfaces that the graph binds to nodes.", func() int { return len(t.ports) }),
 		gauge("contrail_control_vrfs", "Forwarding tables.", func() int { return t.rib.Stats().VRFs }),
 		gauge("contrail_control_revision", "Revision of the store that the tables stand at.", func() int { return int(t.position.Revision) }),
+		gauge("contrail_control_foreign_agents", "Nodes whose agent has a session with another control node, and none here.", func() int {
+			n := 0
+			for _, x := range t.nodes {
+				if x.session == nil && x.live() {
+					n++
+				}
+			}
+			return n
+		}),
+		gauge("contrail_control_held_reports", "Reports that are held now: of ports that the graph does not bind to the reporting node.", func() int {
+			n := 0
+			for _, x := range t.nodes {
+				n += len(x.early)
+			}
+			return n
+		}),
 		gauge("contrail_control_cut_off", "1 while the store does not answer and agents are told so.", func() int {
 			if t.cutOff {
 				return 1

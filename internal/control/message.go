@@ -30,10 +30,10 @@ func (f *frame) message() (*controlv1.ControlMessage, error) {
 
 // encode encodes a message that this package made. Such messages hold only
 // what cannot fail to encode; strings from the graph are UTF-8.
-func encode(m *controlv1.ControlMessage) []byte {
+func encode(m proto.Message) []byte {
 	data, err := proto.Marshal(m)
 	if err != nil {
-		panic(fmt.Sprintf("encode control message: %v", err))
+		panic(fmt.Sprintf("encode %T: %v", m, err))
 	}
 	return data
 }

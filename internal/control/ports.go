@@ -12,6 +12,8 @@ import (
 // port is an attachment, and what its node's agent says of it.
 type port struct {
 	*attachment
+	// bound is the revision at which it came to its node.
+	bound uint64
 	// waiting: bound during the agent's session, which has not said that it is up.
 	waiting bool
 	// down: the agent said so.

@@ -37,6 +37,9 @@ type Config struct {
 	// CutOff is how long the graph may be without a proof that it is as the
 	// store is, before the agents are told so; 3 s.
 	CutOff time.Duration
+	// Grace is how long an agent whose session ended may take to come back
+	// before the paths to its ports are stale; 10 s.
+	Grace time.Duration
 	// Stuck is how long an agent may not read what is sent to it before its
 	// session is ended; 15 s.
 	Stuck time.Duration
@@ -52,6 +55,7 @@ type Server struct {
 	graph    *model.Graph
 	tables   *tables
 	registry *prometheus.Registry
+	exchange *Exchange // nil where there is none
 	// snapshots has an element for each session that is sent all its tables.
 	snapshots chan struct{}
 
@@ -74,6 +78,9 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 	if cfg.CutOff == 0 {
 		cfg.CutOff = 3 * time.Second
 	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
 	if cfg.Stuck == 0 {
 		cfg.Stuck = 15 * time.Second
 	}
@@ -85,12 +92,31 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 		log: log, cfg: cfg, snapshots: make(chan struct{}, cfg.Snapshots), graph: g, tables: newTables(log, m),
 		registry: prometheus.NewRegistry(), contenders: map[string]bool{},
 	}
+	s.tables.grace = cfg.Grace
 	m.register(s.registry, s.tables)
 	return s
 }
 
 // Run computes until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return s.tables.follow(ctx, s.graph) }
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var alarms sync.WaitGroup
+	defer alarms.Wait()
+	defer cancel()
+	alarms.Go(func() {
+		ticker := time.NewTicker(overdue / 4)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-ticker.C:
+				s.tables.alarm(now)
+			}
+		}
+	})
+	return s.tables.follow(ctx, s.graph)
+}
 
 // Ready is closed when the routes are those of a graph that was read.
 func (s *Server) Ready() <-chan struct{} { return s.tables.ready }
@@ -105,6 +131,9 @@ func (s *Server) Handler() http.Handler {
 		controlv1connect.ControlSessionProcedure, s.session,
 		connect.WithCodec(binaryCodec{}), connect.WithCodec(jsonCodec{}),
 		connect.WithCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxAgentMessage))))
+	mux.Handle(controlv1connect.ControlExchangeProcedure, connect.NewServerStreamHandler(
+		controlv1connect.ControlExchangeProcedure, s.tellColleague,
+		connect.WithCodec(binaryCodec{}), connect.WithCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxAgentMessage)))
 	s.registerIntrospection(mux)
 	return mux
 }

@@ -69,12 +69,12 @@ func (t *tables) open(id string, hello *controlv1.Hello, end context.CancelCause
 	}
 	s.ports = s.read(portsTable, n.feed, nil)
 	t.sessions[s] = struct{}{}
-	t.setLost(n, false)
+	t.begin(n, hello.GetBootId())
 	t.flush()
 	return s, nil
 }
 
-// close ends a session: what its agent had not said yet counts as up again.
+// close ends a session.
 func (s *session) close() {
 	t, n := s.tables, s.node
 	t.mu.Lock()
@@ -86,25 +86,10 @@ func (s *session) close() {
 	delete(t.sessions, s)
 	delete(t.touched, s)
 	n.session = nil
-	clear(n.early)
-	for _, p := range n.ports {
-		p.waiting = false
-	}
-	t.setLost(n, true)
+	t.end(n)
 	t.tidyNode(n)
 	t.flush()
 	close(s.ended)
-}
-
-// setLost notes that a node's agent was there and is not, or is again.
-func (t *tables) setLost(n *node, lost bool) {
-	if n.lost == lost {
-		return
-	}
-	n.lost = lost
-	for _, p := range n.ports {
-		t.announce(p)
-	}
 }
 
 func (s *session) poke() {
@@ -251,40 +236,69 @@ func (s *session) report(status *controlv1.PortStatus) error {
 	}
 	p, ok := t.ports[status.InterfaceId]
 	bound := ok && p.Node == s.node.id
-	switch status.State {
-	case controlv1.PortStatus_STATE_UP:
-		if !bound {
-			s.hold(status.InterfaceId)
-			return nil
-		}
-		if !p.usable() {
-			p.waiting, p.down = false, false
-			t.announce(p)
-		}
-	case controlv1.PortStatus_STATE_DOWN:
-		delete(s.node.early, status.InterfaceId)
-		if bound && (p.waiting || !p.down) {
-			p.waiting, p.down = false, true
-			t.announce(p)
-		}
-	default:
+	said := word{up: status.State == controlv1.PortStatus_STATE_UP, sequence: status.Sequence}
+	switch {
+	case status.State != controlv1.PortStatus_STATE_UP && status.State != controlv1.PortStatus_STATE_DOWN:
 		return connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("port_status.state: %d is neither up nor down", status.State))
+	case bound:
+		s.node.own().words[status.InterfaceId] = said
+	case !said.up:
+		delete(s.node.early, status.InterfaceId)
+		delete(s.node.own().words, status.InterfaceId)
+	case !s.hold(status.InterfaceId):
+		return nil
+	default:
+		s.node.own().words[status.InterfaceId] = said
+	}
+	t.share(s.node)
+	if bound && t.judge(p) {
+		t.announce(p)
 	}
 	t.flush()
 	return nil
 }
 
-// hold keeps the word on a port that the graph does not bind to the node. It
-// has no effect unless the graph comes to do so.
-func (s *session) hold(iface string) {
+// hold tells whether the word on a port that the graph does not bind to the node
+// is kept. It has no effect unless the graph comes to do so.
+func (s *session) hold(iface string) bool {
 	t, early := s.tables, s.node.early
 	t.metrics.held.Inc()
-	if len(early) >= maxEarly && !early[iface] {
-		t.metrics.dropped.Inc()
-		t.log.Warn("node reports too many ports that are not bound to it", "node", s.node.id, "interface", iface, "held", len(early))
-		return
+	if _, held := early[iface]; held {
+		return true
 	}
-	early[iface] = true
-	t.log.Debug("port is not bound to the node; its report is held", "node", s.node.id, "interface", iface)
+	if len(early) >= maxEarly {
+		t.metrics.dropped.Inc()
+		t.warn("node reports too many ports that are not bound to it", "node", s.node.id, "interface", iface, "held", len(early))
+		return false
+	}
+	early[iface] = time.Now()
+	return true
+}
+
+// overdue is how long a report may be held before it is no accident: the graph
+// of a control node is behind its agents by less.
+const overdue = 10 * time.Second
+
+// alarm names the reports that are held for too long, each once.
+func (t *tables) alarm(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, n := range t.nodes {
+		for iface, since := range n.early {
+			if since.IsZero() || now.Sub(since) < overdue {
+				continue
+			}
+			n.early[iface] = time.Time{} // is named
+			t.metrics.alarmed.Inc()
+			t.warn("node says that a port is up which the store does not bind to it; the report is held and not used", "node", n.id, "interface", iface)
+		}
+	}
+}
+
+// warn logs what one node could cause again and again.
+func (t *tables) warn(message string, attributes ...any) {
+	if silent, ok := t.warnings.Admit(time.Now()); ok {
+		t.log.Warn(message, append(attributes, "not_logged", silent)...)
+	}
 }

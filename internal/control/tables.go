@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/contrail-mesos/contrail/internal/control/feed"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
 const (
@@ -26,10 +28,13 @@ type tables struct {
 	log     *slog.Logger
 	metrics *metrics
 	facts   *facts // of what was applied
+	// warnings bounds the lines of the log that nodes can cause.
+	warnings serve.Limiter
 
 	mu       sync.Mutex
 	ready    chan struct{} // closed when the graph was read for the first time
 	position model.Position
+	epoch    uint64 // of the position, or of the one that is being applied
 	mtu      uint32
 	// settling: the store was restored and lacks what nodes have not reported.
 	settling bool
@@ -42,6 +47,12 @@ type tables struct {
 	numbers  map[string]uint32 // network's UUID to VRF
 	rib      *rib.RIB
 	sessions map[*session]struct{}
+	// shared are the nodes' reports, for the other control nodes; sharing is set
+	// when these have to be woken.
+	shared  *feed.Feed
+	sharing bool
+	// grace is how long an agent may be away before it is lost.
+	grace time.Duration
 	// touched are the sessions to wake when the present change is complete.
 	touched map[*session]struct{}
 }
@@ -57,16 +68,22 @@ type node struct {
 	session *session
 	// lost: there was a session, and it has ended. Paths to its ports are stale.
 	lost bool
-	// early are ports that the agent said are up before the graph bound them
-	// to this node; they are used when, and only when, it does.
-	early map[string]bool
+	// early are ports that the agent said are up and that the graph does not
+	// bind to this node, with the time since when. They are used when, and only
+	// when, it does.
+	early map[string]time.Time
+	// reports are what is heard of the agent, by control node.
+	reports map[string]*report
+	shared  shared
+	// grace runs from the end of a session.
+	grace *time.Timer
 }
 
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	return &tables{
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
-		rib: rib.New(encodeRoute), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
+		rib: rib.New(encodeRoute), shared: feed.New(), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
 }
 
@@ -97,6 +114,7 @@ func (t *tables) apply(u *update) {
 			s.end(errRestored)
 		}
 	}
+	t.epoch = u.position.Epoch
 	if u.everything {
 		t.addMissing(u)
 	}
@@ -153,7 +171,8 @@ func (t *tables) addMissing(u *update) {
 func (t *tables) node(id string) *node {
 	n, ok := t.nodes[id]
 	if !ok {
-		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]bool{}}
+		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]time.Time{}, reports: map[string]*report{}}
+		n.shared.node = n
 		t.nodes[id] = n
 	}
 	return n
@@ -161,8 +180,10 @@ func (t *tables) node(id string) *node {
 
 // tidyNode forgets a node that nothing needs any more.
 func (t *tables) tidyNode(n *node) {
-	if n.record == nil && n.session == nil && len(n.ports) == 0 {
+	if n.record == nil && n.session == nil && n.grace == nil && len(n.ports) == 0 && !n.live() {
 		delete(t.nodes, n.id)
+		t.shared.Remove(&n.shared.row)
+		t.sharing = true
 	}
 }
 
@@ -220,13 +241,8 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 		return
 	}
 	p := &port{attachment: a}
-	if old != nil && old.Node == a.Node {
-		p.waiting, p.down = old.waiting, old.down
-	} else {
-		n := t.node(a.Node)
-		p.waiting = n.session != nil && !n.early[iface]
-		delete(n.early, iface)
-	}
+	p.bound = firstBound(a, old)
+	delete(t.node(a.Node).early, iface)
 	if old != nil && (old.Node != a.Node || old.vrf != a.vrf) {
 		t.removePort(old)
 		old = nil
@@ -242,6 +258,7 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	n.tell(a)
 	t.touch(n.session)
 	t.network(a.vrf).enter(p)
+	t.judge(p)
 	t.announce(p)
 }
 
@@ -253,6 +270,12 @@ func (t *tables) removePort(p *port) {
 		delete(n.vrfs, p.vrf)
 	}
 	n.withdraw(p.Interface)
+	if r := n.own(); r != nil {
+		if _, said := r.words[p.Interface]; said {
+			delete(r.words, p.Interface)
+			t.share(n)
+		}
+	}
 	t.touch(n.session)
 	w := t.network(p.vrf)
 	w.leave(p)
@@ -271,6 +294,10 @@ func (t *tables) touch(s *session) {
 // woken.
 func (t *tables) flush() {
 	t.rib.Flush()
+	if t.sharing {
+		t.sharing = false
+		t.shared.Wake()
+	}
 	for s := range t.touched {
 		s.poke()
 	}

@@ -43,6 +43,7 @@ type Space string
 //	setting/<name>                               a setting of the cluster, such as aaa-mode
 //	token/key/<id>                               key that signs users' tokens, base64, leased
 //	token/signing                                id of the key that signs new tokens, leased
+//	control/<address>                            a control node that serves there, leased
 //	restore/state                                how far a restore is, JSON; see RestoreState
 //	restore/quiet                                nothing is allocated while it is there, leased
 //	restore/awaited/<node uuid>                  a node that has to report after a restore, JSON
@@ -74,6 +75,7 @@ const (
 	SpaceSetting  Space = "setting"
 	SpaceToken    Space = "token"
 	SpaceRestore  Space = "restore"
+	SpaceControl  Space = "control"
 )
 
 // followed are the spaces that Follow loads and reports. Names, children, MAC
@@ -81,7 +83,7 @@ const (
 var followed = []Space{
 	SpaceObject, SpaceRef, SpaceNode, SpaceBinding, SpaceAddress, SpaceAllocated, SpacePrefix,
 	SpaceNumber, SpaceLabel, SpaceOwned, SpacePosition, SpaceTomb, SpaceRest,
-	SpaceSetting, SpaceToken, SpaceRestore,
+	SpaceSetting, SpaceToken, SpaceRestore, SpaceControl,
 }
 
 // EpochKey holds the store's epoch.
@@ -96,6 +98,9 @@ func key(space Space, segments ...string) Key {
 	}
 	return Key(b.String())
 }
+
+// ControlKey is the key of a control node by the address that it serves at.
+func ControlKey(address string) Key { return key(SpaceControl, address) }
 
 // ObjectKey is the key of an object.
 func ObjectKey(e model.Entity) Key { return key(SpaceObject, string(e.Kind), e.UUID) }

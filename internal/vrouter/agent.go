@@ -9,11 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
-	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
 	"github.com/contrail-mesos/contrail/api/contrail/manager/v1/managerv1connect"
 	"github.com/contrail-mesos/contrail/internal/lifecycle"
@@ -86,6 +86,9 @@ type Agent struct {
 	ports     *reconcile.Table[int, dataplane.Port]
 	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
 	flows     flowCount
+	// words are what control nodes were told last.
+	words     map[string]portWord
+	wordsLock sync.Mutex
 	// reportNow has a report made before its time.
 	reportNow chan struct{}
 }
@@ -161,7 +164,7 @@ func (a *Agent) connect() error {
 	}
 	a.manager = &manager{address: a.config.Manager, client: managerv1connect.NewManagerClient(client, base)}
 	a.routing = newRouting(a.log, a.config.Address)
-	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portStates, changed: make(chan struct{}, 1)}
+	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portWords, sequence: &sequence{}, changed: make(chan struct{}, 1)}
 	for _, address := range rank(a.node, a.config.Control) {
 		client, base, err := serve.Client(address, a.config.Credentials, true, ctls.RoleController)
 		if err != nil {
@@ -264,25 +267,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.log.Info("vrouter agent starts", "node", a.node, "name", a.config.Name, "address", a.config.Address,
 		"manager", a.config.Manager, "control", a.config.Control)
 	return group.Wait(ctx)
-}
-
-// portStates is what control nodes are told. Nothing is said of a port that is
-// on its way: after a restart that is every port, and their routes stay.
-func (a *Agent) portStates() (map[string]controlv1.PortStatus_State, <-chan struct{}) {
-	records, changed := a.registry.all()
-	states := make(map[string]controlv1.PortStatus_State, len(records))
-	for _, r := range records {
-		s, desired := a.ports.StatusOf(r.HostIndex)
-		switch {
-		case !desired || r.Disabled || s.State == reconcile.Failed:
-			states[r.ID] = controlv1.PortStatus_STATE_DOWN
-		case s.State == reconcile.Applied:
-			states[r.ID] = controlv1.PortStatus_STATE_UP
-		default:
-			states[r.ID] = controlv1.PortStatus_STATE_UNSPECIFIED
-		}
-	}
-	return states, changed
 }
 
 // portTarget makes ports real.

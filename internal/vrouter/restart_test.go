@@ -231,7 +231,7 @@ func TestRestartWithdrawsNothing(t *testing.T) {
 	})
 	for _, id := range []string{"stays", "disabled"} {
 		eventually(t, "the ports are plugged", func() error {
-			if states, _ := first.portStates(); states[id] != controlv1.PortStatus_STATE_UP {
+			if states, _ := first.portWords(); states[id].state != controlv1.PortStatus_STATE_UP {
 				return fmt.Errorf("%s is %v", id, states[id])
 			}
 			return nil
@@ -253,7 +253,7 @@ func TestRestartWithdrawsNothing(t *testing.T) {
 	}
 	list()
 	eventually(t, "the port is adopted", func() error {
-		if states, _ := second.portStates(); states["stays"] != controlv1.PortStatus_STATE_UP {
+		if states, _ := second.portWords(); states["stays"].state != controlv1.PortStatus_STATE_UP {
 			return fmt.Errorf("it is %v", states["stays"])
 		}
 		return nil

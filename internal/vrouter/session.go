@@ -108,8 +108,8 @@ func (s *sessions) note(peer *controlPeer, v *view) {
 // sendPorts tells the control node which ports are up, and then what changes.
 func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForClient[controlv1.AgentMessage, controlv1.ControlMessage]) error {
 	told := map[string]controlv1.PortStatus_State{}
-	send := func(id string, state controlv1.PortStatus_State) error {
-		status := &controlv1.PortStatus{InterfaceId: id, State: state}
+	send := func(id string, now portWord) error {
+		status := &controlv1.PortStatus{InterfaceId: id, State: now.state, Sequence: now.sequence}
 		if err := stream.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_PortStatus{PortStatus: status}}); err != nil {
 			return fmt.Errorf("tell control node of port %s: %w", id, err)
 		}
@@ -117,20 +117,20 @@ func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForC
 	}
 	for {
 		ports, changed := s.ports()
-		for id, state := range ports {
-			if told[id] == state || state == controlv1.PortStatus_STATE_UNSPECIFIED {
+		for id, now := range ports {
+			if told[id] == now.state || now.state == controlv1.PortStatus_STATE_UNSPECIFIED {
 				continue
 			}
-			if err := send(id, state); err != nil {
+			if err := send(id, now); err != nil {
 				return err
 			}
-			told[id] = state
+			told[id] = now.state
 		}
 		for id := range told {
 			if _, exists := ports[id]; exists {
 				continue
 			}
-			if err := send(id, controlv1.PortStatus_STATE_DOWN); err != nil {
+			if err := send(id, portWord{controlv1.PortStatus_STATE_DOWN, s.sequence.next()}); err != nil {
 				return err
 			}
 			delete(told, id)

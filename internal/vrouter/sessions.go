@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
 )
 
@@ -47,7 +46,8 @@ type sessions struct {
 	routing *routing
 	// ports returns the ports with what control is to know of them (unspecified
 	// is nothing new), and a channel that is closed when they change.
-	ports func() (map[string]controlv1.PortStatus_State, <-chan struct{})
+	ports    func() (map[string]portWord, <-chan struct{})
+	sequence *sequence
 	// changed has the sessions arranged anew.
 	changed chan struct{}
 

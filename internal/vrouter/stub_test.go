@@ -31,6 +31,8 @@ import (
 // controllers speak the contracts of the manager and of a control node over
 // mutual TLS, with the store in memory.
 type controllers struct {
+	controlv1connect.UnimplementedControlHandler
+
 	mu          sync.Mutex
 	nodes       map[string]*managerv1.ReportRequest
 	attachments map[string]*configv1.Attachment // by node, container, interface

@@ -123,7 +123,265 @@ func (x PortStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PortStatus_State.Descriptor instead.
 func (PortStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3, 0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6, 0}
+}
+
+type ExchangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cursor of the last stream, to go on from there.
+	Cursor        *TableCursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeRequest) Reset() {
+	*x = ExchangeRequest{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeRequest) ProtoMessage() {}
+
+func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
+func (*ExchangeRequest) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ExchangeRequest) GetCursor() *TableCursor {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+type ExchangeMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cursor after this message.
+	Cursor *TableCursor `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Types that are valid to be assigned to Body:
+	//
+	//	*ExchangeMessage_Resumed
+	//	*ExchangeMessage_Report
+	//	*ExchangeMessage_EndOfReports
+	//	*ExchangeMessage_KeepAlive
+	Body          isExchangeMessage_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeMessage) Reset() {
+	*x = ExchangeMessage{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeMessage) ProtoMessage() {}
+
+func (x *ExchangeMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeMessage.ProtoReflect.Descriptor instead.
+func (*ExchangeMessage) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExchangeMessage) GetCursor() *TableCursor {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ExchangeMessage) GetBody() isExchangeMessage_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *ExchangeMessage) GetResumed() bool {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return false
+}
+
+func (x *ExchangeMessage) GetReport() *Report {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_Report); ok {
+			return x.Report
+		}
+	}
+	return nil
+}
+
+func (x *ExchangeMessage) GetEndOfReports() bool {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_EndOfReports); ok {
+			return x.EndOfReports
+		}
+	}
+	return false
+}
+
+func (x *ExchangeMessage) GetKeepAlive() bool {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_KeepAlive); ok {
+			return x.KeepAlive
+		}
+	}
+	return false
+}
+
+type isExchangeMessage_Body interface {
+	isExchangeMessage_Body()
+}
+
+type ExchangeMessage_Resumed struct {
+	// Resumed: what the last stream told stands.
+	Resumed bool `protobuf:"varint,2,opt,name=resumed,proto3,oneof"`
+}
+
+type ExchangeMessage_Report struct {
+	Report *Report `protobuf:"bytes,3,opt,name=report,proto3,oneof"`
+}
+
+type ExchangeMessage_EndOfReports struct {
+	// EndOfReports: what was not told by now does not exist.
+	EndOfReports bool `protobuf:"varint,4,opt,name=end_of_reports,json=endOfReports,proto3,oneof"`
+}
+
+type ExchangeMessage_KeepAlive struct {
+	KeepAlive bool `protobuf:"varint,5,opt,name=keep_alive,json=keepAlive,proto3,oneof"`
+}
+
+func (*ExchangeMessage_Resumed) isExchangeMessage_Body() {}
+
+func (*ExchangeMessage_Report) isExchangeMessage_Body() {}
+
+func (*ExchangeMessage_EndOfReports) isExchangeMessage_Body() {}
+
+func (*ExchangeMessage_KeepAlive) isExchangeMessage_Body() {}
+
+// Report replaces all that a control node has said of a node's agent.
+type Report struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Gone: it has nothing to say of the node any more.
+	Gone bool `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"`
+	// Live: the agent has a session, or had one a moment ago.
+	Live   bool   `protobuf:"varint,3,opt,name=live,proto3" json:"live,omitempty"`
+	BootId string `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Since is the position at which the session began.
+	Since         *v1.Position  `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	Ports         []*PortStatus `protobuf:"bytes,6,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Report) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Report) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Report) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *Report) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Report) GetSince() *v1.Position {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Report) GetPorts() []*PortStatus {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
 }
 
 type AgentMessage struct {
@@ -139,7 +397,7 @@ type AgentMessage struct {
 
 func (x *AgentMessage) Reset() {
 	*x = AgentMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[0]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +409,7 @@ func (x *AgentMessage) String() string {
 func (*AgentMessage) ProtoMessage() {}
 
 func (x *AgentMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[0]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +422,7 @@ func (x *AgentMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentMessage.ProtoReflect.Descriptor instead.
 func (*AgentMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AgentMessage) GetBody() isAgentMessage_Body {
@@ -223,7 +481,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[1]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +493,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[1]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +506,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetBootId() string {
@@ -297,7 +555,7 @@ type TableCursor struct {
 
 func (x *TableCursor) Reset() {
 	*x = TableCursor{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +567,7 @@ func (x *TableCursor) String() string {
 func (*TableCursor) ProtoMessage() {}
 
 func (x *TableCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +580,7 @@ func (x *TableCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableCursor.ProtoReflect.Descriptor instead.
 func (*TableCursor) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TableCursor) GetVrf() uint32 {
@@ -362,16 +620,19 @@ func (x *TableCursor) GetLayer2At() uint64 {
 
 // PortStatus is what only the node knows of a port that the graph binds to it.
 type PortStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	InterfaceId   string                 `protobuf:"bytes,1,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
-	State         PortStatus_State       `protobuf:"varint,2,opt,name=state,proto3,enum=contrail.control.v1.PortStatus_State" json:"state,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	InterfaceId string                 `protobuf:"bytes,1,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
+	State       PortStatus_State       `protobuf:"varint,2,opt,name=state,proto3,enum=contrail.control.v1.PortStatus_State" json:"state,omitempty"`
+	// Sequence grows with what the agent says, in one boot of its node: so who
+	// hears it from several control nodes knows the newest.
+	Sequence      uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +644,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +657,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PortStatus) GetInterfaceId() string {
@@ -411,6 +672,13 @@ func (x *PortStatus) GetState() PortStatus_State {
 		return x.State
 	}
 	return PortStatus_STATE_UNSPECIFIED
+}
+
+func (x *PortStatus) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 type ControlMessage struct {
@@ -440,7 +708,7 @@ type ControlMessage struct {
 
 func (x *ControlMessage) Reset() {
 	*x = ControlMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +720,7 @@ func (x *ControlMessage) String() string {
 func (*ControlMessage) ProtoMessage() {}
 
 func (x *ControlMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +733,7 @@ func (x *ControlMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlMessage.ProtoReflect.Descriptor instead.
 func (*ControlMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ControlMessage) GetPosition() *v1.Position {
@@ -673,7 +941,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +953,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +966,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Cluster) GetMtu() uint32 {
@@ -739,7 +1007,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +1019,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +1032,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Port) GetInterfaceId() string {
@@ -867,7 +1135,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1147,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1160,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -916,7 +1184,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1196,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1209,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -979,7 +1247,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1259,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1272,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -1048,7 +1316,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1328,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1341,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -1132,7 +1400,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1412,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1425,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Path) GetNextHop() string {
@@ -1268,7 +1536,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1548,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1561,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -1320,7 +1588,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1600,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1613,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -1370,7 +1638,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1650,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1663,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -1451,7 +1719,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1731,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1744,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -1500,7 +1768,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1780,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1793,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -1546,7 +1814,24 @@ var File_contrail_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"!contrail/control/v1/control.proto\x12\x13contrail.control.v1\x1a contrail/types/v1/position.proto\"\x8e\x01\n" +
+	"!contrail/control/v1/control.proto\x12\x13contrail.control.v1\x1a contrail/types/v1/position.proto\"K\n" +
+	"\x0fExchangeRequest\x128\n" +
+	"\x06cursor\x18\x01 \x01(\v2 .contrail.control.v1.TableCursorR\x06cursor\"\xef\x01\n" +
+	"\x0fExchangeMessage\x128\n" +
+	"\x06cursor\x18\x01 \x01(\v2 .contrail.control.v1.TableCursorR\x06cursor\x12\x1a\n" +
+	"\aresumed\x18\x02 \x01(\bH\x00R\aresumed\x125\n" +
+	"\x06report\x18\x03 \x01(\v2\x1b.contrail.control.v1.ReportH\x00R\x06report\x12&\n" +
+	"\x0eend_of_reports\x18\x04 \x01(\bH\x00R\fendOfReports\x12\x1f\n" +
+	"\n" +
+	"keep_alive\x18\x05 \x01(\bH\x00R\tkeepAliveB\x06\n" +
+	"\x04body\"\xc7\x01\n" +
+	"\x06Report\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x12\n" +
+	"\x04live\x18\x03 \x01(\bR\x04live\x12\x17\n" +
+	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x121\n" +
+	"\x05since\x18\x05 \x01(\v2\x1b.contrail.types.v1.PositionR\x05since\x125\n" +
+	"\x05ports\x18\x06 \x03(\v2\x1f.contrail.control.v1.PortStatusR\x05ports\"\x8e\x01\n" +
 	"\fAgentMessage\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.contrail.control.v1.HelloH\x00R\x05hello\x12B\n" +
 	"\vport_status\x18\x02 \x01(\v2\x1f.contrail.control.v1.PortStatusH\x00R\n" +
@@ -1562,11 +1847,12 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05table\x18\x02 \x01(\x06R\x05table\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x04R\x02at\x12!\n" +
 	"\flayer2_table\x18\x04 \x01(\x06R\vlayer2Table\x12\x1b\n" +
-	"\tlayer2_at\x18\x05 \x01(\x04R\blayer2At\"\xaa\x01\n" +
+	"\tlayer2_at\x18\x05 \x01(\x04R\blayer2At\"\xc6\x01\n" +
 	"\n" +
 	"PortStatus\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12;\n" +
-	"\x05state\x18\x02 \x01(\x0e2%.contrail.control.v1.PortStatus.StateR\x05state\"<\n" +
+	"\x05state\x18\x02 \x01(\x0e2%.contrail.control.v1.PortStatus.StateR\x05state\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\"<\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
@@ -1662,9 +1948,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x19ENCAPSULATION_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bENCAPSULATION_MPLS_OVER_UDP\x10\x01\x12\x1f\n" +
 	"\x1bENCAPSULATION_MPLS_OVER_GRE\x10\x02\x12\x17\n" +
-	"\x13ENCAPSULATION_VXLAN\x10\x032`\n" +
+	"\x13ENCAPSULATION_VXLAN\x10\x032\xba\x01\n" +
 	"\aControl\x12U\n" +
-	"\aSession\x12!.contrail.control.v1.AgentMessage\x1a#.contrail.control.v1.ControlMessage(\x010\x01BFZDgithub.com/contrail-mesos/contrail/api/contrail/control/v1;controlv1b\x06proto3"
+	"\aSession\x12!.contrail.control.v1.AgentMessage\x1a#.contrail.control.v1.ControlMessage(\x010\x01\x12X\n" +
+	"\bExchange\x12$.contrail.control.v1.ExchangeRequest\x1a$.contrail.control.v1.ExchangeMessage0\x01BFZDgithub.com/contrail-mesos/contrail/api/contrail/control/v1;controlv1b\x06proto3"
 
 var (
 	file_contrail_control_v1_control_proto_rawDescOnce sync.Once
@@ -1679,59 +1966,69 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_contrail_control_v1_control_proto_goTypes = []any{
-	(Encapsulation)(0),     // 0: contrail.control.v1.Encapsulation
-	(PortStatus_State)(0),  // 1: contrail.control.v1.PortStatus.State
-	(*AgentMessage)(nil),   // 2: contrail.control.v1.AgentMessage
-	(*Hello)(nil),          // 3: contrail.control.v1.Hello
-	(*TableCursor)(nil),    // 4: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),     // 5: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil), // 6: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),        // 7: contrail.control.v1.Cluster
-	(*Port)(nil),           // 8: contrail.control.v1.Port
-	(*PortGone)(nil),       // 9: contrail.control.v1.PortGone
-	(*Route)(nil),          // 10: contrail.control.v1.Route
-	(*MacRoute)(nil),       // 11: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil), // 12: contrail.control.v1.MulticastRoute
-	(*Path)(nil),           // 13: contrail.control.v1.Path
-	(*RouteGone)(nil),      // 14: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),        // 15: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),     // 16: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),        // 17: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),      // 18: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),    // 19: contrail.types.v1.Position
+	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
+	(PortStatus_State)(0),   // 1: contrail.control.v1.PortStatus.State
+	(*ExchangeRequest)(nil), // 2: contrail.control.v1.ExchangeRequest
+	(*ExchangeMessage)(nil), // 3: contrail.control.v1.ExchangeMessage
+	(*Report)(nil),          // 4: contrail.control.v1.Report
+	(*AgentMessage)(nil),    // 5: contrail.control.v1.AgentMessage
+	(*Hello)(nil),           // 6: contrail.control.v1.Hello
+	(*TableCursor)(nil),     // 7: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),      // 8: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil),  // 9: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),         // 10: contrail.control.v1.Cluster
+	(*Port)(nil),            // 11: contrail.control.v1.Port
+	(*PortGone)(nil),        // 12: contrail.control.v1.PortGone
+	(*Route)(nil),           // 13: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 14: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 15: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 16: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 17: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 18: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 19: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 20: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 21: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 22: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
-	3,  // 0: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	5,  // 1: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	19, // 2: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	4,  // 3: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
-	1,  // 4: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	19, // 5: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	7,  // 6: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	8,  // 7: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	9,  // 8: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	10, // 9: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	14, // 10: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	15, // 11: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	16, // 12: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	18, // 13: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	17, // 14: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	11, // 15: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	12, // 16: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	13, // 17: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	13, // 18: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	13, // 19: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 20: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	4,  // 21: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	2,  // 22: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	6,  // 23: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	7,  // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
+	7,  // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
+	4,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
+	22, // 3: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	8,  // 4: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
+	6,  // 5: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
+	8,  // 6: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	22, // 7: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	7,  // 8: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
+	1,  // 9: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
+	22, // 10: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	10, // 11: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	11, // 12: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	12, // 13: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	13, // 14: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	17, // 15: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	18, // 16: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	19, // 17: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	21, // 18: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	20, // 19: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	14, // 20: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	15, // 21: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	16, // 22: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	16, // 23: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	16, // 24: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 25: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	7,  // 26: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	5,  // 27: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	2,  // 28: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	9,  // 29: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	3,  // 30: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	29, // [29:31] is the sub-list for method output_type
+	27, // [27:29] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -1739,11 +2036,17 @@ func file_contrail_control_v1_control_proto_init() {
 	if File_contrail_control_v1_control_proto != nil {
 		return
 	}
-	file_contrail_control_v1_control_proto_msgTypes[0].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[1].OneofWrappers = []any{
+		(*ExchangeMessage_Resumed)(nil),
+		(*ExchangeMessage_Report)(nil),
+		(*ExchangeMessage_EndOfReports)(nil),
+		(*ExchangeMessage_KeepAlive)(nil),
+	}
+	file_contrail_control_v1_control_proto_msgTypes[3].OneofWrappers = []any{
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_PortStatus)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[4].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[7].OneofWrappers = []any{
 		(*ControlMessage_Cluster)(nil),
 		(*ControlMessage_Port)(nil),
 		(*ControlMessage_PortGone)(nil),
@@ -1756,7 +2059,7 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_MacRoute)(nil),
 		(*ControlMessage_MulticastRoute)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[14].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -1766,7 +2069,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,8 @@ const (
 const (
 	// ControlSessionProcedure is the fully-qualified name of the Control's Session RPC.
 	ControlSessionProcedure = "/contrail.control.v1.Control/Session"
+	// ControlExchangeProcedure is the fully-qualified name of the Control's Exchange RPC.
+	ControlExchangeProcedure = "/contrail.control.v1.Control/Exchange"
 )
 
 // ControlClient is a client for the contrail.control.v1.Control service.
@@ -45,6 +47,9 @@ type ControlClient interface {
 	// snapshot of the node's ports and of the VRFs they need, EndOfTable for
 	// each table, then changes for as long as the session lasts.
 	Session(context.Context) *connect.BidiStreamForClient[v1.AgentMessage, v1.ControlMessage]
+	// Exchange tells another control node what agents report here: all of it,
+	// EndOfReports, then what changes.
+	Exchange(context.Context, *connect.Request[v1.ExchangeRequest]) (*connect.ServerStreamForClient[v1.ExchangeMessage], error)
 }
 
 // NewControlClient constructs a client for the contrail.control.v1.Control service. By default, it
@@ -64,17 +69,29 @@ func NewControlClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(controlMethods.ByName("Session")),
 			connect.WithClientOptions(opts...),
 		),
+		exchange: connect.NewClient[v1.ExchangeRequest, v1.ExchangeMessage](
+			httpClient,
+			baseURL+ControlExchangeProcedure,
+			connect.WithSchema(controlMethods.ByName("Exchange")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // controlClient implements ControlClient.
 type controlClient struct {
-	session *connect.Client[v1.AgentMessage, v1.ControlMessage]
+	session  *connect.Client[v1.AgentMessage, v1.ControlMessage]
+	exchange *connect.Client[v1.ExchangeRequest, v1.ExchangeMessage]
 }
 
 // Session calls contrail.control.v1.Control.Session.
 func (c *controlClient) Session(ctx context.Context) *connect.BidiStreamForClient[v1.AgentMessage, v1.ControlMessage] {
 	return c.session.CallBidiStream(ctx)
+}
+
+// Exchange calls contrail.control.v1.Control.Exchange.
+func (c *controlClient) Exchange(ctx context.Context, req *connect.Request[v1.ExchangeRequest]) (*connect.ServerStreamForClient[v1.ExchangeMessage], error) {
+	return c.exchange.CallServerStream(ctx, req)
 }
 
 // ControlHandler is an implementation of the contrail.control.v1.Control service.
@@ -83,6 +100,9 @@ type ControlHandler interface {
 	// snapshot of the node's ports and of the VRFs they need, EndOfTable for
 	// each table, then changes for as long as the session lasts.
 	Session(context.Context, *connect.BidiStream[v1.AgentMessage, v1.ControlMessage]) error
+	// Exchange tells another control node what agents report here: all of it,
+	// EndOfReports, then what changes.
+	Exchange(context.Context, *connect.Request[v1.ExchangeRequest], *connect.ServerStream[v1.ExchangeMessage]) error
 }
 
 // NewControlHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -98,10 +118,18 @@ func NewControlHandler(svc ControlHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(controlMethods.ByName("Session")),
 		connect.WithHandlerOptions(opts...),
 	)
+	controlExchangeHandler := connect.NewServerStreamHandler(
+		ControlExchangeProcedure,
+		svc.Exchange,
+		connect.WithSchema(controlMethods.ByName("Exchange")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/contrail.control.v1.Control/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ControlSessionProcedure:
 			controlSessionHandler.ServeHTTP(w, r)
+		case ControlExchangeProcedure:
+			controlExchangeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -113,4 +141,8 @@ type UnimplementedControlHandler struct{}
 
 func (UnimplementedControlHandler) Session(context.Context, *connect.BidiStream[v1.AgentMessage, v1.ControlMessage]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("contrail.control.v1.Control.Session is not implemented"))
+}
+
+func (UnimplementedControlHandler) Exchange(context.Context, *connect.Request[v1.ExchangeRequest], *connect.ServerStream[v1.ExchangeMessage]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("contrail.control.v1.Control.Exchange is not implemented"))
 }
