@@ -61,49 +61,6 @@ type cell struct {
 	gone   bool
 }
 
-// cells is a set. Most have one member.
-type cells struct {
-	one  *cell
-	more map[*cell]struct{}
-}
-
-func (s *cells) add(c *cell) {
-	switch {
-	case s.more != nil:
-		s.more[c] = struct{}{}
-	case s.one == nil || s.one == c:
-		s.one = c
-	default:
-		s.more = map[*cell]struct{}{s.one: {}, c: {}}
-		s.one = nil
-	}
-}
-
-func (s *cells) remove(c *cell) {
-	if s.one == c {
-		s.one = nil
-	}
-	if s.more == nil {
-		return
-	}
-	delete(s.more, c)
-	if len(s.more) == 0 {
-		s.more = nil
-	}
-}
-
-func (s *cells) empty() bool { return s.one == nil && s.more == nil }
-
-// each calls f with all members, which f must not change.
-func (s *cells) each(f func(*cell)) {
-	if s.one != nil {
-		f(s.one)
-	}
-	for c := range s.more {
-		f(c)
-	}
-}
-
 // offer is what is offered under a key: the cells, and their results by owner
 // once somebody has asked for them.
 type offer struct {

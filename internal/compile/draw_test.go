@@ -110,7 +110,7 @@ func drawAddresses(t *rapid.T, what string) []model.AddressType {
 			return model.AddressType{Subnet: &model.SubnetType{IPPrefix: "10.0.0.0", IPPrefixLen: 8}}
 		}
 		return model.AddressType{VirtualNetwork: model.FQString(drawnName(model.KindVirtualNetwork, n))}
-	}), 0, 2).Draw(t, what)
+	}), 1, 2).Draw(t, what)
 }
 
 // drawReference draws one of the references that instances follow from.
@@ -157,10 +157,10 @@ func drawGraph(t *rapid.T) *model.Graph {
 		}
 		vn := drawNetwork(t, meta(model.KindVirtualNetwork), n+1)
 		policy := &model.NetworkPolicy{Meta: meta(model.KindNetworkPolicy), NetworkPolicyEntries: &model.PolicyEntriesType{
-			PolicyRule: rapid.SliceOfN(rapid.Custom(drawRule), 0, 3).Draw(t, "rules"),
+			PolicyRule: rapid.SliceOfN(rapid.Custom(drawRule), 1, 3).Draw(t, "rules"),
 		}}
 		b.Objects = append(b.Objects, vn, policy)
-		for _, to := range rapid.SliceOfN(rapid.IntRange(0, 3), 0, 2).Draw(t, "policies") {
+		for _, to := range rapid.SliceOfN(rapid.IntRange(0, 3), 1, 3).Draw(t, "policies") {
 			b.References = append(b.References, model.Reference{From: model.EntityOf(vn), To: model.Entity{Kind: model.KindNetworkPolicy, UUID: drawnID(model.KindNetworkPolicy, to)}})
 		}
 	}

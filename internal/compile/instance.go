@@ -55,7 +55,7 @@ func instanceOf(g *graph, network string) *Instance {
 	if !ok {
 		return nil
 	}
-	of := identities.get(g, network)
+	of := identityOf(vn)
 	if of.Number == 0 {
 		return nil
 	}

@@ -118,6 +118,7 @@ func (p *linkPolicy) missing(rule *model.PolicyRuleType, kind model.Kind, name s
 type reach struct {
 	Network string
 	Project string
+	Target  Target // its own
 	// All of the project; beside them those that are named, sorted.
 	All   bool
 	Named []string
@@ -144,10 +145,10 @@ func reachOf(g *graph, network string) *reach {
 		return nil
 	}
 	of := identities.get(g, network)
-	if of == nil {
+	if of == nil || of.Number == 0 {
 		return nil
 	}
-	r := &reach{Network: network, Project: of.Project}
+	r := &reach{Network: network, Project: of.Project, Target: of.target(g)}
 	add := func(s *linkSide) {
 		r.All = r.All || s.Any
 		r.Named = append(r.Named, s.Networks...)
@@ -186,11 +187,8 @@ func linksOf(g *graph, network string) []Link {
 	}
 	var links []Link
 	link := func(other *reach) {
-		if other == nil || other.Network == network || !other.has(mine) {
-			return
-		}
-		if t := ownTargetOf(g, other.Network); t != "" {
-			links = append(links, Link{other.Network, t})
+		if other != nil && other.Network != network && other.has(mine) {
+			links = append(links, Link{other.Network, other.Target})
 		}
 	}
 	for _, named := range mine.Named {

@@ -19,19 +19,30 @@ var identities = &unit[identity]{name: "identity", layer: 0, compute: func(g *gr
 	if !ok {
 		return nil
 	}
+	return identityOf(vn)
+}}
+
+func identityOf(vn *model.VirtualNetwork) *identity {
 	number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
 	if number < 0 || number > 1<<32-1 {
 		number = 0
 	}
 	return &identity{Number: number, Name: model.FQString(vn.FQName), Project: vn.ParentUUID}
-}}
+}
 
 // ownTargetOf is a network's own route target; empty where it has none.
 func ownTargetOf(g *graph, network string) Target {
-	if of := identities.get(g, network); of != nil && of.Number > 0 {
-		return ownTarget(systemUnit.get(g, "").asn, of.Number)
+	if of := identities.get(g, network); of != nil {
+		return of.target(g)
 	}
 	return ""
+}
+
+func (i *identity) target(g *graph) Target {
+	if i.Number == 0 {
+		return ""
+	}
+	return ownTarget(systemUnit.get(g, "").asn, i.Number)
 }
 
 // targetLists are route targets that users have written into an object.

@@ -22,7 +22,7 @@ type TargetFrom struct {
 // its own, those that users wrote into it and into its logical routers, and
 // those of the networks that they connect it with.
 func targetsOf(g *graph, vn *model.VirtualNetwork) []TargetFrom {
-	own := ownTargetOf(g, vn.UUID)
+	own := identityOf(vn).target(g)
 	list := []TargetFrom{{Target: own, Import: true, Export: true, From: originOf(vn)}}
 	written := []*targetLists{{
 		From: originOf(vn), Both: listed(vn.RouteTargetList),
@@ -55,7 +55,7 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []TargetFrom {
 // stolen are the route targets that users wrote and that are for the system
 // to give, which count for nothing: they would connect strangers.
 func stolen(g *graph, vn *model.VirtualNetwork) []Problem {
-	asn, own := systemUnit.get(g, "").asn, ownTargetOf(g, vn.UUID)
+	asn, own := systemUnit.get(g, "").asn, identityOf(vn).target(g)
 	var list []Problem
 	check := func(from Origin, lists ...[]Target) {
 		for _, t := range slices.Concat(lists...) {
