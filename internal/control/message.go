@@ -38,10 +38,19 @@ func encode(m proto.Message) []byte {
 	return data
 }
 
-// positionMessage encodes a position; complete says that with this message all
-// has been said up to it.
-func positionMessage(p model.Position, complete bool) []byte {
-	return encode(&controlv1.ControlMessage{Position: &typesv1.Position{Epoch: p.Epoch, Revision: p.Revision}, Complete: complete})
+// stamp is a position as messages carry it; complete says that with the message
+// all has been said up to it.
+type stamp struct {
+	at              model.Position
+	plain, complete []byte
+}
+
+func stampOf(p model.Position) *stamp {
+	at := &typesv1.Position{Epoch: p.Epoch, Revision: p.Revision}
+	return &stamp{
+		at: p, plain: encode(&controlv1.ControlMessage{Position: at}),
+		complete: encode(&controlv1.ControlMessage{Position: at, Complete: true}),
+	}
 }
 
 func portMessage(a *attachment) []byte {

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 var errStuck = errors.New("the agent does not read what it is sent")
@@ -105,10 +103,18 @@ func (o *sender) all(frames iter.Seq[*frame]) error {
 }
 
 // at is the position of the tables.
-func (t *tables) at() model.Position {
+func (t *tables) at() *stamp {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.position
+	return t.stamp()
+}
+
+// stamp is at for those who have the lock. All sessions share it.
+func (t *tables) stamp() *stamp {
+	if t.stamped == nil || t.stamped.at != t.position {
+		t.stamped = stampOf(t.position)
+	}
+	return t.stamped
 }
 
 // complete is called when the agent has all its tables.

@@ -12,7 +12,6 @@ import (
 	"connectrpc.com/connect"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
-	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 const (
@@ -128,14 +127,14 @@ func (s *session) run(ctx context.Context, to *sender) error {
 
 // frames are messages at a position. The last one completes it, unless there is
 // more to say.
-func frames(position model.Position, bodies [][]byte, complete bool) iter.Seq[*frame] {
+func frames(position *stamp, bodies [][]byte, complete bool) iter.Seq[*frame] {
 	return func(yield func(*frame) bool) {
-		encoded := positionMessage(position, false)
 		for i, body := range bodies {
+			f := &frame{position.plain, body}
 			if complete && i == len(bodies)-1 {
-				encoded = positionMessage(position, true)
+				f.position = position.complete
 			}
-			if !yield(&frame{encoded, body}) {
+			if !yield(f) {
 				return
 			}
 		}
@@ -151,16 +150,16 @@ func (s *session) keepAlive() iter.Seq[*frame] {
 	if len(s.wake) == 0 {
 		bodies = append(bodies, keepAliveMessage(s.cutOff, s.places()))
 	}
-	return frames(s.tables.position, bodies, true)
+	return frames(s.tables.stamp(), bodies, true)
 }
 
 // collect takes the next messages: cluster values, ports, then the routes of
 // the VRFs that the ports need. more says that there is more.
-func (s *session) collect(out [][]byte) (position model.Position, _ [][]byte, more bool) {
+func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool) {
 	t := s.tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	position = t.position
+	position = t.stamp()
 	defer func() { s.sent += uint64(len(out)) }()
 	if s.mtu != t.mtu || t.settling && !s.settling {
 		s.mtu, s.settling = t.mtu, s.settling || t.settling

@@ -34,6 +34,7 @@ type tables struct {
 	mu       sync.Mutex
 	ready    chan struct{} // closed when the graph was read for the first time
 	position model.Position
+	stamped  *stamp // the position, encoded
 	epoch    uint64 // of the position, or of the one that is being applied
 	mtu      uint32
 	// settling: the store was restored and lacks what nodes have not reported.
