@@ -17,6 +17,7 @@ import (
 func newControlCommand() *cobra.Command {
 	var flags serviceFlags
 	var from storeFlags
+	var router string
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Build the routes of all networks and stream them to the nodes",
@@ -36,7 +37,7 @@ while the store or the configuration API is away.`,
 			}
 			boundGarbage()
 			graph := model.NewGraph()
-			node := control.New(log, control.Config{}, graph)
+			node := control.New(log, control.Config{Router: router}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())
 			if err != nil {
 				return err
@@ -75,5 +76,6 @@ while the store or the configuration API is away.`,
 	flags.register(cmd.Flags())
 	from.register(cmd.Flags())
 	from.registerShared(cmd.Flags())
+	cmd.Flags().StringVar(&router, "bgp-router", "", "`name` of the bgp-router below ip-fabric:__default__ that this controller is, if there is one")
 	return cmd
 }

@@ -219,7 +219,7 @@ func (f *controllerFlags) children() []child {
 		"--rest", f.rest.String(), "--tombstone", f.tombstone.String(), "--pool", f.pool,
 		"--slow-request", f.slow.String(), "--drain", f.drain.String(),
 	}, append(f.users.args(), common...)...)}
-	control := child{name: "control", args: append([]string{"--listen-unix", filepath.Join(f.run, "control.sock")}, common...)}
+	control := child{name: "control", args: append([]string{"--listen-unix", filepath.Join(f.run, "control.sock"), "--bgp-router", f.name}, common...)}
 	for i, fd := range f.listenFD {
 		// Only config shall have it.
 		syscall.CloseOnExec(fd)

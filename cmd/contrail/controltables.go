@@ -48,6 +48,15 @@ node. BEHIND counts the changes that the agent has not been sent yet.`,
 		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
 			return c.Agents(ctx, w, o)
 		})
+	one("peers", "List the BGP peers and how their sessions are",
+		`Lists the routers that peer with this controller. They, and this controller
+itself, are objects of the type bgp-router below ip-fabric:__default__; those that
+refer to the one with this controller's name are its peers. REASON is why there is
+no session, or why the object cannot be a peer.`,
+		"  contrail control peers", cobra.NoArgs,
+		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
+			return c.Peers(ctx, w, o)
+		})
 	one("instances", "List the forwarding tables of the networks",
 		"Lists each network's forwarding table, with the route targets that it imports\nand exports and the number of agents that need it.",
 		"  contrail control instances", cobra.NoArgs,

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Control asks a control node for its tables.
@@ -71,6 +72,47 @@ func (c *Control) Agents(ctx context.Context, w io.Writer, output Output) error 
 			rows = append(rows, []string{
 				cmp.Or(a.Name, a.Node), cmp.Or(a.Address, "-"), session, strconv.Itoa(a.Ports), strconv.Itoa(len(a.Down)),
 				strconv.Itoa(len(a.Waiting)), strconv.Itoa(len(a.Held)), strconv.Itoa(len(a.VRFs)), number(a.Behind),
+			})
+		}
+		return rows
+	})
+}
+
+type controlBGP struct {
+	Router  string
+	Running bool
+	Error   string
+	Peers   []struct {
+		Name, Address, State, Error string
+		AS                          uint32
+		Since                       *time.Time
+		Flaps                       int
+		Families                    []struct {
+			Family   string
+			Received int
+		}
+	}
+}
+
+// Peers lists the BGP peers.
+func (c *Control) Peers(ctx context.Context, w io.Writer, output Output) error {
+	return show(ctx, c, w, "/peers", nil, output, func(b controlBGP) [][]string {
+		if !b.Running {
+			why := cmp.Or(b.Error, "no peer is asked for: there is no bgp-router "+cmp.Or(b.Router, "with the name of this controller"))
+			return [][]string{{"BGP does not run: " + why}}
+		}
+		rows := [][]string{{"NAME", "ADDRESS", "AS", "STATE", "SINCE", "FLAPS", "RECEIVED", "REASON"}}
+		for _, p := range b.Peers {
+			since, received := "-", []string{}
+			if p.Since != nil {
+				since = time.Since(*p.Since).Round(time.Second).String()
+			}
+			for _, f := range p.Families {
+				received = append(received, fmt.Sprintf("%s %d", f.Family, f.Received))
+			}
+			rows = append(rows, []string{
+				p.Name, cmp.Or(p.Address, "-"), number(uint64(p.AS)), p.State, since, strconv.Itoa(p.Flaps),
+				orDash(strings.Join(received, ", ")), orDash(p.Error),
 			})
 		}
 		return rows

@@ -14,6 +14,8 @@ func TestControlTables(t *testing.T) {
 	answers := map[string]string{
 		"/agents": `[{"node":"u1","name":"n1","address":"172.31.0.11","connected":true,"ports":3,"down_ports":["a"],"vrfs":[1,2],"changes_behind":7},
 			{"node":"u2","name":"","address":"","stale":true,"ports":1,"vrfs":[1]}]`,
+		"/peers": `{"router":"c1","running":true,"peers":[{"name":"gw","address":"192.0.2.254","as":64500,"state":"Established","flaps":1,"families":[{"family":"inet-vpn","received":12}]},
+			{"name":"odd","state":"refused","error":"it has no address","families":[]}]}`,
 		"/routes?network=blue": `{"routes":[{"key":"10.0.0.3/32","paths":[
 			{"source":"attachment","name":"i1","used":true,"why":"better than the next by sequence","next_hop":"172.31.0.11","label":16},
 			{"source":"attachment","name":"i2","why":"its node says that the port is down","next_hop":"172.31.0.12","vni":5,"state":["down"],"imported_from":"vrf 2"}]}]}`,
@@ -43,6 +45,10 @@ func TestControlTables(t *testing.T) {
 NAME  ADDRESS      SESSION  PORTS  DOWN  WAITING  HELD  NETWORKS  BEHIND
 n1    172.31.0.11  up       3      1     0        0     2         7
 u2    -            lost     1      0     0        0     1         0`},
+		"peers": {func(out *bytes.Buffer) error { return c.Peers(context.Background(), out, Text) }, `
+NAME  ADDRESS      AS     STATE        SINCE  FLAPS  RECEIVED     REASON
+gw    192.0.2.254  64500  Established  -      1      inet-vpn 12  -
+odd   -            0      refused      -      0      -            it has no address`},
 		"routes": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", Text) }, `
 ROUTE        USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
 10.0.0.3/32  yes   172.31.0.11  16     attachment i1  -      -      better than the next by sequence

@@ -13,6 +13,9 @@
 // A session has one cursor for each feed it reads: a number; see package feed.
 // A slow agent costs nothing and holds up nobody.
 //
+// Where the graph has a bgp-router with the control node's name, it speaks BGP
+// with that one's peers; see border.
+//
 // A port has a path to each of its addresses in its network, to its floating
 // and alias addresses in theirs, and where the network bridges to its MAC, alone
 // and with each address. A node has a path to the broadcasts of each network
@@ -31,7 +34,7 @@
 // it; else it is where it was bound last by the store's revision, after the
 // local preference of the interfaces.
 //
-// Inspect: `contrail control`, or GET /agents, /controllers, /instances, /imports,
-// /routes?network=N, /explain?prefix=P and /metrics on the control node's unix
-// socket.
+// Inspect: `contrail control`, or GET /agents, /controllers, /peers, /instances,
+// /imports, /routes?network=N, /explain?prefix=P and /metrics on the control
+// node's unix socket.
 package control

@@ -176,13 +176,25 @@ func (a *attachment) equal(b *attachment) bool { return reflect.DeepEqual(a, b) 
 type instance struct {
 	*compile.Instance
 	imports, exports []rib.Target // sorted
+	// external are those imported targets under which routers outside may bring
+	// routes in.
+	external []rib.Target
+	// exported: routers outside are told the network's routes.
+	exported bool
 }
 
-func instanceOf(i *compile.Instance) *instance {
+func instanceOf(v *model.View, i *compile.Instance) *instance {
 	if i == nil {
 		return nil
 	}
-	return &instance{Instance: i, imports: targetsOf(i.Import), exports: targetsOf(i.Export)}
+	x := &instance{Instance: i, imports: targetsOf(i.Import), exports: targetsOf(i.Export)}
+	// The target that a network was given is not for anybody outside: nobody
+	// may bring routes in under it, and it alone makes no network known there.
+	asn := compile.ASN(v)
+	automatic := func(t compile.Target) bool { return t.IsAutomatic(asn) }
+	x.external = targetsOf(slices.DeleteFunc(slices.Clone(i.Import), automatic))
+	x.exported = i.External || slices.ContainsFunc(i.Export, func(t compile.Target) bool { return !automatic(t) })
+	return x
 }
 
 func targetsOf(list []compile.Target) []rib.Target {
@@ -205,12 +217,17 @@ type update struct {
 	attachments map[string]*attachment
 	instances   map[string]*instance // by network
 	nodes       map[string]*model.Node
+	// peering is read where rereadPeering is set.
+	rereadPeering bool
+	peering       *peering
 }
 
 // facts reads from the graph what the tables are made of. It is for one
 // goroutine.
 type facts struct {
 	compiler *compile.Compiler
+	// router is the name of the bgp-router that this control node is.
+	router string
 }
 
 func newFacts() *facts { return &facts{compiler: compile.NewCompiler()} }
@@ -227,7 +244,10 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 	g.View(func(v *model.View) {
 		compiled := f.compiler.Apply(v, changes).Instances
 		for network, change := range compiled {
-			u.instances[network] = instanceOf(change.After)
+			u.instances[network] = instanceOf(v, change.After)
+		}
+		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
+			u.peering = peeringOf(v, f.router)
 		}
 		if changes.Everything {
 			f.readAll(v, u)

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
@@ -27,6 +28,7 @@ func (s *Server) registerIntrospection(mux *http.ServeMux) {
 	t := s.tables
 	show("/agents", func(*http.Request) (any, error) { return t.showAgents(), nil })
 	show("/controllers", func(*http.Request) (any, error) { return s.exchange.show(), nil })
+	show("/peers", func(*http.Request) (any, error) { return t.showPeers(), nil })
 	show("/instances", func(*http.Request) (any, error) { return t.showInstances(), nil })
 	show("/imports", func(r *http.Request) (any, error) { return t.showImports(r.URL.Query().Get("network")) })
 	show("/routes", func(r *http.Request) (any, error) { return t.showRoutes(r.URL.Query().Get("network")) })
@@ -116,5 +118,41 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 		}),
 		gauge("contrail_control_routes", "Routes in all forwarding tables.", func() int { return t.rib.Stats().Routes }),
 		gauge("contrail_control_paths", "Paths of all routes, each counted once however many tables import it.", func() int { return t.rib.Stats().Paths }),
+		gauge("contrail_control_bgp_imported_routes", "Routes of BGP peers that a network wants.", func() int { return t.rib.Stats().External }),
+		gauge("contrail_control_bgp_exported_routes", "Routes that BGP peers are told.", func() int { return t.border.out }),
+		newPeerCollector(t),
 		gauge("contrail_control_path_attributes", "Different sets of attributes that the paths have.", func() int { return t.rib.Stats().Attributes }))
+}
+
+// newPeerCollector counts the BGP peers that have a session and those that have
+// not.
+func newPeerCollector(t *tables) prometheus.Collector {
+	return &peerCollector{t, prometheus.NewDesc("contrail_control_bgp_peers", "BGP peers, by state; those that are refused are none.", []string{"state"}, nil)}
+}
+
+type peerCollector struct {
+	tables *tables
+	desc   *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *peerCollector) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *peerCollector) Collect(to chan<- prometheus.Metric) {
+	c.tables.mu.Lock()
+	speaker := c.tables.border.state.speaker
+	c.tables.mu.Unlock()
+	up, down := 0, 0
+	if speaker != nil {
+		for _, p := range speaker.Peers() {
+			if p.State == bgp.Established {
+				up++
+			} else {
+				down++
+			}
+		}
+	}
+	to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(up), "established")
+	to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(down), "other")
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"reflect"
+	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 )
@@ -13,6 +14,8 @@ type network struct {
 	instance *instance
 	// ports that are bound in it, by node and interface.
 	ports map[string]map[string]*port
+	// up is the number of those that are up, by node.
+	up map[string]int
 	// floods are the keys under which nodes want the broadcasts.
 	floods map[string]rib.Key
 }
@@ -20,7 +23,7 @@ type network struct {
 func (t *tables) network(number uint32) *network {
 	w, ok := t.networks[number]
 	if !ok {
-		w = &network{number: number, ports: map[string]map[string]*port{}, floods: map[string]rib.Key{}}
+		w = &network{number: number, ports: map[string]map[string]*port{}, up: map[string]int{}, floods: map[string]rib.Key{}}
 		t.networks[number] = w
 	}
 	return w
@@ -62,7 +65,10 @@ func (t *tables) putInstance(id string, now *instance) {
 	}
 	w.instance = now
 	t.numbers[id] = now.Number
-	t.rib.SetVRF(rib.VRF{Number: now.Number, Import: now.imports, Export: now.exports})
+	t.rib.SetVRF(rib.VRF{Number: now.Number, Import: now.imports, Export: now.exports, External: now.external})
+	if old == nil || old.exported != now.exported || !slices.Equal(old.exports, now.exports) {
+		t.border.noteAll(now.Number)
+	}
 	if old != nil && old.VXLAN == now.VXLAN && old.Layer2 == now.Layer2 {
 		return
 	}
@@ -89,6 +95,7 @@ func (t *tables) removeInstance(id string) {
 	delete(t.numbers, id)
 	w.instance = nil
 	t.rib.RemoveVRF(number)
+	t.border.noteAll(number)
 	t.announceNetwork(w)
 	t.tidyNetwork(w)
 }

@@ -20,6 +20,8 @@ type port struct {
 	down bool
 	// offered are the routes that lead to it.
 	offered map[offer]struct{}
+	// counted: it is one of the ports of its node that its network has up.
+	counted bool
 }
 
 func (p *port) usable() bool { return !p.waiting && !p.down }
@@ -88,7 +90,22 @@ func (t *tables) announce(p *port) {
 		}
 	}
 	p.offered = now
-	t.announceNode(t.network(p.vrf), t.node(p.Node))
+	t.count(p, p.usable())
+}
+
+// count keeps the number of the ports that a node has up in a network.
+func (t *tables) count(p *port, up bool) {
+	w := t.network(p.vrf)
+	switch {
+	case up && !p.counted:
+		w.up[p.Node]++
+	case !up && p.counted:
+		if w.up[p.Node]--; w.up[p.Node] == 0 {
+			delete(w.up, p.Node)
+		}
+	}
+	p.counted = up
+	t.announceNode(w, t.node(p.Node))
 }
 
 // pathTo is what all paths to a port have alike.
@@ -152,12 +169,8 @@ func (t *tables) offerMACs(p *port, vni uint32, put func(uint32, rib.Key, rib.Sp
 func (t *tables) announceNode(w *network, n *node) {
 	source := rib.Source{Kind: rib.NodeInNetwork, Name: n.id}
 	var key rib.Key
-	up := false
-	for _, p := range w.ports[n.id] {
-		up = up || p.usable()
-	}
 	address := n.fabricAddress()
-	wants := up && address.IsValid() && w.instance != nil && w.instance.Layer2
+	wants := w.up[n.id] > 0 && address.IsValid() && w.instance != nil && w.instance.Layer2
 	if wants {
 		key = rib.MulticastKey(0, address)
 		s := rib.Spec{Source: source, VNI: w.instance.VXLAN, Attributes: rib.Attributes{
@@ -184,5 +197,5 @@ func (t *tables) retract(p *port) {
 		t.rib.Remove(o.vrf, o.key, o.source)
 	}
 	p.offered = nil
-	t.announceNode(t.network(p.vrf), t.node(p.Node))
+	t.count(p, false)
 }

@@ -16,6 +16,7 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
+	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
@@ -34,6 +35,11 @@ type Config struct {
 	Displace time.Duration
 	// FirstMessage is how long an agent may take to say Hello; 10 s.
 	FirstMessage time.Duration
+	// Router is the name of the bgp-router that this control node is; without
+	// it, or without such an object, there is no BGP.
+	Router string
+	// Network is where BGP's sockets are, the host's if nil.
+	Network bgp.Network
 	// CutOff is how long the graph may be without a proof that it is as the
 	// store is, before the agents are told so; 3 s.
 	CutOff time.Duration
@@ -93,17 +99,19 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 		registry: prometheus.NewRegistry(), contenders: map[string]bool{},
 	}
 	s.tables.grace = cfg.Grace
+	s.tables.facts.router, s.tables.border.net = cfg.Router, cfg.Network
 	m.register(s.registry, s.tables)
 	return s
 }
 
-// Run computes until ctx ends.
+// Run computes, and speaks BGP, until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var alarms sync.WaitGroup
-	defer alarms.Wait()
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel()
-	alarms.Go(func() {
+	running.Go(func() { _ = s.tables.border.run(ctx) }) // ends with ctx
+	running.Go(func() {
 		ticker := time.NewTicker(overdue / 4)
 		defer ticker.Stop()
 		for {

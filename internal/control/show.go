@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 )
 
@@ -253,4 +254,85 @@ func (t *tables) explain(text, network string) ([]ShownExplanation, error) {
 		shown = append(shown, x)
 	}
 	return shown, nil
+}
+
+// ShownPeer is a BGP peer, or a bgp-router that cannot be one.
+type ShownPeer struct {
+	Name     string `json:"name"`
+	Address  string `json:"address,omitempty"`
+	AS       uint32 `json:"as,omitempty"`
+	RouterID string `json:"router_id,omitempty"`
+	State    string `json:"state"`
+	// Since is when it came to be up, or not up.
+	Since    *time.Time    `json:"since,omitempty"`
+	Flaps    int           `json:"flaps"`
+	Error    string        `json:"error,omitempty"`
+	Families []ShownFamily `json:"families"`
+	Counters *bgp.Counters `json:"counters,omitempty"`
+}
+
+// ShownFamily is an address family that is exchanged with a peer.
+type ShownFamily struct {
+	Family string `json:"family"`
+	// Received routes count, whether or not a network wants them; stale ones
+	// are of before the peer's restart.
+	Received int `json:"received"`
+	Stale    int `json:"stale"`
+}
+
+// ShownBGP is all of BGP.
+type ShownBGP struct {
+	// Router is the name of the bgp-router that this control node is.
+	Router  string `json:"router"`
+	Running bool   `json:"running"`
+	Error   string `json:"error,omitempty"`
+	// Imported routes are wanted by a network, Exported ones told to peers.
+	Imported int         `json:"imported"`
+	Exported int         `json:"exported"`
+	Peers    []ShownPeer `json:"peers"`
+}
+
+func (t *tables) showPeers() ShownBGP {
+	t.mu.Lock()
+	b := t.border
+	shown := ShownBGP{
+		Router: t.facts.router, Running: b.state.speaker != nil, Error: b.state.failure,
+		Imported: t.rib.Stats().External, Exported: b.out, Peers: []ShownPeer{},
+	}
+	speaker, refused := b.state.speaker, map[string]string{}
+	for name, err := range b.state.refused {
+		refused[name] = err.Error()
+	}
+	if b.peering != nil {
+		maps.Copy(refused, b.peering.refused)
+	}
+	t.mu.Unlock()
+	if why, ok := refused[shown.Router]; ok {
+		shown.Error = why
+		delete(refused, shown.Router)
+	}
+	for name, why := range refused {
+		shown.Peers = append(shown.Peers, ShownPeer{Name: name, State: "refused", Error: why, Families: []ShownFamily{}})
+	}
+	if speaker != nil {
+		for _, p := range speaker.Peers() {
+			shown.Peers = append(shown.Peers, shownPeer(&p))
+		}
+	}
+	slices.SortFunc(shown.Peers, func(a, b ShownPeer) int { return strings.Compare(a.Name, b.Name) })
+	return shown
+}
+
+func shownPeer(p *bgp.PeerState) ShownPeer {
+	x := ShownPeer{
+		Name: p.Name, Address: p.Addr.String(), AS: p.AS, State: p.State.String(), Since: &p.Since, Flaps: p.Flaps,
+		Error: p.LastErr, Families: []ShownFamily{}, Counters: &p.Counters,
+	}
+	if p.State == bgp.Established {
+		x.RouterID, x.Error = p.RouterID.String(), ""
+	}
+	for _, f := range p.Families {
+		x.Families = append(x.Families, ShownFamily{f.Family.String(), f.Routes, f.Stale})
+	}
+	return x
 }

@@ -47,6 +47,7 @@ type tables struct {
 	networks map[uint32]*network
 	numbers  map[string]uint32 // network's UUID to VRF
 	rib      *rib.RIB
+	border   *border
 	sessions map[*session]struct{}
 	// shared are the nodes' reports, for the other control nodes; sharing is set
 	// when these have to be woken.
@@ -81,11 +82,13 @@ type node struct {
 }
 
 func newTables(log *slog.Logger, metrics *metrics) *tables {
-	return &tables{
+	t := &tables{
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		rib: rib.New(encodeRoute), shared: feed.New(), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
+	t.border = newBorder(t, nil)
+	return t
 }
 
 // follow keeps the tables as the graph is, until ctx ends.
@@ -134,6 +137,12 @@ func (t *tables) apply(u *update) {
 		if i == nil {
 			t.removeInstance(network)
 		}
+	}
+	if len(u.instances) > 0 {
+		t.border.retarget()
+	}
+	if u.rereadPeering {
+		t.border.setPeering(u.peering)
 	}
 	if t.position.Epoch == 0 {
 		close(t.ready)
@@ -253,7 +262,7 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	if old == nil {
 		n.vrfs[a.vrf]++
 	} else {
-		p.offered = old.offered
+		p.offered, p.counted = old.offered, old.counted
 	}
 	n.ports[iface] = p
 	n.tell(a)

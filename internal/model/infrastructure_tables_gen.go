@@ -91,13 +91,13 @@ func infrastructureTable() table {
 				Properties: []*Property{
 					{Name: "alarm_enable", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "autonomous_system", Value: Value{Type: "integer", Named: "AutonomousSystemType", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Ops: "CRUD", Presence: "required", Effective: true},
-					{Name: "bgp_always_compare_med", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
+					{Name: "bgp_always_compare_med", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
 					{Name: "bgpaas_parameters", Value: Value{Type: "BGPaaServiceParametersType"}, Ops: "CRUD", Effective: false},
 					{Name: "config_version", Value: Value{Type: "string"}, Ops: "R", Presence: "system", Effective: false},
 					{Name: "data_center_interconnect_asn_namespace", Value: Value{Type: "AsnRangeType"}, Ops: "CRUD", Effective: false},
 					{Name: "data_center_interconnect_loopback_namespace", Value: Value{Type: "SubnetListType"}, Ops: "CRUD", Effective: false},
 					{Name: "enable_security_policy_draft", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
-					{Name: "graceful_restart_parameters", Value: Value{Type: "GracefulRestartParametersType"}, Ops: "CRUD", Effective: false},
+					{Name: "graceful_restart_parameters", Value: Value{Type: "GracefulRestartParametersType"}, Ops: "CRUD", Effective: true},
 					{Name: "ibgp_auto_mesh", Value: Value{Type: "boolean", Default: "true"}, Ops: "CRUD", Effective: false},
 					{Name: "igmp_enable", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
 					{Name: "ip_fabric_subnets", Value: Value{Type: "SubnetListType"}, Ops: "CRUD", Effective: false},
@@ -205,10 +205,10 @@ func infrastructureTable() table {
 			{Name: "GracefulRestartParametersType", new: func() any { return new(GracefulRestartParametersType) }, Fields: []*Field{
 				{Name: "bgp_helper_enable", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "enable", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "end_of_rib_timeout", Value: Value{Type: "integer", Named: "EndOfRibTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}, Effective: true},
+				{Name: "end_of_rib_timeout", Value: Value{Type: "integer", Named: "EndOfRibTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}, Effective: false},
 				{Name: "long_lived_restart_time", Value: Value{Type: "integer", Named: "LongLivedGracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(16777215))}, Effective: true},
 				{Name: "restart_time", Value: Value{Type: "integer", Named: "GracefulRestartTimeType", Minimum: new(int64(0)), Maximum: new(int64(4095))}, Effective: true},
-				{Name: "xmpp_helper_enable", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "xmpp_helper_enable", Value: Value{Type: "boolean"}, Effective: false},
 			}},
 			{Name: "LinklocalServiceEntryType", new: func() any { return new(LinklocalServiceEntryType) }, Fields: []*Field{
 				{Name: "ip_fabric_DNS_service_name", Value: Value{Type: "string"}, Effective: true},

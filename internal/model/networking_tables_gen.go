@@ -268,7 +268,7 @@ func networkingTable() table {
 					{Name: "port_security_enabled", Value: Value{Type: "boolean", Default: "true"}, Ops: "CRUD", Effective: false},
 					{Name: "provider_properties", Value: Value{Type: "ProviderDetails"}, Ops: "CRD", Effective: false},
 					{Name: "route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
-					{Name: "router_external", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
+					{Name: "router_external", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
 					{Name: "virtual_network_category", Value: Value{Type: "string", Named: "VirtualNetworkCategory", Enum: []string{"infra", "tenant", "internal"}, Default: "\"tenant\""}, Ops: "CRUD", Effective: false},
 					{Name: "virtual_network_fat_flow_protocols", Value: Value{Type: "FatFlowProtocols"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "virtual_network_network_id", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(16777215))}, Ops: "CR", Presence: "system", Effective: true},

@@ -141,6 +141,21 @@ func (p ASPath) Len() int {
 	return n
 }
 
+// Numbers are those that Len counts, in order: of a set the first.
+func (p ASPath) Numbers() []uint32 {
+	numbers := make([]uint32, 0, p.Len())
+	for len(p) >= 2 {
+		count := int(p[1])
+		for i := range count {
+			if i == 0 || p[0] != asSet {
+				numbers = append(numbers, binary.BigEndian.Uint32([]byte(p[2+4*i:])))
+			}
+		}
+		p = p[2+4*count:]
+	}
+	return numbers
+}
+
 // First is the neighbouring AS, or 0: of a path that is empty or begins with
 // a set.
 func (p ASPath) First() uint32 {

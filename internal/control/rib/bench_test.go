@@ -82,10 +82,10 @@ func BenchmarkMillion(b *testing.B) {
 				r := New(encodeText)
 				r.SetVRF(VRF{Number: 1, External: external})
 				for i := range routes {
-					r.PutExternal(1, host(i), Spec{
+					r.SetExternal(1, host(i), []Spec{{
 						Source: Source{BGP, "gateway"}, Label: uint32(16 + i), Flags: Multipath,
 						Attributes: Attributes{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Targets: []Target{7}, MED: uint32(i / 100), ASPath: []uint32{64500}},
-					})
+					}})
 				}
 				r.Flush()
 				b.ReportMetric(float64(heap()-before)/routes, "B/route")

@@ -2,7 +2,7 @@
 // VRFs have them, and which of them are used.
 //
 //	control: attachments --Put--> VRF (its own paths) --targets--> VRFs that import them
-//	bgp: peers' routes --PutExternal--------------------targets------^    |
+//	bgp: peers' routes --SetExternal--------------------targets------^    |
 //	                                                                     best paths
 //	                                          static, chains <--Flush----|
 //	                                          feed per VRF   <-----------|
@@ -15,7 +15,7 @@
 // importing VRF refers to the path, it has no copy. Attributes that many paths
 // have alike are kept once.
 //
-// Put, PutExternal and SetVRF only note what is different. Flush chooses the
+// Put, SetExternal and SetVRF only note what is different. Flush chooses the
 // paths of the routes that changed, each once, however often they did, and
 // wakes the readers of the VRFs' feeds.
 //

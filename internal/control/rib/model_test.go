@@ -336,6 +336,17 @@ func (r *reader) close() {
 	}
 }
 
+// setExternal tells the RIB what the model has of a route of other routers.
+func (b *bench) setExternal(rd uint64, key Key) {
+	var specs []Spec
+	for at, s := range b.ext {
+		if at.at == rd && at.key == key {
+			specs = append(specs, s)
+		}
+	}
+	b.rib.SetExternal(RD(rd), key, specs)
+}
+
 // wantEmpty fails when anything is left in memory after all was withdrawn.
 func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	for _, r := range b.readers {
@@ -344,9 +355,7 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	for at := range b.own {
 		b.rib.Remove(uint32(at.at), at.key, at.source)
 	}
-	for at := range b.ext {
-		b.rib.RemoveExternal(RD(at.at), at.key, at.source)
-	}
+	b.rib.ClearExternal()
 	for number := range b.vrfs {
 		b.rib.RemoveVRF(number)
 	}
@@ -468,12 +477,12 @@ func TestAsFromScratch(t *testing.T) {
 			"put external": func(t *rapid.T) {
 				rd, key, s := rapid.Uint64Range(1, 2).Draw(t, "rd"), rapid.SampledFrom(externalKeys).Draw(t, "key"), drawSpec(t, BGP)
 				b.ext[place{rd, key, s.Source}] = s
-				b.rib.PutExternal(RD(rd), key, s)
+				b.setExternal(rd, key)
 			},
 			"remove external": func(t *rapid.T) {
 				if at, ok := drawPlace(t, b.ext); ok {
 					delete(b.ext, at)
-					b.rib.RemoveExternal(RD(at.at), at.key, at.source)
+					b.setExternal(at.at, at.key)
 				}
 			},
 			"flush": func(*rapid.T) { b.rib.Flush() },

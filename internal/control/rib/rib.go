@@ -40,6 +40,8 @@ type RIB struct {
 	// a VRF.
 	byVia  map[spot]map[*derivation]struct{}
 	byFrom map[uint32]map[*derivation]struct{}
+	// observe is told of each route whose chosen paths are others than before.
+	observe func(vrf uint32, key Key)
 	// dirty are the routes whose paths have changed since the last Flush.
 	dirty []*route
 	// changed are the feeds whose readers the next Flush wakes.
@@ -95,6 +97,17 @@ func New(encode Encoder) *RIB {
 		byVia: map[spot]map[*derivation]struct{}{}, byFrom: map[uint32]map[*derivation]struct{}{},
 		changed: map[*feed.Feed]struct{}{},
 	}
+}
+
+// Observe has f told, during Flush, of each route whose chosen paths are others
+// than before. It must not change the RIB.
+func (r *RIB) Observe(f func(vrf uint32, key Key)) { r.observe = f }
+
+// Own are the chosen paths of a route whose origin is that VRF itself.
+func (r *RIB) Own(vrf uint32, key Key) []*Path {
+	return slices.DeleteFunc(slices.Clone(r.chosen(spot{vrf, key})), func(p *Path) bool {
+		return p.origin == nil || p.origin.Number != vrf
+	})
 }
 
 func (r *RIB) vrf(number uint32) *vrf {
@@ -192,33 +205,44 @@ func (v *vrf) ownPath(key Key, source Source) *Path {
 	return nil
 }
 
-// PutExternal sets the path that a source, another router, has to a key under a
-// route distinguisher. Its targets are those of its attributes.
-func (r *RIB) PutExternal(rd RD, key Key, s Spec) {
+// SetExternal sets the paths that other routers have to a key under a route
+// distinguisher. Each has a source of its own, and its targets are those of its
+// attributes.
+func (r *RIB) SetExternal(rd RD, key Key, specs []Spec) {
 	at := externalKey{rd, key}
+	for p := r.external[at]; p != nil; p = p.sibling {
+		if !slices.ContainsFunc(specs, func(s Spec) bool { return s.Source == p.Source }) {
+			r.unchain(at, p)
+			r.replace(p, nil)
+		}
+	}
+	for _, s := range specs {
+		r.putExternal(at, s)
+	}
+}
+
+// ClearExternal takes away all paths of other routers.
+func (r *RIB) ClearExternal() {
+	for at := range r.external {
+		r.SetExternal(at.rd, at.key, nil)
+	}
+}
+
+func (r *RIB) putExternal(at externalKey, s Spec) {
 	old := r.externalPath(at, s.Source)
 	attributes := r.intern(&s.Attributes)
 	if old != nil && old.is(&s, attributes) {
 		r.release(attributes)
 		return
 	}
-	p := s.path(key, attributes)
-	p.rd = rd
+	p := s.path(at.key, attributes)
+	p.rd = at.rd
 	if old != nil {
 		r.unchain(at, old)
 	}
 	p.sibling = r.external[at]
 	r.external[at] = p
 	r.replace(old, p)
-}
-
-// RemoveExternal takes away such a path.
-func (r *RIB) RemoveExternal(rd RD, key Key, source Source) {
-	at := externalKey{rd, key}
-	if old := r.externalPath(at, source); old != nil {
-		r.unchain(at, old)
-		r.replace(old, nil)
-	}
 }
 
 func (r *RIB) externalPath(at externalKey, source Source) *Path {
@@ -345,6 +369,9 @@ func (rt *route) settle() {
 		}
 		rt.vrf.rib.wakeLater(f)
 		rt.vrf.rib.settled(rt)
+		if rt.vrf.rib.observe != nil {
+			rt.vrf.rib.observe(rt.vrf.Number, rt.key)
+		}
 	}
 	if len(rt.paths) == 0 && !rt.row.Held() {
 		rt.forget()

@@ -263,11 +263,13 @@ type Stats struct {
 	VRFs int // with a configuration
 	// Routes counts those of all VRFs, Paths each path once.
 	Routes, Paths, Attributes int
+	// External are the paths of other routers, by route and distinguisher.
+	External int
 }
 
 // Stats returns the sizes.
 func (r *RIB) Stats() Stats {
-	s := Stats{Routes: r.routes, Paths: r.paths, Attributes: len(r.attributes)}
+	s := Stats{Routes: r.routes, Paths: r.paths, Attributes: len(r.attributes), External: len(r.external)}
 	for _, v := range r.vrfs {
 		if v.configured {
 			s.VRFs++

@@ -1,0 +1,346 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/contrail-mesos/contrail/internal/control/bgp"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
+)
+
+// border exchanges routes with routers by BGP, while the graph has a bgp-router
+// with this control node's name.
+//
+//	peers --Subscription--> enter: route targets that users set --> rib
+//	rib --Observe--> dirty --> leave: networks marked for export --> Speaker.Put
+//
+// Nothing comes in by accident: a route gets into the networks that import one
+// of its targets, but for the targets that the system gave to networks. Out go
+// the routes of networks that are router_external, or that export a target
+// which a user set.
+type border struct {
+	log    *slog.Logger
+	tables *tables
+	// net is where the speaker's sockets are; nil for the host's.
+	net bgp.Network
+	// wake has an element when peers, targets or routes may be different.
+	wake chan struct{}
+
+	// What follows is under the tables' lock.
+	peering *peering
+	// wanted are the targets under which routes come in.
+	wanted map[rib.Target]struct{}
+	// dirty are routes that may have to go out, or no more.
+	dirty map[place]struct{}
+	// sent is what peers have been told.
+	sent  map[place][]bgp.NLRI
+	out   int // routes in sent
+	state struct {
+		speaker *bgp.Speaker
+		refused map[string]error
+		failure string
+	}
+}
+
+// place is a route of a VRF.
+type place struct {
+	vrf uint32
+	key rib.Key
+}
+
+// borderBatch is how many routes are taken in or given out under one lock.
+const borderBatch = 512
+
+func newBorder(t *tables, net bgp.Network) *border {
+	b := &border{
+		log: t.log, tables: t, net: net, wake: make(chan struct{}, 1),
+		wanted: map[rib.Target]struct{}{}, dirty: map[place]struct{}{}, sent: map[place][]bgp.NLRI{},
+	}
+	t.rib.Observe(b.note)
+	return b
+}
+
+func (b *border) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// note hears of a route whose paths are others than before.
+func (b *border) note(vrf uint32, key rib.Key) {
+	at := place{vrf, key}
+	w := b.tables.networks[vrf]
+	exported := w != nil && w.instance != nil && w.instance.exported && b.state.speaker != nil
+	if _, was := b.sent[at]; key.Kind() == rib.Unicast && (exported || was) {
+		b.dirty[at] = struct{}{}
+		b.poke()
+	}
+}
+
+// noteAll has all routes of a VRF looked at.
+func (b *border) noteAll(vrf uint32) {
+	keys, _ := b.tables.rib.Keys(vrf)
+	for _, key := range keys {
+		b.note(vrf, key)
+	}
+	for at := range b.sent {
+		if at.vrf == vrf {
+			b.note(vrf, at.key)
+		}
+	}
+}
+
+// setPeering takes in what the graph says.
+func (b *border) setPeering(p *peering) {
+	if !reflect.DeepEqual(b.peering, p) {
+		b.peering = p
+		b.poke()
+	}
+}
+
+// retarget computes anew which targets let routes in.
+func (b *border) retarget() {
+	wanted := map[rib.Target]struct{}{}
+	for _, w := range b.tables.networks {
+		if w.instance != nil {
+			for _, t := range w.instance.external {
+				wanted[t] = struct{}{}
+			}
+		}
+	}
+	if !reflect.DeepEqual(wanted, b.wanted) {
+		b.wanted = wanted
+		b.poke()
+	}
+}
+
+// run keeps a speaker while there is a router to be, until ctx ends.
+func (b *border) run(ctx context.Context) error {
+	first := true
+	for {
+		b.tables.mu.Lock()
+		p := b.peering
+		b.tables.mu.Unlock()
+		if p == nil || p.config == (peeringConfig{}) {
+			select {
+			case <-b.wake:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		err := b.speak(ctx, p.config, first)
+		first = false
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			b.log.Warn("BGP does not run; it is tried again", "error", err)
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// speak runs a speaker for as long as it is to have this configuration.
+// restarting says that an earlier process may have had its sessions.
+func (b *border) speak(ctx context.Context, c peeringConfig, restarting bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	speaker, err := bgp.New(bgp.Config{
+		AS: c.AS, RouterID: c.RouterID, ClusterID: c.ClusterID, RestartTime: c.RestartTime, LongLived: c.LongLived,
+		AlwaysCompareMED: c.AlwaysCompareMED, Restarting: restarting && c.RestartTime > 0,
+		Log: b.log, Network: b.net, Listen: []netip.AddrPort{c.Listen},
+	})
+	if err != nil {
+		b.fail(err)
+		return err
+	}
+	b.begin(speaker)
+	ended := make(chan error, 1)
+	var running sync.WaitGroup
+	running.Go(func() { ended <- speaker.Run(ctx) })
+	err = b.exchange(ctx, speaker, c, ended)
+	cancel()
+	running.Wait()
+	b.end()
+	if err != nil {
+		b.fail(err)
+	}
+	return err
+}
+
+func (b *border) fail(err error) {
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	b.state.failure = err.Error()
+}
+
+func (b *border) begin(speaker *bgp.Speaker) {
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	b.state.speaker, b.state.failure = speaker, ""
+	clear(b.sent)
+	b.out = 0
+	for number, w := range b.tables.networks {
+		if w.instance != nil && w.instance.exported {
+			b.noteAll(number)
+		}
+	}
+}
+
+func (b *border) end() {
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	b.state.speaker, b.state.refused = nil, nil
+	clear(b.sent)
+	clear(b.dirty)
+	b.out = 0
+	b.tables.rib.ClearExternal()
+	b.tables.flush()
+}
+
+// exchange moves routes between peers and tables until ctx ends, the speaker
+// does, or is to be another.
+func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringConfig, ended <-chan error) error {
+	var peers map[string]bgp.PeerConfig
+	var wanted map[rib.Target]struct{}
+	received := subscribe(speaker)
+	defer func() { received.Close() }()
+	complete := false
+	for {
+		b.tables.mu.Lock()
+		p, now := b.peering, b.wanted
+		b.tables.mu.Unlock()
+		if p == nil || p.config != c {
+			return nil
+		}
+		if !reflect.DeepEqual(peers, p.peers) {
+			peers = p.peers
+			b.setPeers(speaker, peers)
+		}
+		if !reflect.DeepEqual(wanted, now) {
+			wanted = now
+			speaker.SetImports(targetsFor(wanted))
+			// What was passed over before may be wanted now, or the other way.
+			received.Close()
+			received = subscribe(speaker)
+		}
+		more := b.enter(received, wanted)
+		left, err := b.leave(speaker)
+		if err != nil {
+			return err
+		}
+		if !left && !complete {
+			complete = true
+			speaker.Release()
+		}
+		if more || left {
+			continue
+		}
+		select {
+		case <-received.Ready():
+		case <-b.wake:
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func subscribe(s *bgp.Speaker) *bgp.Subscription { return s.Subscribe(bgp.VPNv4, bgp.VPNv6) }
+
+func targetsFor(wanted map[rib.Target]struct{}) []bgp.RouteTarget {
+	targets := make([]bgp.RouteTarget, 0, len(wanted))
+	for t := range wanted {
+		targets = append(targets, bgp.RouteTarget(t))
+	}
+	slices.Sort(targets)
+	return targets
+}
+
+func (b *border) setPeers(speaker *bgp.Speaker, peers map[string]bgp.PeerConfig) {
+	refused := speaker.SetPeers(peers)
+	for name, err := range refused {
+		b.log.Warn("BGP peer is refused", "peer", name, "error", err)
+	}
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	b.state.refused = refused
+}
+
+// enter takes in what peers said, and reports whether there may be more.
+func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (more bool) {
+	changes := from.Next(borderBatch)
+	if len(changes) == 0 {
+		return false
+	}
+	t := b.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range changes {
+		c := &changes[i]
+		rd, hasRD := c.NLRI.RD()
+		prefix, hasPrefix := c.NLRI.Prefix()
+		if !hasRD || !hasPrefix {
+			continue
+		}
+		var specs []rib.Spec
+		for j := range c.Paths {
+			if s, ok := specOf(&c.Paths[j], wanted); ok {
+				specs = append(specs, s)
+			}
+		}
+		t.rib.SetExternal(rdOf(rd), rib.UnicastKey(prefix), specs)
+	}
+	t.flush()
+	return true
+}
+
+// leave gives out what is different, and reports whether there may be more.
+func (b *border) leave(speaker *bgp.Speaker) (more bool, err error) {
+	t := b.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var put []bgp.Route
+	var withdrawn []bgp.NLRI
+	n := 0
+	for at := range b.dirty {
+		if n++; n > borderBatch {
+			more = true
+			break
+		}
+		delete(b.dirty, at)
+		routes := b.routesOf(at)
+		now := make([]bgp.NLRI, len(routes))
+		for i := range routes {
+			now[i] = routes[i].NLRI
+		}
+		for _, old := range b.sent[at] {
+			if !slices.Contains(now, old) {
+				withdrawn = append(withdrawn, old)
+			}
+		}
+		b.out += len(now) - len(b.sent[at])
+		if b.sent[at] = now; len(now) == 0 {
+			delete(b.sent, at)
+		}
+		put = append(put, routes...)
+	}
+	// Under the lock, so that what is told later is also what was found later.
+	speaker.Withdraw(withdrawn...)
+	if err := speaker.Put(put...); err != nil {
+		return false, err
+	}
+	return more, nil
+}
