@@ -19,8 +19,9 @@ export GOTOOLCHAIN := local
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-# Two packages at a time: tests start whole clusters.
-TESTFLAGS ?= -p 2 -timeout 30m
+# Two packages at a time: tests start whole clusters. They build the binaries
+# that they run, which Go's cache of test results does not know.
+TESTFLAGS ?= -p 2 -timeout 30m -count=1
 RACE := CGO_ENABLED=1 go test -race $(TESTFLAGS)
 
 setup:
