@@ -73,6 +73,8 @@ func damagedBench(t *testing.T) (*bench, map[string]store.Key) {
 	pool := b.create("floating-ip-pool", fmt.Sprintf(`{"fq_name": ["default-domain", "mesos-default", "public", "pool"], "parent_type": "virtual-network", "parent_uuid": %q}`, public.NetworkId))
 	b.create("floating-ip", fmt.Sprintf(`{"fq_name": ["default-domain", "mesos-default", "public", "pool", "f"], "parent_type": "floating-ip-pool", "parent_uuid": %q,
 		"floating_ip_address": %q, "project_refs": [{"uuid": %q}]}`, pool, floating, at.ProjectId))
+	// One that is under an instance-ip has no address of its own.
+	b.create("floating-ip", `{"fq_name": ["`+b.get("instance-ip", public.Addresses[0].InstanceIpId)["name"].(string)+`", "vip"], "parent_type": "instance-ip"}`)
 	keys := map[string]store.Key{
 		"project": store.ObjectKey(entity(model.KindProject, at.ProjectId)),
 		"vmi":     store.ObjectKey(vmi), "vn": store.ObjectKey(vn), "group": store.ObjectKey(entity(model.KindSecurityGroup, group)),

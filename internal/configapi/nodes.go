@@ -236,6 +236,8 @@ func (c *change) removeNode(n model.Node) error {
 	if !ok {
 		return nil
 	}
+	// Else it could have moved, and the address that it has now would stay taken.
+	c.Guard(store.Guard{Condition: store.NotSince, Key: store.NodeKey(n.UUID), Revision: int64(c.since)})
 	c.Delete(store.FabricKey(known.Address))
 	c.Guard(store.Guard{Condition: store.RangeEmpty, Key: store.LabelPrefix(n.UUID)})
 	c.Delete(store.NodeKey(n.UUID))

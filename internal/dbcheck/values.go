@@ -212,8 +212,8 @@ func macsOf(o model.Object) []string {
 
 // checkValues looks for the keys that stand for what an object has been given.
 func (c *checker) checkValues(o *object) {
-	if a, ok := addressOf(o.Object); ok {
-		c.needsAddress(o, a)
+	if a, ok := addressOf(o.Object); ok && o.GetMeta().ParentType != string(model.KindInstanceIP) {
+		c.needsAddress(o, a) // else it is that of the parent
 	}
 	switch v := o.Object.(type) {
 	case *model.VirtualNetwork:
@@ -284,8 +284,7 @@ func (c *checker) scopesOf(o *object) (scopes []string, sure bool) {
 	return scopes, sure
 }
 
-// networkOfPool is the network whose pool a floating or alias IP is from; one
-// whose parent is an instance-ip has the address of that.
+// networkOfPool is the network whose pool a floating or alias IP is from.
 func (c *checker) networkOfPool(o *object) []*object {
 	pool, ok := c.objects[o.GetMeta().ParentUUID]
 	if !ok || pool.Object == nil {
