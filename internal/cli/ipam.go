@@ -11,37 +11,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/api/usageapi"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// networkUsage is what the API says of the addresses of a network.
-type networkUsage struct {
-	UUID      string         `json:"uuid"`
-	FQName    []string       `json:"fq_name"`
-	Subnets   []subnetUsage  `json:"subnets"`
-	Addresses []addressUsage `json:"addresses,omitempty"`
-}
-
-type subnetUsage struct {
-	UUID    string `json:"uuid"`
-	Prefix  string `json:"prefix"`
-	Gateway string `json:"gateway"`
-	Size    uint64 `json:"size"`
-	Used    uint64 `json:"used"`
-	Free    uint64 `json:"free"`
-	Resting uint64 `json:"resting"`
-}
-
-type addressUsage struct {
-	Address string     `json:"address"`
-	State   string     `json:"state"`
-	Owner   string     `json:"owner"`
-	Type    model.Kind `json:"type,omitempty"`
-	Name    []string   `json:"name,omitempty"`
-}
-
-func (c *Client) usage(ctx context.Context, q url.Values) ([]networkUsage, error) {
-	var out struct{ Networks []networkUsage }
+func (c *Client) usage(ctx context.Context, q url.Values) ([]usageapi.Network, error) {
+	var out usageapi.Answer
 	err := c.getJSON(ctx, "/ipam", q, &out)
 	return out.Networks, err
 }
@@ -54,7 +29,7 @@ func (c *Client) IPAMShow(ctx context.Context, w io.Writer, s Scope, names []str
 		q.Set("addresses", "true")
 	}
 	t, _ := model.TypeOf(string(model.KindVirtualNetwork))
-	list := []networkUsage{}
+	list := []usageapi.Network{}
 	for _, name := range names {
 		id, err := c.resolve(ctx, t, s, name)
 		if err != nil {
@@ -95,11 +70,11 @@ func (c *Client) IPAMShow(ctx context.Context, w io.Writer, s Scope, names []str
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
-func showAddresses(w io.Writer, t *model.Type, s Scope, list []networkUsage) error {
+func showAddresses(w io.Writer, t *model.Type, s Scope, list []usageapi.Network) error {
 	rows := [][]string{s.networkTitles("ADDRESS", "STATE", "OWNER")}
 	for _, n := range list {
 		for _, a := range n.Addresses {
-			rows = append(rows, s.networkRow(t, n.FQName, a.Address, a.State, a.owner()))
+			rows = append(rows, s.networkRow(t, n.FQName, a.Address, a.State, ownerOf(a)))
 		}
 	}
 	return table(w, rows)
@@ -123,18 +98,18 @@ func (s Scope) networkRow(t *model.Type, name []string, more ...string) []string
 	return row
 }
 
-// owner is who has the address, as a person knows it.
-func (a *addressUsage) owner() string {
+// ownerOf is who has the address, as a person knows it.
+func ownerOf(a usageapi.Address) string {
 	if a.Type == "" {
 		return a.Owner
 	}
-	return string(a.Type) + " " + model.FQString(a.Name)
+	return a.Type + " " + model.FQString(a.Name)
 }
 
 // holder is who has an address in one network.
 type holder struct {
 	Network string `json:"network"`
-	addressUsage
+	usageapi.Address
 	Interfaces []string `json:"interfaces,omitempty"`
 	Machines   []string `json:"machines,omitempty"`
 	Nodes      []string `json:"nodes,omitempty"`
@@ -154,7 +129,7 @@ func (c *Client) IPAMWho(ctx context.Context, w io.Writer, text string, output O
 	holders := []holder{}
 	for _, n := range networks {
 		for _, a := range n.Addresses {
-			h := holder{Network: model.FQString(n.FQName), addressUsage: a}
+			h := holder{Network: model.FQString(n.FQName), Address: a}
 			if err := c.locate(ctx, &h); err != nil {
 				return err
 			}
@@ -167,7 +142,7 @@ func (c *Client) IPAMWho(ctx context.Context, w io.Writer, text string, output O
 		rows := [][]string{{"NETWORK", "STATE", "OWNER", "INTERFACE", "MACHINE", "NODE"}}
 		for _, h := range holders {
 			rows = append(rows, []string{
-				h.Network, h.State, h.owner(), or(strings.Join(h.Interfaces, ",")), or(strings.Join(h.Machines, ",")), or(strings.Join(h.Nodes, ",")),
+				h.Network, h.State, ownerOf(h.Address), or(strings.Join(h.Interfaces, ",")), or(strings.Join(h.Machines, ",")), or(strings.Join(h.Nodes, ",")),
 			})
 		}
 		err = table(w, rows)
@@ -181,10 +156,10 @@ func (c *Client) IPAMWho(ctx context.Context, w io.Writer, text string, output O
 // locate finds interfaces, machines and nodes of who has an address. What went
 // away meanwhile is left out.
 func (c *Client) locate(ctx context.Context, h *holder) error {
-	if h.State != "used" || h.Type == "" {
+	if h.State != usageapi.Used || h.Type == "" {
 		return nil
 	}
-	owner, err := c.readFields(ctx, h.Type, h.Owner, "virtual_machine_interface_refs")
+	owner, err := c.readFields(ctx, model.Kind(h.Type), h.Owner, "virtual_machine_interface_refs")
 	if err != nil {
 		return err
 	}
@@ -290,7 +265,7 @@ func (c *Client) findings(ctx context.Context) (list []Finding, checked int, err
 	given := map[claim]bool{}
 	for _, n := range networks {
 		for _, a := range n.Addresses {
-			if a.State != "used" || given[claim{a.Owner, a.Address}] {
+			if a.State != usageapi.Used || given[claim{a.Owner, a.Address}] {
 				continue // networks of one flat IPAM show the same addresses
 			}
 			given[claim{a.Owner, a.Address}] = true

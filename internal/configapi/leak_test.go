@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/contrail-mesos/contrail/api/usageapi"
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -216,7 +217,7 @@ func TestMembersSeeTheAddressesOfTheirNetworks(t *testing.T) {
 		r := httptest.NewRequest("GET", "http://api:8082"+path, nil).WithContext(asUser(member1))
 		w := httptest.NewRecorder()
 		b.handler.ServeHTTP(w, r)
-		var got struct{ Networks []networkUsage }
+		var got usageapi.Answer
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/contrail-mesos/contrail/api/usageapi"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -128,21 +129,22 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 	for operation, n := range running {
 		gauge(s.inFlight, float64(n), operation)
 	}
-	s.collectSubnets(gauge, s.api.usage(networks))
+	s.collectSubnets(gauge, networks)
 }
 
-func (s *state) collectSubnets(gauge func(*prometheus.Desc, float64, ...string), networks []networkUsage) {
+func (s *state) collectSubnets(gauge func(*prometheus.Desc, float64, ...string), networks []networkRef) {
 	type entry struct {
 		network string
-		subnetUsage
+		usageapi.Subnet
 	}
 	var all []entry
 	var used, free, resting float64
 	counted := map[[2]string]bool{}
 	for _, n := range networks {
-		for _, u := range n.Subnets {
-			all = append(all, entry{model.FQString(n.FQName), u})
-			if place := [2]string{u.scope, u.Prefix}; !counted[place] {
+		for i, u := range s.api.subnetUsage(n) {
+			all = append(all, entry{model.FQString(n.fqName), u})
+			// Networks of one flat IPAM share its addresses.
+			if place := [2]string{n.subnets[i].scope, u.Prefix}; !counted[place] {
 				counted[place] = true
 				used, free, resting = used+float64(u.Used), free+float64(u.Free), resting+float64(u.Resting)
 			}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/contrail-mesos/contrail/api/usageapi"
 	"github.com/contrail-mesos/contrail/internal/metricsdoc"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
@@ -189,7 +190,7 @@ func TestIPAMTellsWhoHasAnAddress(t *testing.T) {
 	b.attach(r)
 	b.attach(request(r.Key.Node, containerID(), "blue"))
 	b.detach(r.Key)
-	var got struct{ Networks []networkUsage }
+	var got usageapi.Answer
 	read := func(path string) {
 		t.Helper()
 		w := b.ask("test", path)

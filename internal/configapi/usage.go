@@ -7,43 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/api/usageapi"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
-
-// networkUsage is what of a network's addresses is in use.
-type networkUsage struct {
-	UUID    string        `json:"uuid"`
-	FQName  []string      `json:"fq_name"`
-	Subnets []subnetUsage `json:"subnets"`
-	// Addresses are listed where they are asked for.
-	Addresses []addressUsage `json:"addresses,omitempty"`
-}
-
-// subnetUsage counts the addresses that a subnet can give out.
-type subnetUsage struct {
-	UUID    string `json:"uuid"`
-	Prefix  string `json:"prefix"`
-	Gateway string `json:"gateway"`
-	Size    uint64 `json:"size"`
-	Used    uint64 `json:"used"`
-	Free    uint64 `json:"free"`
-	Resting uint64 `json:"resting"`
-	// scope in which the addresses are unique: networks of one flat IPAM share it.
-	scope string
-}
-
-// addressUsage is an address that is not free.
-type addressUsage struct {
-	Address string `json:"address"`
-	// State is used or resting.
-	State string `json:"state"`
-	// Owner is the UUID of what has the address, or had it; Type and Name are
-	// those of the object while it exists.
-	Owner string     `json:"owner"`
-	Type  model.Kind `json:"type,omitempty"`
-	Name  []string   `json:"name,omitempty"`
-}
 
 // networkRef is a network with its subnets, taken out of a view.
 type networkRef struct {
@@ -72,23 +39,23 @@ func networksWithSubnets(v *model.View, may *access) []networkRef {
 
 // usage counts the addresses of the networks. Writers wait for one network at
 // a time, not for all.
-func (a *API) usage(networks []networkRef) []networkUsage {
-	list := make([]networkUsage, len(networks))
+func (a *API) usage(networks []networkRef) []usageapi.Network {
+	list := make([]usageapi.Network, len(networks))
 	for i, n := range networks {
-		list[i] = networkUsage{UUID: n.uuid, FQName: n.fqName, Subnets: a.subnetUsage(n)}
+		list[i] = usageapi.Network{UUID: n.uuid, FQName: n.fqName, Subnets: a.subnetUsage(n)}
 	}
 	return list
 }
 
-func (a *API) subnetUsage(n networkRef) []subnetUsage {
-	list := make([]subnetUsage, len(n.subnets))
+func (a *API) subnetUsage(n networkRef) []usageapi.Subnet {
+	list := make([]usageapi.Subnet, len(n.subnets))
 	for i := range n.subnets {
 		s := &n.subnets[i]
 		size := s.size()
 		used, resting := a.ledger.usage(spaceOf(s.scope, s.prefix.Addr()), s.spans())
-		u := subnetUsage{
+		u := usageapi.Subnet{
 			UUID: s.uuid, Prefix: s.prefix.String(), Gateway: textOr(s.gateway, s.prefix),
-			Size: size, Used: uint64(used), Resting: uint64(resting), scope: s.scope,
+			Size: size, Used: uint64(used), Resting: uint64(resting),
 		}
 		u.Free = size - min(size, u.Used+u.Resting)
 		list[i] = u
@@ -98,8 +65,8 @@ func (a *API) subnetUsage(n networkRef) []subnetUsage {
 
 // addressUsage lists the addresses of a network's subnets that are not free,
 // or looks at one only. The store knows who has them.
-func (a *API) addressUsage(ctx context.Context, n networkRef, only netip.Addr) ([]addressUsage, error) {
-	var list []addressUsage
+func (a *API) addressUsage(ctx context.Context, n networkRef, only netip.Addr) ([]usageapi.Address, error) {
+	var list []usageapi.Address
 	seen := map[string]bool{}
 	for _, s := range n.subnets {
 		if seen[s.scope] || only.IsValid() && !s.prefix.Contains(only) {
@@ -116,12 +83,12 @@ func (a *API) addressUsage(ctx context.Context, n networkRef, only netip.Addr) (
 				return nil, err
 			}
 			for _, e := range entries {
-				u := addressUsage{State: "used", Owner: string(e.Value)}
+				u := usageapi.Address{State: usageapi.Used, Owner: string(e.Value)}
 				k, resting := e.Key.Rested()
 				if !resting {
 					k = e.Key
 				} else {
-					u.State = "resting"
+					u.State = usageapi.Resting
 				}
 				_, address, err := k.ParseAddress()
 				if err != nil {
@@ -175,12 +142,12 @@ func (a *API) ipam(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	reply(w, at, map[string]any{"networks": list})
+	reply(w, at, usageapi.Answer{Networks: list})
 }
 
 // withAddresses adds the addresses that are not free, or only one of them:
 // then only the networks in which it is not free are left.
-func (a *API) withAddresses(ctx context.Context, networks []networkRef, list []networkUsage, only netip.Addr) ([]networkUsage, error) {
+func (a *API) withAddresses(ctx context.Context, networks []networkRef, list []usageapi.Network, only netip.Addr) ([]usageapi.Network, error) {
 	for i := range list {
 		var err error
 		if list[i].Addresses, err = a.addressUsage(ctx, networks[i], only); err != nil {
@@ -194,24 +161,24 @@ func (a *API) withAddresses(ctx context.Context, networks []networkRef, list []n
 		}
 	})
 	if only.IsValid() {
-		list = slices.DeleteFunc(list, func(n networkUsage) bool { return len(n.Addresses) == 0 })
+		list = slices.DeleteFunc(list, func(n usageapi.Network) bool { return len(n.Addresses) == 0 })
 	}
 	return list, nil
 }
 
 // named says whose the addresses are, in order, and leaves out those of owners
 // that the caller may not know.
-func named(v *model.View, may *access, addresses []addressUsage) []addressUsage {
-	addresses = slices.DeleteFunc(addresses, func(u addressUsage) bool {
+func named(v *model.View, may *access, addresses []usageapi.Address) []usageapi.Address {
+	addresses = slices.DeleteFunc(addresses, func(u usageapi.Address) bool {
 		o, ok := v.Find(u.Owner)
 		return !may.reads && (!ok || !may.mayRead(o))
 	})
 	for i := range addresses {
 		if o, ok := v.Find(addresses[i].Owner); ok {
-			addresses[i].Type, addresses[i].Name = o.Kind(), o.GetMeta().FQName
+			addresses[i].Type, addresses[i].Name = string(o.Kind()), o.GetMeta().FQName
 		}
 	}
-	slices.SortFunc(addresses, func(a, b addressUsage) int { return compareAddresses(a.Address, b.Address) })
+	slices.SortFunc(addresses, func(a, b usageapi.Address) int { return compareAddresses(a.Address, b.Address) })
 	return addresses
 }
 
