@@ -6,11 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/contrail-mesos/contrail/internal/box"
+	"github.com/contrail-mesos/contrail/internal/cli"
 )
 
 func newExecCommand() *cobra.Command {
@@ -45,6 +48,18 @@ name of an application, such as client; the exit code is the command's.`,
 			}
 			return err
 		},
+	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 || cfg.Validate() != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), cli.CompletionTimeout)
+		defer cancel()
+		tasks, err := box.Tasks(ctx, cfg)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp // a shell is no place for errors
+		}
+		return slices.DeleteFunc(tasks, func(id string) bool { return !strings.HasPrefix(id, prefix) }), cobra.ShellCompDirectiveNoFileComp
 	}
 	registerCluster(cmd.Flags(), &cfg)
 	return cmd

@@ -55,6 +55,20 @@ func TaskCommand(ctx context.Context, cfg Config, task string, command []string)
 	return cmd, nil
 }
 
+// Tasks are the ids of the tasks that run, in order.
+func Tasks(ctx context.Context, cfg Config) ([]string, error) {
+	containers, err := cfg.containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(containers))
+	for i, m := range containers {
+		ids[i] = m.ExecutorID.Value
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
 func (c *Config) findContainer(ctx context.Context, task string) (mesosContainer, error) {
 	containers, err := c.containers(ctx)
 	if err != nil {

@@ -149,15 +149,24 @@ var columnsByType = map[model.Kind][]column{
 
 // projectText is the project of a name as people write it.
 func (s Scope) projectText(t *model.Type, name []string) string {
-	return strings.TrimPrefix(strings.Join(projectOf(t, name), ":"), DefaultDomain+":")
+	return projectName(projectOf(t, name))
+}
+
+// projectName is the name of a project as people write it.
+func projectName(name []string) string {
+	return strings.TrimPrefix(strings.Join(name, ":"), DefaultDomain+":")
 }
 
 // columnsOf are the columns of a type's table.
 func columnsOf(t *model.Type, scope Scope, wide bool) []column {
 	list := []column{{title: "NAME", value: func(r *row) string { return scope.display(t, r.name()) }}}
-	if scope.All && inProject(t) {
-		list = slices.Insert(list, 0, column{title: "PROJECT", value: func(r *row) string {
-			return scope.projectText(t, r.name())
+	if scope.All && hasProjects(t) {
+		list = slices.Insert(list, 0, column{title: "PROJECT", needs: tenants[t.Kind], value: func(r *row) string {
+			var names []string
+			for _, p := range projectsOf(t, r.object) {
+				names = append(names, projectName(p))
+			}
+			return or(strings.Join(names, ","))
 		}})
 	}
 	special, ok := columnsByType[t.Kind]

@@ -50,7 +50,7 @@ func (c *Client) CompleteNames(ctx context.Context, word string, s Scope, prefix
 	full := strings.Contains(prefix, ":")
 	s.All = false
 	g := Get{Type: t, Scope: s}
-	g.Scope.All = full || !inProject(t)
+	g.Scope.All = full || !hasProjects(t)
 	var words []string
 	err = c.eachSelected(ctx, g, []string{"fq_name"}, func(o object) error {
 		name := model.FQString(o.name())

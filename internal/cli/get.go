@@ -57,7 +57,7 @@ func (c *Client) Get(ctx context.Context, w io.Writer, g Get) error {
 	}
 	if p.printed == 0 && g.Output != JSON && g.Note != nil {
 		where := ""
-		if !g.Scope.All && inProject(g.Type) {
+		if !g.Scope.All && hasProjects(g.Type) {
 			where = fmt.Sprintf(" in project %s; -A shows those of all projects", model.FQString(g.Scope.project()))
 		}
 		fmt.Fprintf(g.Note, "no %s found%s\n", g.Type.Collection(), where)
@@ -96,12 +96,11 @@ func (c *Client) eachNamed(ctx context.Context, g Get, fields []string, each fun
 func (c *Client) eachSelected(ctx context.Context, g Get, fields []string, each func(object) error) error {
 	q := url.Values{}
 	if fields != nil {
-		q.Set("fields", strings.Join(fields, ","))
+		q.Set("fields", strings.Join(slices.Concat(fields, tenants[g.Type.Kind]), ","))
 	} else {
 		q.Set("detail", "true")
 	}
-	scoped := !g.Scope.All && inProject(g.Type)
-	if scoped && slices.Equal(g.Type.Parents, []model.Kind{model.KindProject}) {
+	if !g.Scope.All && slices.Equal(g.Type.Parents, []model.Kind{model.KindProject}) {
 		id, err := c.projectID(ctx, g.Scope)
 		if err != nil {
 			return err
@@ -115,12 +114,7 @@ func (c *Client) eachSelected(ctx context.Context, g Get, fields []string, each 
 				return err
 			}
 		}
-		if scoped {
-			if p := projectOf(g.Type, o.name()); p != nil && !slices.Equal(p, g.Scope.project()) {
-				return nil
-			}
-		}
-		if !g.Labels.matches(o) || !g.Fields.matches(o) {
+		if !g.Scope.has(g.Type, o) || !g.Labels.matches(o) || !g.Fields.matches(o) {
 			return nil
 		}
 		return each(o)

@@ -156,3 +156,42 @@ func inProject(t *model.Type) bool {
 	}
 	return false
 }
+
+// tenants are, of types whose names have no project, the references that tell
+// it. The first that an object has decides.
+var tenants = map[model.Kind][]string{
+	model.KindInstanceIP: {"virtual_machine_interface_refs", "virtual_network_refs"},
+}
+
+// hasProjects tells whether objects of a type belong to projects.
+func hasProjects(t *model.Type) bool { return inProject(t) || len(tenants[t.Kind]) > 0 }
+
+// projectsOf are the projects that an object belongs to: that of its name, else
+// those of what it refers to. It needs the fields of tenants.
+func projectsOf(t *model.Type, o object) [][]string {
+	if p := projectOf(t, o.name()); p != nil {
+		return [][]string{p}
+	}
+	var list [][]string
+	for _, field := range tenants[t.Kind] {
+		for _, l := range o.links(field) {
+			if len(l.To) > 2 && !slices.ContainsFunc(list, func(p []string) bool { return slices.Equal(p, l.To[:2]) }) {
+				list = append(list, l.To[:2])
+			}
+		}
+		if len(list) > 0 {
+			break
+		}
+	}
+	return list
+}
+
+// has tells whether an object is of the scope. One that belongs to no project
+// is in all of them.
+func (s Scope) has(t *model.Type, o object) bool {
+	if s.All || !hasProjects(t) {
+		return true
+	}
+	list := projectsOf(t, o)
+	return len(list) == 0 || slices.ContainsFunc(list, func(p []string) bool { return slices.Equal(p, s.project()) })
+}

@@ -170,8 +170,7 @@ func (e *watcher) init(ctx context.Context) error {
 // show writes an object that was made or changed, if it is asked for.
 func (e *watcher) show(ctx context.Context, o object) error {
 	_, known := e.shown[o.uuid()]
-	p := projectOf(e.Type, o.name())
-	if !e.Scope.All && p != nil && !slices.Equal(p, e.Scope.project()) || !e.Labels.matches(o) || !e.Get.Fields.matches(o) {
+	if !e.Scope.has(e.Type, o) || !e.Labels.matches(o) || !e.Get.Fields.matches(o) {
 		e.gone(o.uuid())
 		return e.failed
 	}
