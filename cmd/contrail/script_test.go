@@ -23,12 +23,13 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
+	"github.com/contrail-mesos/contrail/internal/store/storetest"
 )
 
 // TestScripts runs testdata/*.txtar: commands of contrail against an API of
 // their own, over a real store.
 func TestScripts(t *testing.T) {
-	endpoint := startStore(t)
+	endpoint := storetest.Start(t)
 	var count atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -84,35 +85,6 @@ func startControl(ts *testscript.TestScript, endpoint, prefix string) {
 
 func testLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-}
-
-// startStore starts the etcd of all scripts.
-func startStore(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "scripts") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	socket := filepath.Join(dir, "run", "s")
-	go func() {
-		done <- store.Serve(ctx, testLog(), store.ServerConfig{DataDir: filepath.Join(dir, "data"), Socket: socket, Ready: func() { close(ready) }})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("store: %v", err)
-		}
-		os.RemoveAll(dir)
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		done <- err
-		t.Fatalf("store: %v", err)
-	}
-	return "unix://" + socket
 }
 
 // startAPI starts the API of one script and returns its URL.

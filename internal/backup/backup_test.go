@@ -16,10 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
+	"github.com/contrail-mesos/contrail/internal/store/storetest"
 )
 
 var endpoint string
@@ -28,40 +27,7 @@ func TestMain(m *testing.M) {
 	if runHelper() {
 		return
 	}
-	dir, err := os.MkdirTemp("", "backup")
-	if err != nil {
-		panic(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ready, done := make(chan struct{}), make(chan error, 1)
-	socket := filepath.Join(dir, "run", "s")
-	go func() {
-		done <- store.Serve(ctx, slog.New(slog.DiscardHandler), store.ServerConfig{
-			DataDir: filepath.Join(dir, "data"), Socket: socket, Ready: func() { close(ready) },
-		})
-	}()
-	select {
-	case <-ready:
-	case err := <-done:
-		panic(err)
-	}
-	endpoint = "unix://" + socket
-	code := m.Run()
-	cancel()
-	if err := <-done; err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.RemoveAll(dir)
-	if err := goleak.Find(
-		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
-		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"),
-		goleak.IgnoreAnyFunction("go.etcd.io/etcd/client/pkg/v3/logutil.(*MergeLogger).outputLoop"),
-	); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, "goroutines leaked:", err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(storetest.Main(m, func(at string) { endpoint = at }))
 }
 
 var prefixes atomic.Int64

@@ -27,6 +27,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
+	"github.com/contrail-mesos/contrail/internal/store/storetest"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
@@ -63,19 +64,7 @@ func newController(t *testing.T) *controller {
 			}
 		})
 	}
-	// The store outlives its clients.
-	storeCtx, stopStore := context.WithCancel(context.Background())
-	var storeDone sync.WaitGroup
-	ready := make(chan struct{})
-	storeDone.Go(func() {
-		if err := store.Serve(storeCtx, log, store.ServerConfig{
-			DataDir: filepath.Join(dir, "data"), Socket: filepath.Join(dir, "store.sock"), Ready: func() { close(ready) },
-		}); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("store: %v", err)
-		}
-	})
-	<-ready
-	endpoint := "unix://" + filepath.Join(dir, "store.sock")
+	endpoint := storetest.Start(t) // which outlives its clients
 	st, err := store.Open(ctx, log, store.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +75,6 @@ func newController(t *testing.T) *controller {
 		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
-		stopStore()
-		storeDone.Wait()
 	})
 	api, err := configapi.New(log, st, configapi.Config{Rest: time.Hour, Tombstone: time.Hour, Pool: netip.MustParsePrefix("10.32.0.0/12")})
 	if err != nil {

@@ -24,16 +24,13 @@ import (
 	"github.com/contrail-mesos/contrail/api/contrail/manager/v1/managerv1connect"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
 	"github.com/contrail-mesos/contrail/internal/serve"
+	"github.com/contrail-mesos/contrail/internal/store/storetest"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
 
 // TestMain ignores what embedded etcd leaves running.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),
-		goleak.IgnoreTopFunction("gopkg.in/natefinch/lumberjack%2ev2.(*Logger).millRun"),
-		goleak.IgnoreAnyFunction("go.etcd.io/etcd/client/pkg/v3/logutil.(*MergeLogger).outputLoop"),
-	)
+	goleak.VerifyTestMain(m, storetest.Leaks...)
 }
 
 var defaults = Defaults{Domain: "default-domain", Project: "mesos-default", Network: "mesos-default-pod-task-network"}
