@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -25,6 +26,8 @@ type line struct {
 	conns map[net.Conn]bool
 	// requests and answers are passed on unless blocked.
 	noRequests, noAnswers bool
+	// lost are the requests that were not passed on.
+	lost bytes.Buffer
 }
 
 func newLine(t *testing.T) *line {
@@ -80,6 +83,9 @@ func (l *line) pass(from, to net.Conn, blocked *bool) {
 		}
 		l.mu.Lock()
 		drop := *blocked
+		if drop && blocked == &l.noRequests {
+			l.lost.Write(buf[:n])
+		}
 		l.mu.Unlock()
 		if drop {
 			continue // what is lost is lost: the connection is of no use any more
@@ -95,6 +101,24 @@ func (l *line) block(requests, answers bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.noRequests, l.noAnswers = requests, answers
+	l.lost.Reset()
+}
+
+// awaitLost waits until a request with a text was lost.
+func (l *line) awaitLost(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		lost := l.lost.Bytes()
+		found, size := bytes.Contains(lost, []byte(text)), len(lost)
+		l.mu.Unlock()
+		if found {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no request with %q in the %d bytes that were lost", text, size)
+		}
+	}
 }
 
 // reset ends all connections and lets new ones pass.
@@ -162,7 +186,7 @@ func TestWritesInDoubt(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 			if step.lostRequest {
-				time.Sleep(50 * time.Millisecond) // nobody tells that nothing arrives
+				l.awaitLost(t, id)
 			}
 			l.reset()
 			if got := <-done; !strings.HasPrefix(got, "200 ") {
@@ -194,7 +218,7 @@ func TestWriteInDoubtLoses(t *testing.T) {
 		status, _, _ := b.call(http.MethodPost, "/virtual-networks", body)
 		done <- status
 	}()
-	time.Sleep(50 * time.Millisecond) // nobody tells that nothing arrives
+	l.awaitLost(t, "contested")
 	if status, text, _ := other.call(http.MethodPost, "/virtual-networks", body); status != http.StatusOK {
 		t.Fatalf("create by another %d %s", status, text)
 	}
