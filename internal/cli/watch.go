@@ -68,7 +68,9 @@ type watcher struct {
 	// the columns are known; nil afterwards.
 	waiting []line
 	// shown are the names of the objects that were written, by UUID.
-	shown  map[string]string
+	shown map[string]string
+	// last is the id of the last event that had one: a new stream goes on there.
+	last   string
 	failed error
 }
 
@@ -88,13 +90,17 @@ func titlesOf(columns []column) []string {
 
 // follow reads one stream of events.
 func (e *watcher) follow(ctx context.Context) error {
-	resp, err := e.client.open(ctx, http.MethodGet, "/watch", url.Values{"resource_type": {string(e.Type.Kind)}}, nil, nil)
+	header := http.Header{}
+	if e.last != "" {
+		header.Set("Last-Event-ID", e.last)
+	}
+	resp, err := e.client.open(ctx, http.MethodGet, "/watch", url.Values{"resource_type": {string(e.Type.Kind)}}, header, nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewReader(resp.Body)
-	event, data := "", strings.Builder{}
+	event, data, id := "", strings.Builder{}, ""
 	for {
 		text, err := lines.ReadString('\n')
 		if err != nil {
@@ -108,10 +114,15 @@ func (e *watcher) follow(ctx context.Context) error {
 					return err
 				}
 			}
-			event = ""
+			if id != "" {
+				e.last = id // what the event says was written
+			}
+			event, id = "", ""
 			data.Reset()
 		case field == "event":
 			event = strings.TrimSpace(value)
+		case field == "id":
+			id = strings.TrimSpace(value)
 		case field == "data":
 			data.WriteString(strings.TrimPrefix(value, " "))
 		}

@@ -41,6 +41,7 @@ type API struct {
 	graph     *model.Graph
 	ledger    *ledger
 	positions *positions
+	history   *history
 	recovery  *recovery
 	tenancy   *tenancy
 	metrics   *metrics
@@ -49,12 +50,13 @@ type API struct {
 
 	calls  *calls
 	prober prober
+	// patience is how long a client may take to read a part of an answer.
+	patience time.Duration
 	// watchers counts the streams of events; watchPause is after how long
-	// without events they get a comment, watchPatience how long they may take to
-	// read what was sent.
-	watchers                  atomic.Int64
-	watchersOf                watchersOf
-	watchPause, watchPatience time.Duration
+	// without events they get a comment.
+	watchers   atomic.Int64
+	watchersOf watchersOf
+	watchPause time.Duration
 	// refusals bounds the log lines about requests that were refused.
 	refusals serve.Limiter
 }
@@ -72,8 +74,8 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	}
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
-		graph: model.NewGraph(), ledger: newLedger(), recovery: newRecovery(), positions: &positions{}, metrics: newMetrics(), ready: make(chan struct{}),
-		calls: newCalls(), watchPause: watchPause, watchPatience: watchPatience,
+		graph: model.NewGraph(), ledger: newLedger(), recovery: newRecovery(), positions: &positions{}, history: newHistory(), metrics: newMetrics(), ready: make(chan struct{}),
+		calls: newCalls(), patience: readerPatience, watchPause: watchPause,
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
 	return a, nil
@@ -92,7 +94,7 @@ func (a *API) Run(ctx context.Context) error {
 	followed := make(chan error, 1)
 	// The graph comes last: when it shows a revision, the others know it.
 	go func() {
-		followed <- a.store.Follow(ctx, a.ledger, a.positions, a.recovery, a.tenancy, store.Into(a.log, a.graph))
+		followed <- a.store.Follow(ctx, a.ledger, a.positions, a.history, a.recovery, a.tenancy, store.Into(a.log, a.graph))
 	}()
 	if err := a.initialise(ctx); err != nil {
 		cancel()

@@ -135,8 +135,7 @@ func TestSlowReaderIsGivenUp(t *testing.T) {
 		t.Run(fmt.Sprintf("http2=%v", h2), func(t *testing.T) {
 			written := make(chan error, 1)
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				seen := newStatusWriter(w, r)
-				seen.patience = 50 * time.Millisecond
+				seen := newStatusWriter(w, r, 50*time.Millisecond)
 				_, err := seen.Write(make([]byte, 64<<20))
 				written <- err
 			}))
@@ -168,7 +167,7 @@ func TestSlowReaderIsGivenUp(t *testing.T) {
 // a stream on which nothing happens.
 func TestQuietWatchOverHTTP2(t *testing.T) {
 	b := newBench(t, testConfig())
-	b.api.watchPatience, b.api.watchPause = 50*time.Millisecond, 150*time.Millisecond
+	b.api.patience, b.api.watchPause = 50*time.Millisecond, 150*time.Millisecond
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.handler.ServeHTTP(w, r.WithContext(b.callerOf(r.Context())))
 	}))

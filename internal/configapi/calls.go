@@ -155,7 +155,7 @@ func (r *call) about() (operation string, kind model.Kind, s spent) {
 func (a *API) observed(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		r := a.calls.begin(hr, rpcOf(hr.URL.Path))
-		seen := newStatusWriter(w, hr)
+		seen := newStatusWriter(w, hr, a.patience)
 		panics := true
 		defer func() {
 			a.calls.end(r)
@@ -228,9 +228,9 @@ type statusWriter struct {
 	begun    bool
 }
 
-func newStatusWriter(w http.ResponseWriter, r *http.Request) *statusWriter {
+func newStatusWriter(w http.ResponseWriter, r *http.Request, patience time.Duration) *statusWriter {
 	return &statusWriter{
-		ResponseWriter: w, control: http.NewResponseController(w), clears: r.ProtoMajor > 1, patience: readerPatience, status: http.StatusOK,
+		ResponseWriter: w, control: http.NewResponseController(w), clears: r.ProtoMajor > 1, patience: patience, status: http.StatusOK,
 	}
 }
 

@@ -18,16 +18,27 @@ type events struct {
 	testing.TB
 	lines chan string
 	stop  func()
+	// id is that of the last event that had one.
+	id string
 }
 
 // watch opens a stream; nobody reads it before next does, beyond what fits
 // into the connection.
 func (c *classic) watch(query string) *events {
 	c.Helper()
+	return c.watchAfter(query, "")
+}
+
+// watchAfter opens a stream that goes on after an event.
+func (c *classic) watchAfter(query, id string) *events {
+	c.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, err := http.NewRequestWithContext(ctx, "GET", c.url+"/watch?"+query, nil)
 	if err != nil {
 		c.Fatal(err)
+	}
+	if id != "" {
+		r.Header.Set("Last-Event-ID", id)
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
@@ -37,7 +48,7 @@ func (c *classic) watch(query string) *events {
 		text, _ := io.ReadAll(resp.Body)
 		c.Fatalf("watch: %d %s %s", resp.StatusCode, kind, text)
 	}
-	e := &events{c.TB, make(chan string), nil}
+	e := &events{TB: c.TB, lines: make(chan string)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -80,7 +91,15 @@ func (e *events) line() string {
 // next reads one event: its name, the key of its data, and what is under it.
 func (e *events) next() (name, key string, value any) {
 	e.Helper()
-	name, ok := strings.CutPrefix(e.line(), "event: ")
+	first := e.line()
+	for strings.HasPrefix(first, ":") {
+		e.line()
+		first = e.line()
+	}
+	if id, has := strings.CutPrefix(first, "id: "); has {
+		e.id, first = id, e.line()
+	}
+	name, ok := strings.CutPrefix(first, "event: ")
 	data, two := strings.CutPrefix(e.line(), "data: ")
 	var body m
 	if err := json.Unmarshal([]byte(data), &body); !ok || !two || err != nil || len(body) != 1 || e.line() != "" {
@@ -184,7 +203,7 @@ func TestContractWatchViews(t *testing.T) {
 // reads again.
 func TestContractWatchSlow(t *testing.T) {
 	c := newClassic(t)
-	c.bench.api.watchPatience = time.Hour // it is not about how fast this machine is
+	c.bench.api.patience = time.Hour // it is not about how fast this machine is
 	slow := c.watch("resource_type=virtual-machine")
 	quick := c.watch("resource_type=virtual-machine")
 	slow.next()

@@ -101,12 +101,17 @@ func findByName(v *model.View, kind model.Kind, name []string) (derived, bool) {
 	return derived{}, false
 }
 
+// hasViews tells whether objects of a kind may follow from others.
+func hasViews(kind model.Kind) bool {
+	return kind == model.KindRoutingInstance || kind == model.KindRouteTarget || kind == model.KindAccessControlList
+}
+
 // derive returns all views of a kind.
 func derive(v *model.View, kind model.Kind) []derived {
-	if kind == model.KindAccessControlList {
+	switch {
+	case kind == model.KindAccessControlList:
 		return deriveAccessLists(v)
-	}
-	if kind != model.KindRoutingInstance && kind != model.KindRouteTarget {
+	case !hasViews(kind):
 		return nil
 	}
 	var list []derived

@@ -128,7 +128,10 @@ func (d *description) addOthers() {
 		d.paths[path] = object{"get": d.operation("actions", "get"+strings.NewReplacer("/", "-", ".", "-").Replace(path), summary, nil, nil, object{"type": "object"})}
 	}
 	watch := d.operation("actions", "get-watch", "Follow changes as server-sent events.", nil, nil, nil)
-	watch["parameters"] = []object{{"name": "resource_type", "in": "query", "description": "types, with commas between them", "schema": aText}}
+	watch["parameters"] = []object{
+		{"name": "resource_type", "in": "query", "description": "types, with commas between them", "schema": aText},
+		{"name": "Last-Event-ID", "in": "header", "description": "the last id of an earlier stream of the same types, to go on there", "schema": aText},
+	}
 	watch["responses"].(object)["200"] = object{"description": "Events.", "content": object{"text/event-stream": object{"schema": aText}}}
 	d.paths["/watch"] = object{"get": watch}
 }

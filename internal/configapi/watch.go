@@ -22,8 +22,6 @@ const (
 	maxWatchersOfUser = 64
 	// watchPause is after how long without events a comment keeps a stream open.
 	watchPause = 60 * time.Second
-	// watchPatience is how long a client may take to read what was sent to it.
-	watchPatience = 30 * time.Second
 	// watchLife ends the stream of a user: whoever comes again shows his token again.
 	watchLife = time.Hour
 )
@@ -37,8 +35,13 @@ const (
 //
 // What changes several times before the client has read it is sent once, as it
 // is then; so a slow client costs memory for the names of what changed, and
-// holds up nobody. Events have no ids: who loses the stream gets the whole
-// state anew, because nobody remembers what was deleted meanwhile.
+// holds up nobody.
+//
+// An event has an id where everything up to that position was told. Who comes
+// again with it, as Last-Event-ID and for the same types, is told what changed
+// since, if that is remembered, and else the whole state. Only who may read
+// everything can come again: for others what they saw before is not known any
+// more. Nor is it for types with views, which follow from other objects.
 func (a *API) watch(w http.ResponseWriter, r *http.Request) {
 	callOf(r.Context()).routed(r)
 	if err := a.serveWatch(w, r); err != nil {
@@ -75,7 +78,7 @@ func (a *API) serveWatch(w http.ResponseWriter, r *http.Request) error {
 	defer sub.Close()
 	s := &watchStream{
 		api: a, ctx: ctx, out: w, control: http.NewResponseController(w), types: types,
-		known: map[model.Kind]map[string]struct{}{}, base: base(r),
+		known: map[model.Kind]map[string]struct{}{}, base: base(r), lastID: r.Header.Get("Last-Event-ID"),
 	}
 	for kind := range types {
 		s.known[kind] = map[string]struct{}{}
@@ -145,6 +148,8 @@ type watchStream struct {
 	// known are the objects that the client has heard of and not of their end.
 	known map[model.Kind]map[string]struct{}
 	base  string
+	// lastID is the event that the client had last, on another stream.
+	lastID string
 	// mode in which the rights of the caller were looked at.
 	mode    Mode
 	started bool
@@ -181,7 +186,7 @@ func (s *watchStream) write(b []byte) error {
 	}
 	s.last = time.Now()
 	// Where deadlines are not supported, as in tests without a connection, nobody waits.
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.api.watchPatience))
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.api.patience))
 	if _, err := s.out.Write(b); err != nil {
 		return fmt.Errorf("send events: %w", err)
 	}

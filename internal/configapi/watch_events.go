@@ -17,8 +17,19 @@ const watchBatch = 200
 func (s *watchStream) tell(c model.Changes) error {
 	if !s.started {
 		s.started, s.mode = true, s.api.tenancy.Mode()
-		for _, kind := range slices.Sorted(maps.Keys(s.types)) {
-			if err := s.init(kind); err != nil {
+		if missed, ok := s.resume(); ok {
+			if err := s.write([]byte(": resumed\n\n")); err != nil { // there may be no event for long
+				return err
+			}
+			return s.inOrder(missed, c.Position)
+		}
+		kinds := slices.Sorted(maps.Keys(s.types))
+		for i, kind := range kinds {
+			id := ""
+			if i == len(kinds)-1 {
+				id = s.idOf(c.Position)
+			}
+			if err := s.init(kind, id); err != nil {
 				return err
 			}
 		}
@@ -34,15 +45,79 @@ func (s *watchStream) tell(c model.Changes) error {
 	} else {
 		s.named(dirty, c)
 	}
+	return s.inOrder(dirty, c.Position)
+}
+
+// inOrder sends what became of objects. With that everything up to the position
+// was told.
+func (s *watchStream) inOrder(dirty map[model.Entity]struct{}, at model.Position) error {
 	order := slices.SortedFunc(maps.Keys(dirty), func(a, b model.Entity) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.UUID, b.UUID))
 	})
-	for batch := range slices.Chunk(order, watchBatch) {
-		if err := s.events(batch); err != nil {
+	for len(order) > watchBatch {
+		if err := s.events(order[:watchBatch], ""); err != nil {
 			return err
 		}
+		order = order[watchBatch:]
 	}
-	return nil
+	return s.events(order, s.idOf(at))
+}
+
+// resumable tells whether a client of the stream can come again: what it knows
+// at a position is then all that there was.
+func (s *watchStream) resumable() bool {
+	for kind := range s.types {
+		if hasViews(kind) {
+			return false
+		}
+	}
+	var reads bool
+	s.api.graph.View(func(v *model.View) { reads = s.api.accessOf(s.ctx, v).reads })
+	return reads
+}
+
+func (s *watchStream) idOf(p model.Position) string {
+	if !s.resumable() {
+		return ""
+	}
+	return eventID(p)
+}
+
+// resume goes on after the event that the client had last, if it is known what
+// happened since, and returns the objects that it was not told of.
+func (s *watchStream) resume() (missed map[model.Entity]struct{}, ok bool) {
+	last, ok := parseEventID(s.lastID)
+	if !ok || !s.resumable() {
+		return nil, false
+	}
+	// First what there is, then what changed: what is made between the two is
+	// among the changes, and not taken for known.
+	at := s.api.graph.Position()
+	for kind := range s.types {
+		for _, id := range s.ids(kind) {
+			s.known[kind][id] = struct{}{}
+		}
+	}
+	changed, ok := s.api.history.since(last)
+	if !ok || last.Revision > at.Revision {
+		for kind := range s.types {
+			clear(s.known[kind])
+		}
+		return nil, false
+	}
+	missed = map[model.Entity]struct{}{}
+	for e, made := range changed {
+		if s.types[e.Kind] == "" {
+			continue
+		}
+		missed[e] = struct{}{}
+		if made {
+			delete(s.known[e.Kind], e.UUID)
+		} else {
+			s.known[e.Kind][e.UUID] = struct{}{}
+		}
+	}
+	return missed, true
 }
 
 // rightsChanged tells whether others than the changed objects may be visible now.
@@ -155,8 +230,8 @@ func (s *watchStream) take(kind model.Kind, ids []string) (map[string]item, *sel
 }
 
 // init sends the state of a type: one event, written piece by piece.
-func (s *watchStream) init(kind model.Kind) error {
-	b := appendString([]byte("event: init\ndata: {"), s.types[kind]+"s")
+func (s *watchStream) init(kind model.Kind, eventID string) error {
+	b := appendString(append(appendID(nil, eventID), "event: init\ndata: {"...), s.types[kind]+"s")
 	b = append(b, ":["...)
 	first := true
 	for batch := range slices.Chunk(s.ids(kind), watchBatch) {
@@ -186,9 +261,19 @@ func (s *watchStream) appendObject(b []byte, i *item, selected *selection) []byt
 	return append(i.appendTo(b, selected), '}')
 }
 
-// events sends what became of objects, which are sorted by kind.
-func (s *watchStream) events(batch []model.Entity) error {
+// appendID gives the event that follows an id, unless that is empty.
+func appendID(b []byte, id string) []byte {
+	if id == "" {
+		return b
+	}
+	return append(append(append(b, "id: "...), id...), '\n')
+}
+
+// events sends what became of objects, which are sorted by kind. The last event
+// has the id.
+func (s *watchStream) events(batch []model.Entity, eventID string) error {
 	var b []byte
+	last := 0
 	for len(batch) > 0 {
 		n := 1
 		for n < len(batch) && batch[n].Kind == batch[0].Kind {
@@ -201,14 +286,17 @@ func (s *watchStream) events(batch []model.Entity) error {
 		}
 		found, selected := s.take(kind, ids)
 		for _, id := range ids {
-			b = s.appendEvent(b, kind, id, found, selected)
+			before := len(b)
+			if b = s.appendEvent(b, kind, id, found, selected); len(b) > before {
+				last = before
+			}
 		}
 		batch = batch[n:]
 	}
 	if len(b) == 0 {
 		return nil
 	}
-	return s.write(b)
+	return s.write(slices.Insert(b, last, appendID(nil, eventID)...))
 }
 
 func (s *watchStream) appendEvent(b []byte, kind model.Kind, id string, found map[string]item, selected *selection) []byte {
