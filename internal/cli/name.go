@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,9 +86,6 @@ func (c *Client) resolve(ctx context.Context, t *model.Type, s Scope, name strin
 	}
 	return "", fmt.Errorf("%s %s does not exist%s; `contrail get %s%s` lists what there is", t.Kind, tried[0], alsoTried(tried[1:]), t.Kind, everywhere(t))
 }
-
-// errNotThere is for those who ask whether an object exists.
-var errNotThere = errors.New("does not exist")
 
 func alsoTried(names []string) string {
 	if len(names) == 0 {
