@@ -231,15 +231,10 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 		if !reflect.DeepEqual(wanted, now) {
 			wanted = now
 			speaker.SetImports(targetsFor(wanted))
-			// What was passed over before may be wanted now, or the other way.
-			received.Close()
-			received = subscribe(speaker)
+			received = b.again(ctx, speaker, received, wanted)
 		}
 		more := b.enter(received, wanted)
-		left, err := b.leave(speaker)
-		if err != nil {
-			return err
-		}
+		left := b.leave(speaker)
 		if !left && !complete {
 			complete = true
 			speaker.Release()
@@ -256,6 +251,17 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 			return nil
 		}
 	}
+}
+
+// again has all routes of peers looked at once more: what was passed over before
+// may be wanted now, or the other way. A new subscription is not told what was
+// withdrawn before it began, so the old one is read to its end.
+func (b *border) again(ctx context.Context, speaker *bgp.Speaker, old *bgp.Subscription, wanted map[rib.Target]struct{}) *bgp.Subscription {
+	received := subscribe(speaker)
+	for ctx.Err() == nil && b.enter(old, wanted) {
+	}
+	old.Close()
+	return received
 }
 
 func subscribe(s *bgp.Speaker) *bgp.Subscription { return s.Subscribe(bgp.VPNv4, bgp.VPNv6) }
@@ -308,7 +314,7 @@ func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (
 }
 
 // leave gives out what is different, and reports whether there may be more.
-func (b *border) leave(speaker *bgp.Speaker) (more bool, err error) {
+func (b *border) leave(speaker *bgp.Speaker) (more bool) {
 	t := b.tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -339,8 +345,19 @@ func (b *border) leave(speaker *bgp.Speaker) (more bool, err error) {
 	}
 	// Under the lock, so that what is told later is also what was found later.
 	speaker.Withdraw(withdrawn...)
-	if err := speaker.Put(put...); err != nil {
-		return false, err
+	if speaker.Put(put...) != nil {
+		b.putEach(speaker, put)
 	}
-	return more, nil
+	return more
+}
+
+// putEach gives out what can be, so that a network with routes that cannot, for
+// it has too many route targets, does not keep in those of others.
+func (b *border) putEach(speaker *bgp.Speaker, routes []bgp.Route) {
+	for _, r := range routes {
+		if err := speaker.Put(r); err != nil {
+			b.log.Warn("route is not told to BGP peers", "error", err)
+			speaker.Withdraw(r.NLRI)
+		}
+	}
 }

@@ -57,7 +57,7 @@ func newGateway(t *testing.T, as uint32) *gateway {
 		t.Fatal(err)
 	}
 	refused := g.speaker.SetPeers(map[string]bgp.PeerConfig{"us": {
-		Addr: ours.Addr(), Port: ours.Port(), LocalAddr: theirs.Addr(), AS: 64512, Retry: 50 * time.Millisecond,
+		Addr: ours.Addr(), Port: ours.Port(), LocalAddr: theirs.Addr(), AS: 64512, Retry: 50 * time.Millisecond, Trusted: true,
 		Families: []bgp.Family{bgp.RTC, bgp.VPNv4, bgp.VPNv6},
 	}})
 	if len(refused) > 0 {
@@ -175,7 +175,7 @@ func TestNetBorder(t *testing.T) {
 			g.network("red", 2, nil, nil)
 			g.attach("b1", "blue", "n1", "10.0.0.3", 16)
 			g.attach("r1", "red", "n1", "10.0.0.4", 17)
-			g.want("blue seen outside", "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 target:64500:1 target:64512:8000001", func() string { return g.hears("10.0.0.3/32") })
+			g.want("blue seen outside", "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001", func() string { return g.hears("10.0.0.3/32") })
 			g.want("red seen outside", "none", func() string { return g.hears("10.0.0.4/32") })
 
 			g.announce("10.9.0.0/24", 99, mine...)
@@ -201,7 +201,7 @@ func TestNetBorder(t *testing.T) {
 			g.apply(model.Batch{Objects: []model.Object{&model.VirtualNetwork{
 				Meta: model.Meta{UUID: id("net", "red"), FQName: []string{"default-domain", "p", "red"}}, VirtualNetworkNetworkID: new(int64(2)), RouterExternal: &external,
 			}}})
-			g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:13 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
+			g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:13 origin-vn:64512:2 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
 			g.detach("r1", "red")
 			g.want("red seen outside", "none", func() string { return g.hears("10.0.0.4/32") })
 

@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -74,17 +75,21 @@ func (b *border) routesOf(at place) []bgp.Route {
 		if p.Flags&rib.Foreign != 0 {
 			continue
 		}
-		nlri := bgp.VPNNLRI(distinguisher(p.NextHop, at.vrf, b.peering), at.key.Prefix())
+		nlri := bgp.VPNNLRI(distinguisher(p.NextHop, at.vrf, b.shortAS()), at.key.Prefix())
 		if slices.ContainsFunc(routes, func(r bgp.Route) bool { return r.NLRI == nlri }) {
 			continue
 		}
-		attrs := &bgp.Attrs{NextHop: p.NextHop, Origin: bgp.OriginIGP, LocalPref: bgp.Some(p.LocalPreference), Communities: p.Communities}
+		preference := p.LocalPreference
+		if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know LLGR_STALE
+			preference = 0
+		}
+		attrs := &bgp.Attrs{NextHop: p.NextHop, Origin: bgp.OriginIGP, LocalPref: bgp.Some(preference), Communities: p.Communities}
 		for _, t := range slices.Concat(w.instance.exports, p.Targets) {
 			if c := bgp.ExtCommunity(t); !slices.Contains(attrs.ExtCommunities, c) {
 				attrs.ExtCommunities = append(attrs.ExtCommunities, c)
 			}
 		}
-		attrs.ExtCommunities = append(attrs.ExtCommunities, encapCommunities(p.Encapsulations)...)
+		attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(p.Encapsulations), b.identities(p))
 		routes = append(routes, bgp.Route{NLRI: nlri, Label: p.Label, Attrs: attrs})
 	}
 	return routes
@@ -92,15 +97,42 @@ func (b *border) routesOf(at place) []bgp.Route {
 
 // distinguisher keeps the routes of nodes and networks apart. A network's
 // number that does not fit beside an address has one for all its nodes.
-func distinguisher(node netip.Addr, vrf uint32, p *peering) bgp.RD {
+func distinguisher(node netip.Addr, vrf uint32, as uint16) bgp.RD {
 	if node.Is4() && vrf < 1<<16 {
 		return bgp.RDFromAddr(node, uint16(vrf))
 	}
-	as := uint32(0)
-	if p != nil {
-		as = p.config.AS
+	return bgp.RDFromAS(as, vrf)
+}
+
+// shortAS is our autonomous system where two bytes are there for it.
+func (b *border) shortAS() uint16 {
+	switch {
+	case b.peering == nil: // what is made now does not go out any more
+		return 0
+	case b.peering.config.AS > math.MaxUint16:
+		return asTrans
 	}
-	return bgp.RDFromAS(uint16(as), vrf)
+	return uint16(b.peering.config.AS)
+}
+
+// asTrans stands for an AS number that has no room in two bytes (RFC 6793 §9).
+const asTrans = 23456
+
+// identities say who is behind a path: its network, security groups and tags,
+// for routers that make policy of them.
+func (b *border) identities(p *rib.Path) []bgp.ExtCommunity {
+	as := b.shortAS()
+	var list []bgp.ExtCommunity
+	if p.OriginNetwork != 0 {
+		list = append(list, bgp.NewOriginVN(as, p.OriginNetwork))
+	}
+	for _, n := range p.SecurityGroups {
+		list = append(list, bgp.NewSecurityGroup(as, n))
+	}
+	for _, n := range p.Tags {
+		list = append(list, bgp.NewTag(as, n))
+	}
+	return list
 }
 
 func encapCommunities(e rib.Encapsulations) []bgp.ExtCommunity {

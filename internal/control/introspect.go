@@ -120,39 +120,26 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 		gauge("contrail_control_paths", "Paths of all routes, each counted once however many tables import it.", func() int { return t.rib.Stats().Paths }),
 		gauge("contrail_control_bgp_imported_routes", "Routes of BGP peers that a network wants.", func() int { return t.rib.Stats().External }),
 		gauge("contrail_control_bgp_exported_routes", "Routes that BGP peers are told.", func() int { return t.border.out }),
-		newPeerCollector(t),
+		newSpeakerCollector(t),
 		gauge("contrail_control_path_attributes", "Different sets of attributes that the paths have.", func() int { return t.rib.Stats().Attributes }))
 }
 
-// newPeerCollector counts the BGP peers that have a session and those that have
-// not.
-func newPeerCollector(t *tables) prometheus.Collector {
-	return &peerCollector{t, prometheus.NewDesc("contrail_control_bgp_peers", "BGP peers, by state; those that are refused are none.", []string{"state"}, nil)}
-}
+// newSpeakerCollector has the metrics of the BGP speaker, while there is one.
+func newSpeakerCollector(t *tables) prometheus.Collector { return &speakerCollector{t} }
 
-type peerCollector struct {
-	tables *tables
-	desc   *prometheus.Desc
-}
+type speakerCollector struct{ tables *tables }
 
 // Describe implements prometheus.Collector.
-func (c *peerCollector) Describe(to chan<- *prometheus.Desc) { to <- c.desc }
+func (c *speakerCollector) Describe(to chan<- *prometheus.Desc) {
+	(*bgp.Speaker)(nil).Collector().Describe(to)
+}
 
 // Collect implements prometheus.Collector.
-func (c *peerCollector) Collect(to chan<- prometheus.Metric) {
+func (c *speakerCollector) Collect(to chan<- prometheus.Metric) {
 	c.tables.mu.Lock()
 	speaker := c.tables.border.state.speaker
 	c.tables.mu.Unlock()
-	up, down := 0, 0
 	if speaker != nil {
-		for _, p := range speaker.Peers() {
-			if p.State == bgp.Established {
-				up++
-			} else {
-				down++
-			}
-		}
+		speaker.Collector().Collect(to)
 	}
-	to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(up), "established")
-	to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(down), "other")
 }

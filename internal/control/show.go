@@ -264,9 +264,12 @@ type ShownPeer struct {
 	RouterID string `json:"router_id,omitempty"`
 	State    string `json:"state"`
 	// Since is when it came to be up, or not up.
-	Since    *time.Time    `json:"since,omitempty"`
-	Flaps    int           `json:"flaps"`
-	Error    string        `json:"error,omitempty"`
+	Since *time.Time `json:"since,omitempty"`
+	Flaps int        `json:"flaps"`
+	Error string     `json:"error,omitempty"`
+	// Graceful: should the session be lost, either side keeps the other's routes
+	// for a while.
+	Graceful bool          `json:"graceful"`
 	Families []ShownFamily `json:"families"`
 	Counters *bgp.Counters `json:"counters,omitempty"`
 }
@@ -326,7 +329,7 @@ func (t *tables) showPeers() ShownBGP {
 func shownPeer(p *bgp.PeerState) ShownPeer {
 	x := ShownPeer{
 		Name: p.Name, Address: p.Addr.String(), AS: p.AS, State: p.State.String(), Since: &p.Since, Flaps: p.Flaps,
-		Error: p.LastErr, Families: []ShownFamily{}, Counters: &p.Counters,
+		Error: p.LastErr, Graceful: p.Graceful, Families: []ShownFamily{}, Counters: &p.Counters,
 	}
 	if p.State == bgp.Established {
 		x.RouterID, x.Error = p.RouterID.String(), ""
