@@ -62,7 +62,7 @@ func (c *Config) controller() component {
 	return component{
 		name: controllerName, namespace: c.fabric(),
 		args: []string{
-			"controller", "--data", filepath.Join(c.Data, "controller"), "--run", c.runDir(),
+			"controller", "--name", c.controllerHost(), "--data", filepath.Join(c.Data, "controller"), "--run", c.runDir(),
 			"--tls-dir", c.pki(ctls.RoleController), "--listen-tls", fabricAddress + ":5269", "--listen-fd", "3",
 			"--users", filepath.Join(c.Data, "users.yaml"), // whoever wants users makes it
 			"--rest", c.Rest.String(), "--tombstone", c.Tombstone.String(),

@@ -55,7 +55,10 @@ func Up(ctx context.Context, cfg *Config, out io.Writer) error {
 			return err
 		}
 	}
-	return cfg.ensureRunning(ctx, p)
+	if err := cfg.ensureRunning(ctx, p); err != nil {
+		return err
+	}
+	return p.step("the controller as a BGP router", func() error { return cfg.ensureRouter(ctx) })
 }
 
 // checkHost refuses to continue a cluster from another network namespace than

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 // documents are tried as a reader would: their ```sh blocks are run one after
@@ -62,7 +64,7 @@ func (b block) commands() string {
 // asCluster turns the names of the cluster that documents speak of into those
 // of this one.
 func (c *cluster) asCluster(text string) string {
-	for _, name := range []string{"contrail-node-", "contrail-fabric", "/run/contrail/", "/etc/contrail/", "/sys/fs/bpf/contrail/"} {
+	for _, name := range []string{"contrail-node-", "contrail-fabric", "contrail-controller", "contrail-router", "/run/contrail/", "/etc/contrail/", "/sys/fs/bpf/contrail/"} {
 		text = strings.ReplaceAll(text, name, strings.ReplaceAll(name, "contrail", c.Name))
 	}
 	return text
@@ -100,6 +102,10 @@ func TestNetDocuments(t *testing.T) {
 		for _, id := range []string{"/web", "/client", "/db", "/hello", "/shop/web"} {
 			c.destroy(t, id)
 		}
+		c.forget(t, "blue")
+		// What the chapter about BGP makes, should it not come to its end.
+		router := c.Name + "-router"
+		_, _ = base.Run(contextOf(t), "bash", "-c", "ip netns pids "+router+" | xargs -r kill; ip netns delete "+router)
 		c.clean(t)
 		os.RemoveAll("/etc/" + c.Name)
 	})
