@@ -3,7 +3,6 @@ package compile
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -41,9 +40,8 @@ const (
 // networkPolicy is a network-policy with its names resolved, the same for all
 // networks that have it.
 type networkPolicy struct {
-	Name   string
-	Rules  []policyRule
-	rights *model.PermType2
+	Name  string
+	Rules []policyRule
 	Faults
 }
 
@@ -97,27 +95,16 @@ type policySide struct {
 type ruleAddress struct {
 	model.AddressType
 	number uint32
-	// rights of what was not named, but found; nil for what is as written.
-	rights *model.PermType2
+	// found is what was not named, but found; zero for what is as written.
+	found model.Entity
 }
 
-// shown tells whether what is under some rights may be shown to whoever reads
-// something of an owner.
-func shown(rights, to *model.PermType2) bool {
-	const read = 4
-	if model.ValueOr(rights.GlobalAccess, 0)&read != 0 {
-		return true
-	}
-	return to != nil && (rights.Owner == to.Owner || slices.ContainsFunc(rights.Share, func(s model.ShareType) bool {
-		_, tenant, _ := strings.Cut(s.Tenant, ":")
-		return s.TenantAccess&read != 0 && strings.ReplaceAll(tenant, "-", "") == strings.ReplaceAll(to.Owner, "-", "")
-	}))
-}
+// Reader tells whether whoever asks may read all of an object.
+type Reader func(model.Entity) bool
 
-// isShown tells whether an address may be shown to whoever reads something of
-// an owner.
-func (a *ruleAddress) isShown(to *model.PermType2) bool {
-	return a.rights == nil || shown(a.rights, to)
+// isShown tells whether an address may be shown to somebody.
+func (a *ruleAddress) isShown(to Reader) bool {
+	return a.found == model.Entity{} || to(a.found)
 }
 
 func (a *ruleAddress) isAny() bool {
@@ -130,7 +117,7 @@ func readPolicy(g *graph, uuid string) *networkPolicy {
 	if !ok {
 		return nil
 	}
-	p := &networkPolicy{Name: model.FQString(o.FQName), rights: rightsOf(o)}
+	p := &networkPolicy{Name: model.FQString(o.FQName)}
 	if o.NetworkPolicyEntries == nil {
 		return p
 	}
@@ -203,7 +190,7 @@ func (s *policySide) add(g *graph, a *model.AddressType, missing func(model.Kind
 		for _, r := range g.BackReferences(policy.UUID, model.KindVirtualNetwork) {
 			if vn, ok := get[*model.VirtualNetwork](g, model.KindVirtualNetwork, r.From.UUID); ok {
 				found := model.AddressType{VirtualNetwork: model.FQString(vn.FQName)}
-				s.addresses = append(s.addresses, ruleAddress{found, networkNumber(vn), rightsOf(vn)})
+				s.addresses = append(s.addresses, ruleAddress{found, networkNumber(vn), r.From})
 			}
 		}
 	case a.SecurityGroup == anyNetwork || a.VirtualNetwork == anyNetwork:
@@ -232,14 +219,6 @@ func (s *policySide) add(g *graph, a *model.AddressType, missing func(model.Kind
 			s.addresses = append(s.addresses, ruleAddress{AddressType: model.AddressType{Subnet: subnet}})
 		}
 	}
-}
-
-// rightsOf are the rights on an object, none if it says nothing.
-func rightsOf(o model.Object) *model.PermType2 {
-	if p := o.GetMeta().Perms2; p != nil {
-		return p
-	}
-	return &model.PermType2{}
 }
 
 // prefixesOf are the prefixes of an address, one by one.

@@ -59,14 +59,15 @@ func hashOf(t *model.AclEntriesType) int64 {
 }
 
 // expand writes out the rules of policies that concern the network. Those of
-// policies that its owner may not read are left out, which is said.
-func (l *networkLinks) expand(list *AccessList, policies []attachedPolicy) {
+// policies that the reader may not read are left out, which is said: a network
+// may be shared, and its policies not.
+func (l *networkLinks) expand(list *AccessList, policies []attachedPolicy, to Reader) {
 	for _, p := range policies {
 		switch {
 		case p.networkPolicy == nil:
 			continue // on its way
-		case !shown(p.rights, l.vn.Perms2):
-			list.problem("the rules of a network-policy of another project act too, and are not listed")
+		case !to(p.entity()):
+			list.problem("the rules of a network-policy that you may not read act too, and are not listed")
 			continue
 		}
 		list.addFaults(p.Faults)
@@ -75,7 +76,7 @@ func (l *networkLinks) expand(list *AccessList, policies []attachedPolicy) {
 			if len(r.services) == 0 {
 				continue
 			}
-			more := l.eachPair(r, func(src, dst *model.AddressType) bool {
+			more := l.eachPair(r, to, func(src, dst *model.AddressType) bool {
 				return r.writeOut(list, src, dst, Entry{Policy: p.Name, Rule: i + 1})
 			})
 			if !more {
@@ -87,12 +88,12 @@ func (l *networkLinks) expand(list *AccessList, policies []attachedPolicy) {
 
 // eachPair calls f with the pairs of addresses of a rule that concern the
 // network, until it returns false. It looks at each pair at most once. What
-// belongs to others than the network and was not named is left out.
-func (l *networkLinks) eachPair(r *policyRule, f func(src, dst *model.AddressType) bool) bool {
-	open, closed := l.split(&r.dst)
+// was not named and the reader may not read is left out.
+func (l *networkLinks) eachPair(r *policyRule, to Reader, f func(src, dst *model.AddressType) bool) bool {
+	open, closed := l.split(&r.dst, to)
 	for i := range r.src.addresses {
 		src := &r.src.addresses[i]
-		if !src.isShown(l.vn.Perms2) {
+		if !src.isShown(to) {
 			continue
 		}
 		lists := [][]*ruleAddress{open}
@@ -121,10 +122,10 @@ func (l *networkLinks) isOpen(a *ruleAddress) bool {
 type closedSide struct{ networks, others []*ruleAddress }
 
 // split parts the addresses of a side by how they concern the network.
-func (l *networkLinks) split(s *policySide) (open []*ruleAddress, closed closedSide) {
+func (l *networkLinks) split(s *policySide, to Reader) (open []*ruleAddress, closed closedSide) {
 	for i := range s.addresses {
 		switch a := &s.addresses[i]; {
-		case !a.isShown(l.vn.Perms2):
+		case !a.isShown(to):
 		case l.isOpen(a):
 			open = append(open, a)
 		case a.VirtualNetwork != "":
@@ -200,16 +201,16 @@ func orAny(ports []model.PortType) []model.PortType {
 }
 
 // listStatic writes out the list that decides what passes.
-func (l *networkLinks) listStatic() AccessList {
+func (l *networkLinks) listStatic(to Reader) AccessList {
 	var list AccessList
-	l.expand(&list, l.static)
-	l.expandImplicit(&list)
+	l.expand(&list, l.static, to)
+	l.expandImplicit(&list, to)
 	list.bound("virtual-network " + model.FQString(l.vn.FQName))
 	return list
 }
 
 // expandImplicit writes out what networkLinks.implicit has.
-func (l *networkLinks) expandImplicit(list *AccessList) {
+func (l *networkLinks) expandImplicit(list *AccessList, to Reader) {
 	self, everyone := l.self(), &model.AddressType{VirtualNetwork: anyNetwork}
 	list.add(impliedEntry(self, self, pass))
 	seen := map[string]bool{}
@@ -232,11 +233,11 @@ func (l *networkLinks) expandImplicit(list *AccessList) {
 		between(self, everyone, deny)
 	}
 	for _, p := range l.static {
-		if p.networkPolicy == nil || !shown(p.rights, l.vn.Perms2) {
+		if p.networkPolicy == nil || !to(p.entity()) {
 			continue
 		}
 		for i := range p.Rules {
-			if !l.eachPair(&p.Rules[i], func(src, dst *model.AddressType) bool { return between(src, dst, deny) }) {
+			if !l.eachPair(&p.Rules[i], to, func(src, dst *model.AddressType) bool { return between(src, dst, deny) }) {
 				return
 			}
 		}
@@ -245,7 +246,7 @@ func (l *networkLinks) expandImplicit(list *AccessList) {
 		between(self, everyone, deny)
 	}
 	for _, p := range l.providers {
-		if model.FQString(p.FQName) != fabricNetwork && !shown(rightsOf(p), l.vn.Perms2) {
+		if model.FQString(p.FQName) != fabricNetwork && !to(model.EntityOf(p)) {
 			continue
 		}
 		between(self, &model.AddressType{VirtualNetwork: model.FQString(p.FQName)}, deny)
@@ -277,9 +278,9 @@ func addressText(a *model.AddressType) string {
 }
 
 // listTimed writes out the rules of policies with a timer.
-func (l *networkLinks) listTimed() AccessList {
+func (l *networkLinks) listTimed(to Reader) AccessList {
 	var list AccessList
-	l.expand(&list, l.timed)
+	l.expand(&list, l.timed, to)
 	list.bound("virtual-network " + model.FQString(l.vn.FQName))
 	return list
 }

@@ -17,6 +17,10 @@ type attachedPolicy struct {
 	timed        bool
 }
 
+func (a *attachedPolicy) entity() model.Entity {
+	return model.Entity{Kind: model.KindNetworkPolicy, UUID: a.uuid}
+}
+
 // attachedPolicies are a network's, by sequence; without one they come first.
 func attachedPolicies(g *graph, network string) []attachedPolicy {
 	var list []attachedPolicy

@@ -285,7 +285,7 @@ func TestNetworkLists(t *testing.T) {
 			blue, red := w.network("blue", 1), w.network("red", 2)
 			c.build(w, blue, red)
 			w.view(func(v *model.View) {
-				static, timed := NetworkLists(v, blue.UUID)
+				static, timed := NetworkLists(v, blue.UUID, anybody)
 				if diff := gocmp.Diff(c.want, entryTexts(static)); diff != "" {
 					t.Error(diff)
 				}
@@ -304,7 +304,7 @@ func TestTimedPolicies(t *testing.T) {
 	blue := w.network("blue", 1)
 	w.refer(blue, w.policy("p", rule("r1", "pass any any any <> local any")), `{"timer": {"start_time": "2026-01-01T00:00:00", "end_time": "2027-01-01T00:00:00"}}`)
 	w.view(func(v *model.View) {
-		static, timed := NetworkLists(v, blue.UUID)
+		static, timed := NetworkLists(v, blue.UUID, anybody)
 		if static != nil {
 			t.Errorf("static list %v", entryTexts(static))
 		}
@@ -318,21 +318,45 @@ func TestTimedPolicies(t *testing.T) {
 	})
 }
 
-// TestOthersNetworks: a list names none of another owner that was not named in
-// the rule, and the set knows it.
+// anybody may read everything.
+func anybody(model.Entity) bool { return true }
+
+// TestOthersNetworks: a list tells a reader nothing of a policy that he may not
+// read, and names nothing that he may not read and no rule named. The set knows
+// it all.
 func TestOthersNetworks(t *testing.T) {
 	w := &town{}
 	blue, red, open := w.network("blue", 1), w.network("red", 2), w.network("open", 3)
-	red.Perms2, open.Perms2 = model.NewPerms2("somebody"), model.NewPerms2("somebody")
-	open.Perms2.GlobalAccess = new(int64(4))
-	p := w.policy("p", rule("r1", "pass any local any > policy:p any"))
+	p, hidden := w.policy("p", rule("r1", "pass any local any > policy:p any")), w.policy("hidden", rule("r2", "pass tcp local any > open 99"))
 	for _, vn := range []*model.VirtualNetwork{blue, red, open} {
 		w.attach(vn, p, 0)
 	}
+	w.attach(blue, hidden, 1)
+	group := w.group("group", 8000001, rule("r3", "pass any group:others any > group:local any"), rule("r4", "pass any 10.0.0.0/8 any > group:local any"))
+	others := w.group("others", 8000002)
 	w.view(func(v *model.View) {
-		static, _ := NetworkLists(v, blue.UUID)
-		if list := strings.Join(entryTexts(static), "\n"); strings.Contains(list, "red") || !strings.Contains(list, "open") {
+		not := map[string]bool{red.UUID: true, hidden.UUID: true, others.UUID: true}
+		reader := func(e model.Entity) bool { return !not[e.UUID] }
+		static, _ := NetworkLists(v, blue.UUID, reader)
+		if list := strings.Join(entryTexts(static), "\n"); strings.Contains(list, "red") || !strings.Contains(list, "r1: pass any blue any open any") || strings.Contains(list, "r2") {
 			t.Error(list)
+		}
+		if want := []string{"the rules of a network-policy that you may not read act too, and are not listed"}; !slices.Equal(static.Problems, want) {
+			t.Errorf("problems %q", static.Problems)
+		}
+		all, _ := NetworkLists(v, blue.UUID, anybody)
+		if list := strings.Join(entryTexts(all), "\n"); !strings.Contains(list, "red") || !strings.Contains(list, "r2") {
+			t.Error(list)
+		}
+		ingress, _ := GroupLists(v, group.UUID, reader)
+		if got := entryTexts(ingress); !slices.Equal(got, []string{"r4: pass any 10.0.0.0/8 any - any"}) {
+			t.Errorf("list of a group %q", got)
+		}
+		not[group.UUID] = true
+		for _, o := range AccessLists(v, model.EntityOf(group)) {
+			if full := WriteOut(v, o, reader); full.AccessControlListEntries != nil || full.Annotations == nil {
+				t.Errorf("a list of a group of which the reader may read a part: %+v", full)
+			}
 		}
 		if got := setsOf(v, blue.UUID).Static.Evaluate(1, Packet{Src: End{Network: 1}, Dst: End{Network: 2}}); got.Rule != "r1" {
 			t.Errorf("%+v", got)
@@ -591,7 +615,7 @@ func TestSetIsNaiveExpansion(t *testing.T) {
 }
 
 func compareNaive(t *rapid.T, v *model.View, vn *model.VirtualNetwork, entries []naiveEntry) {
-	static, _ := NetworkLists(v, vn.UUID)
+	static, _ := NetworkLists(v, vn.UUID, anybody)
 	shown := map[string]bool{}
 	for _, s := range entryTexts(static) {
 		shown[s] = true
@@ -652,7 +676,7 @@ func size(s *Set) int { return len(slices.Collect(s.Rules())) }
 func writtenOut(v *model.View, of model.Object) []*model.AccessControlList {
 	var lists []*model.AccessControlList
 	for _, o := range AccessLists(v, model.EntityOf(of)) {
-		lists = append(lists, WriteOut(v, o))
+		lists = append(lists, WriteOut(v, o, anybody))
 	}
 	return lists
 }

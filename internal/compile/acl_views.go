@@ -117,9 +117,9 @@ func listsOfNetwork(v *model.View, network string) []*model.AccessControlList {
 	return lists
 }
 
-// NetworkLists writes out the rules of a network, each entry with the policy
-// rule that it comes from; nil where the network has no such list.
-func NetworkLists(v *model.View, network string) (static, timed *AccessList) {
+// NetworkLists writes out the rules of a network for a reader, each entry with
+// the policy rule that it comes from; nil where the network has no such list.
+func NetworkLists(v *model.View, network string, to Reader) (static, timed *AccessList) {
 	g := graphOf(v)
 	l := readLinks(g, network)
 	if l == nil {
@@ -127,29 +127,34 @@ func NetworkLists(v *model.View, network string) (static, timed *AccessList) {
 	}
 	l.readPolicies(g)
 	if l.hasRules() {
-		list := l.listStatic()
+		list := l.listStatic(to)
 		static = &list
 	}
 	if len(l.timed) > 0 {
-		list := l.listTimed()
+		list := l.listTimed(to)
 		timed = &list
 	}
 	return static, timed
 }
 
-// GroupLists writes out the rules of a security group; nil where there is none.
-func GroupLists(v *model.View, group string) (ingress, egress *AccessList) {
-	in, out, ok := listGroup(graphOf(v), group)
+// GroupLists writes out the rules of a security group for a reader; nil where
+// there is none.
+func GroupLists(v *model.View, group string, to Reader) (ingress, egress *AccessList) {
+	in, out, ok := listGroup(graphOf(v), group, to)
 	if !ok {
 		return nil, nil
 	}
 	return &in, &out
 }
 
-// WriteOut returns one of AccessLists with its entries.
-func WriteOut(v *model.View, o *model.AccessControlList) *model.AccessControlList {
-	static, timed := NetworkLists(v, o.ParentUUID)
-	ingress, egress := GroupLists(v, o.ParentUUID)
+// WriteOut returns one of AccessLists with the entries that a reader may read.
+// Its hash is that of these.
+func WriteOut(v *model.View, o *model.AccessControlList, to Reader) *model.AccessControlList {
+	if !to(model.Entity{Kind: model.Kind(o.ParentType), UUID: o.ParentUUID}) {
+		return unlisted(o, "you may read a part of the "+o.ParentType+" only, so what follows from it is not listed")
+	}
+	static, timed := NetworkLists(v, o.ParentUUID, to)
+	ingress, egress := GroupLists(v, o.ParentUUID, to)
 	full := *o
 	for kind, list := range map[accessListKind]*AccessList{staticList: static, timedList: timed, ingressList: ingress, egressList: egress} {
 		if list == nil || accessListUUID(o.ParentUUID, kind) != o.UUID {
@@ -165,8 +170,12 @@ func WriteOut(v *model.View, o *model.AccessControlList) *model.AccessControlLis
 // NotWrittenOut returns one of AccessLists that says that its entries are in
 // another answer.
 func NotWrittenOut(o *model.AccessControlList) *model.AccessControlList {
+	return unlisted(o, "the access lists of this answer are too long together; read this one by itself")
+}
+
+func unlisted(o *model.AccessControlList, why string) *model.AccessControlList {
 	short := *o
-	short.Annotations = problems("the access lists of this answer are too long together; read this one by itself")
+	short.Annotations = problems(why)
 	return &short
 }
 

@@ -27,7 +27,6 @@ type securityGroup struct {
 	Number uint32
 	// ingress and egress are its parts of the sets of its ports.
 	ingress, egress *Block
-	rights          *model.PermType2
 	Faults
 }
 
@@ -57,7 +56,7 @@ func readGroup(g *graph, uuid string) (*securityGroup, []groupRule, bool) {
 	if !ok {
 		return nil, nil, false
 	}
-	s := &securityGroup{Name: model.FQString(o.FQName), Number: groupNumber(o), rights: o.Perms2}
+	s := &securityGroup{Name: model.FQString(o.FQName), Number: groupNumber(o)}
 	if o.SecurityGroupEntries == nil {
 		return s, nil, true
 	}
@@ -90,7 +89,7 @@ func (r *groupRule) read(g *graph, of *securityGroup) error {
 				continue
 			}
 			number := groupNumber(other)
-			r.remote = append(r.remote, ruleAddress{model.AddressType{SecurityGroup: strconv.FormatUint(uint64(number), 10)}, number, rightsOf(other)})
+			r.remote = append(r.remote, ruleAddress{model.AddressType{SecurityGroup: strconv.FormatUint(uint64(number), 10)}, number, model.EntityOf(other)})
 		default:
 			for _, subnet := range prefixesOf(a) {
 				r.remote = append(r.remote, ruleAddress{AddressType: model.AddressType{Subnet: subnet}})
@@ -148,7 +147,7 @@ func compileGroup(g *graph, uuid string) *securityGroup {
 	if !ok {
 		return nil
 	}
-	s.Name, s.rights = "", nil // for those who read it
+	s.Name = "" // for those who read it
 	var ingress, egress []Rule
 	for i := range rules {
 		r := &rules[i]
@@ -235,7 +234,7 @@ func groupSets(groups []*securityGroup) (ingress, egress *Set, faults Faults) {
 
 // listGroup writes out the two access lists of a group; false when there is
 // none.
-func listGroup(g *graph, uuid string) (ingress, egress AccessList, ok bool) {
+func listGroup(g *graph, uuid string, to Reader) (ingress, egress AccessList, ok bool) {
 	s, rules, ok := readGroup(g, uuid)
 	if !ok {
 		return AccessList{}, AccessList{}, false
@@ -247,7 +246,7 @@ func listGroup(g *graph, uuid string) (ingress, egress AccessList, ok bool) {
 			list = &egress
 		}
 		if len(r.services) > 0 {
-			r.writeOut(list, s)
+			r.writeOut(list, s, to)
 		}
 	}
 	ingress.Faults, egress.Faults = s.Faults, s.Faults
@@ -256,13 +255,13 @@ func listGroup(g *graph, uuid string) (ingress, egress AccessList, ok bool) {
 	return ingress, egress, true
 }
 
-// writeOut adds the entries of a rule. The local side is left open. That a
-// group of another owner has a number is not told.
-func (r *groupRule) writeOut(list *AccessList, of *securityGroup) {
+// writeOut adds the entries of a rule. The local side is left open. The number
+// of a group is told to whoever may read the group.
+func (r *groupRule) writeOut(list *AccessList, of *securityGroup, to Reader) {
 	e := Entry{Policy: of.Name, Rule: r.place + 1}
 	e.RuleUUID, e.ActionList, e.Direction = r.written.RuleUUID, &model.ActionListType{SimpleAction: "pass"}, ">"
 	for i := range r.remote {
-		if !r.remote[i].isShown(of.rights) {
+		if !r.remote[i].isShown(to) {
 			continue
 		}
 		for _, sp := range orAny(r.written.SrcPorts) {

@@ -31,14 +31,21 @@ func (i *item) writeOut(v *model.View, s *selection) {
 	}
 	full := compile.NotWrittenOut(i.list())
 	if s.entries.Load() > 0 {
-		long := compile.WriteOut(v, i.list())
-		if s.entries.Add(-int64(len(long.AccessControlListEntries.ACLRule))) >= 0 {
+		long := compile.WriteOut(v, i.list(), s.may.readsAllOf(v))
+		if s.entries.Add(-lengthOf(long)) >= 0 {
 			full = long
 		}
 	}
 	if stored, err := model.StoredOf(full); err == nil {
 		i.Stored = stored
 	}
+}
+
+func lengthOf(o *model.AccessControlList) int64 {
+	if o.AccessControlListEntries == nil {
+		return 0
+	}
+	return int64(len(o.AccessControlListEntries.ACLRule))
 }
 
 // list is the view of an access list.
@@ -50,7 +57,7 @@ func (l *listQuery) writtenOut(v *model.View, e *entry) *entry {
 	if e.Kind != model.KindAccessControlList || e.view == nil || !asked {
 		return e
 	}
-	stored, err := model.StoredOf(compile.WriteOut(v, e.list()))
+	stored, err := model.StoredOf(compile.WriteOut(v, e.list(), l.may.readsAllOf(v)))
 	if err != nil {
 		return e
 	}

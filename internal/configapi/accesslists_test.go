@@ -1,8 +1,10 @@
 package configapi
 
 import (
+	"context"
 	"fmt"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -107,6 +109,42 @@ func TestAccessListsTellNothingOfOthers(t *testing.T) {
 	})
 	if !full {
 		t.Fatal("the network has no policy")
+	}
+}
+
+// A network that all may read tells nobody of its owner's policies, nor of the
+// networks that they name, whichever way its access list is asked for.
+func TestAccessListsOfSharedNetworks(t *testing.T) {
+	b := newBench(t, testConfig())
+	b.twoTenants()
+	policy := b.create("network-policy", `{"fq_name": ["default-domain", "`+secret+`", "policy"], `+policyOf(`{"virtual_network": "local"}`, `{"virtual_network": "default-domain:`+secret+`:`+secret+`-vn"}`)+`}`)
+	vn := b.create("virtual-network", `{"fq_name": ["default-domain", "`+secret+`", "open"], "parent_type": "project", "perms2": {"global_access": 4}}`)
+	b.json("POST", "/ref-update", fmt.Sprintf(`{"type": "virtual-network", "uuid": %q, "ref-type": "network-policy", "ref-uuid": %q, "operation": "ADD", "attr": {"sequence": {"major": 0, "minor": 0}}}`, vn, policy))
+	full := b.json("POST", "/fqname-to-id", `{"type": "access-control-list", "fq_name": ["default-domain", "`+secret+`", "open", "open"]}`)
+	acl := b.get("access-control-list", full["uuid"].(string))
+	if n := rulesOf(acl); n != 6 {
+		t.Fatalf("an administrator is shown %d entries: %v", n, acl)
+	}
+	_, text, _ := b.call("GET", "/access-control-list/"+full["uuid"].(string)+"?fields=access_control_list_hash", "")
+	hash := regexp.MustCompile(`"access_control_list_hash":(\d+)`).FindStringSubmatch(text)[1]
+	for _, q := range []string{
+		"/access-control-list/" + full["uuid"].(string),
+		"/access-control-lists?detail=true&parent_id=" + vn,
+		"/access-control-lists?fields=access_control_list_entries,annotations&obj_uuids=" + full["uuid"].(string),
+		"/access-control-lists?filters=access_control_list_hash==" + hash,
+		"/watch?resource_type=access-control-list",
+	} {
+		ctx, cancel := context.WithCancel(asUser(member1))
+		w := httptest.NewRecorder()
+		b.handler.ServeHTTP(initialOnly{w, cancel}, httptest.NewRequest("GET", "http://api:8082"+q, nil).WithContext(ctx))
+		cancel()
+		text := w.Body.String()
+		if w.Code != 200 || strings.Contains(text, secret+"-") || strings.Contains(text, hash) || strings.Contains(text, "000000000030") {
+			t.Errorf("%s: %d %s", q, w.Code, text)
+		}
+		if asksFor := strings.Contains(q, "filters"); strings.Contains(text, full["uuid"].(string)) == asksFor {
+			t.Errorf("%s: %s", q, text)
+		}
 	}
 }
 

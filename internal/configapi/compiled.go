@@ -40,14 +40,21 @@ func explainTo(v *model.View, may *access, wanted string) *compile.Explanation {
 	if !ok {
 		return nil
 	}
-	reads := func(e entry) bool { return may.readsEntry(v, &e) && len(may.hidden(v, &e)) == 0 }
+	reads := may.readsAllOf(v)
 	found := compile.Explain(v, id)
-	if found != nil && reads(e) {
-		found.ShowOnly(may.reads, func(o compile.Origin) bool {
-			s, ok := v.Stored(o.UUID)
-			return ok && reads(entry{Stored: s})
-		})
+	if found != nil && reads(e.Entity) {
+		found.ShowOnly(may.reads, func(o compile.Origin) bool { return reads(model.Entity{Kind: o.Kind, UUID: o.UUID}) })
 		return found
 	}
 	return nil
+}
+
+// readsAllOf tells of stored objects whether the caller may read them with all
+// their fields, and so what follows from them.
+func (may *access) readsAllOf(v *model.View) compile.Reader {
+	return func(of model.Entity) bool {
+		s, ok := v.Stored(of.UUID)
+		e := entry{Stored: s}
+		return ok && may.readsEntry(v, &e) && len(may.hidden(v, &e)) == 0
+	}
 }
