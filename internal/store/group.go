@@ -38,8 +38,8 @@ const (
 	mostBytes   = 256 << 10
 	// mostShared bounds what is asked for once.
 	mostShared = mostMembers - 2
-	// What is bigger than these goes alone. etcd takes the number of members, or
-	// of guards before them, off what a member may have.
+	// What is bigger than these goes alone and at once. etcd takes the number of
+	// members, or of guards before them, off what a member may have.
 	memberOps   = 96
 	memberBytes = 64 << 10
 )
@@ -73,8 +73,12 @@ type outcome struct {
 
 // send has a transaction sent and returns what became of it.
 func (g *groups) send(ctx context.Context, t *Txn) outcome {
+	if !t.fitsGroup() {
+		// Not counted: a stream of these would keep the others waiting.
+		return t.commit(ctx, g.store.fence.Load())
+	}
 	g.mu.Lock()
-	if g.flying < underWay || !t.fitsGroup() {
+	if g.flying < underWay {
 		g.flying++
 		fence := g.store.fence.Load()
 		g.mu.Unlock()

@@ -220,6 +220,58 @@ func TestGroupPassesTheSilent(t *testing.T) {
 	}
 }
 
+// Those that go alone, however many, are not what others wait for.
+func TestGroupPassesTheLarge(t *testing.T) {
+	st := startServer(t).open("/g/")
+	var large sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 4 {
+		large.Go(func() {
+			for range 10 {
+				x := st.Txn()
+				x.Put(Key(fmt.Sprintf("agent/%d", i)), make([]byte, memberBytes))
+				if _, err := x.Commit(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		defer close(done)
+		large.Wait()
+	}()
+	for {
+		st.groups.mu.Lock()
+		flying := st.groups.flying
+		st.groups.mu.Unlock()
+		if flying != 0 {
+			t.Errorf("others wait for %d", flying)
+		}
+		select {
+		case <-done:
+			return
+		case <-time.After(100 * time.Microsecond):
+		}
+		if t.Failed() {
+			<-done
+			return
+		}
+	}
+}
+
+// Keys count, too: what goes together is bounded however long they are.
+func TestSizeOfKeys(t *testing.T) {
+	x := startServer(t).open("/g/").Txn()
+	for i := range memberOps {
+		k := Key(fmt.Sprintf("fq/%0*d", 1000, i))
+		x.Guard(Guard{Condition: Absent, Key: k})
+		x.Delete(k)
+	}
+	if x.fitsGroup() {
+		t.Errorf("%d bytes go together with others", x.size)
+	}
+}
+
 // act is a transaction of a property test.
 type act struct {
 	guards  []Guard

@@ -2,8 +2,10 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,5 +138,42 @@ func TestFullDiskStopsWrites(t *testing.T) {
 			t.Fatalf("writes do not go on: %v", put())
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Whoever is told that the store is full has written nothing, and whoever is
+// not has: also those whose requests are on their way while it becomes full.
+func TestFullIsTrue(t *testing.T) {
+	for range 2 {
+		st := configuredServer(t, func(c *ServerConfig) { c.Quota = 16 << 20 }).open("/full/")
+		var mu sync.Mutex
+		told := map[Key]bool{}
+		var writers sync.WaitGroup
+		for i := range 16 {
+			writers.Go(func() {
+				for n := range 200 {
+					k := Key(fmt.Sprintf("agent/%d-%d", i, n))
+					x := st.Txn()
+					x.Create(k, make([]byte, 200<<10))
+					_, err := x.Commit(t.Context())
+					if err != nil && !errors.Is(err, ErrFull) {
+						t.Error(err)
+					}
+					mu.Lock()
+					told[k] = err == nil
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		writers.Wait()
+		there := stateOf(t, st, "agent/")
+		for k, written := range told {
+			if _, ok := there[k]; ok != written {
+				t.Errorf("%s is there: %v; its writer was told %v", k, ok, written)
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -90,7 +91,7 @@ type Txn struct {
 	guarded map[Guard]bool
 	ops     []clientv3.Op
 	keys    map[Key]bool
-	// size is about the bytes of what is put.
+	// size is about the bytes of its keys, guards and values.
 	size int
 	err  error
 	// takes and frees name a key that the transaction gives out or makes free,
@@ -162,6 +163,7 @@ func (t *Txn) Delete(k Key) {
 	case SpaceObject, SpaceNode, SpaceBinding, SpaceAddress, SpacePrefix, SpaceNumber, SpaceLabel:
 		t.frees = k
 	}
+	t.size += len(k)
 	t.ops = append(t.ops, clientv3.OpDelete(t.store.path(k)))
 }
 
@@ -178,6 +180,7 @@ func (t *Txn) Guard(g Guard) {
 		return
 	}
 	t.guarded[g] = true
+	t.size += len(g.Key)
 	t.guards = append(t.guards, g)
 }
 
@@ -210,9 +213,9 @@ func (t *Txn) prove(k Key, value []byte) {
 // Commit sends the transaction and returns its revision. The error is a
 // *Conflict when a guard did not hold. It wraps ErrLeaseGone when a lease had
 // ended, ErrNewEpoch when the epoch had, ErrFull when the store has no space,
-// ErrNoQuorum when it has no leader; nothing was written then either. It wraps ErrUnknown when the answer was
-// lost. It is not repeated here, because its guards would then fail against its
-// own keys.
+// ErrNoQuorum when it has no leader; nothing was written then either. It wraps
+// ErrUnknown when the answer was lost. It is not repeated here, because its
+// guards would then fail against its own keys.
 func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	if t.err != nil {
 		return 0, t.err
@@ -233,12 +236,33 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	}
 	o := t.store.groups.send(ctx, t)
 	switch {
+	case errors.Is(o.err, ErrFull):
+		return t.despiteFull(ctx, o.err)
 	case o.err != nil:
 		return 0, fmt.Errorf("commit: %w", o.err)
 	case !o.held:
 		return 0, t.explain(ctx, o.revision, o.fence)
 	default:
 		return o.revision, nil
+	}
+}
+
+// despiteFull finds out what became of a transaction that the store answered
+// with full: an etcd that becomes full while requests are on their way writes
+// them, and says that it has no space all the same. No fence is needed, as what
+// is answered is not on its way any more.
+func (t *Txn) despiteFull(ctx context.Context, full error) (int64, error) {
+	if len(t.ops) == 0 {
+		return 0, fmt.Errorf("commit: %w", full)
+	}
+	got, err := t.store.get(ctx, t.proofKey)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("commit: %w: %w", ErrUnknown, err)
+	case len(got.Kvs) > 0 && bytes.Equal(got.Kvs[0].Value, t.proof):
+		return got.Kvs[0].ModRevision, nil
+	default:
+		return 0, fmt.Errorf("commit: %w", full)
 	}
 }
 
