@@ -29,7 +29,7 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 	var conflict *store.Conflict
 	switch {
 	case err == nil:
-		if err := a.catchUp(ctx, revision); err != nil {
+		if err := a.catchUp(ctx, revision); err != nil && !errors.Is(err, context.Canceled) {
 			a.log.Warn("a write is done, but this process does not see it yet", "error", err)
 		}
 		return model.Position{Epoch: c.Epoch(), Revision: uint64(revision)}, false, nil
@@ -70,9 +70,13 @@ func (a *API) commit(ctx context.Context, c *change, attempt int) (at model.Posi
 }
 
 // commitOnce commits c. Where the answer is lost it finds out what happened, so
-// that a write is never decided against itself.
+// that a write is never decided against itself. What was sent is waited for
+// although the caller has gone: it belongs in the audit log.
 func (a *API) commitOnce(ctx context.Context, c *change, attempt int) (int64, error) {
-	once, cancel := context.WithTimeout(ctx, patience<<min(attempt, 2))
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	once, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience<<min(attempt, 2))
 	defer cancel()
 	revision, err := c.Commit(once)
 	if !errors.Is(err, store.ErrUnknown) {
