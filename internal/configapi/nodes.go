@@ -97,13 +97,14 @@ func (c *change) join(n model.Node) (uint32, error) {
 			return 0, err
 		}
 	}
+	// Before the address: that the node itself has it by now is no reason to refuse.
+	c.Guard(store.Guard{Condition: store.NotSince, Key: store.NodeKey(n.UUID), Revision: int64(c.since)})
 	if !ok || known.Address != n.Address {
 		if ok {
 			c.Delete(store.FabricKey(known.Address))
 		}
 		c.Create(store.FabricKey(n.Address), []byte(n.UUID))
 	}
-	c.Guard(store.Guard{Condition: store.NotSince, Key: store.NodeKey(n.UUID), Revision: int64(c.since)})
 	c.PutNode(n)
 	return mtu, nil
 }

@@ -51,3 +51,28 @@ func TestOneAddressOneNode(t *testing.T) {
 	}
 	benches[0].fits()
 }
+
+// A node that joins through two controllers at one moment is not told that
+// another has its address.
+func TestNodeJoinsTwice(t *testing.T) {
+	at := store.Config{Endpoints: []string{endpoint}, Prefix: fmt.Sprintf("/any%d/", prefixCount.Add(1)), Shared: true}
+	benches := []*bench{openBenchAt(t, at, testConfig()), openBenchAt(t, at, testConfig())}
+	for round := range 20 {
+		node, name, address := model.NewUUID(), fmt.Sprintf("twice-%d", round), fmt.Sprintf("172.31.8.%d", round)
+		// The router is there before, so nothing else is in the way.
+		benches[0].create("virtual-router", fmt.Sprintf(
+			`{"fq_name": ["default-global-system-config", %q], "uuid": %q, "virtual_router_ip_address": %q}`, name, node, address))
+		var racing sync.WaitGroup
+		for _, b := range benches {
+			racing.Go(func() {
+				if _, err := (&nodes{b.api}).Join(b.ctx(), connect.NewRequest(&configv1.JoinRequest{
+					Node: node, Name: name, Address: address, FabricMtu: 1500, BootId: "boot",
+				})); err != nil {
+					t.Errorf("join: %v", err)
+				}
+			})
+		}
+		racing.Wait()
+	}
+	benches[0].fits()
+}
