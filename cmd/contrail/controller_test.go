@@ -131,7 +131,7 @@ func (c *controller) parts() map[string]int {
 // eventually polls until the condition holds.
 func (c *controller) eventually(what string, f func() bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !f() {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("not in time: %s", what)
@@ -146,7 +146,7 @@ func (c *controller) gone() {
 
 // ask reads a page of the configuration API; empty when it does not answer.
 func (c *controller) ask(path string) string {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(c.http + path)
 	if err != nil {
 		return ""

@@ -241,7 +241,7 @@ func TestAgentAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err := agent{fakeAgent(t, tt.answer)}.call(ctx, portapi.PathAttach, portapi.AttachRequest{}, &portapi.AttachResponse{})
 			var e *types.Error

@@ -57,6 +57,9 @@ type API struct {
 	watchers   atomic.Int64
 	watchersOf watchersOf
 	watchPause time.Duration
+	// readWait bounds how long a read waits for what it must show, writeWait a
+	// write with all its attempts.
+	readWait, writeWait time.Duration
 	// refusals bounds the log lines about requests that were refused.
 	refusals serve.Limiter
 }
@@ -75,7 +78,7 @@ func New(log *slog.Logger, s *store.Store, cfg Config) (*API, error) {
 	a := &API{
 		log: log, cfg: cfg, store: s, tenancy: newTenancy(cfg.Mode),
 		graph: model.NewGraph(), ledger: newLedger(), recovery: newRecovery(), positions: &positions{}, history: newHistory(), metrics: newMetrics(), ready: make(chan struct{}),
-		calls: newCalls(), patience: readerPatience, watchPause: watchPause,
+		calls: newCalls(), patience: readerPatience, watchPause: watchPause, readWait: readWait, writeWait: writeWait,
 	}
 	a.metrics.registry.MustRegister(newState(a), s.Metrics())
 	return a, nil

@@ -169,7 +169,7 @@ func TestPositionOfNoAnswer(t *testing.T) {
 		w := httptest.NewRecorder()
 		began := time.Now()
 		b.handler.ServeHTTP(w, r)
-		if w.Code != want || time.Since(began) > readWait/2 {
+		if w.Code != want || time.Since(began) > b.api.readWait/2 {
 			t.Errorf("position %s: %d %s after %s, want %d", text, w.Code, w.Body, time.Since(began), want)
 		}
 	}

@@ -107,7 +107,7 @@ func (l *line) block(requests, answers bool) {
 // awaitLost waits until a request with a text was lost.
 func (l *line) awaitLost(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		lost := l.lost.Bytes()
 		found, size := bytes.Contains(lost, []byte(text)), len(lost)
@@ -178,7 +178,7 @@ func TestWritesInDoubt(t *testing.T) {
 				status, text, _ := b.call(step.method, step.path, step.body)
 				done <- fmt.Sprint(status, " ", text)
 			}()
-			deadline := time.Now().Add(10 * time.Second)
+			deadline := time.Now().Add(time.Minute)
 			for !step.lostRequest && present() != step.present {
 				if time.Now().After(deadline) {
 					t.Fatal("the request did not reach the store")

@@ -104,7 +104,7 @@ func TestWatchLeavesFieldsOut(t *testing.T) {
 	defer server.Close()
 	events := func() string {
 		t.Helper()
-		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 		resp, err := client.Get(server.URL + "/watch?resource_type=virtual-network")
 		if err != nil {
 			t.Fatal(err)

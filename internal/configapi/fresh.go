@@ -44,7 +44,7 @@ func (a *API) fresh(h http.Handler) http.Handler {
 }
 
 func (a *API) waitFresh(r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), readWait)
+	ctx, cancel := context.WithTimeout(r.Context(), a.readWait)
 	defer cancel()
 	if text := r.Header.Get(positionHeader); text != "" {
 		if err := a.waitPosition(ctx, text); err != nil {

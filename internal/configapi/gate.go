@@ -157,7 +157,7 @@ func (a *API) rpcGate() connect.Interceptor {
 				return nil, rpcError(err)
 			}
 			if readingCalls[procedure] {
-				wait, cancel := context.WithTimeout(ctx, readWait)
+				wait, cancel := context.WithTimeout(ctx, a.readWait)
 				err := a.waitNewest(wait)
 				cancel()
 				if err != nil {

@@ -430,7 +430,7 @@ func (a *API) recoveryStatus(ctx context.Context) (*configv1.RecoveryStatusRespo
 // reachRestored waits until the graph shows what the store has at a position,
 // which after a restore is to load all of it.
 func (a *API) reachRestored(ctx context.Context, at model.Position) error {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
+	ctx, cancel := context.WithTimeout(ctx, a.readWait)
 	defer cancel()
 	if err := a.reach(ctx, at.Epoch, int64(at.Revision)); err != nil {
 		return refuse(http.StatusServiceUnavailable, connect.CodeUnavailable, "the restored store is being loaded; ask again (%v)", err)

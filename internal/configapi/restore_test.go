@@ -49,7 +49,7 @@ func (b *bench) restore(dump []byte) backup.Result {
 
 func (b *bench) eventually(what string, f func() bool) {
 	b.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.Fatalf("not in time: %s", what)
 		}
@@ -493,7 +493,7 @@ func TestNobodyWritesDuringARestore(t *testing.T) {
 				return
 			default:
 			}
-			ctx, cancel := context.WithTimeout(b.ctx(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(b.ctx(), time.Minute)
 			_, err := b.api.attach(ctx, request(a.id, containerID(), "busy"))
 			cancel()
 			if err != nil && code(err) != connect.CodeUnavailable {

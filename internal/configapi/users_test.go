@@ -150,7 +150,7 @@ func (f *front) client(t *testing.T, credentials *ctls.Credentials) *http.Client
 		settings.GetClientCertificate = credentials.Client("").GetClientCertificate
 	}
 	transport := &http.Transport{TLSClientConfig: settings, DisableKeepAlives: true}
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // ask sends a request, with a token if there is one.

@@ -14,8 +14,8 @@ import (
 const (
 	// attempts bounds how often a write is decided anew.
 	attempts = 40
-	// writeTimeout bounds a write with all its attempts.
-	writeTimeout = 20 * time.Second
+	// writeWait bounds a write with all its attempts.
+	writeWait = 20 * time.Second
 )
 
 // errNeedLeases makes write decide again, with leases at hand.
@@ -68,7 +68,7 @@ type audit struct {
 // decide must not keep anything of the view. A decision without any key
 // changes nothing and succeeds.
 func (a *API) write(ctx context.Context, what audit, decide func(c *change) error) (model.Position, error) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.writeWait)
 	defer cancel()
 	var granted *leases
 	asked := false

@@ -23,7 +23,7 @@ func TestAnnounce(t *testing.T) {
 	defer cancel()
 	lease := func(want bool, not Lease) (lease Lease) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			resp, err := st.client.Get(t.Context(), st.path(ControlKey("192.0.2.1:5269")))
 			if err != nil {
 				t.Fatal(err)

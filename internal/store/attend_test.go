@@ -40,7 +40,7 @@ func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
 	}
 	eventually := func(what string, f func(error) bool) {
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for err := put(); !f(err); err = put() {
 			if time.Now().After(deadline) {
 				t.Fatalf("not in time: %s; a write ends with %v", what, err)

@@ -40,7 +40,7 @@ func (h *held) commit(ctx context.Context, x *Txn) *result {
 	before := h.waiting()
 	r := &result{}
 	h.wg.Go(func() { r.revision, r.err = x.Commit(ctx) })
-	for deadline := time.Now().Add(10 * time.Second); h.waiting() == before; time.Sleep(50 * time.Microsecond) {
+	for deadline := time.Now().Add(time.Minute); h.waiting() == before; time.Sleep(50 * time.Microsecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("the transaction does not wait; %d do", before)
 		}
@@ -160,7 +160,7 @@ func TestGroupWithoutOneThatLeft(t *testing.T) {
 	gone := h.commit(ctx, x)
 	stayed := h.commit(t.Context(), other)
 	cancel()
-	for deadline := time.Now().Add(10 * time.Second); h.waiting() != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); h.waiting() != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d wait, want 1", h.waiting())
 		}

@@ -175,7 +175,7 @@ func (s *shadow) waitFor(t *testing.T, revision int64) {
 		}
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("follower is at revision %d, want %d", at, revision)
 		}
 	}

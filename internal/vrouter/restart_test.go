@@ -154,7 +154,7 @@ func (c *controlNode) routesAt(node string, ports ...string) <-chan string {
 // await reads until want comes, and returns what came before it.
 func await(t *testing.T, said <-chan string, want string) (before []string) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case s := <-said:

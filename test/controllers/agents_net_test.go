@@ -234,7 +234,7 @@ func (a *agent) work(ctx context.Context, stop <-chan struct{}) {
 }
 
 func (a *agent) finish(ctx context.Context) {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for err := a.end(ctx); err != nil; err = a.end(ctx) {
 		if time.Now().After(deadline) {
 			a.t.Errorf("%s: cannot end what does not run: %v", a.name, err)

@@ -34,7 +34,7 @@ func newClient(t *testing.T, members ...*controllers.Controller) *client {
 	c := &client{}
 	for _, m := range members {
 		h, base := m.Client()
-		h.Timeout = 10 * time.Second
+		h.Timeout = 30 * time.Second
 		c.https, c.bases = append(c.https, h), append(c.bases, base)
 	}
 	t.Cleanup(func() {
@@ -70,7 +70,7 @@ func (c *client) do(method, path, body string) (int, string, error) {
 		if err == nil && status != http.StatusServiceUnavailable {
 			return status, text, nil
 		}
-		if time.Since(started) > 30*time.Second {
+		if time.Since(started) > 2*time.Minute {
 			return status, text, fmt.Errorf("no answer in time: %d %s: %w", status, text, err)
 		}
 		c.retries++
@@ -125,7 +125,7 @@ func list(t *testing.T, c *controllers.Controller) map[string]string {
 
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !f() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)

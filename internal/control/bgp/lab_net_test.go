@@ -197,7 +197,7 @@ func (d *daemon) vtysh(command string) string {
 func eventually(t *testing.T, what string, f func() string) {
 	t.Helper()
 	why := ""
-	for deadline := time.Now().Add(45 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if why = f(); why == "" {
 			return
 		}

@@ -108,7 +108,7 @@ func (s *script) from(addr string) *wireEnd {
 
 func wrap(t *testing.T, c net.Conn) *wireEnd {
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return &wireEnd{t, c}
@@ -205,7 +205,7 @@ func (w *wireEnd) establish(open []byte) {
 func (s *script) poll(what string, f func() string) {
 	s.t.Helper()
 	why := ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if why = f(); why == "" {
 			return
 		}

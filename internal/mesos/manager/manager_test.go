@@ -325,4 +325,6 @@ func wantCode(t *testing.T, err error, code connect.Code, parts ...string) {
 	}
 }
 
-func short() Config { return Config{Timeout: 300 * time.Millisecond} }
+// short is for tests that wait until the time is over, of which some expect an
+// answer before.
+func short() Config { return Config{Timeout: 2 * time.Second} }

@@ -229,8 +229,8 @@ func TestConfigurationAPIDown(t *testing.T) {
 	b.configWeb.Close()
 	start := time.Now()
 	_, err := n.attach(blue(containerID))
-	wantCode(t, err, connect.CodeUnavailable, "configuration API did not answer within 300ms", "contrail status")
-	if took := time.Since(start); took < 300*time.Millisecond {
+	wantCode(t, err, connect.CodeUnavailable, "configuration API did not answer within 2s", "contrail status")
+	if took := time.Since(start); took < short().Timeout {
 		t.Errorf("gave up after %s", took)
 	}
 	_, err = n.detach(containerID)

@@ -32,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // harness is a real master on TLS, a Marathon that uses it, and its REST API on
 // plain HTTP as the administrator.

@@ -38,7 +38,7 @@ func TestTasksUnknownAfterRestart(t *testing.T) {
 func TestLaunchTimeout(t *testing.T) {
 	h := newHarness(t)
 	h.stop()
-	h.launching = 200 * time.Millisecond
+	h.launching = 3 * time.Second // the second instance is to run by then
 	h.startMarathon()
 	a := h.agent("node-1")
 	h.do("POST", "/v2/apps", `{"id":"web","cmd":"hang","cpus":0.1,"mem":32,"backoffSeconds":0.1}`, http.StatusCreated)

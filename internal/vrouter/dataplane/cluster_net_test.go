@@ -134,7 +134,7 @@ func (c *cluster) dump() {
 	}
 }
 
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // serve answers on TCP and UDP port 7 with what it gets (RFC 862).
 func (k *container) serve(t *testing.T) {
@@ -206,7 +206,7 @@ func (k *container) tcp(to netip.Addr, size int) error {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	sent := make([]byte, size)
 	rand.Read(sent)
 	failed := make(chan error, 1)

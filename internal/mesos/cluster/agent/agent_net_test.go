@@ -223,7 +223,7 @@ func TestNetOperatorAPI(t *testing.T) {
 	c.run(shell("t", "echo first line; sleep 1000"))
 	c.until("t", isUp)
 	dir := filepath.Join(c.config.Work, "slaves/agent-1/frameworks/f-1/executors/t/runs/latest")
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for c.sandbox("t", "stdout") == "" && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -275,7 +275,7 @@ func TestNetSetUserID(t *testing.T) {
 	c.run(shell("t", `cp /bin/busybox /suid; cp /bin/busybox /mnt/mesos/sandbox/suid; chmod 4755 /suid /mnt/mesos/sandbox/suid; chmod 777 / /mnt/mesos/sandbox; echo made; sleep 1000`))
 	c.until("t", isUp)
 	found := 0
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(c.sandbox("t", "stdout"), "made"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(c.sandbox("t", "stdout"), "made"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the task does nothing")
 		}

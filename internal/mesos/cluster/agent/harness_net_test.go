@@ -114,7 +114,7 @@ func (c *cluster) signal() {
 // wait until ok, which is called with the lock held.
 func (c *cluster) wait(what string, ok func() bool) {
 	c.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		c.mu.Lock()
 		done, changed := ok(), c.changed
@@ -392,7 +392,7 @@ func (c *cluster) states(id string) string {
 func (c *cluster) empty() {
 	c.t.Helper()
 	var left []string
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; ; time.Sleep(20 * time.Millisecond) { // what others than this process own cannot be waited for
 		left = c.inventory()
 		if len(left) == 0 {
@@ -471,7 +471,7 @@ func (c *cluster) call(path, body string) (int, string) {
 // containers waits until the agent has n of them.
 func (c *cluster) containers(n int) []*agentv1.Response_GetContainers_Container {
 	c.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; ; time.Sleep(10 * time.Millisecond) {
 		code, text := c.call("/slave(1)/api/v1", `{"type":"GET_CONTAINERS"}`)
 		var answer agentv1.Response
@@ -490,7 +490,7 @@ func (c *cluster) containers(n int) []*agentv1.Response_GetContainers_Container 
 // settled waits until the agent has all acknowledgements on disk.
 func (c *cluster) settled() {
 	c.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; ; time.Sleep(10 * time.Millisecond) {
 		records, err := filepath.Glob(filepath.Join(c.config.Work, "meta/tasks/*.json"))
 		if err != nil {

@@ -112,7 +112,7 @@ func (c *cluster) edit(path string, members map[string]any) {
 // awaitGone waits for the end of a process that is no child of this one.
 func awaitGone(t *testing.T, pid int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ; ; time.Sleep(5 * time.Millisecond) {
 		if _, err := processStart(pid); err != nil {
 			return

@@ -128,7 +128,7 @@ func (f *fixture) output(t *testing.T) string {
 // waitFor polls the output for a line that the command prints.
 func (f *fixture) waitFor(t *testing.T, text string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !strings.Contains(f.output(t), text) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %q in output:\n%s", text, f.output(t))

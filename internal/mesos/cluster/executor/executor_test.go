@@ -120,7 +120,7 @@ func (a *fakeAgent) signal() {
 
 func (a *fakeAgent) wait(what string, ok func() bool) {
 	a.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		a.mu.Lock()
 		done, changed := ok(), a.changed
@@ -181,7 +181,7 @@ func end(t *testing.T, ended <-chan error) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("executor does not end")
 		return nil
 	}

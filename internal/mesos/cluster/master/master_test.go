@@ -171,8 +171,8 @@ func asTask(s *testScheduler, a *testAgent, id string, state mesosv1.TaskState) 
 
 func TestUnreachableAndBack(t *testing.T) {
 	cfg := quickConfig()
-	cfg.PingTimeout = 300 * time.Millisecond
-	cfg.PingInterval = 50 * time.Millisecond
+	cfg.PingTimeout = 3 * time.Second // the agent that lives is heard within
+	cfg.PingInterval = 200 * time.Millisecond
 	h := newHarness(t, cfg)
 	events := h.watch()
 	a := h.agent(nodeA, registration("node1.example"))

@@ -77,7 +77,7 @@ func TestReplayFailover(t *testing.T) {
 func TestReplayAgentLost(t *testing.T) {
 	const file = "agent-lost-01-unreachable-and-return.json"
 	cfg := quickConfig()
-	cfg.PingInterval, cfg.PingTimeout = 100*time.Millisecond, 1500*time.Millisecond
+	cfg.PingInterval, cfg.PingTimeout = 200*time.Millisecond, 4*time.Second
 	r := replayerWith(t, file, cfg)
 	r.past = ".get_tasks.completed_tasks[]"
 	r.notes["SIGKILL of the agent"] = func() { r.agent.leave() }
