@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
@@ -167,7 +168,14 @@ func TestInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	start(t, Config{Open: []int{int(f.Fd())}})
+	// The descriptor becomes the server's, which closes it: f must not, later,
+	// when the number is another's.
+	inherited, err := unix.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	start(t, Config{Open: []int{inherited}})
 	if code, body := get(t, &http.Client{Transport: &http.Transport{}}, "http://"+l.Addr().String(), ""); code != 200 || body != "admin via open" {
 		t.Errorf("%d %q", code, body)
 	}
