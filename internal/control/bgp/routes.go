@@ -44,6 +44,9 @@ func (r *Route) wire() (id NLRI, n nlri, err error) {
 // Put announces routes, or announces them anew as they are now. With an error
 // none is.
 func (s *Speaker) Put(routes ...Route) error {
+	if len(routes) == 0 {
+		return nil
+	}
 	ids, wires := make([]NLRI, len(routes)), make([]nlri, len(routes))
 	sets := map[*Attrs]*Attrs{}
 	for i := range routes {
@@ -80,8 +83,11 @@ func (s *Speaker) Put(routes ...Route) error {
 }
 
 // Withdraw takes routes of the speaker's own back; those that are not there
-// are no error.
+// are no error. Without any, nobody is woken.
 func (s *Speaker) Withdraw(routes ...NLRI) {
+	if len(routes) == 0 {
+		return
+	}
 	s.rib.mu.Lock()
 	defer s.rib.mu.Unlock()
 	for _, r := range routes {
