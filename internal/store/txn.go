@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -316,31 +318,51 @@ func (s *Store) tooMany(ops, guards int) error {
 	return fmt.Errorf("%w: %d keys and %d guards, at most %d are possible; do it in smaller steps", ErrTooBig, ops, guards, MaxOps)
 }
 
-// explain finds the guard that did not hold at the revision. It is a second
-// request so that the transactions that succeed do not carry the questions.
+// explain finds out what did not hold at the revision. It is a second request so
+// that the transactions that succeed do not carry the questions, and one request
+// for all of them: what is asked one by one takes longer than an attempt may
+// last when a new leader has many to answer. It has a time of its own, since a
+// fence that is not learned stops every later transaction, too.
 func (t *Txn) explain(ctx context.Context, revision, fence int64) error {
-	if at, err := t.store.head(ctx); err == nil && at.epoch != t.epoch {
-		return fmt.Errorf("commit: %w", ErrNewEpoch)
-	}
-	for _, g := range t.guards {
-		holds, err := t.holds(ctx, g, revision)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
+	defer cancel()
+	s := t.store
+	stopped := &Conflict{Guard: Guard{Condition: Unchanged, Key: key(SpaceFence, s.writer), Revision: fence}, Revision: revision}
+	ops := []clientv3.Op{clientv3.OpGet(s.path(EpochKey)), clientv3.OpGet(s.fenceKey(), clientv3.WithKeysOnly())}
+	for first := 0; ; {
+		last := min(len(t.guards), first+s.maxOps-len(ops))
+		for _, g := range t.guards[first:last] {
+			ops = append(ops, s.look(g, revision))
+		}
+		resp, err := s.client.Txn(ctx).Then(ops...).Commit()
 		if err != nil {
-			break // not knowing which does not change that one did not
+			s.log.Debug("cannot find out why a transaction was refused; it is decided anew", "error", err)
+			return stopped // not knowing why does not change that it was
 		}
-		if !holds {
-			return &Conflict{Guard: g, Revision: revision}
+		found := resp.Responses
+		if first == 0 {
+			if kvs := found[0].GetResponseRange().Kvs; len(kvs) > 0 && string(kvs[0].Value) != strconv.FormatUint(t.epoch, 10) {
+				return fmt.Errorf("commit: %w", ErrNewEpoch)
+			}
+			if now := modified(found[1].GetResponseRange().Kvs); now != fence {
+				s.fence.CompareAndSwap(fence, now)
+				return stopped
+			}
+			found = found[2:]
+		}
+		for i, g := range t.guards[first:last] {
+			if !g.holds(found[i].GetResponseRange().Kvs) {
+				return &Conflict{Guard: g, Revision: revision}
+			}
+		}
+		if first, ops = last, nil; first == len(t.guards) {
+			return stopped
 		}
 	}
-	if t.store.fence.Load() == fence {
-		if err := t.store.readFence(ctx); err != nil {
-			t.store.log.Debug("cannot read the fence; the next transaction will", "error", err)
-		}
-	}
-	return &Conflict{Guard: Guard{Condition: Unchanged, Key: key(SpaceFence, t.store.writer), Revision: fence}, Revision: revision}
 }
 
-// holds tells whether a guard held at a revision.
-func (t *Txn) holds(ctx context.Context, g Guard, revision int64) (bool, error) {
+// look reads what tells whether a guard held at a revision.
+func (s *Store) look(g Guard, revision int64) clientv3.Op {
 	options := []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithKeysOnly()}
 	switch g.Condition {
 	case RangeEmpty:
@@ -350,17 +372,25 @@ func (t *Txn) holds(ctx context.Context, g Guard, revision int64) (bool, error) 
 	case RangeUnchanged:
 		options = append(options, clientv3.WithPrefix(), clientv3.WithMinModRev(g.Revision+1), clientv3.WithLimit(1))
 	}
-	resp, err := t.store.get(ctx, t.store.path(g.Key), options...)
-	if err != nil {
-		return false, err
-	}
-	empty := len(resp.Kvs) == 0
+	return clientv3.OpGet(s.path(g.Key), options...)
+}
+
+// holds tells whether a guard did, by what look found.
+func (g Guard) holds(found []*mvccpb.KeyValue) bool {
 	switch g.Condition {
 	case Present:
-		return !empty, nil
+		return len(found) > 0
 	case Unchanged:
-		return !empty && resp.Kvs[0].ModRevision == g.Revision || empty && g.Revision == 0, nil
+		return modified(found) == g.Revision
 	default:
-		return empty, nil
+		return len(found) == 0
 	}
+}
+
+// modified is the revision at which a key was last written, 0 if it is absent.
+func modified(found []*mvccpb.KeyValue) int64 {
+	if len(found) == 0 {
+		return 0
+	}
+	return found[0].ModRevision
 }
