@@ -141,6 +141,19 @@ func (s *span) somewhere() index {
 	return low.plus(rand.Uint64N(s.size()) * s.unit)
 }
 
+// nearby is how far ahead a crowded pool is searched at most.
+const nearby = 256
+
+// ahead is a little further on than an index of a span that goes up, or where
+// the span begins if that is beyond its end.
+func (s *span) ahead(from index) index {
+	i := from.plus((1 + rand.Uint64N(nearby)) * s.unit)
+	if !s.contains(i) {
+		return s.first
+	}
+	return i
+}
+
 // past is the index after i in the direction of the span; false at its end.
 func (s *span) past(i index) (index, bool) {
 	switch {

@@ -198,8 +198,8 @@ func drop[K comparable](pools map[K]*pool, of K) {
 	}
 }
 
-// noteCrowd notes that another controller took an address or a label that this
-// one had chosen.
+// noteCrowd notes that another controller took an address, a label or a number
+// that this one had chosen.
 func (l *ledger) noteCrowd(k store.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,6 +212,13 @@ func (l *ledger) noteCrowd(k store.Key) {
 	case store.SpaceLabel:
 		if node, _, err := k.ParseNumber(); err == nil {
 			p = l.labels[node]
+		}
+	case store.SpaceNumber:
+		// Numbers stay low: route targets have no room for all of them.
+		if kind, _, err := k.ParseNumber(); err == nil {
+			if p = l.numbers[kind]; p != nil {
+				p.near = true
+			}
 		}
 	}
 	if p != nil {

@@ -27,7 +27,9 @@ type pool struct {
 	// next search begins somewhere else: side by side they would go on to choose
 	// the same.
 	crowded bool
-	used    int
+	// near has a crowded pool searched a little further on, not anywhere.
+	near bool
+	used int
 }
 
 // maxGroups is how many ages of rest are told apart.
@@ -237,7 +239,9 @@ func (p *pool) fresh(s span) (index, bool) {
 	if !ok || !s.contains(from) {
 		from = s.first
 	}
-	if p.crowded {
+	if p.crowded && p.near {
+		from, p.crowded = s.ahead(from), false
+	} else if p.crowded {
 		from, p.crowded = s.somewhere(), false
 	}
 	for _, part := range []span{{from, s.last, s.unit, s.down}, {s.first, from, s.unit, s.down}} {

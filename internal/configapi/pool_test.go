@@ -267,3 +267,29 @@ func TestCrowdedPoolIsSearchedElsewhere(t *testing.T) {
 		t.Errorf("%v of a single one", got)
 	}
 }
+
+// Numbers are searched a little further on, so that they stay low.
+func TestCrowdedNumbersStayLow(t *testing.T) {
+	of := span{index{lo: 1}, index{lo: 1<<24 - 1}, 1, false}
+	p := newPool()
+	p.near = true
+	seen := map[uint64]bool{}
+	for range 50 {
+		before, _ := p.pick([]span{of}, false)
+		p.crowded = true
+		got, ok := p.pick([]span{of}, false)
+		if !ok || got.lo <= before.lo || got.lo > before.lo+1+nearby {
+			t.Fatalf("after %v comes %v", before, got)
+		}
+		seen[got.lo-before.lo] = true
+	}
+	if len(seen) < 20 {
+		t.Errorf("only %d distances", len(seen))
+	}
+	of.last = index{lo: 3}
+	small := newPool()
+	small.near, small.crowded = true, true
+	if got, ok := small.pick([]span{of}, false); !ok || !of.contains(got) {
+		t.Errorf("%v of %v", got, of)
+	}
+}
