@@ -88,7 +88,7 @@ func TestCheckJSONIsLinear(t *testing.T) {
 	} {
 		began := time.Now()
 		_ = CheckJSON("the body", []byte(text))
-		if took := time.Since(began); took > 30*time.Second {
+		if took := time.Since(began); took > time.Second {
 			t.Errorf("%s: %v", name, took)
 		}
 	}

@@ -26,16 +26,26 @@ func TestNetThreeControllers(t *testing.T) {
 	a.Stop()
 	a.Alone = false
 	set.StartAll()
-	eventually(t, "three full members", func() bool {
-		states := list(t, b)
-		return len(states) == 3 && strings.Count(strings.Join(values(states), " "), "follower") == 2
-	})
+	full := func() {
+		t.Helper()
+		eventually(t, "three full members", func() bool {
+			states := list(t, b)
+			return len(states) == 3 && strings.Count(strings.Join(values(states), " "), "follower") == 2
+		})
+	}
+	full()
 	for _, m := range set.Members {
 		newClient(t, m).mustRead(t, old)
 	}
 
 	t.Run("reads see writes anywhere", func(t *testing.T) { readsSeeWrites(t, set) })
-	t.Run("leader killed", func(t *testing.T) { leaderKilled(t, set) })
+	t.Run("leader killed", func(t *testing.T) {
+		for range 4 { // what goes wrong then does not every time
+			full()
+			leaderKilled(t, set)
+		}
+		full()
+	})
 	t.Run("cut off", func(t *testing.T) { cutOff(t, set) })
 	t.Run("replaced", func(t *testing.T) {
 		c.Kill()
@@ -115,7 +125,7 @@ func leaderKilled(t *testing.T, set *controllers.Set) {
 	close(stop)
 	wg.Wait()
 	t.Logf("first write %v after the leader was killed", pause.Round(time.Millisecond))
-	if pause > 30*time.Second {
+	if pause > 8*time.Second {
 		t.Errorf("writes paused for %v", pause)
 	}
 	lead.Start()
