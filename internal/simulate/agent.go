@@ -113,6 +113,8 @@ type session struct {
 	mu    sync.Mutex
 	vrfs  map[uint32]*table
 	ports map[string]uint32 // VRF of each
+	// ended is why the last stream ended.
+	ended error
 }
 
 // table is what a session was told of a VRF.
@@ -149,7 +151,9 @@ func (s *session) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.agent.fleet.log.Debug("session ended", "node", s.agent.index, "control", s.address, "error", err)
+		s.mu.Lock()
+		s.ended = err
+		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond): // a real agent waits, too
@@ -261,6 +265,8 @@ func (s *session) right(n *network) error {
 	defer s.mu.Unlock()
 	t := s.vrfs[vrf]
 	switch {
+	case t == nil && s.ended != nil:
+		return fmt.Errorf("node %d has no session with %s: %w", s.agent.index, s.address, s.ended)
 	case t == nil:
 		return fmt.Errorf("node %d was told nothing of %s by %s", s.agent.index, n.name, s.address)
 	case len(t.routes) != routes:

@@ -153,6 +153,7 @@ func TestRouting(t *testing.T) {
 		{"no address", "bgp-router", `{"bgp_router_parameters": {"autonomous_system": 1}}`, nil, p + "address"},
 		{"as trans", "bgp-router", bgp(`, "local_autonomous_system": 23456`), nil, p + "local_autonomous_system"},
 		{"identifier", "bgp-router", bgp(`, "identifier": "2001:db8::1"`), nil, p + "identifier"},
+		{"no identifier", "bgp-router", bgp(`, "identifier": "0.0.0.0"`), nil, p + "identifier"},
 		{"gateway", "bgp-router", bgp(`, "ipv6_gateway_address": "10.0.0.1"`), nil, p + "ipv6_gateway_address"},
 		{"hold time", "bgp-router", bgp(`, "hold_time": 2`), nil, p + "hold_time"},
 		{"families twice", "bgp-router", bgp(`, "address_families": {"family": ["inet", "inet"]}`), nil, p + "address_families.family[1]"},

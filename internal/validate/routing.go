@@ -57,8 +57,9 @@ func (c *checker) bgpRouter(o *model.BGPRouter) {
 	c.asn(path+".autonomous_system", p.AutonomousSystem)
 	c.asn(path+".local_autonomous_system", p.LocalAutonomousSystem)
 	c.holdTime(path, p.HoldTime)
-	if a, err := netip.ParseAddr(p.Identifier); err == nil && !a.Is4() {
-		c.bad(path+".identifier", p.Identifier, "a router id in the form of an IPv4 address")
+	// RFC 6286 section 2.1: any four bytes but zero.
+	if a, err := netip.ParseAddr(p.Identifier); err == nil && (!a.Is4() || a.IsUnspecified()) {
+		c.bad(path+".identifier", p.Identifier, "a router id in the form of an IPv4 address that is not 0.0.0.0")
 	}
 	if a, err := netip.ParseAddr(p.Ipv6GatewayAddress); err == nil && !a.Is6() {
 		c.bad(path+".ipv6_gateway_address", p.Ipv6GatewayAddress, "an IPv6 address")
