@@ -26,12 +26,15 @@ func TestManifestErrors(t *testing.T) {
 		"kind: virtual-network\nname: [a, b, 3]": "f.yaml:2: name: 3 is no text; quote it",
 		"kind: api-access-list\nname: [a, b]":    "parent_type is missing: api-access-list objects are below domain or global-system-config or project",
 		"kind: virtual-network\nname: x\nparent_type: domain": "parent_type \"domain\": a virtual-network is below project",
-		head + "x: 1":                                    "f.yaml:3: virtual-network default-domain:demo:blue: x is no property",
-		head + "fq_name: [a]":                            "f.yaml:3: virtual-network default-domain:demo:blue: fq_name is not for a client to set",
-		head + "href: x":                                 "href follows from the object's name",
-		head + "floating_ip_pools: []":                   "floating_ip_pools are objects of their own",
+
+		head + "x: 1":                  "f.yaml:3: virtual-network default-domain:demo:blue: x is no property",
+		head + "fq_name: [a]":          "f.yaml:3: virtual-network default-domain:demo:blue: fq_name is not for a client to set",
+		head + "href: x":               "href follows from the object's name",
+		head + "floating_ip_pools: []": "floating_ip_pools are objects of their own",
+
 		head + "virtual_machine_interface_back_refs: []": "virtual_machine_interface_back_refs follows from the references",
 		head + "is_shared: 3":                            "f.yaml:3: virtual-network default-domain:demo:blue: is_shared is 3, want",
+
 		head + "route_target_list:\n  route_target:\n  - target:1:1\n  - nonsense": "f.yaml:6: ",
 		head + "network_policy_refs: web":                                          "network_policy_refs is \"web\"; want a list of names",
 		head + "network_policy_refs:\n- a\n- 3":                                    "f.yaml:5: virtual-network default-domain:demo:blue: network_policy_refs[1]: 3 is no name of a network-policy",
