@@ -18,6 +18,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -95,7 +96,8 @@ func listed(list *model.RouteTargetList) []Target {
 	return targets
 }
 
-func sorted(targets []Target) []Target {
-	slices.Sort(targets)
-	return slices.Compact(targets)
+// sorted sorts a list in place, and leaves out what is in it twice.
+func sorted[T cmp.Ordered](list []T) []T {
+	slices.Sort(list)
+	return slices.Compact(list)
 }

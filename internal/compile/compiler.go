@@ -264,8 +264,7 @@ func put[K comparable](index map[K]cells, k K, s cells) {
 
 // setReads makes the questions of a cell those that it has asked now.
 func (c *Compiler) setReads(x *cell, asked []read) {
-	slices.Sort(asked)
-	asked = slices.Compact(asked)
+	asked = sorted(asked)
 	if slices.Equal(x.reads, asked) {
 		return
 	}

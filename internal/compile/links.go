@@ -103,8 +103,7 @@ func (p *linkPolicy) side(g *graph, rule *model.PolicyRuleType, addresses []mode
 			s.Networks = append(s.Networks, r.From.UUID)
 		}
 	}
-	slices.Sort(s.Networks)
-	s.Networks = slices.Compact(s.Networks)
+	s.Networks = sorted(s.Networks)
 	return s
 }
 
@@ -164,8 +163,7 @@ func reachOf(g *graph, network string) *reach {
 			}
 		}
 	}
-	slices.Sort(r.Named)
-	r.Named = slices.Clip(slices.Compact(r.Named))
+	r.Named = slices.Clip(sorted(r.Named))
 	return r
 }
 

@@ -96,10 +96,8 @@ func routerOf(g *graph, id string) *router {
 			r.Others = append(r.Others, vn)
 		}
 	}
-	slices.Sort(r.Networks)
-	r.Networks = slices.Compact(r.Networks)
-	slices.Sort(r.Others)
-	r.Others = slices.DeleteFunc(slices.Compact(r.Others), r.connects)
+	r.Networks = sorted(r.Networks)
+	r.Others = slices.DeleteFunc(sorted(r.Others), r.connects)
 	return r
 }
 

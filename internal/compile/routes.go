@@ -107,8 +107,7 @@ func (t *routeTable) readRoute(r *model.RouteType, hops bool) {
 				t.problem("route %s has community %q; write one such as 64512:100 or no-export", prefix, text)
 			}
 		}
-		slices.Sort(s.Communities)
-		s.Communities = slices.Compact(s.Communities)
+		s.Communities = sorted(s.Communities)
 	}
 	t.Routes = append(t.Routes, s)
 }

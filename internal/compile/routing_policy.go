@@ -189,8 +189,7 @@ func (m *CommunityMatch) read(list []string, all *bool, parse func(string) (uint
 		}
 		m.Patterns = append(m.Patterns, text)
 	}
-	slices.Sort(m.Values)
-	m.Values = slices.Compact(m.Values)
+	m.Values = sorted(m.Values)
 	return nil
 }
 
@@ -246,8 +245,7 @@ func (u *CommunityUpdate) read(set, remove, add *[]string, parse func(string) (u
 			}
 			*part.to = append(*part.to, n)
 		}
-		slices.Sort(*part.to)
-		*part.to = slices.Compact(*part.to)
+		*part.to = sorted(*part.to)
 	}
 	return nil
 }

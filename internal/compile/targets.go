@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -103,8 +102,7 @@ func holders(g *graph, t Target) []string {
 			list = append(list, r.Networks...)
 		}
 	}
-	slices.SortFunc(list, cmp.Compare[string])
-	return slices.Compact(list)
+	return sorted(list)
 }
 
 // Holders are the networks whose instances have a target, sorted.

@@ -66,9 +66,7 @@ func (u *unit[T]) keys(result any) []string {
 	if u.offers == nil || result == nil {
 		return nil
 	}
-	list := slices.Clone(u.offers(result.(*T)))
-	slices.Sort(list)
-	return slices.Compact(list)
+	return sorted(slices.Clone(u.offers(result.(*T))))
 }
 
 // key is the question for what is offered under a key.
