@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -39,14 +37,7 @@ var accessListMasks = map[accessListKind][16]byte{
 }
 
 func accessListUUID(parent string, kind accessListKind) string {
-	id, err := uuid.Parse(parent)
-	if err != nil {
-		return ""
-	}
-	for i, b := range accessListMasks[kind] {
-		id[i] ^= b
-	}
-	return id.String()
+	return flipped(parent, accessListMasks[kind])
 }
 
 // kindsOf are the access lists that an object of a kind may have.

@@ -20,15 +20,19 @@ import (
 var instanceMask = [16]byte{9: 0xc3, 0x5a, 0x96, 0x0f, 0x71, 0xe8, 0x2d}
 
 // InstanceUUID is the id of a network's own routing instance.
-func InstanceUUID(network string) string {
-	id, err := uuid.Parse(network)
+func InstanceUUID(network string) string { return flipped(network, instanceMask) }
+
+// flipped is an id with the bits of a mask flipped, which flipped again is what
+// it was; empty for what is no id.
+func flipped(id string, mask [16]byte) string {
+	u, err := uuid.Parse(id)
 	if err != nil {
 		return ""
 	}
-	for i := range id {
-		id[i] ^= instanceMask[i]
+	for i, b := range mask {
+		u[i] ^= b
 	}
-	return id.String()
+	return u.String()
 }
 
 // NetworkOfInstance is the id of the network whose own instance has the id.
