@@ -232,12 +232,3 @@ func prefixesOf(a *model.AddressType) []*model.SubnetType {
 	}
 	return list
 }
-
-// networkNumber is 0 for a network that has none.
-func networkNumber(vn *model.VirtualNetwork) uint32 {
-	n := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
-	if n <= 0 || n > 1<<32-1 {
-		return 0
-	}
-	return uint32(n)
-}

@@ -81,8 +81,8 @@ var systemUnit = &unit[system]{name: "system", layer: 0, compute: func(g *graph,
 // ASN is the cluster's autonomous system.
 func ASN(v *model.View) int64 { return systemUnit.get(graphOf(v), "").asn }
 
-func ownTarget(asn, number int64) Target {
-	return Target(fmt.Sprintf("target:%d:%d", asn, FirstTarget(asn)+number))
+func ownTarget(asn int64, number uint32) Target {
+	return Target(fmt.Sprintf("target:%d:%d", asn, FirstTarget(asn)+int64(number)))
 }
 
 func listed(list *model.RouteTargetList) []Target {

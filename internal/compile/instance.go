@@ -60,10 +60,10 @@ func instanceOf(g *graph, network string) *Instance {
 		return nil
 	}
 	i := &Instance{
-		Number:     uint32(of.Number),
+		Number:     of.Number,
 		Network:    vn.UUID,
 		Name:       of.Name,
-		VXLAN:      uint32(of.Number),
+		VXLAN:      of.Number,
 		External:   model.ValueOr(vn.RouterExternal, false),
 		Provider:   model.ValueOr(vn.IsProviderNetwork, false),
 		FabricSNAT: model.ValueOr(vn.FabricSNAT, false),

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"math"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -9,7 +10,7 @@ import (
 // identity is what others need to know of a network.
 type identity struct {
 	// Number is 0 where the network has none that is possible.
-	Number  int64
+	Number  uint32
 	Name    string
 	Project string // UUID
 }
@@ -23,11 +24,16 @@ var identities = &unit[identity]{name: "identity", layer: 0, compute: func(g *gr
 }}
 
 func identityOf(vn *model.VirtualNetwork) *identity {
-	number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
-	if number < 0 || number > 1<<32-1 {
-		number = 0
+	return &identity{Number: networkNumber(vn), Name: model.FQString(vn.FQName), Project: vn.ParentUUID}
+}
+
+// networkNumber is 0 for a network that has none.
+func networkNumber(vn *model.VirtualNetwork) uint32 {
+	n := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
+	if n <= 0 || n > math.MaxUint32 {
+		return 0
 	}
-	return &identity{Number: number, Name: model.FQString(vn.FQName), Project: vn.ParentUUID}
+	return uint32(n)
 }
 
 // ownTargetOf is a network's own route target; empty where it has none.

@@ -88,7 +88,7 @@ func holders(g *graph, t Target) []string {
 	has := func(targets []Target) bool { return slices.Contains(targets, t) }
 	for o := range g.All(model.KindVirtualNetwork) {
 		vn := o.(*model.VirtualNetwork)
-		number := model.ValueOr(vn.VirtualNetworkNetworkID, 0)
+		number := networkNumber(vn)
 		if number > 0 && (t == ownTarget(asn, number) ||
 			has(listed(vn.RouteTargetList)) || has(listed(vn.ImportRouteTargetList)) || has(listed(vn.ExportRouteTargetList))) {
 			list = append(list, vn.UUID)
