@@ -107,13 +107,7 @@ func (i *Instance) setRoutes(g *graph) {
 }
 
 func tablesOf(g *graph, network string) []*routeTable {
-	var list []*routeTable
-	for _, r := range g.References(network, model.KindRouteTable) {
-		if t := routeTables.get(g, r.To.UUID); t != nil {
-			list = append(list, t)
-		}
-	}
-	return list
+	return routeTables.getAll(g, g.References(network, model.KindRouteTable))
 }
 
 // aggregatesOf are those that refer to the network's routing instance.
@@ -136,11 +130,5 @@ func routingPoliciesOf(g *graph, network string) []*RoutingPolicy {
 		return n
 	}
 	slices.SortStableFunc(refs, func(a, b model.Reference) int { return cmp.Compare(at(a), at(b)) })
-	var list []*RoutingPolicy
-	for _, r := range refs {
-		if p := routingPolicies.get(g, r.To.UUID); p != nil {
-			list = append(list, p)
-		}
-	}
-	return list
+	return routingPolicies.getAll(g, refs)
 }

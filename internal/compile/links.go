@@ -80,9 +80,9 @@ func (p *linkPolicy) side(g *graph, rule *model.PolicyRuleType, addresses []mode
 		a := &addresses[i]
 		switch a.VirtualNetwork {
 		case "":
-		case "any":
+		case anyNetwork:
 			s.Any = true
-		case "local":
+		case localNetwork:
 			s.Local = true
 		default:
 			if e, ok := g.EntityByName(model.KindVirtualNetwork, a.VirtualNetwork); ok {
@@ -168,13 +168,7 @@ func reachOf(g *graph, network string) *reach {
 }
 
 func policiesOf(g *graph, network string) []*linkPolicy {
-	var list []*linkPolicy
-	for _, r := range g.References(network, model.KindNetworkPolicy) {
-		if p := linkPolicies.get(g, r.To.UUID); p != nil {
-			list = append(list, p)
-		}
-	}
-	return list
+	return linkPolicies.getAll(g, g.References(network, model.KindNetworkPolicy))
 }
 
 // linksOf are the networks that ask for a network and that it asks for, sorted.

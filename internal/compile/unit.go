@@ -78,6 +78,17 @@ func (u *unit[T]) get(g *graph, owner string) *T {
 	return r
 }
 
+// getAll are the results for what references lead to, where there are any.
+func (u *unit[T]) getAll(g *graph, refs []model.Reference) []*T {
+	var list []*T
+	for _, r := range refs {
+		if result := u.get(g, r.To.UUID); result != nil {
+			list = append(list, result)
+		}
+	}
+	return list
+}
+
 // offered yields the results that are offered under a key, by owner.
 func (u *unit[T]) offered(g *graph, key string) iter.Seq[*T] {
 	found := g.from.offered(g, u, key)
