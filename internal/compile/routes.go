@@ -101,8 +101,8 @@ func (t *routeTable) readRoute(r *model.RouteType, hops bool) {
 	}
 	if c := r.CommunityAttributes; c != nil {
 		for _, text := range c.CommunityAttribute {
-			if n, ok := ParseCommunity(text); ok {
-				s.Communities = append(s.Communities, n)
+			if n, ok := parseCommunity(text); ok {
+				s.Communities = append(s.Communities, uint32(n))
 			} else {
 				t.problem("route %s has community %q; write one such as 64512:100 or no-export", prefix, text)
 			}

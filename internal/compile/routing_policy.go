@@ -82,20 +82,21 @@ type CommunityUpdate struct {
 }
 
 // communities are those with names.
-var communities = map[string]uint32{
+var communities = map[string]uint64{
 	"accept-own": 0xffff0001, "llgr-stale": 0xffff0006, "no-llgr": 0xffff0007, "accept-own-nexthop": 0xffff0008,
 	"no-export": 0xffffff01, "no-advertise": 0xffffff02, "no-export-subconfed": 0xffffff03, "no-reoriginate": 0xfffff000,
 }
 
-// ParseCommunity reads a community (RFC 1997): two numbers or a name.
-func ParseCommunity(text string) (uint32, bool) {
+// parseCommunity reads a community (RFC 1997), which has 32 bits: two numbers
+// or a name.
+func parseCommunity(text string) (uint64, bool) {
 	if c, ok := communities[text]; ok {
 		return c, true
 	}
 	as, number, ok := strings.Cut(text, ":")
 	a, err1 := strconv.ParseUint(as, 10, 16)
 	n, err2 := strconv.ParseUint(number, 10, 16)
-	return uint32(a<<16 | n), ok && err1 == nil && err2 == nil
+	return a<<16 | n, ok && err1 == nil && err2 == nil
 }
 
 // parseExtCommunity reads an extended community: a route target, or all its
@@ -106,11 +107,6 @@ func parseExtCommunity(text string) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(text, 0, 64)
 	return n, err == nil && strings.HasPrefix(text, "0x")
-}
-
-func parseCommunity(text string) (uint64, bool) {
-	n, ok := ParseCommunity(text)
-	return uint64(n), ok
 }
 
 var routingPolicies = &unit[RoutingPolicy]{name: "routing-policy", layer: 0, compute: func(g *graph, id string) *RoutingPolicy {
