@@ -6,8 +6,8 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// TargetFrom is a route target of an instance, and what it has it from.
-type TargetFrom struct {
+// targetFrom is a route target of an instance, and what it has it from.
+type targetFrom struct {
 	Target Target
 	Import bool
 	Export bool
@@ -20,9 +20,9 @@ type TargetFrom struct {
 // targetsOf are all route targets of a network, some perhaps more than once:
 // its own, those that users wrote into it and into its logical routers, and
 // those of the networks that they connect it with.
-func targetsOf(g *graph, vn *model.VirtualNetwork) []TargetFrom {
+func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 	own := identityOf(vn).target(g)
-	list := []TargetFrom{{Target: own, Import: true, Export: true, From: originOf(vn)}}
+	list := []targetFrom{{Target: own, Import: true, Export: true, From: originOf(vn)}}
 	written := []*targetLists{{
 		From: originOf(vn), Both: listed(vn.RouteTargetList),
 		Import: listed(vn.ImportRouteTargetList), Export: listed(vn.ExportRouteTargetList),
@@ -31,7 +31,7 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []TargetFrom {
 		written = append(written, r.Lists...)
 		for _, other := range r.Networks {
 			if t := ownTargetOf(g, other); t != "" && other != vn.UUID {
-				list = append(list, TargetFrom{Target: t, Import: true, From: r.From, Through: other})
+				list = append(list, targetFrom{Target: t, Import: true, From: r.From, Through: other})
 			}
 		}
 	}
@@ -43,7 +43,7 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []TargetFrom {
 		}{{l.Both, true, true}, {l.Import, true, false}, {l.Export, false, true}} {
 			for _, t := range part.targets {
 				if !t.IsAutomatic(asn) || t == own {
-					list = append(list, TargetFrom{Target: t, Import: part.imports, Export: part.expts, From: l.From})
+					list = append(list, targetFrom{Target: t, Import: part.imports, Export: part.expts, From: l.From})
 				}
 			}
 		}

@@ -40,7 +40,7 @@ func (w *Views) Of(network string) (Derived, bool) {
 		return Derived{}, false
 	}
 	vn, _ := model.Get[*model.VirtualNetwork](v, network)
-	if _, stored := v.ByName(model.KindRoutingInstance, InstanceName(vn.FQName)); stored {
+	if _, stored := v.ByName(model.KindRoutingInstance, instanceName(vn.FQName)); stored {
 		return Derived{}, false
 	}
 	d := Derived{Instance: &model.RoutingInstance{
@@ -59,14 +59,14 @@ func (w *Views) Of(network string) (Derived, bool) {
 		})
 	}
 	for _, l := range instance.Links {
-		d.References = append(d.References, model.Reference{From: model.EntityOf(d.Instance), To: InstanceEntity(v, l.Network)})
+		d.References = append(d.References, model.Reference{From: model.EntityOf(d.Instance), To: instanceEntity(v, l.Network)})
 	}
 	return d, true
 }
 
-// InstanceEntity is a network's own routing instance: the stored one that
+// instanceEntity is a network's own routing instance: the stored one that
 // stands for it, or the derived one.
-func InstanceEntity(v *model.View, network string) model.Entity {
+func instanceEntity(v *model.View, network string) model.Entity {
 	e := model.Entity{Kind: model.KindRoutingInstance, UUID: InstanceUUID(network)}
 	if s, ok := v.Stored(network); ok {
 		name := s.FQString()
@@ -77,15 +77,15 @@ func InstanceEntity(v *model.View, network string) model.Entity {
 	return e
 }
 
-// InstanceName is the fq_name of a network's own routing instance: that of
+// instanceName is the fq_name of a network's own routing instance: that of
 // the network, its last element repeated.
-func InstanceName(network []string) []string {
+func instanceName(network []string) []string {
 	return append(slices.Clone(network), network[len(network)-1])
 }
 
 // instanceMeta is that of a network's instance.
 func instanceMeta(vn *model.VirtualNetwork) model.Meta {
-	m := viewMeta(&vn.Meta, InstanceUUID(vn.UUID), InstanceName(vn.FQName))
+	m := viewMeta(&vn.Meta, InstanceUUID(vn.UUID), instanceName(vn.FQName))
 	m.ParentType = string(model.KindVirtualNetwork)
 	return m
 }
