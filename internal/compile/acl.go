@@ -25,18 +25,6 @@ import (
 // networks in both directions, so what its rules do not allow is denied in
 // both, also where they only allow one.
 
-// byName is the object of a type with the name, joined with colons.
-func byName[T model.Object](g *graph, kind model.Kind, name string) (T, bool) {
-	o, _ := g.ByName(kind, model.ParseFQ(kind, name))
-	t, ok := o.(T)
-	return t, ok
-}
-
-const (
-	anyNetwork   = "any"
-	localNetwork = "local"
-)
-
 // networkPolicy is a network-policy with its names resolved, the same for all
 // networks that have it.
 type networkPolicy struct {

@@ -54,6 +54,12 @@ func LastNumber(asn int64) int64 {
 // Target is a route target in the form target:ASN:NUMBER.
 type Target string
 
+// Names of the objects with the cluster's configuration.
+const (
+	globalSystemConfig  = "default-global-system-config"
+	globalVrouterConfig = globalSystemConfig + ":default-global-vrouter-config"
+)
+
 // system is what all networks need of the cluster's configuration.
 type system struct {
 	asn int64
@@ -64,15 +70,13 @@ type system struct {
 }
 
 var systemUnit = &unit[system]{name: "system", layer: 0, compute: func(g *graph, _ string) *system {
-	const name = "default-global-system-config"
 	s := &system{asn: DefaultASN}
-	if o, ok := g.ByName(model.KindGlobalSystemConfig, []string{name}); ok {
-		if n := model.ValueOr(o.(*model.GlobalSystemConfig).AutonomousSystem, 0); n > 0 {
+	if o, ok := byName[*model.GlobalSystemConfig](g, model.KindGlobalSystemConfig, globalSystemConfig); ok {
+		if n := model.ValueOr(o.AutonomousSystem, 0); n > 0 {
 			s.asn = n
 		}
 	}
-	if o, ok := g.ByName(model.KindGlobalVrouterConfig, []string{name, "default-global-vrouter-config"}); ok {
-		vrouters := o.(*model.GlobalVrouterConfig)
+	if vrouters, ok := byName[*model.GlobalVrouterConfig](g, model.KindGlobalVrouterConfig, globalVrouterConfig); ok {
 		s.mode, s.ownVXLAN = vrouters.ForwardingMode, vrouters.VXLANNetworkIdentifierMode == "configured"
 	}
 	return s

@@ -129,8 +129,6 @@ func applications(g *graph, project string, tags []string) []string {
 	return list
 }
 
-const globalVrouterConfig = "default-global-system-config:default-global-vrouter-config"
-
 func froms(refs []model.Reference) []string {
 	list := make([]string, len(refs))
 	for i := range refs {

@@ -158,3 +158,10 @@ func get[T model.Object](g *graph, kind model.Kind, uuid string) (T, bool) {
 	t, ok := o.(T)
 	return t, ok
 }
+
+// byName is the object of a type with the name, joined with colons.
+func byName[T model.Object](g *graph, kind model.Kind, name string) (T, bool) {
+	o, _ := g.ByName(kind, model.ParseFQ(kind, name))
+	t, ok := o.(T)
+	return t, ok
+}

@@ -13,6 +13,13 @@ import (
 // Everything that rules are written with is read here, for who checks what
 // users write and for who compiles it.
 
+// What rules name instead of a network or security group: each of them, and
+// that which has the rule.
+const (
+	anyNetwork   = "any"
+	localNetwork = "local"
+)
+
 // Protocol is the number of an IP protocol, or AnyProtocol.
 type Protocol int16
 
@@ -158,9 +165,9 @@ func familyOf(a netip.Addr) Family {
 	return IPv6
 }
 
-// ParseTag splits the text of a tag in a rule, type=value, with "global:" in
+// parseTag splits the text of a tag in a rule, type=value, with "global:" in
 // front when it is a tag of the whole cluster.
-func ParseTag(text string) (name string, global, ok bool) {
+func parseTag(text string) (name string, global, ok bool) {
 	name, global = strings.CutPrefix(text, "global:")
 	typ, value, ok := strings.Cut(name, "=")
 	return name, global, ok && typ != "" && value != ""
@@ -178,7 +185,7 @@ func scopeOf(m *model.Meta) string {
 // TagName is the full name of the tag that a rule's text means. A rule of a
 // project means its project's tags unless it says global.
 func TagName(rule *model.Meta, text string) ([]string, bool) {
-	name, global, ok := ParseTag(text)
+	name, global, ok := parseTag(text)
 	if !ok {
 		return nil, false
 	}
