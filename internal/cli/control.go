@@ -70,7 +70,7 @@ func (c *Control) Agents(ctx context.Context, w io.Writer, output Output) error 
 				session = "lost"
 			}
 			rows = append(rows, []string{
-				cmp.Or(a.Name, a.Node), cmp.Or(a.Address, "-"), session, strconv.Itoa(a.Ports), strconv.Itoa(len(a.Down)),
+				cmp.Or(a.Name, a.Node), or(a.Address), session, strconv.Itoa(a.Ports), strconv.Itoa(len(a.Down)),
 				strconv.Itoa(len(a.Waiting)), strconv.Itoa(len(a.Held)), strconv.Itoa(len(a.VRFs)), number(a.Behind),
 			})
 		}
@@ -111,8 +111,8 @@ func (c *Control) Peers(ctx context.Context, w io.Writer, output Output) error {
 				received = append(received, fmt.Sprintf("%s %d", f.Family, f.Received))
 			}
 			rows = append(rows, []string{
-				p.Name, cmp.Or(p.Address, "-"), number(uint64(p.AS)), p.State, since, strconv.Itoa(p.Flaps),
-				orDash(strings.Join(received, ", ")), orDash(p.Error),
+				p.Name, or(p.Address), number(uint64(p.AS)), p.State, since, strconv.Itoa(p.Flaps),
+				or(strings.Join(received, ", ")), or(p.Error),
 			})
 		}
 		return rows
@@ -136,7 +136,7 @@ func (c *Control) Instances(ctx context.Context, w io.Writer, output Output) err
 		for _, i := range list {
 			rows = append(rows, []string{
 				number(uint64(i.VRF)), i.Name, number(uint64(i.VNI)), strconv.Itoa(i.Routes), strconv.Itoa(i.Subscribers),
-				orDash(strings.Join(i.Import, " ")), orDash(strings.Join(i.Export, " ")),
+				or(strings.Join(i.Import, " ")), or(strings.Join(i.Export, " ")),
 			})
 		}
 		return rows
@@ -158,7 +158,7 @@ func (c *Control) Imports(ctx context.Context, w io.Writer, network string, outp
 			for _, f := range i.From {
 				from = append(from, f.Name)
 			}
-			rows = append(rows, []string{i.Name, i.Target, orDash(strings.Join(from, " "))})
+			rows = append(rows, []string{i.Name, i.Target, or(strings.Join(from, " "))})
 		}
 		return rows
 	})
@@ -212,8 +212,8 @@ func (p *controlPath) cells() []string {
 		label = "vni " + number(uint64(p.VNI))
 	}
 	return []string{
-		used, orDash(p.NextHop), label, strings.TrimSpace(p.Source + " " + p.Name), orDash(p.ImportedFrom),
-		orDash(strings.Join(p.State, " ")), p.Why,
+		used, or(p.NextHop), label, strings.TrimSpace(p.Source + " " + p.Name), or(p.ImportedFrom),
+		or(strings.Join(p.State, " ")), p.Why,
 	}
 }
 
@@ -256,13 +256,6 @@ func named(network string) url.Values {
 		q.Set("network", network)
 	}
 	return q
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 type controlPolicy struct {
