@@ -5,106 +5,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// compiled is what the API says that a network is compiled to.
-type compiled struct {
-	Network    origin           `json:"network"`
-	Number     uint32           `json:"number"`
-	VXLAN      uint32           `json:"vxlan"`
-	Layer2     bool             `json:"layer2"`
-	Layer3     bool             `json:"layer3"`
-	Targets    []compiledTarget `json:"targets"`
-	Links      []compiledLink   `json:"links"`
-	Unanswered []compiledLink   `json:"unanswered"`
-	Routes     []compiledRoutes `json:"routes"`
-	Aggregates []compiledRoutes `json:"aggregates"`
-	Policies   []struct {
-		From  origin            `json:"from"`
-		Terms []json.RawMessage `json:"terms"`
-	} `json:"routing_policies"`
-	Problems []struct {
-		About origin `json:"about"`
-		Text  string `json:"text"`
-	} `json:"problems"`
-}
-
-// origin is an object that something follows from. Of one that the caller may
-// not see there is only the type.
-type origin struct {
-	Type model.Kind `json:"type"`
-	Name string     `json:"name"`
-}
-
-func (o origin) String() string {
+// originText names an object that something follows from. Of one that the
+// caller may not see there is only the type.
+func originText(o compile.Origin) string {
 	if o.Name == "" {
-		return fmt.Sprintf("a %s of others", o.Type)
+		return fmt.Sprintf("a %s of others", o.Kind)
 	}
-	return fmt.Sprintf("%s %s", o.Type, o.Name)
-}
-
-type compiledTarget struct {
-	Target  string  `json:"target"`
-	Import  bool    `json:"import"`
-	Export  bool    `json:"export"`
-	From    origin  `json:"from"`
-	Through *origin `json:"through"`
-}
-
-func (t *compiledTarget) from() string {
-	if t.Through != nil {
-		return fmt.Sprintf("%s, which connects %s", t.From, *t.Through)
-	}
-	return t.From.String()
-}
-
-func (t *compiledTarget) direction() string {
-	switch {
-	case t.Import && t.Export:
-		return "both"
-	case t.Import:
-		return "import"
-	}
-	return "export"
-}
-
-type compiledLink struct {
-	Network origin         `json:"network"`
-	Target  string         `json:"target"`
-	Rules   []compiledRule `json:"rules"`
-	Theirs  []compiledRule `json:"their_rules"`
-}
-
-type compiledRule struct {
-	Policy origin `json:"policy"`
-	Rule   string `json:"rule"`
-}
-
-func rulesText(rules []compiledRule) string {
-	words := make([]string, len(rules))
-	for i, r := range rules {
-		words[i] = r.Policy.String()
-		if r.Rule != "" {
-			words[i] += " rule " + r.Rule
-		}
-	}
-	return or(strings.Join(words, ", "))
-}
-
-type compiledRoutes struct {
-	From       origin          `json:"from"`
-	Routes     []compiledRoute `json:"routes"`
-	Aggregates []compiledRoute `json:"aggregates"`
-}
-
-type compiledRoute struct {
-	Prefix  string `json:"prefix"`
-	NextHop string `json:"next_hop"`
+	return fmt.Sprintf("%s %s", o.Kind, o.Name)
 }
 
 // CompileExplain tells what a network is compiled to, and from what.
@@ -121,25 +37,25 @@ func (c *Client) CompileExplain(ctx context.Context, w io.Writer, s Scope, name 
 	if output == JSON {
 		return writeJSON(w, raw)
 	}
-	var found compiled
+	var found compile.Explanation
 	if err := json.Unmarshal(raw, &found); err != nil {
 		return fmt.Errorf("read what network %s is compiled to: %w", name, err)
 	}
-	return found.write(w)
+	return writeExplanation(w, &found)
 }
 
-func (c *compiled) write(w io.Writer) error {
-	fmt.Fprintf(w, "%s: forwarding table %d, VXLAN %d, %s\n", c.Network, c.Number, c.VXLAN, c.layers())
+func writeExplanation(w io.Writer, e *compile.Explanation) error {
+	fmt.Fprintf(w, "%s: forwarding table %d, VXLAN %d, %s\n", originText(e.Network), e.Number, e.VXLAN, layersText(e))
 	for _, part := range []struct {
 		title string
 		rows  [][]string
 	}{
-		{"Route targets", c.targetRows()},
-		{"Linked by policies", linkRows(c.Links)},
-		{"Asked for by its policies, not by theirs", linkRows(c.Unanswered)},
-		{"Routes", c.routeRows()},
-		{"Routing policies", c.policyRows()},
-		{"Problems", c.problemRows()},
+		{"Route targets", targetRows(e.Targets)},
+		{"Linked by policies", linkRows(e.Links)},
+		{"Asked for by its policies, not by theirs", linkRows(e.Unanswered)},
+		{"Routes", routeRows(e)},
+		{"Routing policies", policyRows(e.Policies)},
+		{"Problems", problemRows(e.Problems)},
 	} {
 		if len(part.rows) < 2 {
 			continue
@@ -152,56 +68,89 @@ func (c *compiled) write(w io.Writer) error {
 	return nil
 }
 
-func (c *compiled) layers() string {
+func layersText(e *compile.Explanation) string {
 	switch {
-	case c.Layer2 && c.Layer3:
+	case e.Layer2 && e.Layer3:
 		return "bridges and routes"
-	case c.Layer2:
+	case e.Layer2:
 		return "bridges"
-	case c.Layer3:
+	case e.Layer3:
 		return "routes"
 	}
 	return "does not forward"
 }
 
-func (c *compiled) targetRows() [][]string {
+func targetRows(targets []compile.ExplainedTarget) [][]string {
 	rows := [][]string{{"TARGET", "DIRECTION", "FROM"}}
-	for _, t := range c.Targets {
-		rows = append(rows, []string{t.Target, t.direction(), t.from()})
+	for _, t := range targets {
+		direction, from := "export", originText(t.From)
+		switch {
+		case t.Import && t.Export:
+			direction = "both"
+		case t.Import:
+			direction = "import"
+		}
+		if t.Through != nil {
+			from += ", which connects " + originText(*t.Through)
+		}
+		rows = append(rows, []string{string(t.Target), direction, from})
 	}
 	return rows
 }
 
-func linkRows(links []compiledLink) [][]string {
+func linkRows(links []compile.ExplainedLink) [][]string {
 	rows := [][]string{{"NETWORK", "TARGET", "RULES", "THEIR RULES"}}
 	for _, l := range links {
-		rows = append(rows, []string{l.Network.String(), l.Target, rulesText(l.Rules), rulesText(l.Theirs)})
+		rows = append(rows, []string{originText(l.Network), string(l.Target), rulesText(l.Rules), rulesText(l.Theirs)})
 	}
 	return rows
 }
 
-func (c *compiled) routeRows() [][]string {
+func rulesText(rules []compile.ExplainedRule) string {
+	words := make([]string, len(rules))
+	for i, r := range rules {
+		words[i] = originText(r.Policy)
+		if r.Rule != "" {
+			words[i] += " rule " + r.Rule
+		}
+	}
+	return or(strings.Join(words, ", "))
+}
+
+func routeRows(e *compile.Explanation) [][]string {
 	rows := [][]string{{"PREFIX", "NEXT HOP", "FROM"}}
-	for _, from := range append(append([]compiledRoutes{}, c.Routes...), c.Aggregates...) {
-		for _, r := range append(append([]compiledRoute{}, from.Routes...), from.Aggregates...) {
-			rows = append(rows, []string{r.Prefix, or(r.NextHop), from.From.String()})
+	add := func(prefix netip.Prefix, hop netip.Addr, from compile.Origin) {
+		text := ""
+		if hop.IsValid() {
+			text = hop.String()
+		}
+		rows = append(rows, []string{prefix.String(), or(text), originText(from)})
+	}
+	for _, from := range e.Routes {
+		for _, r := range from.Routes {
+			add(r.Prefix, r.NextHop, from.From)
+		}
+	}
+	for _, from := range e.Aggregates {
+		for _, a := range from.Aggregates {
+			add(a.Prefix, a.NextHop, from.From)
 		}
 	}
 	return rows
 }
 
-func (c *compiled) policyRows() [][]string {
+func policyRows(policies []*compile.RoutingPolicy) [][]string {
 	rows := [][]string{{"POLICY", "TERMS"}}
-	for _, p := range c.Policies {
-		rows = append(rows, []string{p.From.String(), strconv.Itoa(len(p.Terms))})
+	for _, p := range policies {
+		rows = append(rows, []string{originText(p.From), strconv.Itoa(len(p.Terms))})
 	}
 	return rows
 }
 
-func (c *compiled) problemRows() [][]string {
+func problemRows(problems []compile.Problem) [][]string {
 	rows := [][]string{{"OBJECT", "PROBLEM"}}
-	for _, p := range c.Problems {
-		rows = append(rows, []string{p.About.String(), p.Text})
+	for _, p := range problems {
+		rows = append(rows, []string{originText(p.About), p.Text})
 	}
 	return rows
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// Explanation tells what a network is compiled to, and from what.
+// Explanation tells what a network is compiled to, and from what. It is the
+// answer of GET /compile.
 type Explanation struct {
 	Network    Origin            `json:"network"`
 	Number     uint32            `json:"number"`
