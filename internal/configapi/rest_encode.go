@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -111,23 +110,18 @@ func collectItems(v *model.View, items []*item, s *selection) {
 	if s.may.reads { // the access of others remembers what it decided
 		parts = min(runtime.GOMAXPROCS(0), 1+len(items)/fewItems)
 	}
-	var working sync.WaitGroup
-	panicked := make([]*defect, parts)
+	group := newCrew(parts)
 	for p := range parts {
-		working.Go(func() {
-			// A defect is the request's, as it would be without goroutines.
-			defer func() { panicked[p] = caught(recover()) }()
+		group.do(func() error {
 			own := *s // with a memory of its own
 			own.texts, own.asked, own.many, own.views = nil, nil, len(items) > 1, nil
 			for _, i := range items[len(items)*p/parts : len(items)*(p+1)/parts] {
 				i.collect(v, &own)
 			}
+			return nil
 		})
 	}
-	working.Wait()
-	for _, d := range panicked {
-		d.raise()
-	}
+	_ = group.wait() // none of them fails
 }
 
 // collectItem takes an object out of a view.
