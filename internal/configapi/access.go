@@ -353,13 +353,7 @@ func (may *access) mayRefer(v *model.View, to model.Entity) error {
 	if !ok || !may.mayName(v, d) {
 		return notFound(to.Kind, to.UUID)
 	}
-	p := d.object.GetMeta().Perms2
-	if d.isView() {
-		if vn, ok := v.Find(d.owner.UUID); ok {
-			p = vn.GetMeta().Perms2
-		}
-	}
-	if may.bits(p)&bitRefer == 0 {
+	if may.bits(permsOf(v, d))&bitRefer == 0 {
 		return denied("Permission denied: perms2 of %s lets %s read it, but not refer to it; ask its owner for access 1", to, may.caller)
 	}
 	return nil
