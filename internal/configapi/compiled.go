@@ -36,17 +36,15 @@ func explainTo(v *model.View, may *access, wanted string) *compile.Explanation {
 	if e, ok := v.EntityByName(model.KindVirtualNetwork, wanted); ok {
 		id = e.UUID
 	}
-	e, ok := findEntry(v, model.KindVirtualNetwork, id)
-	if !ok {
+	reads := may.readsAllOf(v)
+	if !reads(model.Entity{Kind: model.KindVirtualNetwork, UUID: id}) {
 		return nil
 	}
-	reads := may.readsAllOf(v)
 	found := compile.Explain(v, id)
-	if found != nil && reads(e.Entity) {
+	if found != nil {
 		found.ShowOnly(may.reads, func(o compile.Origin) bool { return reads(model.Entity{Kind: o.Kind, UUID: o.UUID}) })
-		return found
 	}
-	return nil
+	return found
 }
 
 // readsAllOf tells of stored objects whether the caller may read them with all
