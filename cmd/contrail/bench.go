@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -46,12 +45,9 @@ real: run it against a cluster that nobody depends on.`,
 		Example: "  contrail bench agents --control 172.31.0.1:5269 --authority /var/lib/contrail/box/pki/ca --agents 100 --networks 100 --networks-each 20 --ports 50",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			// One that is made here would sign for nobody.
-			if _, err := os.Stat(filepath.Join(authority, "ca.key")); err != nil {
+			// Not one that is made here: it would sign for nobody.
+			if c.Authority, err = ctls.LoadAuthority(authority); err != nil {
 				return fmt.Errorf("--authority %s: want the directory of the cluster's authority: %w", authority, err)
-			}
-			if c.Authority, err = ctls.OpenAuthority(authority); err != nil {
-				return fmt.Errorf("--authority: %w", err)
 			}
 			var credentials *ctls.Credentials
 			if tlsDir != "" {
