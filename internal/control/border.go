@@ -275,14 +275,18 @@ func targetsFor(wanted map[rib.Target]struct{}) []bgp.RouteTarget {
 	return targets
 }
 
+// setPeers logs why a peer is refused once, not again with each change of another.
 func (b *border) setPeers(speaker *bgp.Speaker, peers map[string]bgp.PeerConfig) {
 	refused := speaker.SetPeers(peers)
-	for name, err := range refused {
-		b.log.Warn("BGP peer is refused", "peer", name, "error", err)
-	}
 	b.tables.mu.Lock()
-	defer b.tables.mu.Unlock()
+	before := b.state.refused
 	b.state.refused = refused
+	b.tables.mu.Unlock()
+	for name, err := range refused {
+		if was := before[name]; was == nil || was.Error() != err.Error() {
+			b.log.Warn("BGP peer is refused", "peer", name, "error", err)
+		}
+	}
 }
 
 // enter takes in what peers said, and reports whether there may be more.

@@ -79,7 +79,9 @@ func (p *peer) stop(reason error, keep bool) {
 	p.closed = reason
 	conns := slices.Clone(p.conns)
 	p.mu.Unlock()
-	p.cancel()
+	if p.cancel != nil { // else it was never started: the speaker does not run yet
+		p.cancel()
+	}
 	for _, k := range conns {
 		k.end(p.endReason(k, reason, keep), true)
 	}

@@ -198,6 +198,25 @@ func TestMalformedUpdates(t *testing.T) {
 	}
 }
 
+// Peers may go, and change, before the speaker runs, or when it could not begin
+// to: nothing of them has been started then.
+func TestSetPeersBeforeRun(t *testing.T) {
+	sp, err := New(Config{AS: 65000, RouterID: netip.MustParseAddr("10.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := passivePeer
+	changed.AS = 65009
+	for _, peers := range []map[string]PeerConfig{{"a": passivePeer}, {"a": changed}, {"b": changed}, nil} {
+		if refused := sp.SetPeers(peers); len(refused) > 0 {
+			t.Error(refused)
+		}
+		if n := len(sp.Peers()); n != len(peers) {
+			t.Errorf("there are %d peers, want %d", n, len(peers))
+		}
+	}
+}
+
 // TestSetPeers changes one peer: the other's session goes on.
 func TestSetPeers(t *testing.T) {
 	b := passivePeer
