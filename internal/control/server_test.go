@@ -296,11 +296,7 @@ func TestStuckAgent(t *testing.T) {
 	if err := stuck.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{}}}); err != nil {
 		t.Fatal(err)
 	}
-	for open := false; !open; {
-		c.server.tables.mu.Lock()
-		open = len(c.server.tables.sessions) > 0
-		c.server.tables.mu.Unlock()
-	}
+	c.eventually("the session that will be stuck", func(t *tables) bool { return len(t.sessions) > 0 })
 	two := c.agent("n2")
 	two.until("its tables", func() bool { return two.state.vrfsDone[1] })
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
