@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,19 +30,6 @@ type gateway struct {
 	routes  map[string]bgp.Change // what the router was told, by route
 }
 
-// inside has the sockets of a speaker in a namespace.
-type inside struct{ ns *nstest.NS }
-
-func (n inside) Listen(ctx context.Context, c *net.ListenConfig, network, addr string) (l net.Listener, err error) {
-	err = n.ns.Do(func() error { l, err = c.Listen(ctx, network, addr); return err })
-	return l, err
-}
-
-func (n inside) Dial(ctx context.Context, d *net.Dialer, network, addr string) (c net.Conn, err error) {
-	err = n.ns.Do(func() error { c, err = d.DialContext(ctx, network, addr); return err })
-	return c, err
-}
-
 func newGateway(t *testing.T, as uint32) *gateway {
 	g := &gateway{t: t, world: newWorld(), routes: map[string]bgp.Change{}}
 	ours, theirs := netip.MustParseAddrPort("10.99.0.1:179"), netip.MustParseAddrPort("10.99.0.2:179")
@@ -51,9 +37,9 @@ func newGateway(t *testing.T, as uint32) *gateway {
 	nstest.Veth(t, here, "eth0", there, "eth0")
 	here.Up("eth0", netip.MustParsePrefix("10.99.0.1/24"))
 	there.Up("eth0", netip.MustParsePrefix("10.99.0.2/24"))
-	g.server = New(discard(), Config{Router: "c1", Network: inside{here}}, g.graph)
+	g.server = New(discard(), Config{Router: "c1", Network: here}, g.graph)
 	var err error
-	if g.speaker, err = bgp.New(bgp.Config{AS: as, RouterID: theirs.Addr(), Listen: []netip.AddrPort{theirs}, Network: inside{there}}); err != nil {
+	if g.speaker, err = bgp.New(bgp.Config{AS: as, RouterID: theirs.Addr(), Listen: []netip.AddrPort{theirs}, Network: there}); err != nil {
 		t.Fatal(err)
 	}
 	refused := g.speaker.SetPeers(map[string]bgp.PeerConfig{"us": {

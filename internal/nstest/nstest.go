@@ -14,6 +14,7 @@ package nstest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -155,6 +156,18 @@ func (n *NS) Run(name string, args ...string) (string, error) {
 
 // Start starts cmd in the namespace.
 func (n *NS) Start(cmd *exec.Cmd) error { return n.Do(cmd.Start) }
+
+// Listen listens in the namespace, as config does outside.
+func (n *NS) Listen(ctx context.Context, config *net.ListenConfig, network, addr string) (l net.Listener, err error) {
+	err = n.Do(func() error { l, err = config.Listen(ctx, network, addr); return err })
+	return l, err
+}
+
+// Dial connects from the namespace, as dialer does outside.
+func (n *NS) Dial(ctx context.Context, dialer *net.Dialer, network, addr string) (c net.Conn, err error) {
+	err = n.Do(func() error { c, err = dialer.DialContext(ctx, network, addr); return err })
+	return c, err
+}
 
 // Link returns a device by name.
 func (n *NS) Link(name string) netlink.Link {

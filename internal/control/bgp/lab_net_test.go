@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -30,18 +29,6 @@ type lab struct {
 	log *logBuffer
 	end func()
 	cfg Config
-}
-
-type nsNetwork struct{ ns *nstest.NS }
-
-func (n nsNetwork) Listen(ctx context.Context, c *net.ListenConfig, network, addr string) (l net.Listener, err error) {
-	err = n.ns.Do(func() error { l, err = c.Listen(ctx, network, addr); return err })
-	return l, err
-}
-
-func (n nsNetwork) Dial(ctx context.Context, d *net.Dialer, network, addr string) (c net.Conn, err error) {
-	err = n.ns.Do(func() error { c, err = d.DialContext(ctx, network, addr); return err })
-	return c, err
 }
 
 // logBuffer keeps what was logged, for when a test fails.
@@ -68,7 +55,7 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 	t.Helper()
 	l := &lab{t: t, ns: nstest.New(t, "us"), log: &logBuffer{}}
 	l.cfg = Config{
-		AS: labAS, RouterID: netip.MustParseAddr("10.99.0.1"), Network: nsNetwork{l.ns},
+		AS: labAS, RouterID: netip.MustParseAddr("10.99.0.1"), Network: l.ns,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:179")},
 		Log:    slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

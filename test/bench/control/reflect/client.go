@@ -56,12 +56,9 @@ func connect(ctx context.Context, ns *nstest.NS, from netip.Addr) (*client, erro
 }
 
 func dial(ctx context.Context, ns *nstest.NS, from netip.Addr) (*client, error) {
-	d := net.Dialer{Timeout: time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
-	var conn net.Conn
-	if err := ns.Do(func() (err error) {
-		conn, err = d.DialContext(ctx, "tcp4", netip.AddrPortFrom(serverAddr, port).String())
-		return err
-	}); err != nil {
+	d := &net.Dialer{Timeout: time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	conn, err := ns.Dial(ctx, d, "tcp4", netip.AddrPortFrom(serverAddr, port).String())
+	if err != nil {
 		return nil, err
 	}
 	c := &client{conn, bufio.NewReaderSize(conn, 256<<10)}
