@@ -26,49 +26,25 @@ type lab struct {
 	t   *testing.T
 	ns  *nstest.NS
 	sp  *Speaker
-	log *logBuffer
 	end func()
 	cfg Config
-}
-
-// logBuffer keeps what was logged, for when a test fails.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 const labAS = 64512
 
 func newLab(t *testing.T, change func(*Config)) *lab {
 	t.Helper()
-	l := &lab{t: t, ns: nstest.New(t, "us"), log: &logBuffer{}}
+	l := &lab{t: t, ns: nstest.New(t, "us")}
 	l.cfg = Config{
 		AS: labAS, RouterID: netip.MustParseAddr("10.99.0.1"), Network: l.ns,
 		Listen: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:179")},
-		Log:    slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {
 		change(&l.cfg)
 	}
 	l.start()
-	t.Cleanup(func() {
-		l.stop()
-		if t.Failed() {
-			t.Log("log of ours:\n" + l.log.String())
-		}
-	})
+	t.Cleanup(l.stop)
 	return l
 }
 
@@ -115,13 +91,13 @@ type daemon struct {
 	env  []string
 	dir  string
 	cmd  *exec.Cmd
-	out  *logBuffer
+	out  *bytes.Buffer
 }
 
 // launch runs a daemon in a namespace; it ends with the test.
 func launch(t *testing.T, ns *nstest.NS, dir string, env []string, name string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, ns: ns, name: name, args: args, env: env, dir: dir, out: &logBuffer{}}
+	d := &daemon{t: t, ns: ns, name: name, args: args, env: env, dir: dir, out: &bytes.Buffer{}}
 	d.start()
 	t.Cleanup(func() {
 		d.kill()
