@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -76,9 +77,9 @@ func newGateway(t *testing.T, as uint32) *gateway {
 func (g *gateway) announce(prefix string, label uint32, targets ...string) {
 	attrs := &bgp.Attrs{NextHop: netip.MustParseAddr("192.0.2.1"), LocalPref: bgp.Some(5000)}
 	for _, t := range targets {
-		target, err := bgp.ParseRouteTarget(t)
-		if err != nil {
-			g.t.Fatal(err)
+		target, ok := compile.Target(t).Community()
+		if !ok {
+			g.t.Fatalf("%q is no route target", t)
 		}
 		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.ExtCommunity(target))
 	}

@@ -5,10 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // ExtCommunity is an extended community (RFC 4360), its eight bytes in order.
@@ -56,39 +53,6 @@ func NewRouteTarget(as, number uint32) RouteTarget {
 	return RouteTarget(extRTAS4<<48 | uint64(as)<<16 | uint64(number&0xffff))
 }
 
-// ParseRouteTarget reads target:AS:NUMBER or target:ADDRESS:NUMBER, also
-// without the word.
-func ParseRouteTarget(s string) (RouteTarget, error) {
-	fail := func() (RouteTarget, error) {
-		return 0, fmt.Errorf("route target %q is not target:AS:NUMBER or target:ADDRESS:NUMBER", s)
-	}
-	left, right, ok := strings.Cut(strings.TrimPrefix(s, "target:"), ":")
-	if !ok {
-		return fail()
-	}
-	if addr, err := netip.ParseAddr(left); err == nil && addr.Is4() {
-		number, err := strconv.ParseUint(right, 10, 16)
-		if err != nil {
-			return fail()
-		}
-		ip := addr.As4()
-		return RouteTarget(extRTAddr<<48 | uint64(binary.BigEndian.Uint32(ip[:]))<<16 | number), nil
-	}
-	as, err := strconv.ParseUint(left, 10, 32)
-	if err != nil {
-		return fail()
-	}
-	size := 32
-	if as > 0xffff {
-		size = 16
-	}
-	number, err := strconv.ParseUint(right, 10, size)
-	if err != nil {
-		return fail()
-	}
-	return NewRouteTarget(uint32(as), uint32(number)), nil
-}
-
 func (t RouteTarget) String() string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(t))
 	return "target:" + administrator(b[:1], b[2:])
@@ -130,21 +94,6 @@ func NewTag(as uint16, id uint32) ExtCommunity {
 	return ExtCommunity(extTag<<48 | uint64(as)<<32 | uint64(id))
 }
 
-// NewMobility returns the MAC mobility community.
-func NewMobility(sequence uint32, sticky bool) ExtCommunity {
-	c := ExtCommunity(extMobility<<48 | uint64(sequence))
-	if sticky {
-		c |= 1 << 40
-	}
-	return c
-}
-
-// NewRouterMAC returns the router's MAC community.
-func NewRouterMAC(mac net.HardwareAddr) ExtCommunity {
-	b := append([]byte{extRouterMAC >> 8, extRouterMAC & 0xff}, mac...)
-	return ExtCommunity(binary.BigEndian.Uint64(b))
-}
-
 // String names what is known, and writes the rest in hex.
 func (c ExtCommunity) String() string {
 	switch value := uint32(c); c.kind() {
@@ -176,13 +125,11 @@ func (c ExtCommunity) mac() net.HardwareAddr {
 
 // Well-known communities.
 const (
-	CommunityNoExport     = 0xffffff01
-	CommunityNoAdvertise  = 0xffffff02
-	communityNoExportSub  = 0xffffff03
-	CommunityLLGRStale    = 0xffff0006 // RFC 9494
-	CommunityNoLLGR       = 0xffff0007
-	CommunityAcceptOwn    = 0xffff0001
-	CommunityNoReoriginat = 0xfffff000
+	CommunityNoExport    = 0xffffff01
+	CommunityNoAdvertise = 0xffffff02
+	communityNoExportSub = 0xffffff03
+	CommunityLLGRStale   = 0xffff0006 // RFC 9494
+	CommunityNoLLGR      = 0xffff0007
 )
 
 // RouteTargets returns the route targets.
@@ -234,9 +181,6 @@ func (a *Attrs) SecurityGroups() []uint32 { return a.values(extGroup) }
 // Tags returns the ids of the tags.
 func (a *Attrs) Tags() []uint32 { return a.values(extTag) }
 
-// OriginVN returns the number of the network that the route comes from.
-func (a *Attrs) OriginVN() (uint32, bool) { return first(a.values(extOriginVN)) }
-
 // Mobility returns the sequence of the MAC mobility community.
 func (a *Attrs) Mobility() (uint32, bool) {
 	for _, c := range a.ExtCommunities {
@@ -245,34 +189,6 @@ func (a *Attrs) Mobility() (uint32, bool) {
 		}
 	}
 	return 0, false
-}
-
-// RouterMAC returns the router's MAC.
-func (a *Attrs) RouterMAC() (net.HardwareAddr, bool) {
-	for _, c := range a.ExtCommunities {
-		if c.kind() == extRouterMAC {
-			return c.mac(), true
-		}
-	}
-	return nil, false
-}
-
-// LoadBalance returns the fields over which flows are balanced, as the six
-// bytes of the community.
-func (a *Attrs) LoadBalance() (uint64, bool) {
-	for _, c := range a.ExtCommunities {
-		if c.kind() == extLoadBalance {
-			return uint64(c) & (1<<48 - 1), true
-		}
-	}
-	return 0, false
-}
-
-func first(all []uint32) (uint32, bool) {
-	if len(all) == 0 {
-		return 0, false
-	}
-	return all[0], true
 }
 
 // HasCommunity says whether a community is attached.
