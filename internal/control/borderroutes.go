@@ -40,7 +40,9 @@ func specOf(p *bgp.Path, wanted map[rib.Target]struct{}) (rib.Spec, bool) {
 		if _, ok := wanted[rib.Target(c)]; ok {
 			s.Targets = append(s.Targets, rib.Target(c))
 		}
-		s.Encapsulations |= encapsulationOf(c)
+	}
+	for _, e := range a.Encaps() {
+		s.Encapsulations |= encapsulationOf(e)
 	}
 	if s.Encapsulations == 0 { // who does not say takes MPLS
 		s.Encapsulations = rib.MPLSoUDP | rib.MPLSoGRE
@@ -50,13 +52,13 @@ func specOf(p *bgp.Path, wanted map[rib.Target]struct{}) (rib.Spec, bool) {
 	return s, len(s.Targets) > 0
 }
 
-func encapsulationOf(c bgp.ExtCommunity) rib.Encapsulations {
-	switch c {
-	case bgp.NewEncap(bgp.EncapGRE), bgp.NewEncap(bgp.EncapMPLSoGRE):
+func encapsulationOf(e bgp.Encap) rib.Encapsulations {
+	switch e {
+	case bgp.EncapGRE, bgp.EncapMPLSoGRE:
 		return rib.MPLSoGRE
-	case bgp.NewEncap(bgp.EncapMPLSoUDP), bgp.NewEncap(bgp.EncapMPLSoUDPLegacy):
+	case bgp.EncapMPLSoUDP:
 		return rib.MPLSoUDP
-	case bgp.NewEncap(bgp.EncapVXLAN), bgp.NewEncap(bgp.EncapVXLANLegacy):
+	case bgp.EncapVXLAN:
 		return rib.VXLAN
 	}
 	return 0
