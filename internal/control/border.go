@@ -56,9 +56,9 @@ type place struct {
 // borderBatch is how many routes are taken in or given out under one lock.
 const borderBatch = 512
 
-func newBorder(t *tables, net bgp.Network) *border {
+func newBorder(t *tables) *border {
 	b := &border{
-		log: t.log, tables: t, net: net, wake: make(chan struct{}, 1),
+		log: t.log, tables: t, wake: make(chan struct{}, 1),
 		wanted: map[rib.Target]struct{}{}, dirty: map[place]struct{}{}, sent: map[place][]bgp.NLRI{},
 	}
 	t.rib.Observe(b.note)
@@ -83,16 +83,12 @@ func (b *border) note(vrf uint32, key rib.Key) {
 	}
 }
 
-// noteAll has all routes of a VRF looked at.
+// noteAll has all routes of a VRF looked at, while the RIB has it configured.
+// What peers were told and is no route any more has been noted when it went.
 func (b *border) noteAll(vrf uint32) {
 	keys, _ := b.tables.rib.Keys(vrf)
 	for _, key := range keys {
 		b.note(vrf, key)
-	}
-	for at := range b.sent {
-		if at.vrf == vrf {
-			b.note(vrf, at.key)
-		}
 	}
 }
 

@@ -162,7 +162,8 @@ func TestNetBorder(t *testing.T) {
 			g.network("red", 2, nil, nil)
 			g.attach("b1", "blue", "n1", "10.0.0.3", 16)
 			g.attach("r1", "red", "n1", "10.0.0.4", 17)
-			g.want("blue seen outside", "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001", func() string { return g.hears("10.0.0.3/32") })
+			seen := "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001"
+			g.want("blue seen outside", seen, func() string { return g.hears("10.0.0.3/32") })
 			g.want("red seen outside", "none", func() string { return g.hears("10.0.0.4/32") })
 
 			g.announce("10.9.0.0/24", 99, mine...)
@@ -196,6 +197,13 @@ func TestNetBorder(t *testing.T) {
 			g.want("blue's way out", "bgp 192.0.2.1 label 99", func() string { return g.reaches(1, "10.9.0.0/24") })
 			g.speaker.Withdraw(g.nlri("10.9.0.0/24"))
 			g.want("blue's way out", "none", func() string { return g.reaches(1, "10.9.0.0/24") })
+
+			// A network that is gone is not known outside any more.
+			g.want("blue seen outside", seen, func() string { return g.hears("10.0.0.3/32") })
+			g.removeNetwork("blue")
+			g.want("blue seen outside", "none", func() string { return g.hears("10.0.0.3/32") })
+			g.network("blue", 1, mine, mine)
+			g.want("blue seen outside", seen, func() string { return g.hears("10.0.0.3/32") })
 
 			// Without a bgp-router of its name the control node is no router.
 			g.apply(model.Batch{DeleteObjects: []model.Entity{{Kind: model.KindBGPRouter, UUID: id("router", "c1")}}})

@@ -92,10 +92,10 @@ func (t *tables) removeInstance(id string) {
 		return
 	}
 	w := t.network(number)
+	t.border.noteAll(number)
 	delete(t.numbers, id)
 	w.instance = nil
 	t.rib.RemoveVRF(number)
-	t.border.noteAll(number)
 	t.announceNetwork(w)
 	t.tidyNetwork(w)
 }

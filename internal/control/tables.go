@@ -87,7 +87,7 @@ func newTables(log *slog.Logger, metrics *metrics) *tables {
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		rib: rib.New(encodeRoute), shared: feed.New(), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
-	t.border = newBorder(t, nil)
+	t.border = newBorder(t)
 	return t
 }
 
