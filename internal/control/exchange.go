@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -294,7 +293,7 @@ func (x *Exchange) show() []ShownColleague {
 	x.tables.mu.Lock()
 	defer x.tables.mu.Unlock()
 	for i := range shown {
-		for n := range maps.Values(x.tables.nodes) {
+		for _, n := range x.tables.nodes {
 			if r := n.reports[shown[i].Address]; r != nil {
 				shown[i].Nodes++
 				if r.speaks() {

@@ -1,6 +1,7 @@
 package vrouter
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -66,15 +67,7 @@ func rank(node string, addresses []string) []string {
 		return binary.BigEndian.Uint64(sum[:])
 	}
 	ranked := slices.Clone(addresses)
-	slices.SortFunc(ranked, func(a, b string) int {
-		switch x, y := weight(a), weight(b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(ranked, func(a, b string) int { return cmp.Compare(weight(b), weight(a)) })
 	return slices.Compact(ranked)
 }
 
