@@ -37,13 +37,21 @@ type FamilyState struct {
 	Stale  int // of an earlier session, kept by graceful restart
 }
 
-// Counters are of one session.
+// Counters are of one session; `contrail control peers -o json` shows them.
 type Counters struct {
-	MessagesIn, MessagesOut, UpdatesIn, UpdatesOut uint64
-	RoutesIn, WithdrawnIn, RoutesOut, BytesOut     uint64
+	MessagesIn  uint64 `json:"messages_in"`
+	MessagesOut uint64 `json:"messages_out"`
+	UpdatesIn   uint64 `json:"updates_in"`
+	UpdatesOut  uint64 `json:"updates_out"`
+	RoutesIn    uint64 `json:"routes_in"`
+	WithdrawnIn uint64 `json:"withdrawn_in"`
+	RoutesOut   uint64 `json:"routes_out"`
+	BytesOut    uint64 `json:"bytes_out"`
 	// Malformed updates were taken as withdrawals, Discarded attributes left
 	// out (RFC 7606); Rejected ones were loops or led back here.
-	Malformed, Rejected, Discarded uint64
+	Malformed uint64 `json:"malformed"`
+	Rejected  uint64 `json:"rejected"`
+	Discarded uint64 `json:"discarded"`
 }
 
 // Peers returns all peers by name.
