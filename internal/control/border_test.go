@@ -15,7 +15,7 @@ import (
 // for each of them whenever one of them changes.
 func TestRefusedPeerIsLoggedOnce(t *testing.T) {
 	var text bytes.Buffer
-	b := newBorder(New(discard(), Config{}, newWorld().graph).tables, nil)
+	b := newBorder(New(discard(), Config{}, newWorld().graph).tables)
 	b.log = slog.New(slog.NewTextHandler(&text, nil))
 	own := netip.MustParseAddr("10.99.0.1")
 	speaker, err := bgp.New(bgp.Config{AS: 64512, RouterID: own})
