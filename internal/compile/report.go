@@ -56,6 +56,11 @@ func (c *Compiler) NetworkSets(network string) *NetworkSets {
 	return resultOf(c, networkSetUnit, network)
 }
 
+// InterfaceRoutes are those of an interface-route-table; nil when there is none.
+func (c *Compiler) InterfaceRoutes(table string) *InterfaceRoutes {
+	return resultOf(c, interfaceRoutes, table)
+}
+
 // Port is what an interface is to policy; nil as for PortOf.
 func (c *Compiler) Port(vmi string) *Port { return resultOf(c, portUnit, vmi) }
 

@@ -143,8 +143,11 @@ var routeAggregates = &unit[routeAggregate]{name: "route-aggregate", layer: 0, c
 			return a
 		}
 	}
-	if o.AggregateRouteEntries == nil {
+	if o.AggregateRouteEntries == nil || len(o.AggregateRouteEntries.Route) == 0 {
 		return a
+	}
+	if !hop.IsValid() {
+		problem("aggregate_route_nexthop is missing, so there is no way to its prefixes; name an address of the network")
 	}
 	for _, text := range o.AggregateRouteEntries.Route {
 		prefix, err := netip.ParsePrefix(text)

@@ -16,8 +16,8 @@
 // Where the graph has a bgp-router with the control node's name, it speaks BGP
 // with that one's peers; see border.
 //
-// A port has a path to each of its addresses in its network, to its floating
-// and alias addresses in theirs, and where the network bridges to its MAC, alone
+// A port has a path to each of its addresses and to the prefixes behind it in its
+// network, to its floating and alias addresses in theirs, and where the network bridges to its MAC, alone
 // and with each address. A node has a path to the broadcasts of each network
 // that bridges and in which it has a port that is up. Which path traffic takes,
 // and which other networks get it, is told in package rib.

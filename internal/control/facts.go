@@ -23,7 +23,9 @@ type attachment struct {
 	displayName string
 	addresses   []address // sorted
 	// foreign are floating and alias addresses, of other networks.
-	foreign         []foreignAddress
+	foreign []foreignAddress
+	// routes are the prefixes behind it.
+	routes          []compile.StaticRoute
 	securityGroups  []uint32 // sorted
 	tags            []uint32 // sorted
 	localPreference uint32
@@ -74,6 +76,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	}
 	a.readAddresses(v)
 	f.readForeign(v, a)
+	f.readRoutes(v, a)
 	a.readGroups(v)
 	return a
 }
@@ -120,6 +123,20 @@ func (f *facts) readForeign(v *model.View, a *attachment) {
 		return cmp.Or(x.Compare(y.Addr), cmp.Compare(x.vrf, y.vrf), cmp.Compare(x.kind, y.kind))
 	})
 	a.foreign = slices.Compact(a.foreign)
+}
+
+// readRoutes reads the prefixes that tables of routes put behind the interface.
+// Where several name one, the first table decides.
+func (f *facts) readRoutes(v *model.View, a *attachment) {
+	for _, r := range v.References(a.Interface, model.KindInterfaceRouteTable) {
+		if t := f.compiler.InterfaceRoutes(r.To.UUID); t != nil {
+			a.routes = append(a.routes, t.Routes...)
+		}
+	}
+	slices.SortStableFunc(a.routes, func(x, y compile.StaticRoute) int {
+		return cmp.Or(x.Prefix.Addr().Compare(y.Prefix.Addr()), cmp.Compare(x.Prefix.Bits(), y.Prefix.Bits()))
+	})
+	a.routes = slices.CompactFunc(a.routes, func(x, y compile.StaticRoute) bool { return x.Prefix == y.Prefix })
 }
 
 // networkOfFloating is the network that a floating address is of: that of its
@@ -197,6 +214,21 @@ func instanceOf(v *model.View, i *compile.Instance) *instance {
 	return x
 }
 
+// vrf is what the tables of routes have of the instance. An aggregate without
+// a next hop is none: there is no way to it.
+func (i *instance) vrf() rib.VRF {
+	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external}
+	for _, r := range i.Routes {
+		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
+	}
+	for _, a := range i.Aggregates {
+		if a.NextHop.IsValid() {
+			v.Aggregates = append(v.Aggregates, rib.AggregateRoute{Prefix: a.Prefix, NextHop: a.NextHop})
+		}
+	}
+	return v
+}
+
 func targetsOf(list []compile.Target) []rib.Target {
 	targets := make([]rib.Target, 0, len(list))
 	for _, t := range list {
@@ -242,7 +274,8 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
-		compiled := f.compiler.Apply(v, changes).Instances
+		report := f.compiler.Apply(v, changes)
+		compiled := report.Instances
 		for network, change := range compiled {
 			u.instances[network] = instanceOf(v, change.After)
 		}
@@ -257,6 +290,13 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		for network, change := range compiled {
 			if identityOf(change.Before) != identityOf(change.After) {
 				f.readNetwork(v, u, network)
+			}
+		}
+		for _, change := range report.InterfaceRoutes {
+			for _, t := range []*compile.InterfaceRoutes{change.Before, change.After} {
+				if t != nil {
+					f.readInterfaces(v, u, t.Interfaces)
+				}
 			}
 		}
 	})
@@ -348,6 +388,12 @@ func (f *facts) readPool(v *model.View, u *update, id string) {
 func (f *facts) readHolders(v *model.View, u *update, address string) {
 	for r := range v.ReferenceSeq(address, model.KindVirtualMachineInterface) {
 		f.readAttachment(v, u, r.To.UUID)
+	}
+}
+
+func (f *facts) readInterfaces(v *model.View, u *update, list []string) {
+	for _, iface := range list {
+		f.readAttachment(v, u, iface)
 	}
 }
 

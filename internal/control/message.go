@@ -110,13 +110,9 @@ func encodeRoute(vrf uint32, key rib.Key, paths []*rib.Path) []byte {
 
 func pathMessage(p *rib.Path) *controlv1.Path {
 	m := &controlv1.Path{
-		NextHop: p.NextHop.String(), Label: p.Label, Vni: p.VNI, OriginNetwork: p.OriginNetwork,
+		NextHop: p.NextHop.String(), Label: p.Label, InterfaceId: p.InterfaceID(), Vni: p.VNI, OriginNetwork: p.OriginNetwork,
 		SecurityGroups: p.SecurityGroups, Tags: p.Tags, LocalPreference: p.LocalPreference, Weight: p.Weight,
-		Sequence: p.Sequence, Stale: p.Flags&rib.Stale != 0, Foreign: p.Flags&rib.Foreign != 0,
-	}
-	switch p.Kind {
-	case rib.Attachment, rib.Floating, rib.Alias:
-		m.InterfaceId = p.Name
+		Sequence: p.Sequence, Stale: p.Flags&rib.Stale != 0, Foreign: p.Flags&rib.Foreign != 0, Behind: p.Behind(),
 	}
 	if p.MAC != [6]byte{} {
 		m.Mac = p.MAC[:]

@@ -65,7 +65,7 @@ func (t *tables) putInstance(id string, now *instance) {
 	}
 	w.instance = now
 	t.numbers[id] = now.Number
-	t.rib.SetVRF(rib.VRF{Number: now.Number, Import: now.imports, Export: now.exports, External: now.external})
+	t.rib.SetVRF(now.vrf())
 	if old == nil || old.exported != now.exported || !slices.Equal(old.exports, now.exports) {
 		t.border.noteAll(now.Number)
 	}

@@ -143,6 +143,12 @@ func (t *tables) offerAddresses(p *port, put func(uint32, rib.Key, rib.Spec)) {
 		}
 		put(p.vrf, rib.HostKey(a.Addr), s)
 	}
+	for _, r := range p.routes {
+		s := t.pathTo(p)
+		s.Kind, s.Sequence, s.Communities = rib.InterfaceRoute, 0, r.Communities
+		s.Flags |= rib.Multipath
+		put(p.vrf, rib.UnicastKey(r.Prefix), s)
+	}
 	for _, a := range p.foreign {
 		s := t.pathTo(p)
 		s.Kind, s.Sequence, s.OriginNetwork = a.kind, 0, a.vrf

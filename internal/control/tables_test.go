@@ -185,6 +185,18 @@ func TestSnapshotAndChanges(t *testing.T) {
 			"remove floating": func(t *rapid.T) {
 				b.removeForeign(rapid.SampledFrom([]string{"f1", "f2", "a1"}).Draw(t, "address"))
 			},
+			"behind": func(t *rapid.T) {
+				if c := container.Draw(t, "container"); attached[c] != "" {
+					table := rapid.SampledFrom([]string{"r1", "r2"}).Draw(t, "table")
+					b.behind(table, map[string]string{"r1": "192.0.2.0/24", "r2": "0.0.0.0/0"}[table], c)
+				}
+			},
+			"not behind": func(t *rapid.T) {
+				b.notBehind(rapid.SampledFrom([]string{"r1", "r2"}).Draw(t, "table"), container.Draw(t, "container"))
+			},
+			"route": func(t *rapid.T) {
+				b.route(rapid.SampledFrom(networks).Draw(t, "network"), rapid.SampledFrom([]string{"", "10.0.0.1", "10.0.0.2"}).Draw(t, "hop"))
+			},
 			"share": func(t *rapid.T) {
 				c, other := container.Draw(t, "container"), container.Draw(t, "other")
 				if attached[c] == "" || attached[other] == "" || c == other {
@@ -230,7 +242,7 @@ func TestSnapshotAndChanges(t *testing.T) {
 func (b *bench) reload() {
 	batch := model.Batch{Position: b.next()}
 	b.graph.View(func(v *model.View) {
-		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP} {
+		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP, model.KindRouteTable, model.KindInterfaceRouteTable} {
 			for o := range v.All(kind) {
 				batch.Objects = append(batch.Objects, o)
 				batch.References = append(batch.References, v.References(o.GetMeta().UUID, "")...)

@@ -131,6 +131,44 @@ func (w *world) removeForeign(name string) {
 	w.apply(batch)
 }
 
+// behind has a table of routes put a prefix behind a container's interface.
+func (w *world) behind(table, prefix, container string) {
+	t := &model.InterfaceRouteTable{
+		Meta:                      model.Meta{UUID: id("irt", table), FQName: []string{"default-domain", "p", table}},
+		InterfaceRouteTableRoutes: &model.RouteTableType{Route: []model.RouteType{{Prefix: prefix}}},
+	}
+	w.apply(model.Batch{
+		Objects:    []model.Object{t},
+		References: []model.Reference{{From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)}, To: model.EntityOf(t)}},
+	})
+}
+
+// notBehind takes the table off the interface.
+func (w *world) notBehind(table, container string) {
+	w.apply(model.Batch{DeleteReferences: []model.Edge{{
+		From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)},
+		To:   model.Entity{Kind: model.KindInterfaceRouteTable, UUID: id("irt", table)},
+	}}})
+}
+
+// route has a network reach a prefix of its own through an address; through
+// none, it has no route.
+func (w *world) route(network, hop string) {
+	t := &model.RouteTable{Meta: model.Meta{UUID: id("table", network), FQName: []string{"default-domain", "p", network}}, Routes: &model.RouteTableType{}}
+	if hop != "" {
+		t.Routes.Route = []model.RouteType{{Prefix: prefixOf(network), NextHop: hop, NextHopType: "ip-address"}}
+	}
+	w.apply(model.Batch{
+		Objects:    []model.Object{t},
+		References: []model.Reference{{From: model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}, To: model.EntityOf(t)}},
+	})
+}
+
+// prefixOf is the prefix that a network routes.
+func prefixOf(network string) string {
+	return map[string]string{"blue": "203.0.113.0/26", "red": "203.0.113.64/26", "green": "203.0.113.128/26"}[network]
+}
+
 // share has another container use the address of the first as well.
 func (w *world) share(container, other string) {
 	var batch model.Batch
@@ -438,6 +476,11 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 					add(mac.String()+" "+ip.InstanceIPAddress, true, false, asVXLAN)
 				}
 			}
+			for _, prefix := range behindInterface(v, b.Interface) {
+				if own || meet(from.Export, to.Import) {
+					add(prefix, false, true, func(p *controlv1.Path) { p.Sequence, p.Behind = 0, true })
+				}
+			}
 			for _, kind := range []model.Kind{model.KindFloatingIP, model.KindAliasIP} {
 				for _, r := range v.BackReferences(b.Interface, kind) {
 					ip, _ := v.Find(r.From.UUID)
@@ -469,7 +512,51 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			routes[number][key] = choose(list)
 		}
 	}
+	addStatic(v, routes)
 	return routes
+}
+
+// behindInterface are the prefixes that tables put behind an interface.
+func behindInterface(v *model.View, iface string) []string {
+	var prefixes []string
+	for _, r := range v.References(iface, model.KindInterfaceRouteTable) {
+		if t, ok := model.Get[*model.InterfaceRouteTable](v, r.To.UUID); ok {
+			for _, route := range t.InterfaceRouteTableRoutes.Route {
+				prefixes = append(prefixes, route.Prefix)
+			}
+		}
+	}
+	return prefixes
+}
+
+// addStatic adds the routes that networks have through addresses.
+func addStatic(v *model.View, routes map[uint32]map[string][]*controlv1.Path) {
+	for network := range v.AllStored(model.KindVirtualNetwork) {
+		from := compile.InstanceOf(v, network.UUID)
+		if from == nil {
+			continue
+		}
+		for _, r := range v.References(network.UUID, model.KindRouteTable) {
+			table, ok := model.Get[*model.RouteTable](v, r.To.UUID)
+			if !ok {
+				continue
+			}
+			for _, route := range table.Routes.Route {
+				var paths []*controlv1.Path
+				for _, via := range routes[from.Number][route.NextHop+"/32"] {
+					p := proto.CloneOf(via)
+					p.OriginNetwork, p.Sequence, p.LocalPreference, p.Behind = from.Number, 0, 100, true
+					paths = append(paths, p)
+				}
+				for other := range v.AllStored(model.KindVirtualNetwork) {
+					to := compile.InstanceOf(v, other.UUID)
+					if len(paths) > 0 && to != nil && (to.Number == from.Number || meet(from.Export, to.Import)) {
+						routes[to.Number][route.Prefix] = paths
+					}
+				}
+			}
+		}
+	}
 }
 
 // choose takes the best, and those that are as good if they share.

@@ -76,15 +76,15 @@ func bgpTable() table {
 				},
 			},
 			{
-				Kind: KindRouteAggregate, Name: "route_aggregate", Doc: "Prefixes that are announced as one.", Effect: "none",
+				Kind: KindRouteAggregate, Name: "route_aggregate", Doc: "Prefixes that are announced as one.", Effect: "partial",
 				new:     func() Object { return new(RouteAggregate) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "aggregate_route_entries", Value: Value{Type: "RouteListType"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "aggregate_route_nexthop", Value: Value{Type: "string"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "aggregate_route_entries", Value: Value{Type: "RouteListType"}, Ops: "CRUD", Presence: "required", Effective: true},
+					{Name: "aggregate_route_nexthop", Value: Value{Type: "string"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 				References: []*ReferenceType{
-					{Target: "routing-instance", Attr: "", Presence: "system", Effective: false},
+					{Target: "routing-instance", Attr: "", Presence: "system", Effective: true},
 					{Target: "service-instance", Attr: "ServiceInterfaceTag", Presence: "", Effective: false},
 				},
 			},

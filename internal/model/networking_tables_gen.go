@@ -87,11 +87,11 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindInterfaceRouteTable, Name: "interface_route_table", Doc: "Static routes to interfaces.", Effect: "none",
+				Kind: KindInterfaceRouteTable, Name: "interface_route_table", Doc: "Static routes to interfaces.", Effect: "partial",
 				new:     func() Object { return new(InterfaceRouteTable) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "interface_route_table_routes", Value: Value{Type: "RouteTableType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "interface_route_table_routes", Value: Value{Type: "RouteTableType"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "service-instance", Attr: "ServiceInterfaceTag", Presence: "", Effective: false},
@@ -154,11 +154,11 @@ func networkingTable() table {
 				},
 			},
 			{
-				Kind: KindRouteTable, Name: "route_table", Doc: "Static routes of networks.", Effect: "none",
+				Kind: KindRouteTable, Name: "route_table", Doc: "Static routes of networks.", Effect: "full",
 				new:     func() Object { return new(RouteTable) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "routes", Value: Value{Type: "RouteTableType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "routes", Value: Value{Type: "RouteTableType"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 			},
 			{
@@ -228,7 +228,7 @@ func networkingTable() table {
 				References: []*ReferenceType{
 					{Target: "bgp-router", Attr: "", Presence: "required", Effective: false},
 					{Target: "bridge-domain", Attr: "BridgeDomainMembershipType", Presence: "", Effective: false},
-					{Target: "interface-route-table", Attr: "", Presence: "", Effective: false},
+					{Target: "interface-route-table", Attr: "", Presence: "", Effective: true},
 					{Target: "physical-interface", Attr: "", Presence: "system", Effective: false},
 					{Target: "port-tuple", Attr: "", Presence: "", Effective: false},
 					{Target: "qos-config", Attr: "", Presence: "", Effective: false},
@@ -281,7 +281,7 @@ func networkingTable() table {
 					{Target: "network-ipam", Attr: "VnSubnetsType", Presence: "required", Effective: true},
 					{Target: "network-policy", Attr: "VirtualNetworkPolicyType", Presence: "", Effective: false},
 					{Target: "qos-config", Attr: "", Presence: "", Effective: false},
-					{Target: "route-table", Attr: "", Presence: "", Effective: false},
+					{Target: "route-table", Attr: "", Presence: "", Effective: true},
 					{Target: "routing-policy", Attr: "RoutingPolicyType", Presence: "", Effective: false},
 					{Target: "security-logging-object", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-network", Attr: "", Presence: "", Effective: false},

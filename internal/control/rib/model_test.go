@@ -81,6 +81,12 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 				s.Name = fmt.Sprintf("%s (%d)", s.Name, names[s.Name])
 			}
 			s.NextHop, s.Label, s.RouterID = c.NextHop, c.Label, c.RouterID
+			if s.Interface = ""; c.Kind != BGP {
+				s.Interface = c.Name
+			}
+			if kind != Chain {
+				s.SecurityGroups = c.SecurityGroups
+			}
 			s.Flags |= c.Flags&Stale | Multipath
 			made[place{uint64(n), key, s.Source}] = s
 		}
@@ -220,8 +226,8 @@ func tie(a, b candidate) int {
 
 // text is what a reader gets to see of a path.
 func text(s Source, label uint32, a Attributes, flags Flags, sequence uint64) string {
-	return fmt.Sprintf("%s %s label %d next hop %s pref %d med %d flags %d seq %d",
-		s.Kind, s.Name, label, a.NextHop, a.LocalPreference, a.MED, flags, sequence)
+	return fmt.Sprintf("%s %s label %d next hop %s interface %q groups %v pref %d med %d flags %d seq %d",
+		s.Kind, s.Name, label, a.NextHop, a.Interface, a.SecurityGroups, a.LocalPreference, a.MED, flags, sequence)
 }
 
 func encodeText(vrf uint32, key Key, paths []*Path) []byte {
@@ -423,6 +429,7 @@ func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 		Flags:    Flags(rapid.SampledFrom([]int{0, 0, int(Waiting), int(Down), int(Stale), int(Multipath), int(Multipath), int(Stale | Multipath)}).Draw(t, "flags")),
 		Attributes: Attributes{
 			Targets:         drawTargets(t, "targets"),
+			SecurityGroups:  make([]uint32, rapid.IntRange(0, 1).Draw(t, "groups")),
 			OriginNetwork:   uint32(rapid.IntRange(0, 4).Draw(t, "network")),
 			LocalPreference: uint32(rapid.IntRange(1, 2).Draw(t, "preference")),
 			MED:             uint32(rapid.IntRange(0, 1).Draw(t, "med")),
@@ -464,7 +471,7 @@ func TestAsFromScratch(t *testing.T) {
 			},
 			"put": func(t *rapid.T) {
 				n, key := number.Draw(t, "vrf"), rapid.SampledFrom(testKeys).Draw(t, "key")
-				s := drawSpec(t, Attachment, Floating, Static)
+				s := drawSpec(t, Attachment, Floating, InterfaceRoute)
 				b.own[place{uint64(n), key, s.Source}] = s
 				b.rib.Put(n, key, s)
 			},

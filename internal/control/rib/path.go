@@ -43,6 +43,8 @@ const (
 	Alias
 	// NodeInNetwork: a node has an interface in a network with broadcasts.
 	NodeInNetwork
+	// InterfaceRoute: a prefix behind an interface, as its owner says.
+	InterfaceRoute
 	// Static, Aggregate and Chain resolve through another route.
 	Static
 	Aggregate
@@ -51,7 +53,7 @@ const (
 	BGP
 )
 
-var sourceNames = [...]string{"", "attachment", "floating-ip", "alias-ip", "node", "static", "aggregate", "chain", "bgp"}
+var sourceNames = [...]string{"", "attachment", "floating-ip", "alias-ip", "node", "interface-route", "static", "aggregate", "chain", "bgp"}
 
 func (k SourceKind) String() string {
 	if int(k) < len(sourceNames) {
@@ -72,8 +74,8 @@ func (k SourceKind) chained() bool { return k == Aggregate || k == Chain }
 // Source says who a path is from. One source has one path to a key in a VRF.
 type Source struct {
 	Kind SourceKind
-	// Name is the interface of an attachment, floating or alias address, the
-	// node, the peer, or what a resolved path was made from.
+	// Name is the interface of an attachment, floating or alias address or
+	// interface route, the node, the peer, or what a resolved path was made from.
 	Name string
 }
 
@@ -118,6 +120,9 @@ type Attributes struct {
 	RouterID netip.Addr
 	// Weight is the share that it gets among equals; 0 counts as 1.
 	Weight uint32
+	// Interface is the one that a resolved path leads to. Others have it as the
+	// name of their source.
+	Interface string
 }
 
 // Spec is a path as its source says it.
@@ -153,6 +158,20 @@ type Path struct {
 	// sibling is the next path that came from elsewhere under the same rd and key.
 	sibling *Path
 }
+
+// InterfaceID is the interface that the path leads to; empty where it is not one
+// of ours.
+func (p *Path) InterfaceID() string {
+	switch p.Kind {
+	case Attachment, Floating, Alias, InterfaceRoute:
+		return p.Name
+	}
+	return p.Interface
+}
+
+// Behind tells whether the interface is the way to the prefix, and does not have
+// it itself.
+func (p *Path) Behind() bool { return p.Kind == InterfaceRoute || p.Kind.resolved() }
 
 // Usable tells whether traffic may take the path.
 func (p *Path) Usable() bool { return p.Flags&(Waiting|Down) == 0 && p.NextHop.IsValid() }
@@ -212,7 +231,7 @@ func (a *Attributes) appendCode(b []byte) []byte {
 			b = binary.BigEndian.AppendUint32(b, n)
 		}
 	}
-	return b
+	return append(b, a.Interface...)
 }
 
 func appendAddress(b []byte, a netip.Addr) []byte {

@@ -249,7 +249,10 @@ func (d *derivation) one(key Key) {
 			s.Name = fmt.Sprintf("%s (%d)", s.Name, names[s.Name])
 		}
 		s.NextHop, s.Encapsulations, s.Weight, s.RouterID = c.NextHop, c.Encapsulations, c.Weight, c.RouterID
-		s.Label, s.VNI, s.MAC = c.Label, c.VNI, c.MAC
+		s.Label, s.VNI, s.MAC, s.Interface = c.Label, c.VNI, c.MAC, c.InterfaceID()
+		if d.kind != Chain { // who is at the address is behind the prefix
+			s.SecurityGroups, s.Tags = c.SecurityGroups, c.Tags
+		}
 		s.Flags |= c.Flags&Stale | Multipath
 		specs = append(specs, s)
 	}

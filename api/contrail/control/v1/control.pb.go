@@ -1371,7 +1371,8 @@ type Path struct {
 	// address means local delivery.
 	NextHop string `protobuf:"bytes,1,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
 	Label   uint32 `protobuf:"varint,2,opt,name=label,proto3" json:"label,omitempty"`
-	// InterfaceId of the attachment the path leads to.
+	// InterfaceId of the attachment the path leads to: that which has the
+	// address, or behind which the prefix is.
 	InterfaceId string `protobuf:"bytes,3,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
 	// OriginNetwork is the network's number.
 	OriginNetwork uint32 `protobuf:"varint,4,opt,name=origin_network,json=originNetwork,proto3" json:"origin_network,omitempty"`
@@ -1393,7 +1394,10 @@ type Path struct {
 	// Foreign: the address is of another network than the port's, a floating or
 	// an alias address, and the port's node has to know what to do with it. Who
 	// cannot do that leaves the path out.
-	Foreign       bool `protobuf:"varint,14,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	Foreign bool `protobuf:"varint,14,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	// Behind: the interface is the way to the prefix and does not have it itself.
+	// What comes from there may be of the prefix.
+	Behind        bool `protobuf:"varint,15,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1522,6 +1526,13 @@ func (x *Path) GetStale() bool {
 func (x *Path) GetForeign() bool {
 	if x != nil {
 		return x.Foreign
+	}
+	return false
+}
+
+func (x *Path) GetBehind() bool {
+	if x != nil {
+		return x.Behind
 	}
 	return false
 }
@@ -1912,7 +1923,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"originator\x18\x02 \x01(\tR\n" +
 	"originator\x12/\n" +
-	"\x05paths\x18\x03 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"\xbd\x03\n" +
+	"\x05paths\x18\x03 \x03(\v2\x19.contrail.control.v1.PathR\x05paths\"\xd5\x03\n" +
 	"\x04Path\x12\x19\n" +
 	"\bnext_hop\x18\x01 \x01(\tR\anextHop\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\rR\x05label\x12!\n" +
@@ -1928,7 +1939,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x06weight\x18\v \x01(\rR\x06weight\x12\x1a\n" +
 	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x14\n" +
 	"\x05stale\x18\r \x01(\bR\x05stale\x12\x18\n" +
-	"\aforeign\x18\x0e \x01(\bR\aforeign\"5\n" +
+	"\aforeign\x18\x0e \x01(\bR\aforeign\x12\x16\n" +
+	"\x06behind\x18\x0f \x01(\bR\x06behind\"5\n" +
 	"\tRouteGone\x12\x10\n" +
 	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\x1b\n" +
