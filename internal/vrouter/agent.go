@@ -63,6 +63,7 @@ type Dataplane interface {
 	PutRoute(dataplane.RouteKey, dataplane.NextHop) error
 	PutRoutes(map[dataplane.RouteKey]dataplane.NextHop) error
 	DeleteRoute(dataplane.RouteKey) error
+	SweepNextHops() error
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
@@ -193,12 +194,6 @@ func (a *Agent) makeTables() {
 	})
 	a.routing.routes = a.routes
 	a.routing.usesVRF = a.registry.usesVRF
-	a.routing.portIndex = func(id string) int {
-		if r := a.registry.get(id); r != nil {
-			return r.HostIndex
-		}
-		return 0
-	}
 	a.routing.portsChanged = a.registry.touch
 	a.routing.newEpoch = func() {
 		select {
@@ -282,6 +277,9 @@ func (t portTarget) Delete(_ context.Context, ifindex int) error { return t.plan
 type routeTarget struct{ plane Dataplane }
 
 func (t routeTarget) List(context.Context) (map[dataplane.RouteKey]dataplane.NextHop, error) {
+	if err := t.plane.SweepNextHops(); err != nil {
+		return nil, err
+	}
 	return t.plane.Routes()
 }
 

@@ -92,6 +92,8 @@ func (f *fakePlane) DeleteRoute(k dataplane.RouteKey) error {
 	return nil
 }
 
+func (f *fakePlane) SweepNextHops() error { return nil }
+
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil
 }

@@ -13,36 +13,16 @@ import (
 // runGraph keeps ports as the graph has them: it fills in what a classic client
 // did not say, follows later changes, and removes ports that the graph lacks.
 func (a *Agent) runGraph(ctx context.Context) error {
-	indices := map[string]int{}
 	for {
 		records, changed := a.registry.all()
-		present := map[string]int{}
 		for _, r := range records {
-			present[r.ID] = r.HostIndex
 			a.followGraph(r)
 		}
-		a.announceMoves(indices, present)
 		a.routing.dropUnneeded()
-		indices = present
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-		}
-	}
-}
-
-// announceMoves has the routes resolved anew that lead to ports whose
-// interface is another than before.
-func (a *Agent) announceMoves(before, now map[string]int) {
-	for id, index := range now {
-		if before[id] != index {
-			a.routing.portMoved(id)
-		}
-	}
-	for id := range before {
-		if _, exists := now[id]; !exists {
-			a.routing.portMoved(id)
 		}
 	}
 }

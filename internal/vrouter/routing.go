@@ -32,11 +32,9 @@ import (
 // What the leader adds is believed at once; that something is gone is believed
 // when it has closed the table's snapshot.
 type routing struct {
-	log *slog.Logger
-	own netip.Addr
-	// portIndex is the interface of a port that is plugged here, else 0.
-	portIndex func(id string) int
-	usesVRF   func(vrf uint32) bool
+	log     *slog.Logger
+	own     netip.Addr
+	usesVRF func(vrf uint32) bool
 	// portsChanged is told, without locks held, when graph ports changed.
 	portsChanged func()
 	// newEpoch is told that a session has a later epoch than those before. It
@@ -53,8 +51,6 @@ type routing struct {
 	position *typesv1.Position // up to which believed has everything
 	heard    *typesv1.Position // newest of a message that is believed
 	epoch    uint64            // newest of any session
-	// local has the routes that lead to a port of this node.
-	local map[string]map[dataplane.RouteKey]struct{}
 }
 
 // tables are the ports and routes as a control node told them.
@@ -86,7 +82,7 @@ func (t *tables) vrf(number uint32) *vrfTable {
 }
 
 func newRouting(log *slog.Logger, own netip.Addr) *routing {
-	return &routing{log: log, own: own, believed: newTables(), newEpoch: func() {}, patience: time.Second, local: map[string]map[dataplane.RouteKey]struct{}{}}
+	return &routing{log: log, own: own, believed: newTables(), newEpoch: func() {}, patience: time.Second}
 }
 
 func (r *routing) seen() *typesv1.Position {
@@ -238,8 +234,7 @@ func (r *routing) closeVRF(v *view, number uint32) {
 			r.dropRoute(number, prefix)
 		}
 	}
-	// A table of its own: the view's changes first, and what it had said before
-	// is still needed to forget which port a route led to.
+	// A table of its own, for the view's is changed before it is believed.
 	r.believed.vrfs[number] = &vrfTable{routes: maps.Clone(now.routes), done: true}
 	now.done = true
 	r.routes.Wake()
@@ -258,28 +253,15 @@ func (r *routing) needed(vrf uint32) bool {
 }
 
 func (r *routing) setRoute(vrf uint32, prefix netip.Prefix, paths []*controlv1.Path) {
-	key := dataplane.RouteKey{VRF: vrf, Prefix: prefix}
-	table := r.believed.vrf(vrf)
-	r.forgetLocal(key, table.routes[prefix])
-	table.routes[prefix] = paths
-	for _, p := range paths {
-		if r.isLocal(p) {
-			if r.local[p.GetInterfaceId()] == nil {
-				r.local[p.GetInterfaceId()] = map[dataplane.RouteKey]struct{}{}
-			}
-			r.local[p.GetInterfaceId()][key] = struct{}{}
-		}
-	}
-	r.routes.Set(key, r.nextHop(paths))
+	r.believed.vrf(vrf).routes[prefix] = paths
+	r.routes.Set(dataplane.RouteKey{VRF: vrf, Prefix: prefix}, r.nextHop(paths))
 }
 
 func (r *routing) dropRoute(vrf uint32, prefix netip.Prefix) {
-	key := dataplane.RouteKey{VRF: vrf, Prefix: prefix}
 	if table := r.believed.vrfs[vrf]; table != nil {
-		r.forgetLocal(key, table.routes[prefix])
 		delete(table.routes, prefix)
 	}
-	r.routes.Delete(key)
+	r.routes.Delete(dataplane.RouteKey{VRF: vrf, Prefix: prefix})
 }
 
 func (r *routing) dropVRF(vrf uint32) {
@@ -292,51 +274,30 @@ func (r *routing) dropVRF(vrf uint32) {
 	r.routes.Wake()
 }
 
-func (r *routing) forgetLocal(key dataplane.RouteKey, paths []*controlv1.Path) {
-	for _, p := range paths {
-		if routes := r.local[p.GetInterfaceId()]; routes != nil {
-			delete(routes, key)
-			if len(routes) == 0 {
-				delete(r.local, p.GetInterfaceId())
-			}
-		}
-	}
-}
-
-func (r *routing) isLocal(p *controlv1.Path) bool {
-	address, err := netip.ParseAddr(p.GetNextHop())
-	return err == nil && address == r.own
-}
-
-// nextHop picks one path: a port of this node, else the lowest of the others,
-// so that all nodes with the same paths pick alike. A path that cannot be used
-// (its port is not plugged here, or the data plane cannot do what it needs)
-// discards, and is counted by the data plane.
+// nextHop is what paths lead to, which share the traffic if there are several.
+// A port of this node is known by its label, like any other: the route finds
+// the port when it is plugged, and leads nowhere before. A path that the data
+// plane cannot take is left out, and a route with no other discards.
 func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
-	var tunnels []dataplane.NextHop
+	var members []dataplane.Member
 	for _, p := range paths {
+		if !passable(p) {
+			continue
+		}
 		address, err := netip.ParseAddr(p.GetNextHop())
-		switch {
-		case !passable(p):
-		case err != nil:
+		if err != nil {
 			r.log.Warn("control node sent a next hop that is no address", "next_hop", p.GetNextHop())
-		case address == r.own:
-			if index := r.portIndex(p.GetInterfaceId()); index != 0 {
-				return dataplane.NextHop{Kind: dataplane.Local, IfIndex: index}
-			}
-		default:
-			tunnels = append(tunnels, dataplane.NextHop{Kind: dataplane.Tunnel, Remote: address, Label: p.GetLabel()})
+			continue
 		}
-	}
-	if len(tunnels) == 0 {
-		return dataplane.NextHop{Kind: dataplane.Discard}
-	}
-	return slices.MinFunc(tunnels, func(a, b dataplane.NextHop) int {
-		if c := a.Remote.Compare(b.Remote); c != 0 {
-			return c
+		m := dataplane.Member{Weight: p.GetWeight()}
+		if m.Label = p.GetLabel(); address == r.own {
+			m.Kind, m.Behind = dataplane.Local, p.GetBehind()
+		} else {
+			m.Kind, m.Remote = dataplane.Tunnel, address
 		}
-		return int(a.Label) - int(b.Label)
-	})
+		members = append(members, m)
+	}
+	return dataplane.Share(members)
 }
 
 // passable tells whether the data plane can send along a path: not to an
@@ -345,15 +306,6 @@ func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 func passable(p *controlv1.Path) bool {
 	return !p.GetForeign() && (len(p.GetEncapsulations()) == 0 ||
 		slices.Contains(p.GetEncapsulations(), controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP))
-}
-
-// portMoved resolves the routes that lead to a port anew.
-func (r *routing) portMoved(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key := range r.local[id] {
-		r.routes.Set(key, r.nextHop(r.believed.vrf(key.VRF).routes[key.Prefix]))
-	}
 }
 
 // mayDelete tells whether a route that nobody desires may go: when a snapshot

@@ -30,9 +30,8 @@ func (noTarget) Delete(context.Context, dataplane.RouteKey) error               
 
 const ownAddress = "172.31.0.11"
 
-func newTestRouting(ports map[string]int) *routing {
+func newTestRouting() *routing {
 	r := newRouting(quiet(), netip.MustParseAddr(ownAddress))
-	r.portIndex = func(id string) int { return ports[id] }
 	r.usesVRF = func(uint32) bool { return false }
 	r.portsChanged = func() {}
 	r.routes = reconcile.New(quiet(), noTarget{}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
@@ -100,42 +99,28 @@ func key(vrf uint32, prefix string) dataplane.RouteKey {
 }
 
 func TestNextHops(t *testing.T) {
-	ports := map[string]int{"here": 7}
-	r := newTestRouting(ports)
+	r := newTestRouting()
 	v := r.newView(nil)
 	r.say(v, 1,
 		portMessage("here", 1),
 		routeMessage(1, "10.0.0.3/32", ownAddress, 20, "here"),
-		routeMessage(1, "10.0.0.4/32", ownAddress, 21, "elsewhere"),
 		routeMessage(1, "10.0.0.5/32", "172.31.0.12", 22, "there"),
 		routeMessage(1, "10.0.0.6/32", "none", 22, "there"),
 		routeMessage(1, "none", "172.31.0.12", 22, "there"),
 	)
 	want := map[dataplane.RouteKey]dataplane.NextHop{
-		key(1, "10.0.0.3/32"): {Kind: dataplane.Local, IfIndex: 7},
-		key(1, "10.0.0.4/32"): {Kind: dataplane.Discard},
+		key(1, "10.0.0.3/32"): {Kind: dataplane.Local, Label: 20},
 		key(1, "10.0.0.5/32"): {Kind: dataplane.Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 22},
 		key(1, "10.0.0.6/32"): {Kind: dataplane.Discard},
 	}
 	if got := r.desired(); !maps.Equal(got, want) {
 		t.Errorf("routes %v, want %v", got, want)
 	}
-	// The port comes, and goes.
-	ports["elsewhere"] = 9
-	r.portMoved("elsewhere")
-	if got := r.desired()[key(1, "10.0.0.4/32")]; got != (dataplane.NextHop{Kind: dataplane.Local, IfIndex: 9}) {
-		t.Errorf("route to the port that came: %v", got)
-	}
-	delete(ports, "elsewhere")
-	r.portMoved("elsewhere")
-	if got := r.desired()[key(1, "10.0.0.4/32")]; got.Kind != dataplane.Discard {
-		t.Errorf("route to the port that went: %v", got)
-	}
 }
 
 // TestPathsBeyondTheDataPlane: what the data plane cannot do is not attempted.
 func TestPathsBeyondTheDataPlane(t *testing.T) {
-	r := newTestRouting(map[string]int{"here": 7})
+	r := newTestRouting()
 	udp, vxlan := controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP, controlv1.Encapsulation_ENCAPSULATION_VXLAN
 	tunnel := dataplane.NextHop{Kind: dataplane.Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 16}
 	for name, test := range map[string]struct {
@@ -147,6 +132,10 @@ func TestPathsBeyondTheDataPlane(t *testing.T) {
 		"vxlan only":       {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Encapsulations: []controlv1.Encapsulation{vxlan}}}, dataplane.NextHop{Kind: dataplane.Discard}},
 		"foreign":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
 		"foreign and here": {[]*controlv1.Path{{NextHop: ownAddress, InterfaceId: "here", Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
+		"equal paths": {
+			[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Weight: 3}, {NextHop: ownAddress, Label: 17, Behind: true}, {NextHop: "172.31.0.13", Label: 18, Foreign: true}},
+			dataplane.Share([]dataplane.Member{{NextHop: tunnel, Weight: 3}, {NextHop: dataplane.NextHop{Kind: dataplane.Local, Label: 17, Behind: true}}}),
+		},
 	} {
 		if got := r.nextHop(test.paths); got != test.want {
 			t.Errorf("%s: %+v, want %+v", name, got, test.want)
@@ -155,7 +144,7 @@ func TestPathsBeyondTheDataPlane(t *testing.T) {
 }
 
 func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	first := r.newView(nil)
 	r.say(first, 5, portMessage("a", 1), endOfPorts(),
 		routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), routeMessage(1, "10.0.0.4/32", "172.31.0.12", 21, "y"), endOfVRF(1))
@@ -171,7 +160,7 @@ func TestNothingGoesBeforeTheSnapshotIsComplete(t *testing.T) {
 }
 
 func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	first := r.newView(nil)
 	r.say(first, 10, portMessage("a", 1), endOfPorts(), routeMessage(1, "10.0.0.3/32", "172.31.0.12", 20, "x"), endOfVRF(1))
 	behind := r.next(first)
@@ -187,7 +176,7 @@ func TestSessionThatIsBehindIsNotBelieved(t *testing.T) {
 }
 
 func TestMayDelete(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	v := r.newView(nil)
 	in := func(vrf uint32) bool { return r.mayDelete(key(vrf, "10.0.0.3/32")) }
 	if in(1) {
@@ -208,7 +197,7 @@ func TestMayDelete(t *testing.T) {
 }
 
 func TestAbsenceNeedsANewerSnapshot(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	v := r.newView(nil)
 	absent := func(epoch, revision uint64) bool {
 		_, absent := r.graphPort(&record{ID: "p", Epoch: epoch, Revision: revision})
@@ -232,7 +221,7 @@ func TestAbsenceNeedsANewerSnapshot(t *testing.T) {
 // A new session that has not told its ports yet takes away none, however new
 // the position is that it begins with.
 func TestAbsenceNeedsThePortsOfTheSession(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	told := 0
 	r.portsChanged = func() { told++ }
 	old := r.newView(nil)
@@ -255,7 +244,7 @@ func TestAbsenceNeedsThePortsOfTheSession(t *testing.T) {
 // all tables, exactly what it says is desired.
 func TestSessionsAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := newTestRouting(nil)
+		r := newTestRouting()
 		revision := uint64(1)
 		var v *view
 		vrfs := rapid.SliceOfDistinct(rapid.Uint32Range(1, 3), func(v uint32) uint32 { return v })
@@ -304,7 +293,7 @@ func TestSessionsAgainstModel(t *testing.T) {
 // that the VRF is not needed.
 func TestUnneededVRFGoes(t *testing.T) {
 	for _, early := range []bool{false, true} {
-		r := newTestRouting(nil)
+		r := newTestRouting()
 		used := true
 		r.usesVRF = func(uint32) bool { return used }
 		route := key(1, "10.0.0.3/32")
@@ -326,7 +315,7 @@ func TestUnneededVRFGoes(t *testing.T) {
 		}
 	}
 	// A session that never hears of the VRF: the port went between two sessions.
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	used := true
 	r.usesVRF = func(uint32) bool { return used }
 	v := r.newView(nil)

@@ -25,7 +25,7 @@ func (r *routing) sayIn(v *view, epoch, revision uint64, messages ...*controlv1.
 // other next hops or not.
 func TestRestoredStoreIsNotBelievedBeforeItIsWhole(t *testing.T) {
 	const mine, kept, late, moved = "10.0.0.1/32", "10.0.0.2/32", "10.0.0.3/32", "10.0.0.4/32"
-	r := newTestRouting(map[string]int{"a": 7})
+	r := newTestRouting()
 	first := r.newView(nil)
 	r.say(first, 100, clusterSays(false), portMessage("a", 1), portMessage("b", 1), endOfPorts(),
 		routeMessage(1, mine, ownAddress, 16, "a"), routeMessage(1, kept, "172.31.0.12", 17, "k"),

@@ -26,7 +26,7 @@ func whole(label uint32) []*controlv1.ControlMessage {
 func (r *routing) label() uint32 { return r.desired()[key(1, "10.0.0.3/32")].Label }
 
 func TestTheOtherSessionTakesOver(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
 	r.say(two, 4, whole(19)...)
@@ -55,7 +55,7 @@ func TestTheOtherSessionTakesOver(t *testing.T) {
 }
 
 func TestControlNodeThatIsCutOffDoesNotLead(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
 	r.say(two, 5, whole(20)...)
@@ -74,7 +74,7 @@ func TestControlNodeThatIsCutOffDoesNotLead(t *testing.T) {
 // A control node that hangs is late as soon as another has been ahead for a
 // while, and bad when that one has sent keep-alives since.
 func TestLateControlNodeIsLeft(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	r.patience = time.Hour // the test judges itself
 	one, two := r.newView(nil), r.newView(nil)
 	r.say(one, 5, whole(20)...)
@@ -109,7 +109,7 @@ func TestLateControlNodeIsLeft(t *testing.T) {
 // TestPositionOfABatch: in the middle of a batch of messages a port may be
 // missing that another message of the batch tells.
 func TestPositionOfABatch(t *testing.T) {
-	r := newTestRouting(nil)
+	r := newTestRouting()
 	v := r.newView(nil)
 	r.say(v, 5, whole(20)...)
 	r.begin(v, 9, portMessage("q", 1))
@@ -188,7 +188,7 @@ func (s *script) disconnect(n *scriptNode) {
 // would have told.
 func TestInterleavedSessions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := &script{routing: newTestRouting(nil), history: []map[string]uint32{{"10.0.0.1/32": 1, "10.0.0.2/32": 1}}}
+		s := &script{routing: newTestRouting(), history: []map[string]uint32{{"10.0.0.1/32": 1, "10.0.0.2/32": 1}}}
 		s.routing.patience = time.Hour
 		for range 3 {
 			s.nodes = append(s.nodes, &scriptNode{})

@@ -38,6 +38,21 @@ type bpfDropKey struct {
 	Ifindex uint32
 }
 
+type bpfEcmp struct {
+	_      structs.HostLayout
+	Count  uint32
+	Slot   [256]uint8
+	Member [64]bpfRoute
+	Weight [64]uint32
+}
+
+type bpfEcmpMemberKey struct {
+	_      structs.HostLayout
+	Group  uint32
+	Label  uint32
+	Remote bpfAddr
+}
+
 type bpfFlow struct {
 	_          structs.HostLayout
 	Packets    uint64
@@ -97,6 +112,15 @@ type bpfPortAddrKey struct {
 	Addr    bpfAddr
 }
 
+type bpfRoute struct {
+	_       structs.HostLayout
+	NextHop uint32
+	Label   uint32
+	Bits    uint8
+	Behind  uint8
+	Pad     uint16
+}
+
 type bpfRouteKey struct {
 	_         structs.HostLayout
 	PrefixLen uint32
@@ -122,14 +146,17 @@ type bpfVif struct {
 const (
 	bpfMapCounterV1       = "counter_v1"
 	bpfMapDropV1          = "drop_v1"
+	bpfMapEcmpMemberV1    = "ecmp_member_v1"
+	bpfMapEcmpV1          = "ecmp_v1"
 	bpfMapFlowGoneV1      = "flow_gone_v1"
 	bpfMapFlowMadeV1      = "flow_made_v1"
 	bpfMapFlowV1          = "flow_v1"
-	bpfMapHostRouteV1     = "host_route_v1"
+	bpfMapHostRouteV2     = "host_route_v2"
 	bpfMapLabelV1         = "label_v1"
+	bpfMapNextHopV1       = "next_hop_v1"
 	bpfMapNodeV1          = "node_v1"
 	bpfMapPortAddrV1      = "port_addr_v1"
-	bpfMapRouteV1         = "route_v1"
+	bpfMapRouteV2         = "route_v2"
 	bpfMapVifV1           = "vif_v1"
 	bpfProgUnderlayRx     = "underlay_rx"
 	bpfProgVifRx          = "vif_rx"
@@ -188,17 +215,20 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	CounterV1   *ebpf.MapSpec `ebpf:"counter_v1"`
-	DropV1      *ebpf.MapSpec `ebpf:"drop_v1"`
-	FlowGoneV1  *ebpf.MapSpec `ebpf:"flow_gone_v1"`
-	FlowMadeV1  *ebpf.MapSpec `ebpf:"flow_made_v1"`
-	FlowV1      *ebpf.MapSpec `ebpf:"flow_v1"`
-	HostRouteV1 *ebpf.MapSpec `ebpf:"host_route_v1"`
-	LabelV1     *ebpf.MapSpec `ebpf:"label_v1"`
-	NodeV1      *ebpf.MapSpec `ebpf:"node_v1"`
-	PortAddrV1  *ebpf.MapSpec `ebpf:"port_addr_v1"`
-	RouteV1     *ebpf.MapSpec `ebpf:"route_v1"`
-	VifV1       *ebpf.MapSpec `ebpf:"vif_v1"`
+	CounterV1    *ebpf.MapSpec `ebpf:"counter_v1"`
+	DropV1       *ebpf.MapSpec `ebpf:"drop_v1"`
+	EcmpMemberV1 *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
+	EcmpV1       *ebpf.MapSpec `ebpf:"ecmp_v1"`
+	FlowGoneV1   *ebpf.MapSpec `ebpf:"flow_gone_v1"`
+	FlowMadeV1   *ebpf.MapSpec `ebpf:"flow_made_v1"`
+	FlowV1       *ebpf.MapSpec `ebpf:"flow_v1"`
+	HostRouteV2  *ebpf.MapSpec `ebpf:"host_route_v2"`
+	LabelV1      *ebpf.MapSpec `ebpf:"label_v1"`
+	NextHopV1    *ebpf.MapSpec `ebpf:"next_hop_v1"`
+	NodeV1       *ebpf.MapSpec `ebpf:"node_v1"`
+	PortAddrV1   *ebpf.MapSpec `ebpf:"port_addr_v1"`
+	RouteV2      *ebpf.MapSpec `ebpf:"route_v2"`
+	VifV1        *ebpf.MapSpec `ebpf:"vif_v1"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -230,31 +260,37 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	CounterV1   *ebpf.Map `ebpf:"counter_v1"`
-	DropV1      *ebpf.Map `ebpf:"drop_v1"`
-	FlowGoneV1  *ebpf.Map `ebpf:"flow_gone_v1"`
-	FlowMadeV1  *ebpf.Map `ebpf:"flow_made_v1"`
-	FlowV1      *ebpf.Map `ebpf:"flow_v1"`
-	HostRouteV1 *ebpf.Map `ebpf:"host_route_v1"`
-	LabelV1     *ebpf.Map `ebpf:"label_v1"`
-	NodeV1      *ebpf.Map `ebpf:"node_v1"`
-	PortAddrV1  *ebpf.Map `ebpf:"port_addr_v1"`
-	RouteV1     *ebpf.Map `ebpf:"route_v1"`
-	VifV1       *ebpf.Map `ebpf:"vif_v1"`
+	CounterV1    *ebpf.Map `ebpf:"counter_v1"`
+	DropV1       *ebpf.Map `ebpf:"drop_v1"`
+	EcmpMemberV1 *ebpf.Map `ebpf:"ecmp_member_v1"`
+	EcmpV1       *ebpf.Map `ebpf:"ecmp_v1"`
+	FlowGoneV1   *ebpf.Map `ebpf:"flow_gone_v1"`
+	FlowMadeV1   *ebpf.Map `ebpf:"flow_made_v1"`
+	FlowV1       *ebpf.Map `ebpf:"flow_v1"`
+	HostRouteV2  *ebpf.Map `ebpf:"host_route_v2"`
+	LabelV1      *ebpf.Map `ebpf:"label_v1"`
+	NextHopV1    *ebpf.Map `ebpf:"next_hop_v1"`
+	NodeV1       *ebpf.Map `ebpf:"node_v1"`
+	PortAddrV1   *ebpf.Map `ebpf:"port_addr_v1"`
+	RouteV2      *ebpf.Map `ebpf:"route_v2"`
+	VifV1        *ebpf.Map `ebpf:"vif_v1"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.CounterV1,
 		m.DropV1,
+		m.EcmpMemberV1,
+		m.EcmpV1,
 		m.FlowGoneV1,
 		m.FlowMadeV1,
 		m.FlowV1,
-		m.HostRouteV1,
+		m.HostRouteV2,
 		m.LabelV1,
+		m.NextHopV1,
 		m.NodeV1,
 		m.PortAddrV1,
-		m.RouteV1,
+		m.RouteV2,
 		m.VifV1,
 	)
 }

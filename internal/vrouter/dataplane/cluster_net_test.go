@@ -116,7 +116,7 @@ func (c *cluster) connect() {
 // nextHop is the way to the container from a node.
 func (k *container) nextHop(from *testNode) NextHop {
 	if k.node == from {
-		return NextHop{Kind: Local, IfIndex: k.port.IfIndex}
+		return NextHop{Kind: Local, Label: k.port.Label}
 	}
 	return NextHop{Kind: Tunnel, Remote: k.node.config.LocalIP, Label: k.port.Label}
 }

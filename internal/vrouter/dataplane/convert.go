@@ -40,19 +40,12 @@ func swap32(v uint32) uint32 {
 	return binary.NativeEndian.Uint32(b[:])
 }
 
-func toNextHop(n NextHop) bpfNextHop {
-	c := bpfNextHop{Kind: uint32(n.Kind), Ifindex: uint32(n.IfIndex), Label: n.Label}
-	if n.Remote.IsValid() {
-		c.Remote = toAddr(n.Remote)
-	}
-	return c
-}
-
+// fromNextHop is where a flow was decided to go.
 func fromNextHop(c bpfNextHop) NextHop {
-	return NextHop{
-		Kind: NextHopKind(c.Kind), IfIndex: int(c.Ifindex), Label: c.Label,
-		Remote: fromAddr(c.Remote),
+	if NextHopKind(c.Kind) == Local {
+		return NextHop{Kind: Local, IfIndex: int(c.Ifindex)}
 	}
+	return NextHop{Kind: NextHopKind(c.Kind), Label: c.Label, Remote: fromAddr(c.Remote)}
 }
 
 func toHostRouteKey(k RouteKey) bpfHostRouteKey {
@@ -70,12 +63,16 @@ const (
 	mappedBits = 96
 )
 
-func toRouteKey(k RouteKey) bpfRouteKey {
-	bits := k.Prefix.Bits()
-	if k.Prefix.Addr().Is4() {
-		bits += mappedBits
+// bitsOf is the length of a prefix as the maps have it.
+func bitsOf(p netip.Prefix) uint8 {
+	if p.Addr().Is4() {
+		return uint8(p.Bits()) + mappedBits
 	}
-	return bpfRouteKey{PrefixLen: uint32(vrfBits + bits), Vrf: swap32(k.VRF), Addr: toAddr(k.Prefix.Addr())}
+	return uint8(p.Bits())
+}
+
+func toRouteKey(k RouteKey) bpfRouteKey {
+	return bpfRouteKey{PrefixLen: vrfBits + uint32(bitsOf(k.Prefix)), Vrf: swap32(k.VRF), Addr: toAddr(k.Prefix.Addr())}
 }
 
 func fromRouteKey(c bpfRouteKey) RouteKey {
@@ -109,8 +106,7 @@ func fromFlow(k bpfFlowKey, v bpfFlow, generation uint32) Flow {
 	}
 	if f.Direction == FromTunnel {
 		f.Label = k.Scope
-		f.OuterSource = f.NextHop.Remote
-		f.NextHop = NextHop{Kind: Local, IfIndex: f.NextHop.IfIndex}
+		f.OuterSource = fromAddr(v.Nh.Remote)
 	}
 	return f
 }

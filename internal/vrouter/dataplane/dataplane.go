@@ -77,6 +77,7 @@ type Dataplane struct {
 
 	mu    sync.Mutex // orders changes of the maps
 	node  bpfNode
+	hops  hops
 	slots map[int]uint32 // taken slot of each port, by ifindex
 }
 
@@ -173,8 +174,8 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapFlowMadeV1:  d.config.MaxPorts * flowDirs,
 		bpfMapFlowGoneV1:  d.config.MaxPorts * flowDirs,
 		bpfMapFlowV1:      d.config.FlowEntries,
-		bpfMapHostRouteV1: d.config.HostRoutes,
-		bpfMapRouteV1:     d.config.PrefixRoutes,
+		bpfMapHostRouteV2: d.config.HostRoutes,
+		bpfMapRouteV2:     d.config.PrefixRoutes,
 		bpfMapDropV1:      uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
 	for name, m := range spec.Maps {
@@ -225,6 +226,12 @@ func (d *Dataplane) adopt(netns uint64) error {
 	}
 	for ifindex, vif := range vifs {
 		d.slots[ifindex] = vif.Slot
+	}
+	if err := d.adoptHops(); err != nil {
+		return err
+	}
+	if err := d.migrateRoutes(vifs); err != nil {
+		return err
 	}
 	return d.adoptDevices(vifs)
 }

@@ -1,7 +1,8 @@
 // Package dataplane is the vRouter's forwarding: the eBPF programs, their
 // pinned maps, and a typed Go view of both.
 //
-//	container -> vif_rx -----> flow | route -> local container (redirect_peer)
+//	container -> vif_rx -----> flow | route -> next hop | one of a group by flow
+//	                                        -> local container (redirect_peer)
 //	                                        -> MPLSoUDP -> underlay (redirect_neigh)
 //	underlay -> underlay_rx -> flow | label, checks -> local container
 //
@@ -14,14 +15,17 @@
 //
 // # Invariants
 //
-//   - A packet leaves a container only with the MAC and an address of its port,
-//     and enters one only if its destination is an address of that port and,
-//     from a tunnel, if it comes from the node to which an answer would go.
+//   - A packet leaves a container only with the MAC of its port, and an address
+//     of it or one that the routes of its network have behind it. From a tunnel
+//     it enters one only if its destination is such an address, and if it comes
+//     from the node to which an answer would go.
 //   - A device that is up carries the program: PutPort attaches before it
 //     brings the device up, DeletePort takes it down before it detaches.
 //   - A flow entry holds while its generation is the current one. Every change
 //     of ports or routes is written to the maps first and then bumps the
 //     generation, so no decision outlives the tables it was made from.
+//   - A flow stays with its member of a group of next hops for as long as that is
+//     one; a next hop is there before and after all routes that lead to it.
 //   - A full flow table or a used-up quota refuses new flows and leaves the
 //     established ones alone.
 //   - Every dropped packet is counted by reason and interface.

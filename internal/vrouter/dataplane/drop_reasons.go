@@ -14,7 +14,7 @@ const (
 	DropBlocked DropReason = 4
 	// DropSourceMAC: source MAC is not the port's.
 	DropSourceMAC DropReason = 5
-	// DropSourceAddress: source address is not the port's.
+	// DropSourceAddress: source address is neither the port's nor behind it.
 	DropSourceAddress DropReason = 6
 	// DropDestinationMAC: frame is not for the router.
 	DropDestinationMAC DropReason = 7
@@ -46,7 +46,7 @@ const (
 	DropLabelStack DropReason = 20
 	// DropOuterFragment: tunnel packet is fragmented.
 	DropOuterFragment DropReason = 21
-	// DropDestinationAddress: inner destination is not the labelled port's.
+	// DropDestinationAddress: inner destination is neither the labelled port's nor behind it.
 	DropDestinationAddress DropReason = 22
 	// DropNoSourceRoute: no route to the inner source.
 	DropNoSourceRoute DropReason = 23
@@ -61,7 +61,7 @@ var dropReasons = [...]struct{ name, help string }{
 	{"no-port", "interface carries no port"},
 	{"blocked", "port is blocked"},
 	{"source-mac", "source MAC is not the port's"},
-	{"source-address", "source address is not the port's"},
+	{"source-address", "source address is neither the port's nor behind it"},
 	{"destination-mac", "frame is not for the router"},
 	{"arp", "ARP that is not to be answered"},
 	{"multicast", "multicast or broadcast destination"},
@@ -77,7 +77,7 @@ var dropReasons = [...]struct{ name, help string }{
 	{"label", "label belongs to no port"},
 	{"label-stack", "label is not the bottom of the stack"},
 	{"outer-fragment", "tunnel packet is fragmented"},
-	{"destination-address", "inner destination is not the labelled port's"},
+	{"destination-address", "inner destination is neither the labelled port's nor behind it"},
 	{"no-source-route", "no route to the inner source"},
 	{"tunnel-source", "outer source is not the next hop of the inner source"},
 }

@@ -90,9 +90,9 @@ func newBench(t testing.TB, change ...func(*Config)) *bench {
 	b.putPort(b.port1)
 	b.putPort(b.port2)
 	b.must(b.dp.PutRoutes(map[RouteKey]NextHop{
-		host(vrf, addr1):    {Kind: Local, IfIndex: b.port1.IfIndex},
-		host(vrf, addr1b):   {Kind: Local, IfIndex: b.port1.IfIndex},
-		host(vrf, addr2):    {Kind: Local, IfIndex: b.port2.IfIndex},
+		host(vrf, addr1):    {Kind: Local, Label: label1},
+		host(vrf, addr1b):   {Kind: Local, Label: label1},
+		host(vrf, addr2):    {Kind: Local, Label: label2},
 		host(vrf, farAddr):  {Kind: Tunnel, Remote: remoteIP, Label: farLabel},
 		host(vrf, farAddr2): {Kind: Tunnel, Remote: remoteIP, Label: farLabel2},
 	}))

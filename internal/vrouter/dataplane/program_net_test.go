@@ -180,7 +180,8 @@ func TestNetARP(t *testing.T) {
 func TestNetRefusedFromPort(t *testing.T) {
 	b := newBench(t)
 	b.must(b.dp.PutRoute(RouteKey{vrf, netip.MustParsePrefix("10.99.0.0/16")}, NextHop{}))
-	b.must(b.dp.PutRoute(RouteKey{vrf, netip.MustParsePrefix("10.98.0.0/16")}, NextHop{Kind: Local, IfIndex: 4242}))
+	b.must(b.dp.PutRoute(RouteKey{vrf, netip.MustParsePrefix("10.98.0.0/16")}, NextHop{Kind: Local, Label: 4242}))
+	b.must(b.dp.PutRoute(RouteKey{vrf, netip.MustParsePrefix("10.97.0.1/32")}, NextHop{Kind: Local, Label: label2}))
 	ttl := func(v uint8) func(*layers.IPv4) { return func(ip *layers.IPv4) { ip.TTL = v } }
 	good := udpFrame(mac1, addr1, farAddr)
 	ip := ipv4(addr1, farAddr, layers.IPProtocolUDP)
@@ -199,6 +200,7 @@ func TestNetRefusedFromPort(t *testing.T) {
 		{"no route", udpFrame(mac1, addr1, netip.MustParseAddr("10.40.0.1")), DropNoRoute},
 		{"discard route", udpFrame(mac1, addr1, netip.MustParseAddr("10.99.3.1")), DropDiscard},
 		{"port that is not there", udpFrame(mac1, addr1, netip.MustParseAddr("10.98.3.1")), DropNextHop},
+		{"label that somebody else has now", udpFrame(mac1, addr1, netip.MustParseAddr("10.97.0.1")), DropDestinationAddress},
 		{"multicast", udpFrame(mac1, addr1, netip.MustParseAddr("224.0.0.251")), DropMulticast},
 		{"broadcast", udpFrame(mac1, addr1, netip.MustParseAddr("255.255.255.255")), DropMulticast},
 		{"broadcast frame", serialize(ethernet(mac1, MAC{255, 255, 255, 255, 255, 255}), ip, udp(ip, 1, 2)), DropMulticast},

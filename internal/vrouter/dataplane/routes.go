@@ -27,13 +27,18 @@ func (d *Dataplane) PutRoutes(routes map[RouteKey]NextHop) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var (
-		hosts, prefixes      []RouteKey
-		hostKeys             []bpfHostRouteKey
-		prefixKeys           []bpfRouteKey
-		hostHops, prefixHops []bpfNextHop
+		hosts, prefixes  []RouteKey
+		hostKeys         []bpfHostRouteKey
+		prefixKeys       []bpfRouteKey
+		toHosts, toOther []bpfRoute
 	)
 	for _, key := range sortedKeys(routes) {
-		same, err := d.hasRoute(key, routes[key])
+		route, err := d.toRoute(routes[key])
+		if err != nil {
+			return fmt.Errorf("put route %s: %w", key, err)
+		}
+		route.Bits = bitsOf(key.Prefix)
+		same, err := d.hasRoute(key, route)
 		if err != nil {
 			return fmt.Errorf("put route %s: %w", key, err)
 		}
@@ -42,28 +47,29 @@ func (d *Dataplane) PutRoutes(routes map[RouteKey]NextHop) error {
 		case key.Prefix.IsSingleIP():
 			hosts = append(hosts, key)
 			hostKeys = append(hostKeys, toHostRouteKey(key))
-			hostHops = append(hostHops, toNextHop(routes[key]))
+			toHosts = append(toHosts, route)
 		default:
 			prefixes = append(prefixes, key)
 			prefixKeys = append(prefixKeys, toRouteKey(key))
-			prefixHops = append(prefixHops, toNextHop(routes[key]))
+			toOther = append(toOther, route)
 		}
 	}
 	if len(hosts)+len(prefixes) == 0 {
 		return nil
 	}
+	d.hops.left = true
 	// What was written before an error is in force: bump in any case.
 	return errors.Join(
-		putBatches(d.maps().HostRouteV1, hosts, hostKeys, hostHops),
-		putBatches(d.maps().RouteV1, prefixes, prefixKeys, prefixHops),
+		putBatches(d.maps().HostRouteV2, hosts, hostKeys, toHosts),
+		putBatches(d.maps().RouteV2, prefixes, prefixKeys, toOther),
 		d.bump(),
 	)
 }
 
-func putBatches[K any](m *ebpf.Map, names []RouteKey, keys []K, hops []bpfNextHop) error {
+func putBatches[K any](m *ebpf.Map, names []RouteKey, keys []K, routes []bpfRoute) error {
 	for len(keys) > 0 {
 		n := min(len(keys), routeBatch)
-		done, err := m.BatchUpdate(keys[:n], hops[:n], nil)
+		done, err := m.BatchUpdate(keys[:n], routes[:n], nil)
 		if err != nil {
 			at := names[min(done, n-1)]
 			if errors.Is(err, errTooMany) {
@@ -71,26 +77,27 @@ func putBatches[K any](m *ebpf.Map, names []RouteKey, keys []K, hops []bpfNextHo
 			}
 			return fmt.Errorf("put route %s: %w", at, err)
 		}
-		names, keys, hops = names[n:], keys[n:], hops[n:]
+		names, keys, routes = names[n:], keys[n:], routes[n:]
 	}
 	return nil
 }
 
 // hasRoute says whether the route is there as it should be.
-func (d *Dataplane) hasRoute(key RouteKey, nh NextHop) (bool, error) {
+func (d *Dataplane) hasRoute(key RouteKey, want bpfRoute) (bool, error) {
 	var (
-		found bpfNextHop
+		found bpfRoute
 		err   error
 	)
 	if key.Prefix.IsSingleIP() {
-		err = d.maps().HostRouteV1.Lookup(toHostRouteKey(key), &found)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return false, nil
-		}
-		return err == nil && found == toNextHop(nh), err
+		err = d.maps().HostRouteV2.Lookup(toHostRouteKey(key), &found)
+	} else {
+		// It finds the longest match, which may be a shorter prefix.
+		err = d.maps().RouteV2.Lookup(toRouteKey(key), &found)
 	}
-	// A trie's lookup finds the longest match, which may be another route.
-	return false, nil
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	return err == nil && found == want, err
 }
 
 // DeleteRoute removes a route; absent is success.
@@ -112,9 +119,9 @@ func (d *Dataplane) DeleteRoutes(keys []RouteKey) error {
 	for _, key := range keys {
 		var err error
 		if key.Prefix.IsSingleIP() {
-			err = d.maps().HostRouteV1.Delete(toHostRouteKey(key))
+			err = d.maps().HostRouteV2.Delete(toHostRouteKey(key))
 		} else {
-			err = d.maps().RouteV1.Delete(toRouteKey(key))
+			err = d.maps().RouteV2.Delete(toRouteKey(key))
 		}
 		switch {
 		case err == nil:
@@ -124,6 +131,7 @@ func (d *Dataplane) DeleteRoutes(keys []RouteKey) error {
 		}
 	}
 	if changed {
+		d.hops.left = true
 		errs = append(errs, d.bump())
 	}
 	return errors.Join(errs...)

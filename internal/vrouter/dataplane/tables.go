@@ -29,7 +29,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 	t := &Tables{maps: m}
 	for name, field := range map[string]**ebpf.Map{
 		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1,
-		bpfMapHostRouteV1: &m.HostRouteV1, bpfMapRouteV1: &m.RouteV1, bpfMapFlowV1: &m.FlowV1,
+		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV1: &m.FlowV1,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV1: &m.FlowMadeV1, bpfMapFlowGoneV1: &m.FlowGoneV1,
 		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1,
 	} {
@@ -112,20 +112,22 @@ func (t *Tables) Ports() (map[int]Port, error) {
 
 // Routes returns all routes of all VRFs.
 func (t *Tables) Routes() (map[RouteKey]NextHop, error) {
-	hosts, err := entries[bpfHostRouteKey, bpfNextHop](t.maps.HostRouteV1, "host routes")
+	hops, err := t.readHops()
 	if err != nil {
 		return nil, err
 	}
-	prefixes, err := entries[bpfRouteKey, bpfNextHop](t.maps.RouteV1, "routes")
-	if err != nil {
-		return nil, err
+	routes := map[RouteKey]NextHop{}
+	for r, err := range batches[bpfHostRouteKey, bpfRoute](t.maps.HostRouteV2, "host routes") {
+		if err != nil {
+			return nil, err
+		}
+		routes[fromHostRouteKey(r.key)] = fromRoute(r.value, hops)
 	}
-	routes := make(map[RouteKey]NextHop, len(hosts)+len(prefixes))
-	for k, v := range hosts {
-		routes[fromHostRouteKey(k)] = fromNextHop(v)
-	}
-	for k, v := range prefixes {
-		routes[fromRouteKey(k)] = fromNextHop(v)
+	for r, err := range batches[bpfRouteKey, bpfRoute](t.maps.RouteV2, "routes") {
+		if err != nil {
+			return nil, err
+		}
+		routes[fromRouteKey(r.key)] = fromRoute(r.value, hops)
 	}
 	return routes, nil
 }
@@ -251,28 +253,35 @@ func (t *Tables) generation() (uint32, error) {
 	return node.Generation, nil
 }
 
-type rawFlow struct {
-	key   bpfFlowKey
-	value bpfFlow
+type rawFlow = entry[bpfFlowKey, bpfFlow]
+
+func (t *Tables) rawFlows() iter.Seq2[rawFlow, error] {
+	return batches[bpfFlowKey, bpfFlow](t.maps.FlowV1, "flows")
 }
 
-// rawFlows reads the flow table in batches, some ten times as fast as one by
-// one.
-func (t *Tables) rawFlows() iter.Seq2[rawFlow, error] {
-	return func(yield func(rawFlow, error) bool) {
+// entry is one of a map.
+type entry[K, V any] struct {
+	key   K
+	value V
+}
+
+// batches reads a map with many entries in batches, some ten times as fast as
+// one by one.
+func batches[K, V any](m *ebpf.Map, what string) iter.Seq2[entry[K, V], error] {
+	return func(yield func(entry[K, V], error) bool) {
 		// A batch ends at a bucket's end; one that does not hold a whole bucket
 		// cannot be read, so it must not be small.
-		size := min(4096, int(t.maps.FlowV1.MaxEntries()))
-		keys, values := make([]bpfFlowKey, size), make([]bpfFlow, size)
+		size := min(4096, int(m.MaxEntries()))
+		keys, values := make([]K, size), make([]V, size)
 		var cursor ebpf.MapBatchCursor
 		for {
-			n, err := t.maps.FlowV1.BatchLookup(&cursor, keys, values, nil)
+			n, err := m.BatchLookup(&cursor, keys, values, nil)
 			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-				yield(rawFlow{}, fmt.Errorf("read flows: %w", err))
+				yield(entry[K, V]{}, fmt.Errorf("read %s: %w", what, err))
 				return
 			}
 			for i := range n {
-				if !yield(rawFlow{keys[i], values[i]}, nil) {
+				if !yield(entry[K, V]{keys[i], values[i]}, nil) {
 					return
 				}
 			}

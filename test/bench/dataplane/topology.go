@@ -150,7 +150,7 @@ func mplsOverUDP(s *scope.Scope) variant {
 		}
 		ns.Must(func() error { return planes[node].PutPort(p) })
 		key := dataplane.RouteKey{VRF: vrf, Prefix: netip.PrefixFrom(e.addr, 32)}
-		routes[node][key] = dataplane.NextHop{Kind: dataplane.Local, IfIndex: p.IfIndex}
+		routes[node][key] = dataplane.NextHop{Kind: dataplane.Local, Label: p.Label}
 		routes[1-node][key] = dataplane.NextHop{Kind: dataplane.Tunnel, Remote: nodeAddr(node), Label: p.Label}
 	})
 	for i := range planes {

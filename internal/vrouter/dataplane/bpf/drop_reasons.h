@@ -12,7 +12,8 @@
 	X(NO_PORT, "no-port", "interface carries no port")                     \
 	X(BLOCKED, "blocked", "port is blocked")                               \
 	X(SOURCE_MAC, "source-mac", "source MAC is not the port's")            \
-	X(SOURCE_ADDRESS, "source-address", "source address is not the port's") \
+	X(SOURCE_ADDRESS, "source-address",                                    \
+	  "source address is neither the port's nor behind it")                \
 	X(DESTINATION_MAC, "destination-mac", "frame is not for the router")   \
 	X(ARP, "arp", "ARP that is not to be answered")                        \
 	X(MULTICAST, "multicast", "multicast or broadcast destination")        \
@@ -29,7 +30,7 @@
 	X(LABEL_STACK, "label-stack", "label is not the bottom of the stack")  \
 	X(OUTER_FRAGMENT, "outer-fragment", "tunnel packet is fragmented")     \
 	X(DESTINATION_ADDRESS, "destination-address",                          \
-	  "inner destination is not the labelled port's")                      \
+	  "inner destination is neither the labelled port's nor behind it")    \
 	X(NO_SOURCE_ROUTE, "no-source-route", "no route to the inner source")  \
 	X(TUNNEL_SOURCE, "tunnel-source",                                      \
 	  "outer source is not the next hop of the inner source")

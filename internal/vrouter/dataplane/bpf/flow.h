@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* Counters, the route lookup and the flow table. */
+/* Counters and the flow table. */
 #pragma once
 
 #include "maps.h"
@@ -60,29 +60,6 @@ static __always_inline __u32 current_generation(void)
 	struct node *n = bpf_map_lookup_elem(&node_v1, &zero);
 
 	return n ? *(volatile __u32 *)&n->generation : 0;
-}
-
-static __always_inline int owns(const struct vif *vif, __u32 ifindex, const struct addr *a)
-{
-	if (same_addr(&vif->primary, a))
-		return 1;
-	struct port_addr_key key = { .ifindex = ifindex, .addr = *a };
-	return bpf_map_lookup_elem(&port_addr_v1, &key) != 0;
-}
-
-static __always_inline struct next_hop *find_route(__u32 vrf, const struct addr *a)
-{
-	struct host_route_key host = { .vrf = vrf, .addr = *a };
-	struct next_hop *nh = bpf_map_lookup_elem(&host_route_v1, &host);
-
-	if (nh)
-		return nh;
-	struct route_key key = {
-		.prefix_len = 32 + 128,
-		.vrf = bpf_htonl(vrf),
-		.addr = *a,
-	};
-	return bpf_map_lookup_elem(&route_v1, &key);
 }
 
 /* Counts the packet on the entry; bytes are those of the container's frame. */

@@ -46,8 +46,8 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1048576);
 	__type(key, struct host_route_key);
-	__type(value, struct next_hop);
-} host_route_v1 SEC(".maps");
+	__type(value, struct route);
+} host_route_v2 SEC(".maps");
 
 /* All shorter prefixes of all VRFs. */
 struct {
@@ -55,8 +55,35 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 262144);
 	__type(key, struct route_key);
+	__type(value, struct route);
+} route_v2 SEC(".maps");
+
+/* Next hops by id: the nodes that there are routes to, and groups. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
 	__type(value, struct next_hop);
-} route_v1 SEC(".maps");
+} next_hop_v1 SEC(".maps");
+
+/* The groups among them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct ecmp);
+} ecmp_v1 SEC(".maps");
+
+/* Their members, to find one without a walk through all. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct ecmp_member_key);
+	__type(value, struct route);
+} ecmp_member_v1 SEC(".maps");
 
 /* Preallocated and no LRU: a full table refuses new flows and keeps the old. */
 struct {

@@ -19,6 +19,34 @@ enum next_hop_kind {
 	NEXT_HOP_DISCARD = 0,
 	NEXT_HOP_LOCAL = 1,  /* deliver to the container behind ifindex */
 	NEXT_HOP_TUNNEL = 2, /* MPLSoUDP to remote with label */
+	NEXT_HOP_ECMP = 3,   /* a member of the group, by flow */
+};
+
+/* What a route leads to: a next hop by its id, so that all routes to a node
+ * share one, and the label of the port there. The ids below NEXT_HOP_ID_FIRST
+ * need no entry; the port of a local label is found by it, wherever it is. */
+struct route {
+	__u32 next_hop;
+	__u32 label;
+	__u8 bits;   /* of the prefix, IPv4 being mapped; 0 for members of groups */
+	__u8 behind; /* a local port is the way to the prefix and may send from it */
+	__u16 pad;
+};
+
+#define NEXT_HOP_ID_DISCARD 0
+#define NEXT_HOP_ID_LOCAL 1
+#define NEXT_HOP_ID_FIRST 2
+
+/* Next hops that share the traffic of their routes. A flow takes the member in
+ * the slot of its hash; members have slots by their weight. */
+#define ECMP_MEMBERS 64
+#define ECMP_SLOTS 256
+
+struct ecmp {
+	__u32 count;
+	__u8 slot[ECMP_SLOTS]; /* index of a member */
+	struct route member[ECMP_MEMBERS];
+	__u32 weight[ECMP_MEMBERS]; /* what the slots were made from */
 };
 
 struct next_hop {
@@ -27,6 +55,14 @@ struct next_hop {
 	__u32 label;        /* TUNNEL: label of the remote port */
 	__u32 pad;
 	struct addr remote; /* TUNNEL: underlay address of the remote node */
+};
+
+/* A member of a group by where it leads: to a label of a remote node, or of this
+ * one where remote is 0. With label 0, that a node is among the members. */
+struct ecmp_member_key {
+	__u32 group;
+	__u32 label;
+	struct addr remote;
 };
 
 /* One plugged container, by the index of its host-side interface. */
@@ -129,6 +165,9 @@ struct drop_count {
 
 _Static_assert(sizeof(struct addr) == 16, "addr");
 _Static_assert(sizeof(struct next_hop) == 32, "next_hop");
+_Static_assert(sizeof(struct route) == 12, "route");
+_Static_assert(sizeof(struct ecmp) == 1284, "ecmp");
+_Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");
 _Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");
 _Static_assert(sizeof(struct host_route_key) == 20, "host_route_key");

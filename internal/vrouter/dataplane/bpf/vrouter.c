@@ -21,6 +21,7 @@
 #include "encap.h"
 #include "flow.h"
 #include "maps.h"
+#include "nexthop.h"
 #include "parse.h"
 #include "types.h"
 
@@ -136,17 +137,20 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 /* Decides a flow that a container starts or whose decision is outdated. */
 static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
-				       struct vif *vif, struct flow *f)
+				       struct vif *vif, struct flow *f,
+				       const struct flow *old)
 {
 	if (!p || !vif || !f)
 		return DROP_MALFORMED;
 	/* 224.0.0.0/3 holds multicast, reserved space and the broadcast. */
 	if ((bpf_ntohl(p->key.dst.w[3]) >> 29) == 7)
 		return DROP_MULTICAST;
-	struct next_hop *nh = find_route(vif->vrf, &p->key.dst);
-	if (!nh)
+	struct route *r = find_route(vif->vrf, &p->key.dst);
+	if (!r)
 		return DROP_NO_ROUTE;
-	f->nh = *nh;
+	int reason = resolve(r, &p->key, old, &f->nh);
+	if (reason)
+		return reason;
 	f->vrf = vif->vrf;
 	f->ifindex = p->key.scope;
 	f->slot = vif->slot;
@@ -163,6 +167,10 @@ static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 			return DROP_NEXT_HOP;
 		if (to->blocked)
 			return DROP_BLOCKED;
+		/* A route that is outdated must not lead to whoever has the
+		 * label now. */
+		if (!may_have(to, f->nh.ifindex, &p->key.dst))
+			return DROP_DESTINATION_ADDRESS;
 		copy_mac(f->dmac, to->mac);
 		f->out_slot = to->slot;
 		return DROP_NONE;
@@ -220,7 +228,7 @@ int vif_rx(struct __sk_buff *skb)
 		return answer_arp(skb, vif, ifindex);
 	if (proto != bpf_htons(ETH_P_IP))
 		return drop(skb, DROP_PROTOCOL, ifindex);
-	if (!owns(vif, ifindex, &p.key.src))
+	if (!may_have(vif, ifindex, &p.key.src))
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	if (!same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
@@ -228,7 +236,7 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_TTL, ifindex);
 
 	struct flow fresh = { .generation = generation };
-	int reason = decide_from_port(skb, &p, vif, &fresh);
+	int reason = decide_from_port(skb, &p, vif, &fresh, old);
 	if (reason)
 		return drop(skb, reason, ifindex);
 	reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
@@ -239,7 +247,7 @@ int vif_rx(struct __sk_buff *skb)
 
 /*
  * Decides a flow that arrives by tunnel. The underlay is not trusted: the inner
- * destination must belong to the labelled port, and the outer source must be
+ * destination must belong to the labelled port or be behind it, and the outer source must be
  * where the port's VRF would send an answer.
  */
 static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, struct flow *f)
@@ -255,14 +263,14 @@ static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, str
 		return DROP_LABEL;
 	if (vif->blocked)
 		return DROP_BLOCKED;
-	if (!owns(vif, f->ifindex, &p->key.dst))
+	if (!may_have(vif, f->ifindex, &p->key.dst))
 		return DROP_DESTINATION_ADDRESS;
-	struct next_hop *back = find_route(vif->vrf, &p->key.src);
+	struct route *back = find_route(vif->vrf, &p->key.src);
 	if (!back)
 		return DROP_NO_SOURCE_ROUTE;
 	struct addr outer;
 	map_v4(&outer, outer_src);
-	if (back->kind != NEXT_HOP_TUNNEL || !same_addr(&back->remote, &outer))
+	if (!leads_to_node(back, &outer))
 		return DROP_TUNNEL_SOURCE;
 
 	f->nh.kind = NEXT_HOP_LOCAL;

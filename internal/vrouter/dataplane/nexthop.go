@@ -1,0 +1,261 @@
+package dataplane
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// NextHopKind says what becomes of a packet.
+type NextHopKind uint32
+
+// The kinds of next hops.
+const (
+	Discard NextHopKind = 0
+	Local   NextHopKind = 1
+	Tunnel  NextHopKind = 2
+	ECMP    NextHopKind = 3
+)
+
+func (k NextHopKind) String() string {
+	switch k {
+	case Discard:
+		return "discard"
+	case Local:
+		return "local"
+	case Tunnel:
+		return "tunnel"
+	case ECMP:
+		return "ecmp"
+	}
+	return fmt.Sprintf("kind %d", uint32(k))
+}
+
+// MarshalText writes the name, for JSON.
+func (k NextHopKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// NextHop is where a route leads. Fields that the kind does not use are zero.
+type NextHop struct {
+	Kind NextHopKind `json:"kind"`
+	// IfIndex is the port that a flow with a Local next hop goes to. Routes name
+	// the port by Label alone, and may do so before it comes.
+	IfIndex int `json:"ifindex,omitempty"`
+	// Remote is the underlay address of the node at the end of a Tunnel and
+	// Label that of the port there.
+	Remote netip.Addr `json:"remote,omitzero"`
+	Label  uint32     `json:"label,omitempty"`
+	// Behind a Local port is what it does not have itself: it may send from
+	// there.
+	Behind bool `json:"behind,omitempty"`
+	// Members of an ECMP next hop share its flows.
+	Members Members `json:"members,omitempty"`
+}
+
+func (n NextHop) String() string {
+	switch n.Kind {
+	case Local:
+		if n.IfIndex != 0 {
+			return fmt.Sprintf("local %d", n.IfIndex)
+		}
+		if n.Behind {
+			return fmt.Sprintf("behind label %d", n.Label)
+		}
+		return fmt.Sprintf("local label %d", n.Label)
+	case Tunnel:
+		return fmt.Sprintf("tunnel %s label %d", n.Remote, n.Label)
+	case ECMP:
+		return "ecmp of " + n.Members.String()
+	}
+	return n.Kind.String()
+}
+
+// validate says whether a route may lead there.
+func (n NextHop) validate() error {
+	switch n.Kind {
+	case Discard:
+		if n != (NextHop{}) {
+			return fmt.Errorf("discard takes no other field")
+		}
+	case Local:
+		if n != (NextHop{Kind: Local, Label: n.Label, Behind: n.Behind}) {
+			return fmt.Errorf("local next hop takes only a label and whether it is behind")
+		}
+		return n.validateLabel()
+	case Tunnel:
+		if !n.Remote.Is4() {
+			return fmt.Errorf("tunnel next hop: remote %s is not IPv4", n.Remote)
+		}
+		if n != (NextHop{Kind: Tunnel, Remote: n.Remote, Label: n.Label}) {
+			return fmt.Errorf("tunnel next hop takes only a remote and a label")
+		}
+		return n.validateLabel()
+	case ECMP:
+		return n.Members.validate()
+	default:
+		return fmt.Errorf("unknown next hop %s", n.Kind)
+	}
+	return nil
+}
+
+func (n NextHop) validateLabel() error {
+	if n.Label < 16 || n.Label > 1<<20-1 {
+		return fmt.Errorf("%s next hop: label %d is outside 16..1048575", n.Kind, n.Label)
+	}
+	return nil
+}
+
+// Member is one of the next hops that share the flows of a route.
+type Member struct {
+	NextHop
+	// Weight is its share; 0 counts as 1.
+	Weight uint32 `json:"weight"`
+}
+
+// MaxMembers is how many next hops may share the flows of a route;
+// ECMP_MEMBERS of the programs says the same.
+const MaxMembers = 64
+
+// Members are a list of them in the one order and form that equal lists have,
+// so that next hops can be compared.
+type Members string
+
+// Share is the next hop of which the members share the flows: one alone is it
+// itself, none is Discard. Those that say the same count once, with the higher
+// weight, and of too many those stay that all nodes would keep.
+func Share(members []Member) NextHop {
+	list := slices.Clone(members)
+	for i := range list {
+		list[i].Weight = max(list[i].Weight, 1)
+	}
+	slices.SortFunc(list, func(a, b Member) int {
+		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label), first(a.Behind, b.Behind), cmp.Compare(b.Weight, a.Weight))
+	})
+	list = slices.CompactFunc(list, func(a, b Member) bool { return a.NextHop == b.NextHop })
+	list = list[:min(len(list), MaxMembers)]
+	switch len(list) {
+	case 0:
+		return NextHop{}
+	case 1:
+		return list[0].NextHop
+	}
+	var b []byte
+	for _, m := range list {
+		remote := m.Remote.As16()
+		b = append(b, byte(m.Kind), 0)
+		if m.Behind {
+			b[len(b)-1] = 1
+		}
+		b = append(b, remote[:]...)
+		b = binary.BigEndian.AppendUint32(b, m.Label)
+		b = binary.BigEndian.AppendUint32(b, m.Weight)
+	}
+	return NextHop{Kind: ECMP, Members: Members(b)}
+}
+
+// memberSize is the length of one member in Members: kind, whether it is behind,
+// remote, label, weight.
+const memberSize = 1 + 1 + 16 + 4 + 4
+
+// first orders what is not so before what is.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// List are the members.
+func (m Members) List() []Member {
+	list := make([]Member, 0, len(m)/memberSize)
+	for b := []byte(m); len(b) >= memberSize; b = b[memberSize:] {
+		n := Member{NextHop: NextHop{Kind: NextHopKind(b[0]), Behind: b[1] != 0}, Weight: binary.BigEndian.Uint32(b[22:])}
+		if n.Kind == Tunnel {
+			n.Remote = netip.AddrFrom16([16]byte(b[2:18])).Unmap()
+		}
+		n.Label = binary.BigEndian.Uint32(b[18:])
+		list = append(list, n)
+	}
+	return list
+}
+
+func (m Members) String() string {
+	var parts []string
+	for _, n := range m.List() {
+		text := n.NextHop.String()
+		if n.Weight != 1 {
+			text += fmt.Sprintf(" weight %d", n.Weight)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// MarshalJSON writes the list.
+func (m Members) MarshalJSON() ([]byte, error) {
+	return json.Marshal(m.List())
+}
+
+func (m Members) validate() error {
+	list := m.List()
+	if len(list) < 2 || len(list) > MaxMembers || Share(list).Members != m {
+		return fmt.Errorf("ecmp next hop: %d members are not as Share makes them", len(list))
+	}
+	for _, n := range list {
+		if n.Kind != Local && n.Kind != Tunnel {
+			return fmt.Errorf("ecmp next hop: member %s is neither local nor a tunnel", n.NextHop)
+		}
+		if err := n.NextHop.validate(); err != nil {
+			return fmt.Errorf("ecmp next hop: %w", err)
+		}
+	}
+	return nil
+}
+
+// ecmpSlots is what a group's flows are spread over; ECMP_SLOTS of the programs
+// says the same.
+const ecmpSlots = 256
+
+// slots gives each slot to a member: the one of the highest score, which follows
+// from the two alone (weighted rendezvous). So a member that comes or goes takes
+// or leaves its own slots and moves no other.
+func (m Members) slots() (slots [ecmpSlots]uint8) {
+	list := m.List()
+	seeds := make([]uint64, len(list))
+	for i, n := range list {
+		seeds[i] = n.seed()
+	}
+	for s := range slots {
+		best := 0.0
+		for i, n := range list {
+			if score := score(seeds[i], uint64(s), n.Weight); i == 0 || score > best {
+				best, slots[s] = score, uint8(i)
+			}
+		}
+	}
+	return slots
+}
+
+// seed is a number of the member's own.
+func (n Member) seed() uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, n.NextHop)
+	return h.Sum64()
+}
+
+// score is exponentially distributed over the slots, by the weight.
+func score(seed, slot uint64, weight uint32) float64 {
+	x := seed + (slot+1)*0x9e3779b97f4a7c15 // SplitMix64
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	return -float64(weight) / math.Log((float64(x>>11)+0.5)/(1<<53))
+}
