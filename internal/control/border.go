@@ -33,6 +33,10 @@ type border struct {
 
 	// What follows is under the tables' lock.
 	peering *peering
+	// returning: since this process began, what routers say has not all come
+	// yet. Agents are not told that a table ends, so that they keep what they
+	// have of an earlier process.
+	returning bool
 	// wanted are the targets under which routes come in.
 	wanted map[rib.Target]struct{}
 	// dirty are routes that may have to go out, or no more.
@@ -58,12 +62,15 @@ const borderBatch = 512
 
 func newBorder(t *tables) *border {
 	b := &border{
-		log: t.log, tables: t, wake: make(chan struct{}, 1),
+		log: t.log, tables: t, wake: make(chan struct{}, 1), returning: true,
 		wanted: map[rib.Target]struct{}{}, dirty: map[place]struct{}{}, sent: map[place][]bgp.NLRI{},
 	}
 	t.rib.Observe(b.note)
 	return b
 }
+
+// returnsWithin bounds how long agents keep what routers may not say any more.
+const returnsWithin = time.Minute
 
 func (b *border) poke() {
 	select {
@@ -98,6 +105,17 @@ func (b *border) setPeering(p *peering) {
 		b.peering = p
 		b.poke()
 	}
+	if p == nil || len(p.peers) == 0 {
+		b.back()
+	}
+}
+
+// back says that what routers say is all there, or not waited for any longer.
+func (b *border) back() {
+	if b.returning {
+		b.returning = false
+		b.tables.touchAll()
+	}
 }
 
 // retarget computes anew which targets let routes in.
@@ -118,6 +136,8 @@ func (b *border) retarget() {
 
 // run keeps a speaker while there is a router to be, until ctx ends.
 func (b *border) run(ctx context.Context) error {
+	bound := time.AfterFunc(returnsWithin, b.returned)
+	defer bound.Stop()
 	first := true
 	for {
 		b.tables.mu.Lock()
@@ -147,14 +167,22 @@ func (b *border) run(ctx context.Context) error {
 	}
 }
 
+// returned is back for those who do not have the tables' lock.
+func (b *border) returned() {
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	b.back()
+	b.tables.flush()
+}
+
 // speak runs a speaker for as long as it is to have this configuration.
 // restarting says that an earlier process may have had its sessions.
-func (b *border) speak(ctx context.Context, c peeringConfig, restarting bool) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (b *border) speak(parent context.Context, c peeringConfig, restarting bool) error {
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	speaker, err := bgp.New(bgp.Config{
 		AS: c.AS, RouterID: c.RouterID, ClusterID: c.ClusterID, RestartTime: c.RestartTime, LongLived: c.LongLived,
-		AlwaysCompareMED: c.AlwaysCompareMED, Restarting: restarting && c.RestartTime > 0,
+		AlwaysCompareMED: c.AlwaysCompareMED, Restarting: restarting,
 		Log: b.log, Network: b.net, Listen: []netip.AddrPort{c.Listen},
 	})
 	if err != nil {
@@ -168,6 +196,9 @@ func (b *border) speak(ctx context.Context, c peeringConfig, restarting bool) er
 	err = b.exchange(ctx, speaker, c, ended)
 	cancel()
 	running.Wait()
+	if parent.Err() != nil {
+		return nil // the process ends: agents keep what they have
+	}
 	b.end()
 	if err != nil {
 		b.fail(err)
@@ -212,7 +243,7 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 	var wanted map[rib.Target]struct{}
 	received := subscribe(speaker)
 	defer func() { received.Close() }()
-	complete := false
+	complete, told, whole := false, false, speaker.Whole()
 	for {
 		b.tables.mu.Lock()
 		p, now := b.peering, b.wanted
@@ -230,6 +261,10 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 			received = b.again(ctx, speaker, received, wanted)
 		}
 		more := b.enter(received, wanted)
+		if told && !more {
+			told = false
+			b.returned()
+		}
 		left := b.leave(speaker)
 		if !left && !complete {
 			complete = true
@@ -240,6 +275,8 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 		}
 		select {
 		case <-received.Ready():
+		case <-whole:
+			told, whole = true, nil
 		case <-b.wake:
 		case err := <-ended:
 			return err

@@ -159,9 +159,7 @@ func (t *tables) settle() {
 		return
 	}
 	t.settling = now
-	for s := range t.sessions {
-		t.touched[s] = struct{}{}
-	}
+	t.touchAll()
 }
 
 // addMissing makes an update of everything name what it does not have.
@@ -215,9 +213,7 @@ func (t *tables) putNode(id string, record *model.Node) {
 	}
 	if mtu := cmp.Or(smallest, defaultFabricMTU) - overhead; mtu != t.mtu {
 		t.mtu = mtu
-		for s := range t.sessions {
-			t.touched[s] = struct{}{}
-		}
+		t.touchAll()
 	}
 }
 
@@ -296,6 +292,12 @@ func (t *tables) removePort(p *port) {
 
 func (t *tables) touch(s *session) {
 	if s != nil {
+		t.touched[s] = struct{}{}
+	}
+}
+
+func (t *tables) touchAll() {
+	for s := range t.sessions {
 		t.touched[s] = struct{}{}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -191,6 +193,30 @@ func (c *cluster) wantRoute(t *testing.T, node int, prefix string, parts ...stri
 	})
 }
 
+// keeps has a node watched: it must not lose these routes until the function that
+// is returned is called.
+func (c *cluster) keeps(t *testing.T, node int, prefixes ...string) (end func()) {
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			routes, err := c.agentRoutes(t, node)
+			for _, prefix := range prefixes {
+				if _, ok := routes[prefix]; err == nil && !ok {
+					t.Errorf("node %d has lost %s: %v", node, prefix, routes)
+					return
+				}
+			}
+		}
+	})
+	return func() { close(done); watching.Wait() }
+}
+
 // TestNetRouters: a task in a network that is known outside talks with an
 // address behind a router, which speaks BGP with the controller and MPLS over
 // UDP with the nodes. What nobody asked for does not come in.
@@ -294,6 +320,41 @@ func TestNetRouters(t *testing.T) {
 		gobgp.start(t)
 		gobgp.announce(t, "203.0.113.0/24", 3004, "64512:100")
 		c.wantRoute(t, 1, "203.0.113.0/24", "3004", "applied")
+	})
+	t.Run("the controller is killed", func(t *testing.T) {
+		// Graceful restart is off now: routers drop our routes, but what the node has
+		// of theirs stays until they have told that again.
+		c.session(t, "gobgpd")
+		c.session(t, "frr")
+		c.wantRoute(t, 1, "203.0.113.0/24", "3004", "applied")
+		c.wantRoute(t, 1, "198.51.100.0/24", "2001", "applied")
+		gobgp.route(t, inside.Address(), "172.31.0.11")
+		frr.knows(t, inside.Address(), "172.31.0.11")
+		pid, err := c.pidOf("controller control")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stays := c.keeps(t, 1, "203.0.113.0/24", "198.51.100.0/24")
+		kill(t, pid, syscall.SIGKILL)
+		began := time.Now()
+		for _, name := range []string{"gobgpd", "frr"} {
+			eventually(t, time.Minute, "session with "+name, func() error {
+				p, err := c.peer(t, name)
+				if err == nil && (p.State != "Established" || p.received() == 0) {
+					err = fmt.Errorf("%+v", p)
+				}
+				return err
+			})
+			t.Logf("session with %s after %s", name, time.Since(began).Round(100*time.Millisecond))
+		}
+		gobgp.route(t, inside.Address(), "172.31.0.11")
+		frr.knows(t, inside.Address(), "172.31.0.11")
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("routers knew all again after %s", took)
+		} else {
+			t.Logf("routers knew all again after %s", took.Round(100*time.Millisecond))
+		}
+		stays()
 	})
 	c.api(t, "PUT", "/virtual-network/"+network, map[string]any{"virtual-network": map[string]any{"route_target_list": nil}}, nil)
 	c.wantRoute(t, 1, "203.0.113.0/24")

@@ -137,8 +137,13 @@ type gobgpd struct{ *daemon }
 
 func (l *lab) gobgpd(n int, fams ...string) gobgpd {
 	l.t.Helper()
+	return l.gobgpdWith(gobgpdConf, n, fams...)
+}
+
+func (l *lab) gobgpdWith(conf string, n int, fams ...string) gobgpd {
+	l.t.Helper()
 	dir := l.t.TempDir()
-	conf := write(l.t, dir, "gobgpd.toml", fmt.Sprintf(gobgpdConf, n, gobgpdFamilies(fams...)))
+	conf = write(l.t, dir, "gobgpd.toml", fmt.Sprintf(conf, n, gobgpdFamilies(fams...)))
 	return gobgpd{launch(l.t, l.link(n, fmt.Sprint("gobgpd", n)), dir, nil, "/usr/bin/gobgpd", "-f", conf, "--api-hosts", "127.0.0.1:50051")}
 }
 

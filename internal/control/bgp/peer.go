@@ -106,10 +106,25 @@ func (p *peer) endReason(k *conn, reason error, keep bool) error {
 	return reason
 }
 
+// firstRetry is the time between the first attempts to connect after a loss. A
+// router that has just lost a session may refuse the next one for some seconds.
+const firstRetry = time.Second
+
+// pause is the time before the next attempt to connect: short at first, then
+// longer up to the configured one, three quarters to all of it (RFC 4271 §10).
+func (p *peer) pause(attempts int) time.Duration {
+	wait := min(firstRetry<<min(attempts/quickRetries, 10), p.config.Retry)
+	return wait - rand.N(wait/4+1)
+}
+
+// quickRetries is how many attempts there are before the time between them is
+// twice as long.
+const quickRetries = 4
+
 // connect is the active side: attempts, with time and jitter between them.
 func (p *peer) connect(ctx context.Context) {
-	wait := time.Duration(rand.Int64N(int64(min(time.Second, p.config.Retry))))
-	for {
+	wait := rand.N(min(firstRetry, p.config.Retry))
+	for attempts := 0; ; attempts++ {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -118,9 +133,9 @@ func (p *peer) connect(ctx context.Context) {
 		case <-timer.C:
 		case <-p.kick:
 			timer.Stop()
+			attempts = 0
 		}
-		// RFC 4271 §10: three quarters to all of it.
-		wait = p.config.Retry - time.Duration(rand.Int64N(int64(p.config.Retry/4)+1))
+		wait = p.pause(attempts)
 		if !p.wantsDial() {
 			continue
 		}
@@ -282,6 +297,7 @@ func (p *peer) establish(k *conn, n *negotiated) (*session, error) {
 	p.mu.Unlock()
 	s.member = p.speaker.rib.join(p.exporter(s), p, wants)
 	p.returned(s)
+	p.speaker.meet(p, n)
 	p.log.Info("BGP session is up", "families", n.families.String(), "hold", n.hold, "router-id", n.id.String(),
 		"graceful", n.graceful, "outgoing", k.outgoing)
 	return s, nil

@@ -31,10 +31,7 @@ type Speaker struct {
 	listeners []net.Listener
 	imports   map[RouteTarget]struct{}
 
-	// Held back after a restart: until the owner's word and the peers' routes.
-	holdMu   sync.Mutex
-	released bool
-	awaited  map[string]familySet
+	restart restart
 }
 
 // New returns a speaker that does nothing until Run.
@@ -56,10 +53,13 @@ func New(c Config) (*Speaker, error) {
 	s := &Speaker{
 		config: c, clusterID: binary.BigEndian.Uint32(ip[:]), rib: newRIB(), peers: map[string]*peer{},
 		byAddr: map[netip.Addr]*peer{}, imports: map[RouteTarget]struct{}{}, began: time.Now(),
-		awaited: map[string]familySet{},
+		restart: restart{awaited: map[string]familySet{}, whole: make(chan struct{})},
 	}
 	s.rib.alwaysMED = c.AlwaysCompareMED
-	s.rib.held = c.Restarting
+	s.rib.held = c.Restarting && c.RestartTime > 0
+	if !c.Restarting {
+		close(s.restart.whole)
+	}
 	for i := range s.local {
 		s.local[i] = &source{routerID: c.RouterID}
 	}
@@ -90,8 +90,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	if s.config.Restarting {
-		timer := time.AfterFunc(s.config.RestartTime, s.endWait)
-		defer timer.Stop()
+		defer s.boundWait()()
 	}
 	<-ctx.Done()
 	s.mu.Lock()
@@ -306,75 +305,4 @@ func (s *Speaker) peer(name string) *peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.peers[name]
-}
-
-// restarting says whether peers are told that the speaker has just restarted.
-func (s *Speaker) restarting() bool {
-	return s.config.Restarting && time.Since(s.began) < s.config.RestartTime
-}
-
-// Release says that the speaker's own routes are complete after a restart.
-// They go out when the peers' are there, too, or the restart time is over, so
-// that nobody drops in between what is to come (RFC 4724 §4.1).
-func (s *Speaker) Release() {
-	s.holdMu.Lock()
-	s.released = true
-	s.holdMu.Unlock()
-	s.tryRelease()
-}
-
-// await waits for the peers' end-of-RIB marks.
-func (s *Speaker) await(peers map[string]PeerConfig) {
-	s.holdMu.Lock()
-	defer s.holdMu.Unlock()
-	if !s.restarting() {
-		return
-	}
-	for name, c := range peers {
-		if _, ok := s.awaited[name]; !ok && !c.Disabled {
-			var set familySet
-			for _, f := range c.Families {
-				set.add(f)
-			}
-			s.awaited[name] = set
-		}
-	}
-	for name := range s.awaited {
-		if _, ok := peers[name]; !ok {
-			delete(s.awaited, name)
-		}
-	}
-}
-
-func (s *Speaker) gotEnd(p *peer, f Family) {
-	s.holdMu.Lock()
-	if set, ok := s.awaited[p.name]; ok {
-		set.remove(f)
-		s.awaited[p.name] = set
-	}
-	s.holdMu.Unlock()
-	s.tryRelease()
-}
-
-func (s *Speaker) endWait() {
-	s.holdMu.Lock()
-	clear(s.awaited)
-	s.holdMu.Unlock()
-	s.tryRelease()
-}
-
-func (s *Speaker) tryRelease() {
-	s.holdMu.Lock()
-	defer s.holdMu.Unlock()
-	waiting := !s.released
-	for _, set := range s.awaited {
-		waiting = waiting || set != 0
-	}
-	if waiting {
-		return
-	}
-	s.rib.mu.Lock()
-	defer s.rib.mu.Unlock()
-	s.rib.held = false
-	s.rib.wake()
 }
