@@ -70,8 +70,10 @@ type Attrs struct {
 	// canon is the set's name in the table of sets: next hop, then the
 	// attributes as an iBGP message has them.
 	canon string
-	// refs counts the routes that have the set; the table's lock protects it.
-	refs int
+	// refs counts the routes that have the set; payer is the peer that brought it
+	// first, as long as there is one. The table's lock protects both.
+	refs  int
+	payer *peer
 }
 
 // Optional is a number that may be absent.
@@ -342,7 +344,20 @@ func (p pool) take(a *Attrs) *Attrs {
 }
 
 func (p pool) release(a *Attrs) {
-	if a.refs--; a.refs == 0 {
-		delete(p, a.canon)
+	if a.refs--; a.refs > 0 {
+		return
+	}
+	delete(p, a.canon)
+	if a.payer != nil {
+		a.payer.setBytes -= len(a.canon)
+		a.payer = nil
+	}
+}
+
+// charge has a peer account for a set that it has just brought, if it is new.
+func (a *Attrs) charge(p *peer) {
+	if a.refs == 1 && a.payer == nil {
+		a.payer = p
+		p.setBytes += len(a.canon)
 	}
 }

@@ -113,6 +113,7 @@ type PeerConfig struct {
 	// MaxPrefixes bounds the routes taken from the peer, 1,000,000 if 0. One
 	// more ends the session; after RestartAfter it may come again, if that is
 	// 0 only with another configuration or Reset. With WarnOnly it is logged.
+	// So ends a session whose routes have attributes beyond all measure.
 	MaxPrefixes  int
 	RestartAfter time.Duration
 	WarnOnly     bool
@@ -146,6 +147,10 @@ func (c PeerConfig) normal() PeerConfig {
 	}
 	return c
 }
+
+// maxSetBytes bounds the attributes of a peer's routes: on average a route may
+// have this many for itself alone, though many have theirs in common.
+func (c *PeerConfig) maxSetBytes() int { return 1<<20 + 256*c.MaxPrefixes }
 
 func (c *PeerConfig) equal(o *PeerConfig) bool { return reflect.DeepEqual(c, o) }
 

@@ -183,7 +183,7 @@ func testSession(t testing.TB, as4, ebgp bool) *session {
 		s.n.families.add(f)
 		s.sources[i] = &source{peer: p, addr: addr(2), routerID: addr(2), ebgp: ebgp}
 	}
-	s.member = sp.rib.join(p.exporter(s), p, nil)
+	s.member = sp.rib.join(p.exporter(s), p, nil, func() {})
 	return s
 }
 

@@ -1,6 +1,9 @@
 package bgp
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // rib is all tables, and who has to be told of their changes.
 type rib struct {
@@ -12,13 +15,16 @@ type rib struct {
 	held bool
 	// batchRows is how many rows a batch has at most.
 	batchRows int
+	// maxGraves is how many rows of a table are remembered, once they are gone,
+	// for those who have not read that.
+	maxGraves int
 	wakers    map[chan struct{}]struct{}
 	groupMu   sync.Mutex
 	groups    map[exporter]*group
 }
 
 func newRIB() *rib {
-	r := &rib{batchRows: fullBatch, pool: pool{}, wakers: map[chan struct{}]struct{}{}, groups: map[exporter]*group{}}
+	r := &rib{batchRows: fullBatch, maxGraves: defaultMaxPrefixes, pool: pool{}, wakers: map[chan struct{}]struct{}{}, groups: map[exporter]*group{}}
 	for i, f := range families {
 		r.tables[i] = newTable(f, r)
 	}
@@ -63,6 +69,8 @@ type member struct {
 	group *group
 	peer  *peer
 	wake  chan struct{}
+	// late ends the session of a member that is too far behind.
+	late func()
 	// wants is read by the session's writer only.
 	wants *membership
 	pos   uint64
@@ -84,7 +92,7 @@ type catchup struct {
 }
 
 // join makes a session a member of its group.
-func (r *rib) join(e exporter, p *peer, wants *membership) *member {
+func (r *rib) join(e exporter, p *peer, wants *membership, late func()) *member {
 	r.groupMu.Lock()
 	defer r.groupMu.Unlock()
 	g := r.groups[e]
@@ -95,11 +103,13 @@ func (r *rib) join(e exporter, p *peer, wants *membership) *member {
 		r.groups[e] = g
 		r.mu.Lock()
 		for _, f := range e.families.list() {
-			g.cursors[f.index()] = r.tables[f.index()].readNew(byBest)
+			c := r.tables[f.index()].readNew(byBest)
+			c.late = func() { g.shed(math.MaxUint64) }
+			g.cursors[f.index()] = c
 		}
 		r.mu.Unlock()
 	}
-	m := &member{group: g, peer: p, wake: make(chan struct{}, 1), wants: wants, waitRTC: wants != nil}
+	m := &member{group: g, peer: p, wake: make(chan struct{}, 1), late: late, wants: wants, waitRTC: wants != nil}
 	m.pack.exporter = e
 	m.pack.filtered = wants != nil
 	m.pack.member = func(s *source) bool { return s.peer == p }
@@ -216,9 +226,16 @@ func (m *member) begin() {
 		case f.targeted() && m.waitRTC:
 		default:
 			m.started.add(f)
-			m.catchup[i] = &catchup{cursor: r.tables[i].read(byBest), end: endOfRIB(f)}
+			m.catchup[i] = m.pass(r.tables[i].read(byBest))
+			m.catchup[i].end = endOfRIB(f)
 		}
 	}
+}
+
+// pass is one of the member's own, with a cursor.
+func (m *member) pass(c *cursor) *catchup {
+	c.late = m.late
+	return &catchup{cursor: c}
 }
 
 // again begins a pass over a table whose rows the member may have already.
@@ -226,8 +243,8 @@ func (m *member) begin() {
 // told. Under both locks.
 func (m *member) again(f Family, only *refilter) *catchup {
 	i := f.index()
-	c := &catchup{cursor: m.group.rib.tables[i].read(byBest), only: only}
-	c.cursor.from = 0
+	c := m.pass(m.group.rib.tables[i].read(byBest))
+	c.only, c.cursor.from = only, 0
 	if old := m.catchup[i]; old != nil {
 		c.begin, c.end = old.begin, old.end
 		switch {
@@ -364,6 +381,8 @@ func (g *group) generate() bool {
 			continue
 		}
 		start = c.clone()
+		id := g.newest + 1
+		start.late = func() { g.shed(id) }
 		g.pack.reset(families[i])
 		c.next(r.batchRows, g.pack.add)
 		break
@@ -382,6 +401,17 @@ func (g *group) generate() bool {
 	return true
 }
 
+// shed gives up the members that have not taken a batch.
+func (g *group) shed(id uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for m := range g.members {
+		if m.pos < id {
+			go m.late()
+		}
+	}
+}
+
 // evict drops the oldest batch; members that have not taken it go on alone
 // from where it began.
 func (g *group) evict() {
@@ -395,7 +425,7 @@ func (g *group) evict() {
 		}
 		m.pos = b.id
 		if m.started.has(b.family) && m.catchup[i] == nil && b.id > m.skip[i] {
-			m.catchup[i] = &catchup{cursor: b.start.clone()}
+			m.catchup[i] = m.pass(b.start.clone())
 		}
 	}
 	g.drop()

@@ -13,44 +13,52 @@ type membership struct {
 	// wide counts memberships shorter than a whole target, by key; the empty
 	// one is everything.
 	wide    map[string]int
-	pending targetChange
+	pending memberChange
 }
 
-func newMembership() *membership {
-	return &membership{exact: map[RouteTarget]int{}, wide: map[string]int{}}
+// memberChange is by how much counts of a membership change. What comes and
+// goes again leaves nothing, so that a peer which reads nothing cannot fill it.
+type memberChange struct {
+	exact map[RouteTarget]int
+	wide  map[string]int
 }
+
+// maxWide is how many short memberships are looked at for each route. Who has
+// more gets everything.
+const maxWide = 256
+
+func newMembership() *membership {
+	return &membership{
+		exact: map[RouteTarget]int{}, wide: map[string]int{},
+		pending: memberChange{map[RouteTarget]int{}, map[string]int{}},
+	}
+}
+
+func (c *memberChange) empty() bool { return len(c.exact) == 0 && len(c.wide) == 0 }
 
 // targetChange is what changed in a membership. With all set it was more than
 // single targets.
 type targetChange struct {
 	added, removed map[RouteTarget]int
-	wide           map[string]int
 	all            bool
 }
 
-func (c *targetChange) empty() bool {
-	return len(c.added) == 0 && len(c.removed) == 0 && len(c.wide) == 0 && !c.all
-}
+func (c *targetChange) empty() bool { return len(c.added) == 0 && len(c.removed) == 0 && !c.all }
 
 // note records that the peer announced (by 1) or took back (by -1) a
 // membership. Several origin ASes may want one target.
 func (m *membership) note(key string, by int) {
-	p := &m.pending
 	if key[0] != 96 {
-		if p.wide == nil {
-			p.wide = map[string]int{}
-		}
-		p.wide[key] += by
+		count(m.pending.wide, key, by)
 		return
 	}
-	t := RouteTarget(binary.BigEndian.Uint64([]byte(key[5:])))
-	if p.added == nil {
-		p.added, p.removed = map[RouteTarget]int{}, map[RouteTarget]int{}
-	}
-	if by > 0 {
-		p.added[t] += by
-	} else {
-		p.removed[t] -= by
+	count(m.pending.exact, RouteTarget(binary.BigEndian.Uint64([]byte(key[5:]))), by)
+}
+
+// count changes a count; 0 is not kept.
+func count[K comparable](counts map[K]int, key K, by int) {
+	if counts[key] += by; counts[key] == 0 {
+		delete(counts, key)
 	}
 }
 
@@ -58,31 +66,20 @@ func (m *membership) note(key string, by int) {
 // that are wanted now and were not, or no longer.
 func (m *membership) apply() targetChange {
 	p := m.pending
-	m.pending = targetChange{}
+	m.pending = memberChange{map[RouteTarget]int{}, map[string]int{}}
 	out := targetChange{added: map[RouteTarget]int{}, removed: map[RouteTarget]int{}, all: len(p.wide) > 0}
-	before := map[RouteTarget]bool{}
-	for _, part := range []map[RouteTarget]int{p.added, p.removed} {
-		for t := range part {
-			before[t] = m.exact[t] > 0
-		}
-	}
-	for t := range before {
-		m.exact[t] += p.added[t] - p.removed[t]
-		now := m.exact[t] > 0
-		if !now {
-			delete(m.exact, t)
-		}
-		switch {
-		case now && !before[t]:
+	for t, by := range p.exact {
+		before := m.exact[t] > 0
+		count(m.exact, t, by)
+		switch now := m.exact[t] > 0; {
+		case now && !before:
 			out.added[t] = 1
-		case !now && before[t]:
+		case !now && before:
 			out.removed[t] = 1
 		}
 	}
 	for key, by := range p.wide {
-		if m.wide[key] += by; m.wide[key] <= 0 {
-			delete(m.wide, key)
-		}
+		count(m.wide, key, by)
 	}
 	return out
 }
@@ -99,7 +96,7 @@ func (c *targetChange) merge(o targetChange) {
 
 // wants says whether routes with the attributes pass.
 func (m *membership) wants(a *Attrs) bool {
-	if m == nil {
+	if m == nil || len(m.wide) > maxWide {
 		return true
 	}
 	for _, c := range a.ExtCommunities {

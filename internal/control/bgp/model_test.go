@@ -64,7 +64,7 @@ func (w *world) connect(p *modelPeer) {
 			p.sources[i].wants = wants
 		}
 	}
-	p.member = w.rib.join(w.exporterOf(p.kind), p.peer, wants)
+	p.member = w.rib.join(w.exporterOf(p.kind), p.peer, wants, func() {})
 }
 
 func (w *world) disconnect(p *modelPeer) {
@@ -379,7 +379,7 @@ func TestPacking(t *testing.T) {
 	r.mu.Unlock()
 	e := exporter{as4: true, routerID: addr(1)}
 	e.families.add(VPNv4)
-	m := r.join(e, &peer{}, nil)
+	m := r.join(e, &peer{}, nil, func() {})
 	b := m.next()
 	if len(b.parts) != 13+1 { // with 256 of 16 bytes each it would be full without attributes
 		t.Errorf("%d messages with %d bytes", len(b.parts), len(b.data))

@@ -36,10 +36,15 @@ type peer struct {
 	since   time.Time // of the present state
 	lastErr string
 	flaps   int // how often the session was lost
+	// arrivals are the connections that the peer may begin now.
+	arrivals arrivals
 	// old are the sources of an earlier session, by family, as long as graceful
 	// restart keeps its routes.
 	old    [numFam]*source
 	timers [numFam]*time.Timer
+	// setBytes is how large the attributes are that the peer has to account for;
+	// the table's lock protects it.
+	setBytes int
 }
 
 var far = time.Unix(1<<40, 0)
@@ -197,12 +202,34 @@ func (p *peer) options(raw syscall.RawConn) error {
 func (p *peer) take(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed == nil {
+	switch {
+	case !p.arrivals.admit(time.Now()):
+		c.Close()
+	case p.closed == nil:
 		p.wg.Go(func() { p.accept(c) })
-		return
+	default:
+		k := &conn{peer: p, c: c}
+		go k.end(p.closed, true) // a second at most
 	}
-	k := &conn{peer: p, c: c}
-	go k.end(p.closed, true) // a second at most
+}
+
+// arrivals bounds how often a peer may connect: some times in a row, then once
+// a second. Each time costs a handshake, and all routes from the beginning.
+type arrivals struct {
+	used int
+	at   time.Time // of the last one
+}
+
+const mostArrivals = 10
+
+func (a *arrivals) admit(now time.Time) bool {
+	a.used = max(a.used-int(now.Sub(a.at)/time.Second), 0)
+	if a.used == mostArrivals {
+		return false
+	}
+	a.used++
+	a.at = now
+	return true
 }
 
 func (p *peer) accept(c net.Conn) {
@@ -295,7 +322,7 @@ func (p *peer) establish(k *conn, n *negotiated) (*session, error) {
 	p.since = s.since
 	p.lastErr = ""
 	p.mu.Unlock()
-	s.member = p.speaker.rib.join(p.exporter(s), p, wants)
+	s.member = p.speaker.rib.join(p.exporter(s), p, wants, func() { s.end(errBehind, false) })
 	p.returned(s)
 	p.speaker.meet(p, n)
 	p.log.Info("BGP session is up", "families", n.families.String(), "hold", n.hold, "router-id", n.id.String(),
@@ -338,7 +365,7 @@ func (p *peer) leave(k *conn, s *session) {
 	if errors.Is(reason, io.EOF) {
 		reason = errors.New("the peer closed the connection")
 	}
-	tooMany := errors.Is(reason, errTooMany)
+	tooMany := errors.Is(reason, errTooMany) || errors.Is(reason, errTooLarge)
 	if s != nil {
 		p.lost(s, k.final || tooMany)
 	}

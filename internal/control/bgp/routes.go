@@ -62,7 +62,7 @@ func (s *Speaker) Put(routes ...Route) error {
 			return fmt.Errorf("route %s has no next hop", ids[i])
 		}
 		own := *r.Attrs
-		own.canon, own.refs = "", 0
+		own.canon, own.refs, own.payer = "", 0, nil
 		own.NextHop = own.NextHop.Unmap()
 		own.setCanon()
 		if len(own.canon) > maxMessage/2 {

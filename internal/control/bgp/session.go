@@ -57,19 +57,21 @@ const (
 	sendHold = 8 * time.Minute
 )
 
-// read takes messages until the connection ends.
+// read takes messages until the connection ends. The hold time is one between
+// messages: bytes alone do not keep a session.
 func (s *session) read() error {
 	buf := make([]byte, readBuffer)
-	have := 0
+	have, used := 0, 1
 	for {
-		if s.n.hold > 0 {
+		if used > 0 && s.n.hold > 0 {
 			if err := s.c.SetReadDeadline(time.Now().Add(s.n.hold)); err != nil {
 				return err
 			}
 		}
 		n, err := s.c.Read(buf[have:])
 		have += n
-		used, bad := s.handle(buf[:have])
+		var bad error
+		used, bad = s.handle(buf[:have])
 		if bad != nil {
 			return bad
 		}
@@ -246,6 +248,7 @@ func (s *session) reach(f Family, hop netip.Addr, b []byte) error {
 	t, src := rib.tables[i], s.sources[i]
 	attrs := rib.pool.take(k.attrs)
 	defer rib.pool.release(attrs)
+	attrs.charge(s.peer)
 	n := uint64(0)
 	for len(b) > 0 {
 		rest, err := s.route.next(f, b, s.n.addPath.has(f), false)
@@ -350,6 +353,8 @@ func (s *session) checkLimit() error {
 	switch {
 	case total > c.MaxPrefixes && !c.WarnOnly:
 		return errTooMany
+	case s.peer.setBytes > c.maxSetBytes():
+		return errTooLarge
 	case total > c.MaxPrefixes && s.warned < 2:
 		s.warned = 2
 		s.peer.log.Warn("peer is over its maximum of prefixes", "maximum", c.MaxPrefixes)
@@ -360,7 +365,11 @@ func (s *session) checkLimit() error {
 	return nil
 }
 
-var errTooMany = fmt.Errorf("%w", &Notification{Code: codeCease, Subcode: ceaseMaxPrefixes})
+var (
+	errTooMany  = fmt.Errorf("%w", &Notification{Code: codeCease, Subcode: ceaseMaxPrefixes})
+	errTooLarge = fmt.Errorf("the attributes of the peer's routes are too large: %w", &Notification{Code: codeCease, Subcode: ceaseResources})
+	errBehind   = fmt.Errorf("the peer is too far behind in reading: %w", &Notification{Code: codeCease, Subcode: ceaseResources})
+)
 
 // marked takes an end-of-RIB mark.
 func (s *session) marked(f Family) {

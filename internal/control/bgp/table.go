@@ -261,6 +261,26 @@ func (t *table) bury(r *row) {
 		return
 	}
 	t.graves = append(t.graves, grave{r, t.seq})
+	if len(t.graves) > t.rib.maxGraves {
+		t.shed()
+	}
+}
+
+// shed gives up the readers for whom too much is remembered that is gone: a peer
+// that announces and withdraws, and reads nothing, must not fill the memory.
+func (t *table) shed() {
+	if t.rib.held { // nobody may read yet
+		t.rib.held = false
+		t.rib.wake()
+		return
+	}
+	half := t.graves[len(t.graves)/2].seq
+	for c := range t.cursors {
+		if c.at < half && c.late != nil {
+			go c.late()
+			c.late = nil
+		}
+	}
 }
 
 func (t *table) forget(r *row) {
@@ -302,6 +322,9 @@ type cursor struct {
 	// at is the change up to which all was read, from the one at which reading
 	// began: what was gone by then was never told to this reader.
 	at, from uint64
+	// late is called, once, when the reader is too far behind; nil for one that
+	// never is.
+	late func()
 }
 
 // read opens a cursor before the first row.
