@@ -340,7 +340,7 @@ func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (
 		}
 		var specs []rib.Spec
 		for j := range c.Paths {
-			if s, ok := specOf(&c.Paths[j], wanted); ok {
+			if s, ok := specOf(&c.Paths[j], wanted, b.shortAS()); ok {
 				specs = append(specs, s)
 			}
 		}

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 )
 
 // A thousand routers that cannot be peers would else fill the log with a line
@@ -46,4 +49,76 @@ func TestRefusedPeerIsLoggedOnce(t *testing.T) {
 	reset(nobody, 21)
 	reset(good, 21)
 	reset(nobody, 22)
+}
+
+// A node whose agent is gone is the last resort, for routers too.
+func TestStaleRouteGoesOut(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	mine := []string{"target:64500:1"}
+	b.node("n1", "172.31.0.11", 1500)
+	b.network("blue", 1, mine, mine)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.step()
+	told := func() *bgp.Attrs {
+		b.tables.mu.Lock()
+		defer b.tables.mu.Unlock()
+		routes := b.tables.border.routesOf(place{1, rib.HostKey(netip.MustParseAddr("10.0.0.3"))})
+		if len(routes) != 1 {
+			t.Fatalf("routes are %+v", routes)
+		}
+		return routes[0].Attrs
+	}
+	session, _ := b.tables.open(id("node", "n1"), &controlv1.Hello{BootId: "boot-1"}, func(error) {})
+	if a := told(); a.LocalPref != bgp.Some(100) || a.HasCommunity(bgp.CommunityLLGRStale) {
+		t.Errorf("with a session: %+v", a)
+	}
+	session.close()
+	if a := told(); a.LocalPref != bgp.Some(0) || !a.HasCommunity(bgp.CommunityLLGRStale) {
+		t.Errorf("without its session: %+v", a)
+	}
+}
+
+// Who is behind a trusted peer's route counts in the numbers of the own
+// autonomous system only.
+func TestIdentityOfATrustedPeersRoute(t *testing.T) {
+	target := bgp.NewRouteTarget(64500, 1)
+	attrs := &bgp.Attrs{NextHop: netip.MustParseAddr("192.0.2.1"), ExtCommunities: []bgp.ExtCommunity{
+		bgp.ExtCommunity(target), bgp.NewOriginVN(64512, 7), bgp.NewSecurityGroup(64512, 9), bgp.NewSecurityGroup(64512, 8),
+		bgp.NewTag(64512, 5), bgp.NewOriginVN(64500, 1), bgp.NewSecurityGroup(64500, 1), bgp.NewTag(64500, 1),
+	}}
+	s, ok := specOf(&bgp.Path{Peer: "dc2", Attrs: attrs}, map[rib.Target]struct{}{rib.Target(target): {}}, 64512)
+	if !ok || s.OriginNetwork != 7 || !slices.Equal(s.SecurityGroups, []uint32{8, 9}) || !slices.Equal(s.Tags, []uint32{5}) {
+		t.Errorf("the path is %+v, wanted %t", s, ok)
+	}
+}
+
+// After a restart agents keep what they have of routers until these have told
+// their routes: no table ends before.
+func TestTablesEndWhenRoutersAreBack(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.tables.facts.router = "c1"
+	at := netip.MustParseAddrPort("192.0.2.1:179")
+	b.router("c1", "control-node", at, 64512)
+	b.router("gw", "router", netip.MustParseAddrPort("192.0.2.2:179"), 64512)
+	b.peer("c1", "gw", `null`)
+	mine := []string{"target:64500:1"}
+	b.node("n1", "172.31.0.11", 1500)
+	b.network("blue", 1, mine, mine)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.step()
+	b.connect("n1", 100)
+	agent := b.agents["n1"]
+	if err := agent.drain(); err != nil || !agent.state.portsDone || len(agent.state.routes[1]) != 1 {
+		t.Fatalf("the agent has %+v, error %v", agent.state, err)
+	}
+	if agent.state.vrfsDone[1] {
+		t.Error("the table ended before the router was there")
+	}
+	b.tables.border.returned()
+	if err := agent.drain(); err != nil || !agent.state.vrfsDone[1] {
+		t.Errorf("the table does not end when the router is there: %v", err)
+	}
+	b.disconnect("n1")
 }

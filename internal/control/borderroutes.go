@@ -14,14 +14,16 @@ import (
 func rdOf(rd bgp.RD) rib.RD { return rib.RD(binary.BigEndian.Uint64(rd[:])) }
 
 // specOf is a peer's path as the tables have it; false when no network wants
-// it.
-func specOf(p *bgp.Path, wanted map[rib.Target]struct{}) (rib.Spec, bool) {
-	a := p.Attrs
+// it. Of a trusted peer it says who is behind it, in the numbers of the own
+// autonomous system.
+func specOf(p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, bool) {
+	a, who := p.Attrs, p.Attrs.Identity(as)
 	s := rib.Spec{
 		Source: rib.Source{Kind: rib.BGP, Name: p.Peer}, Label: p.Label, Flags: rib.Multipath,
 		Attributes: rib.Attributes{
 			NextHop: a.NextHop, LocalPreference: defaultPreference, ASPath: a.ASPath.Numbers(), Origin: a.Origin,
 			External: p.EBGP, RouterID: a.OriginatorID, Communities: slices.Clone(a.Communities),
+			OriginNetwork: who.OriginVN, SecurityGroups: who.SecurityGroups, Tags: who.Tags,
 		},
 	}
 	if p.ID != 0 {
@@ -48,7 +50,9 @@ func specOf(p *bgp.Path, wanted map[rib.Target]struct{}) (rib.Spec, bool) {
 		s.Encapsulations = rib.MPLSoUDP | rib.MPLSoGRE
 	}
 	slices.Sort(s.Targets)
-	slices.Sort(s.Communities)
+	for _, list := range [][]uint32{s.Communities, s.SecurityGroups, s.Tags} {
+		slices.Sort(list)
+	}
 	return s, len(s.Targets) > 0
 }
 
@@ -81,11 +85,11 @@ func (b *border) routesOf(at place) []bgp.Route {
 		if slices.ContainsFunc(routes, func(r bgp.Route) bool { return r.NLRI == nlri }) {
 			continue
 		}
-		preference := p.LocalPreference
-		if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know LLGR_STALE
-			preference = 0
+		preference, communities := p.LocalPreference, p.Communities
+		if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know the community
+			preference, communities = 0, append(slices.Clone(communities), bgp.CommunityLLGRStale)
 		}
-		attrs := &bgp.Attrs{NextHop: p.NextHop, Origin: bgp.OriginIGP, LocalPref: bgp.Some(preference), Communities: p.Communities}
+		attrs := &bgp.Attrs{NextHop: p.NextHop, Origin: bgp.OriginIGP, LocalPref: bgp.Some(preference), Communities: communities}
 		for _, t := range slices.Concat(w.instance.exports, p.Targets) {
 			if c := bgp.ExtCommunity(t); !slices.Contains(attrs.ExtCommunities, c) {
 				attrs.ExtCommunities = append(attrs.ExtCommunities, c)

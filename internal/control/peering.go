@@ -139,6 +139,8 @@ func (p *peering) readPeer(v *model.View, own *model.BGPRouter, id string, attr 
 		Hold:     time.Duration(lowest(model.ValueOr(own.BGPRouterParameters.HoldTime, 0), model.ValueOr(params.HoldTime, 0))) * time.Second,
 		Disabled: model.ValueOr(params.AdminDown, false) || model.ValueOr(own.BGPRouterParameters.AdminDown, false),
 		Password: firstKey(params.AuthData, own.BGPRouterParameters.AuthData),
+		// A control node of another cluster tells who is behind its routes.
+		Trusted: params.RouterType == "external-control-node",
 	}
 	if c.LocalAddr.Is4() != c.Addr.Is4() {
 		c.LocalAddr = netip.Addr{}

@@ -37,9 +37,11 @@ func TestPeering(t *testing.T) {
 	g.router("c2", "control-node", at, 64512)
 	g.router("gw", "router", at, 64500)
 	g.router("other", "router", at, 64501)
+	g.router("dc2", "external-control-node", netip.MustParseAddrPort("192.0.2.2:179"), 64512)
 	g.apply(model.Batch{Objects: []model.Object{&model.BGPRouter{Meta: model.Meta{UUID: id("router", "bare"), FQName: append(strings.Split(fabricInstance, ":"), "bare")}}}})
 	g.peer("c1", "c2", `{}`)
 	g.peer("c1", "bare", `null`)
+	g.peer("c1", "dc2", `null`)
 	g.peer("gw", "c1", `{"session": [{"attributes": [
 		{"bgp_router": "c1", "hold_time": 30, "passive": true, "loop_count": 2},
 		{"bgp_router": "gw", "hold_time": 45},
@@ -51,8 +53,11 @@ func TestPeering(t *testing.T) {
 		Addr: at.Addr(), Port: 1790, LocalAddr: netip.MustParseAddr("192.0.2.9"), AS: 64500, Families: []bgp.Family{bgp.VPNv4},
 		Hold: 30 * time.Second, Passive: true, AllowOwnAS: 2, Password: "secret", MaxPrefixes: 50, RestartAfter: 9 * time.Second,
 	}
-	if len(p.peers) != 1 || fmt.Sprint(p.peers["gw"]) != fmt.Sprint(want) {
+	if len(p.peers) != 2 || fmt.Sprint(p.peers["gw"]) != fmt.Sprint(want) {
 		t.Errorf("peers are %+v, want gw: %+v", p.peers, want)
+	}
+	if !p.peers["dc2"].Trusted {
+		t.Errorf("a control node of another cluster is not trusted: %+v", p.peers["dc2"])
 	}
 	if len(p.refused) != 1 || !strings.Contains(p.refused["bare"], "no bgp_router_parameters") {
 		t.Errorf("refused are %v", p.refused)

@@ -143,17 +143,6 @@ func (a *Attrs) RouteTargets() []RouteTarget {
 	return all
 }
 
-// values collects the low four bytes of the communities of a kind.
-func (a *Attrs) values(kind uint16) []uint32 {
-	var all []uint32
-	for _, c := range a.ExtCommunities {
-		if c.kind()&^0x0200 == kind {
-			all = append(all, uint32(c))
-		}
-	}
-	return all
-}
-
 // Encaps returns the encapsulations, legacy numbers as their present ones.
 func (a *Attrs) Encaps() []Encap {
 	var all []Encap
@@ -175,11 +164,30 @@ func (a *Attrs) Encaps() []Encap {
 	return all
 }
 
-// SecurityGroups returns the ids of the security groups.
-func (a *Attrs) SecurityGroups() []uint32 { return a.values(extGroup) }
+// Identity is who is behind a route, as one autonomous system numbers it.
+type Identity struct {
+	OriginVN             uint32 // 0 if it is not told
+	SecurityGroups, Tags []uint32
+}
 
-// Tags returns the ids of the tags.
-func (a *Attrs) Tags() []uint32 { return a.values(extTag) }
+// Identity returns what the communities of an autonomous system say. Numbers of
+// others mean others: they are left out.
+func (a *Attrs) Identity(as uint16) (id Identity) {
+	for _, c := range a.ExtCommunities {
+		if uint16(c>>32) != as {
+			continue
+		}
+		switch value := uint32(c); c.kind() {
+		case extOriginVN:
+			id.OriginVN = value
+		case extGroup:
+			id.SecurityGroups = append(id.SecurityGroups, value)
+		case extTag:
+			id.Tags = append(id.Tags, value)
+		}
+	}
+	return id
+}
 
 // Mobility returns the sequence of the MAC mobility community.
 func (a *Attrs) Mobility() (uint32, bool) {

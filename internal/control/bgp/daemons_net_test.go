@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,7 +306,7 @@ neighbor 10.99.1.1 {
 	w := l.watch(VPNv4, Inet)
 	w.see(t, VPNNLRI(RDFromAS(64512, 4), netip.MustParsePrefix("10.4.4.0/24")), one(func(p Path) string {
 		a := p.Attrs
-		if p.Label != 4004 || !p.EBGP || a.ASPath.String() != "65001" || a.MED != Some(7) || len(a.SecurityGroups()) != 0 {
+		if p.Label != 4004 || !p.EBGP || a.ASPath.String() != "65001" || a.MED != Some(7) || slices.ContainsFunc(a.ExtCommunities, ExtCommunity.isIdentity) {
 			return fmt.Sprintf("%+v %+v", p, a)
 		}
 		return ""

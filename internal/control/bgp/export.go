@@ -38,7 +38,7 @@ func (e *exporter) allows(f Family, p *path) bool {
 				return false
 			}
 		case CommunityLLGRStale:
-			if !e.llgr {
+			if !e.llgr && !p.src.local() { // what is told of one's own is the owner's choice
 				return false
 			}
 		}
@@ -79,6 +79,9 @@ func (e *exporter) rewrite(f Family, src *source, a *Attrs, state staleness) *At
 	}
 	if state == longStale && !a.HasCommunity(CommunityLLGRStale) {
 		out.Communities = append(slices.Clone(a.Communities), CommunityLLGRStale)
+	}
+	if !e.llgr && a.HasCommunity(CommunityLLGRStale) { // nobody is told who does not know it
+		out.Communities = slices.DeleteFunc(slices.Clone(out.Communities), func(c uint32) bool { return c == CommunityLLGRStale })
 	}
 	if e.ebgp {
 		out.ASPath = a.ASPath.prepend(e.localAS, 1+int(e.prepend))

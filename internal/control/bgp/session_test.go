@@ -360,6 +360,38 @@ func TestLongLived(t *testing.T) {
 	})
 }
 
+// TestOwnLastResort: a route of our own that is a last resort is marked so for
+// those who know the mark, and told to all.
+func TestOwnLastResort(t *testing.T) {
+	b := passivePeer
+	b.Addr, b.AS = netip.MustParseAddr("127.0.0.3"), 65002
+	s := scripted(t, map[string]PeerConfig{"a": passivePeer, "b": b}, func(c *Config) {
+		c.RestartTime, c.LongLived = time.Minute, time.Minute
+	})
+	knows, other := s.from("127.0.0.2"), s.from("127.0.0.3")
+	f := packet.Family(Inet)
+	knows.establish(openWith(t, 65001, "10.0.0.9", 90, []packet.ParameterCapabilityInterface{
+		packet.NewCapGracefulRestart(false, false, 60, []*packet.CapGracefulRestartTuple{packet.NewCapGracefulRestartTuple(f, true)}),
+		packet.NewCapLongLivedGracefulRestart([]*packet.CapLongLivedGracefulRestartTuple{packet.NewCapLongLivedGracefulRestartTuple(f, true, 60)}),
+	}, Inet))
+	other.establish(openOf(t, 65002, "10.0.0.10", 90, Inet))
+	attrs := &Attrs{NextHop: addr(9), Communities: []uint32{64512<<16 | 7, CommunityLLGRStale}}
+	if err := s.sp.Put(Route{NLRI: testPrefix, Attrs: attrs}); err != nil {
+		t.Fatal(err)
+	}
+	for w, want := range map[*wireEnd]string{knows: "c00808fc000007ffff0006", other: "c00804fc000007"} {
+		body := w.until(msgUpdate)
+		for ; !bytes.HasSuffix(body, testRoute); body = w.until(msgUpdate) {
+			if len(body) != 4 {
+				t.Fatalf("update % x", body)
+			}
+		}
+		if !bytes.Contains(body, unhex(want)) {
+			t.Errorf("update % x has no communities %s", body, want)
+		}
+	}
+}
+
 // TestAddPath takes two paths of a route from one peer, and one of them away.
 func TestAddPath(t *testing.T) {
 	c := passivePeer
