@@ -109,7 +109,8 @@ func (r *rib) join(e exporter, p *peer, wants *membership, late func()) *member 
 		}
 		r.mu.Unlock()
 	}
-	m := &member{group: g, peer: p, wake: make(chan struct{}, 1), late: late, wants: wants, waitRTC: wants != nil}
+	m := &member{group: g, peer: p, wake: make(chan struct{}, 1), late: late, wants: wants}
+	m.waitRTC = wants != nil && wants.marked
 	m.pack.exporter = e
 	m.pack.filtered = wants != nil
 	m.pack.member = func(s *source) bool { return s.peer == p }

@@ -12,7 +12,9 @@ type membership struct {
 	exact map[RouteTarget]int
 	// wide counts memberships shorter than a whole target, by key; the empty
 	// one is everything.
-	wide    map[string]int
+	wide map[string]int
+	// marked: the peer marks the end of what it wants at first.
+	marked  bool
 	pending memberChange
 }
 

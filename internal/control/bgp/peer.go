@@ -304,7 +304,10 @@ func (p *peer) establish(k *conn, n *negotiated) (*session, error) {
 	for _, f := range n.families.list() {
 		src := &source{peer: p, addr: p.config.Addr, routerID: n.id, ebgp: p.ebgp(), client: p.config.Client}
 		if f == RTC {
+			// Without graceful restart nothing depends on our own mark, which
+			// must not come before all that is wanted, and nobody owes one.
 			wants = newMembership()
+			wants.marked = n.graceful
 			src.wants = wants
 		}
 		s.sources[f.index()] = src

@@ -423,7 +423,8 @@ func (s *session) write() {
 	}
 }
 
-// rtcWait is how long routes wait for the peer's membership (RFC 4684 §6).
+// rtcWait is how long routes wait for the end of the peer's membership (RFC 4684
+// §6), if it marks that.
 const rtcWait = 60 * time.Second
 
 var keepalive = appendHeader(nil, headerSize, msgAlive)
