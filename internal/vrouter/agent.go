@@ -59,6 +59,9 @@ type Dataplane interface {
 	Guard(ifindex int) error
 	PutPort(dataplane.Port) error
 	DeletePort(ifindex int) error
+	KnownPolicies() (map[int]dataplane.Policy, error)
+	PutPolicies(map[int]dataplane.Policy, map[dataplane.SetID]*dataplane.Set) error
+	DeletePolicy(ifindex int) error
 	Routes() (map[dataplane.RouteKey]dataplane.NextHop, error)
 	PutRoute(dataplane.RouteKey, dataplane.NextHop) error
 	PutRoutes(map[dataplane.RouteKey]dataplane.NextHop) error
@@ -85,6 +88,7 @@ type Agent struct {
 	routing   *routing
 	sessions  *sessions
 	ports     *reconcile.Table[int, dataplane.Port]
+	policies  *reconcile.Table[int, portPolicy]
 	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
 	flows     flowCount
 	// words are what control nodes were told last.
@@ -186,6 +190,14 @@ func (a *Agent) makeTables() {
 		Resync:  time.Minute,
 		Applied: func(int, dataplane.Port) { a.registry.touch() },
 	})
+	a.policies = reconcile.New(a.log, policyTarget{a.dataplane}, reconcile.Options[int, portPolicy]{
+		Name:  "policies",
+		Equal: func(x, y portPolicy) bool { return x.Policy == y.Policy },
+		// What is not known of a port that there is says nothing.
+		MayDelete: func(ifindex int) bool { return !a.registry.usesInterface(ifindex) },
+		Resync:    time.Minute,
+		Applied:   func(int, portPolicy) { a.registry.touch() },
+	})
 	a.routes = reconcile.New(a.log, routeTarget{a.dataplane}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
 		Name:      "routes",
 		Equal:     func(x, y dataplane.NextHop) bool { return x == y },
@@ -245,6 +257,7 @@ func (a *Agent) exists(r *record, links map[int]string) bool {
 func (a *Agent) Run(ctx context.Context) error {
 	group := lifecycle.New(a.log)
 	group.Add("ports", a.ports.Run)
+	group.Add("policies", a.policies.Run)
 	group.Add("routes", a.routes.Run)
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)

@@ -81,9 +81,11 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func
 		a.release(adding, req.Sequence, "ADD failed: "+err.Error())
 		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot plug %s: %v", p.name, err)}
 	}
+	plugged := time.Now()
+	a.awaitPolicy(ctx, r)
 	a.log.Info("port attached", "port", r.ID, "container", r.ContainerID, "interface", r.Interface,
 		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label,
-		"manager_took", asked.Sub(started), "plug_took", time.Since(asked))
+		"manager_took", asked.Sub(started), "plug_took", plugged.Sub(asked), "policy_took", time.Since(plugged))
 	return r.answer(), nil
 }
 

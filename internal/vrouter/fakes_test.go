@@ -25,13 +25,14 @@ type fakePlane struct {
 	ports   map[int]dataplane.Port
 	guarded map[int]bool
 	routes  map[dataplane.RouteKey]dataplane.NextHop
+	policy  map[int]dataplane.Policy
 	refuse  error
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -65,6 +66,26 @@ func (f *fakePlane) DeletePort(index int) error {
 	defer f.mu.Unlock()
 	delete(f.ports, index)
 	delete(f.guarded, index)
+	return nil
+}
+
+func (f *fakePlane) KnownPolicies() (map[int]dataplane.Policy, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.policy), nil
+}
+
+func (f *fakePlane) PutPolicies(all map[int]dataplane.Policy, _ map[dataplane.SetID]*dataplane.Set) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.policy, all)
+	return nil
+}
+
+func (f *fakePlane) DeletePolicy(index int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.policy, index)
 	return nil
 }
 

@@ -18,6 +18,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 		for _, r := range records {
 			a.followGraph(r)
 		}
+		a.followPolicies(records)
 		a.routing.dropUnneeded()
 		select {
 		case <-ctx.Done():

@@ -165,6 +165,18 @@ func (g *registry) usesVRF(vrf uint32) bool {
 	return false
 }
 
+// usesInterface tells whether any port has the interface.
+func (g *registry) usesInterface(ifindex int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.ports {
+		if r.HostIndex == ifindex {
+			return true
+		}
+	}
+	return false
+}
+
 // said is what a report tells of the attachments.
 type said struct {
 	// live are the keys of all, those in progress included; adding are these.

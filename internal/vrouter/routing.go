@@ -290,6 +290,7 @@ func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 			continue
 		}
 		m := dataplane.Member{Weight: p.GetWeight()}
+		m.Identity = identityOf(p)
 		if m.Label = p.GetLabel(); address == r.own {
 			m.Kind, m.Behind = dataplane.Local, p.GetBehind()
 		} else {

@@ -67,9 +67,10 @@ type bpfFlow struct {
 	Smac       [6]uint8
 	Dmac       [6]uint8
 	UdpSport   uint16
-	Pad        uint16
+	Role       uint8
+	Pad        uint8
 	Nh         bpfNextHop
-	Pad2       uint32
+	Policy     uint32
 }
 
 type bpfFlowKey struct {
@@ -84,19 +85,44 @@ type bpfFlowKey struct {
 	Pad   uint16
 }
 
+type bpfFragment struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Icmp  uint32
+}
+
+type bpfFragmentKey struct {
+	_     structs.HostLayout
+	Src   bpfAddr
+	Dst   bpfAddr
+	Scope uint32
+	Id    uint16
+	Proto uint8
+	Dir   uint8
+}
+
 type bpfHostRouteKey struct {
 	_    structs.HostLayout
 	Vrf  uint32
 	Addr bpfAddr
 }
 
-type bpfNextHop struct {
+type bpfIdentity struct {
 	_       structs.HostLayout
-	Kind    uint32
-	Ifindex uint32
-	Label   uint32
-	Pad     uint32
-	Remote  bpfAddr
+	Network uint32
+	Groups  uint16
+	Tags    uint16
+	Values  [126]uint32
+}
+
+type bpfNextHop struct {
+	_        structs.HostLayout
+	Kind     uint32
+	Ifindex  uint32
+	Label    uint32
+	Identity uint32
+	Remote   bpfAddr
 }
 
 type bpfNode struct {
@@ -106,19 +132,66 @@ type bpfNode struct {
 	Netns      uint64
 }
 
+type bpfPolicyQuery struct {
+	_   structs.HostLayout
+	Src struct {
+		_        structs.HostLayout
+		Addr     bpfAddr
+		Identity uint32
+		Network  uint32
+	}
+	Dst struct {
+		_        structs.HostLayout
+		Addr     bpfAddr
+		Identity uint32
+		Network  uint32
+	}
+	Own        uint32
+	Service    uint32
+	Sport      uint16
+	Dport      uint16
+	Number     uint32
+	Search     uint32
+	First      uint32
+	From       uint32
+	To         uint32
+	Hits       uint32
+	_          [4]byte
+	High       [25]uint64
+	Low        [25]uint64
+	Head       [52]uint64
+	Top        [43]uint64
+	Pages      [43]uint64
+	Page       [27]uint64
+	Words      [27]uint64
+	Word       [27]uint64
+	Reverse    bpfFlowKey
+	About      bpfFlowKey
+	Left       uint64
+	Candidates uint64
+	Found      uint64
+}
+
 type bpfPortAddrKey struct {
 	_       structs.HostLayout
 	Ifindex uint32
 	Addr    bpfAddr
 }
 
+type bpfPortPolicy struct {
+	_        structs.HostLayout
+	Identity uint32
+	Sets     [4]uint32
+}
+
 type bpfRoute struct {
-	_       structs.HostLayout
-	NextHop uint32
-	Label   uint32
-	Bits    uint8
-	Behind  uint8
-	Pad     uint16
+	_        structs.HostLayout
+	NextHop  uint32
+	Label    uint32
+	Bits     uint8
+	Behind   uint8
+	Pad      uint16
+	Identity uint32
 }
 
 type bpfRouteKey struct {
@@ -144,25 +217,31 @@ type bpfVif struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapCounterV1       = "counter_v1"
-	bpfMapDropV1          = "drop_v1"
-	bpfMapEcmpMemberV1    = "ecmp_member_v1"
-	bpfMapEcmpV1          = "ecmp_v1"
-	bpfMapFlowGoneV1      = "flow_gone_v1"
-	bpfMapFlowMadeV1      = "flow_made_v1"
-	bpfMapFlowV1          = "flow_v1"
-	bpfMapHostRouteV2     = "host_route_v2"
-	bpfMapLabelV1         = "label_v1"
-	bpfMapNextHopV1       = "next_hop_v1"
-	bpfMapNodeV1          = "node_v1"
-	bpfMapPortAddrV1      = "port_addr_v1"
-	bpfMapRouteV2         = "route_v2"
-	bpfMapVifV1           = "vif_v1"
-	bpfProgUnderlayRx     = "underlay_rx"
-	bpfProgVifRx          = "vif_rx"
-	bpfVarLocalIp         = "local_ip"
-	bpfVarPortFlows       = "port_flows"
-	bpfVarUnderlayIfindex = "underlay_ifindex"
+	bpfMapCounterV1          = "counter_v1"
+	bpfMapDropV1             = "drop_v1"
+	bpfMapEcmpMemberV1       = "ecmp_member_v1"
+	bpfMapEcmpV1             = "ecmp_v1"
+	bpfMapFlowGoneV1         = "flow_gone_v1"
+	bpfMapFlowMadeV1         = "flow_made_v1"
+	bpfMapFlowV1             = "flow_v1"
+	bpfMapFragmentV1         = "fragment_v1"
+	bpfMapHostRouteV2        = "host_route_v2"
+	bpfMapIdentityV1         = "identity_v1"
+	bpfMapLabelV1            = "label_v1"
+	bpfMapNextHopV1          = "next_hop_v1"
+	bpfMapNodeV1             = "node_v1"
+	bpfMapPolicyGenerationV1 = "policy_generation_v1"
+	bpfMapPolicyQuery        = "policy_query"
+	bpfMapPolicySetV1        = "policy_set_v1"
+	bpfMapPortAddrV1         = "port_addr_v1"
+	bpfMapPortPolicyV1       = "port_policy_v1"
+	bpfMapRouteV2            = "route_v2"
+	bpfMapVifV1              = "vif_v1"
+	bpfProgUnderlayRx        = "underlay_rx"
+	bpfProgVifRx             = "vif_rx"
+	bpfVarLocalIp            = "local_ip"
+	bpfVarPortFlows          = "port_flows"
+	bpfVarUnderlayIfindex    = "underlay_ifindex"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -215,20 +294,26 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	CounterV1    *ebpf.MapSpec `ebpf:"counter_v1"`
-	DropV1       *ebpf.MapSpec `ebpf:"drop_v1"`
-	EcmpMemberV1 *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
-	EcmpV1       *ebpf.MapSpec `ebpf:"ecmp_v1"`
-	FlowGoneV1   *ebpf.MapSpec `ebpf:"flow_gone_v1"`
-	FlowMadeV1   *ebpf.MapSpec `ebpf:"flow_made_v1"`
-	FlowV1       *ebpf.MapSpec `ebpf:"flow_v1"`
-	HostRouteV2  *ebpf.MapSpec `ebpf:"host_route_v2"`
-	LabelV1      *ebpf.MapSpec `ebpf:"label_v1"`
-	NextHopV1    *ebpf.MapSpec `ebpf:"next_hop_v1"`
-	NodeV1       *ebpf.MapSpec `ebpf:"node_v1"`
-	PortAddrV1   *ebpf.MapSpec `ebpf:"port_addr_v1"`
-	RouteV2      *ebpf.MapSpec `ebpf:"route_v2"`
-	VifV1        *ebpf.MapSpec `ebpf:"vif_v1"`
+	CounterV1          *ebpf.MapSpec `ebpf:"counter_v1"`
+	DropV1             *ebpf.MapSpec `ebpf:"drop_v1"`
+	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
+	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
+	FlowGoneV1         *ebpf.MapSpec `ebpf:"flow_gone_v1"`
+	FlowMadeV1         *ebpf.MapSpec `ebpf:"flow_made_v1"`
+	FlowV1             *ebpf.MapSpec `ebpf:"flow_v1"`
+	FragmentV1         *ebpf.MapSpec `ebpf:"fragment_v1"`
+	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
+	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
+	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
+	NextHopV1          *ebpf.MapSpec `ebpf:"next_hop_v1"`
+	NodeV1             *ebpf.MapSpec `ebpf:"node_v1"`
+	PolicyGenerationV1 *ebpf.MapSpec `ebpf:"policy_generation_v1"`
+	PolicyQuery        *ebpf.MapSpec `ebpf:"policy_query"`
+	PolicySetV1        *ebpf.MapSpec `ebpf:"policy_set_v1"`
+	PortAddrV1         *ebpf.MapSpec `ebpf:"port_addr_v1"`
+	PortPolicyV1       *ebpf.MapSpec `ebpf:"port_policy_v1"`
+	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
+	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -260,20 +345,26 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	CounterV1    *ebpf.Map `ebpf:"counter_v1"`
-	DropV1       *ebpf.Map `ebpf:"drop_v1"`
-	EcmpMemberV1 *ebpf.Map `ebpf:"ecmp_member_v1"`
-	EcmpV1       *ebpf.Map `ebpf:"ecmp_v1"`
-	FlowGoneV1   *ebpf.Map `ebpf:"flow_gone_v1"`
-	FlowMadeV1   *ebpf.Map `ebpf:"flow_made_v1"`
-	FlowV1       *ebpf.Map `ebpf:"flow_v1"`
-	HostRouteV2  *ebpf.Map `ebpf:"host_route_v2"`
-	LabelV1      *ebpf.Map `ebpf:"label_v1"`
-	NextHopV1    *ebpf.Map `ebpf:"next_hop_v1"`
-	NodeV1       *ebpf.Map `ebpf:"node_v1"`
-	PortAddrV1   *ebpf.Map `ebpf:"port_addr_v1"`
-	RouteV2      *ebpf.Map `ebpf:"route_v2"`
-	VifV1        *ebpf.Map `ebpf:"vif_v1"`
+	CounterV1          *ebpf.Map `ebpf:"counter_v1"`
+	DropV1             *ebpf.Map `ebpf:"drop_v1"`
+	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
+	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
+	FlowGoneV1         *ebpf.Map `ebpf:"flow_gone_v1"`
+	FlowMadeV1         *ebpf.Map `ebpf:"flow_made_v1"`
+	FlowV1             *ebpf.Map `ebpf:"flow_v1"`
+	FragmentV1         *ebpf.Map `ebpf:"fragment_v1"`
+	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
+	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
+	LabelV1            *ebpf.Map `ebpf:"label_v1"`
+	NextHopV1          *ebpf.Map `ebpf:"next_hop_v1"`
+	NodeV1             *ebpf.Map `ebpf:"node_v1"`
+	PolicyGenerationV1 *ebpf.Map `ebpf:"policy_generation_v1"`
+	PolicyQuery        *ebpf.Map `ebpf:"policy_query"`
+	PolicySetV1        *ebpf.Map `ebpf:"policy_set_v1"`
+	PortAddrV1         *ebpf.Map `ebpf:"port_addr_v1"`
+	PortPolicyV1       *ebpf.Map `ebpf:"port_policy_v1"`
+	RouteV2            *ebpf.Map `ebpf:"route_v2"`
+	VifV1              *ebpf.Map `ebpf:"vif_v1"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -285,11 +376,17 @@ func (m *bpfMaps) Close() error {
 		m.FlowGoneV1,
 		m.FlowMadeV1,
 		m.FlowV1,
+		m.FragmentV1,
 		m.HostRouteV2,
+		m.IdentityV1,
 		m.LabelV1,
 		m.NextHopV1,
 		m.NodeV1,
+		m.PolicyGenerationV1,
+		m.PolicyQuery,
+		m.PolicySetV1,
 		m.PortAddrV1,
+		m.PortPolicyV1,
 		m.RouteV2,
 		m.VifV1,
 	)

@@ -94,7 +94,7 @@ func (c *cluster) container(node int, vrf uint32, addr string, more ...string) *
 	for _, a := range more {
 		k.port.Addresses = append(k.port.Addresses, netip.MustParseAddr(a))
 	}
-	n.Must(func() error { return n.dp.PutPort(k.port) })
+	n.Must(func() error { return errors.Join(n.dp.PutPort(k.port), n.dp.PutPolicies(openTo(k.port), nil)) })
 	c.all = append(c.all, k)
 	return k
 }

@@ -87,7 +87,7 @@ func fromRouteKey(c bpfRouteKey) RouteKey {
 	return RouteKey{VRF: swap32(c.Vrf), Prefix: netip.PrefixFrom(a, bits)}
 }
 
-func fromFlow(k bpfFlowKey, v bpfFlow, generation uint32) Flow {
+func fromFlow(k bpfFlowKey, v bpfFlow, now generations) Flow {
 	f := Flow{
 		Direction: Direction(k.Dir),
 		IfIndex:   int(v.Ifindex),
@@ -102,7 +102,8 @@ func fromFlow(k bpfFlowKey, v bpfFlow, generation uint32) Flow {
 		Bytes:     v.Bytes,
 		Created:   time.Duration(v.Created),
 		LastSeen:  time.Duration(v.LastSeen),
-		Current:   v.Generation == generation,
+		Answers:   v.Role == flowAnswers,
+		Current:   v.Generation == now.generation && v.Policy == now.policyOf(v),
 	}
 	if f.Direction == FromTunnel {
 		f.Label = k.Scope

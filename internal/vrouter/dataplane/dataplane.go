@@ -75,9 +75,10 @@ type Dataplane struct {
 	objects bpfObjects
 	links   *netlink.Handle
 
-	mu    sync.Mutex // orders changes of the maps
-	node  bpfNode
-	hops  hops
+	mu   sync.Mutex // orders changes of the maps
+	node bpfNode
+	hops hops
+	policies
 	slots map[int]uint32 // taken slot of each port, by ifindex
 }
 
@@ -167,20 +168,22 @@ func (d *Dataplane) load(underlay int) error {
 // sizeMaps sets the configured sizes; a pinned map keeps the one it has.
 func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 	sizes := map[string]uint32{
-		bpfMapVifV1:       d.config.MaxPorts,
-		bpfMapLabelV1:     d.config.MaxPorts,
-		bpfMapPortAddrV1:  d.config.MaxPorts * 4,
-		bpfMapCounterV1:   d.config.MaxPorts,
-		bpfMapFlowMadeV1:  d.config.MaxPorts * flowDirs,
-		bpfMapFlowGoneV1:  d.config.MaxPorts * flowDirs,
-		bpfMapFlowV1:      d.config.FlowEntries,
-		bpfMapHostRouteV2: d.config.HostRoutes,
-		bpfMapRouteV2:     d.config.PrefixRoutes,
-		bpfMapDropV1:      uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
+		bpfMapVifV1:              d.config.MaxPorts,
+		bpfMapLabelV1:            d.config.MaxPorts,
+		bpfMapPortAddrV1:         d.config.MaxPorts * 4,
+		bpfMapCounterV1:          d.config.MaxPorts,
+		bpfMapFlowMadeV1:         d.config.MaxPorts * flowDirs,
+		bpfMapFlowGoneV1:         d.config.MaxPorts * flowDirs,
+		bpfMapFlowV1:             d.config.FlowEntries,
+		bpfMapHostRouteV2:        d.config.HostRoutes,
+		bpfMapRouteV2:            d.config.PrefixRoutes,
+		bpfMapPortPolicyV1:       d.config.MaxPorts,
+		bpfMapPolicyGenerationV1: d.config.MaxPorts,
+		bpfMapDropV1:             uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
 	for name, m := range spec.Maps {
-		if strings.HasPrefix(name, ".") {
-			continue // constants: each load has its own
+		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery {
+			continue // constants and scratch memory: each load has its own
 		}
 		m.Pinning = ebpf.PinByName
 		if size := sizes[name]; size != 0 {
@@ -226,6 +229,9 @@ func (d *Dataplane) adopt(netns uint64) error {
 	}
 	for ifindex, vif := range vifs {
 		d.slots[ifindex] = vif.Slot
+	}
+	if err := d.adoptPolicies(); err != nil {
+		return err
 	}
 	if err := d.adoptHops(); err != nil {
 		return err

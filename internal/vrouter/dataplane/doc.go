@@ -2,16 +2,30 @@
 // pinned maps, and a typed Go view of both.
 //
 //	container -> vif_rx -----> flow | route -> next hop | one of a group by flow
-//	                                        -> local container (redirect_peer)
-//	                                        -> MPLSoUDP -> underlay (redirect_neigh)
-//	underlay -> underlay_rx -> flow | label, checks -> local container
+//	                                  policy -> local container (redirect_peer)
+//	                                         -> MPLSoUDP -> underlay (redirect_neigh)
+//	underlay -> underlay_rx -> flow | label, checks, policy -> local container
 //
 // Maps and the link of the underlay are pinned below one directory of a bpffs,
 // and the filters of containers' devices live with these, so that forwarding
 // goes on while no process runs; Open adopts what it finds.
-// The package knows nothing of networks or policy: the vRouter agent tells it
-// ports (which container is behind an interface) and routes (VRF, prefix, next
-// hop), and reads flows, counters and drops.
+// The vRouter agent tells it ports (which container is behind an interface),
+// routes (VRF, prefix, next hop, who is there) and the policies of ports (sets of
+// rules), and reads flows, counters and drops. What rules and networks are to
+// their users is no business of the package.
+//
+// # Policy
+//
+// A port has up to four sets, which the first packet of a connection must pass
+// at each end of it. A set is an array that is never changed: each part of the
+// packet is looked up in it, which gives bitmaps of rules, and the first rule in
+// all of them decides (bpf/policy_set.h). It is made anew and put in the place of
+// the old one by one write. Networks, groups and tags are no part of packets: each
+// combination of them is an identity with a number, which routes and ports have,
+// and a set has a row for each identity that some rule is about. A number is
+// given once, and a set refuses who came after it was made: so the order of
+// things is to have the sets know an identity, and then to write what leads to
+// it.
 //
 // # Invariants
 //
@@ -21,9 +35,14 @@
 //     from the node to which an answer would go.
 //   - A device that is up carries the program: PutPort attaches before it
 //     brings the device up, DeletePort takes it down before it detaches.
-//   - A flow entry holds while its generation is the current one. Every change
-//     of ports or routes is written to the maps first and then bumps the
-//     generation, so no decision outlives the tables it was made from.
+//   - A flow entry holds while its generation is the current one, and those of
+//     its ports' policies are. Every change of ports or routes is written to the
+//     maps first and then bumps the generation, and every change of a port's
+//     policy that port's: so no decision outlives the tables it was made from.
+//   - A port without a policy is closed: nothing new begins there. What was
+//     established when an agent stopped goes on.
+//   - What answers passes by the decision on what it answers, and is decided
+//     anew with that.
 //   - A flow stays with its member of a group of next hops for as long as that is
 //     one; a next hop is there before and after all routes that lead to it.
 //   - A full flow table or a used-up quota refuses new flows and leaves the

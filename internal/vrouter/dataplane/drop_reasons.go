@@ -52,6 +52,16 @@ const (
 	DropNoSourceRoute DropReason = 23
 	// DropTunnelSource: outer source is not the next hop of the inner source.
 	DropTunnelSource DropReason = 24
+	// DropPolicyPending: policy of a port is not here yet.
+	DropPolicyPending DropReason = 25
+	// DropPolicyNetwork: policies of the network refuse it.
+	DropPolicyNetwork DropReason = 26
+	// DropPolicyFirewall: firewall rules refuse it.
+	DropPolicyFirewall DropReason = 27
+	// DropPolicyGroup: security groups do not allow it.
+	DropPolicyGroup DropReason = 28
+	// DropFragment: fragment of a datagram that was not seen to begin.
+	DropFragment DropReason = 29
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -80,4 +90,9 @@ var dropReasons = [...]struct{ name, help string }{
 	{"destination-address", "inner destination is neither the labelled port's nor behind it"},
 	{"no-source-route", "no route to the inner source"},
 	{"tunnel-source", "outer source is not the next hop of the inner source"},
+	{"policy-pending", "policy of a port is not here yet"},
+	{"policy-network", "policies of the network refuse it"},
+	{"policy-firewall", "firewall rules refuse it"},
+	{"policy-group", "security groups do not allow it"},
+	{"fragment", "fragment of a datagram that was not seen to begin"},
 }

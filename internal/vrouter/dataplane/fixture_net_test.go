@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -114,9 +115,15 @@ func (b *bench) must(err error) {
 	}
 }
 
+// putPort plugs a port that policy asks nothing of.
 func (b *bench) putPort(p Port) {
 	b.t.Helper()
-	b.ns.Must(func() error { return b.dp.PutPort(p) })
+	b.ns.Must(func() error { return errors.Join(b.dp.PutPort(p), b.dp.PutPolicies(openTo(p), nil)) })
+}
+
+// openTo is the policy of a port without any rule.
+func openTo(p Port) map[int]Policy {
+	return map[int]Policy{p.IfIndex: {Identity: NewIdentity(p.VRF, nil, nil)}}
 }
 
 func host(vrf uint32, a netip.Addr) RouteKey {

@@ -15,6 +15,12 @@ const (
 	flowDirs
 )
 
+// flowAnswers is FLOW_ANSWERS, and noSlot NO_SLOT of the programs.
+const (
+	flowAnswers = 1
+	noSlot      = 1<<32 - 1
+)
+
 // Ages say after how long without a packet a flow is forgotten. Unanswered is
 // for those without an entry of the other direction.
 type Ages struct {
@@ -58,11 +64,27 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 	return removed, live, nil
 }
 
+const protocolICMP = 1
+
+// icmpReverse is icmp_reverse of the programs: requests and their replies.
+func icmpReverse(typ uint16) uint16 {
+	switch typ {
+	case 0, 8:
+		return 8 - typ
+	case 13, 14:
+		return 27 - typ
+	}
+	return typ
+}
+
 // answered says whether the other direction has an entry; reverse_key of the
 // programs makes the same key.
 func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	key := bpfFlowKey{
 		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
+	}
+	if f.key.Proto == protocolICMP {
+		key.Sport, key.Dport = f.key.Sport, swap16(icmpReverse(swap16(f.key.Dport)))
 	}
 	switch {
 	case f.key.Dir == flowFromTunnel:

@@ -18,7 +18,7 @@ const (
 // hops are the next hops in the maps. One never becomes another while a route
 // may lead to it: it is written before the first, and swept after the last.
 type hops struct {
-	// ids are by next hop, without the label of a tunnel.
+	// ids are by next hop, without label and identity of a tunnel.
 	ids map[NextHop]uint32
 	by  map[uint32]NextHop
 	// next is where to look for a free id.
@@ -37,6 +37,10 @@ func (t *Tables) readHops() (map[uint32]NextHop, error) {
 	if err != nil {
 		return nil, err
 	}
+	who, err := t.identities()
+	if err != nil {
+		return nil, err
+	}
 	all := make(map[uint32]NextHop, len(raw))
 	for id, n := range raw {
 		if n.Kind == uint32(Tunnel) {
@@ -45,32 +49,33 @@ func (t *Tables) readHops() (map[uint32]NextHop, error) {
 	}
 	for id, n := range raw {
 		if group, ok := groups[id]; ok && n.Kind == uint32(ECMP) {
-			all[id] = groupOf(&group, all)
+			all[id] = groupOf(&group, all, who)
 		}
 	}
 	return all, nil
 }
 
 // groupOf is a group as the programs have it.
-func groupOf(group *bpfEcmp, all map[uint32]NextHop) NextHop {
+func groupOf(group *bpfEcmp, all map[uint32]NextHop, who map[uint32]Identity) NextHop {
 	members := make([]Member, min(group.Count, MaxMembers))
 	for i := range members {
-		members[i] = Member{NextHop: fromRoute(group.Member[i], all), Weight: group.Weight[i]}
+		members[i] = Member{NextHop: fromRoute(group.Member[i], all, who), Weight: group.Weight[i]}
 	}
 	return Share(members)
 }
 
-// fromRoute is what a route's value says, given the next hops by id.
-func fromRoute(r bpfRoute, all map[uint32]NextHop) NextHop {
+// fromRoute is what a route's value says, given the next hops by id and the
+// identities by number.
+func fromRoute(r bpfRoute, all map[uint32]NextHop, who map[uint32]Identity) NextHop {
 	switch r.NextHop {
 	case hopDiscard:
 		return NextHop{}
 	case hopLocal:
-		return NextHop{Kind: Local, Label: r.Label, Behind: r.Behind != 0}
+		return NextHop{Kind: Local, Label: r.Label, Behind: r.Behind != 0, Identity: who[r.Identity]}
 	}
 	n := all[r.NextHop]
 	if n.Kind == Tunnel {
-		n.Label = r.Label
+		n.Label, n.Identity = r.Label, who[r.Identity]
 	}
 	return n
 }
@@ -106,20 +111,22 @@ func (d *Dataplane) dropUnfinishedGroups() error {
 	return nil
 }
 
-// toRoute is the value of a route to a next hop, which is in the maps then.
+// toRoute is the value of a route to a next hop, which is in the maps then. The
+// identities there are known.
 func (d *Dataplane) toRoute(n NextHop) (bpfRoute, error) {
 	label := n.Label
 	switch n.Kind {
 	case Discard:
 		return bpfRoute{NextHop: hopDiscard}, nil
 	case Local:
-		r := bpfRoute{NextHop: hopLocal, Label: label}
+		r := bpfRoute{NextHop: hopLocal, Label: label, Identity: d.who.numbers[n.Identity]}
 		if n.Behind {
 			r.Behind = 1
 		}
 		return r, nil
 	}
-	n.Label = 0
+	identity := d.who.numbers[n.Identity]
+	n.Label, n.Identity = 0, Identity{}
 	id, ok := d.hops.ids[n]
 	if !ok {
 		var err error
@@ -127,7 +134,7 @@ func (d *Dataplane) toRoute(n NextHop) (bpfRoute, error) {
 			return bpfRoute{}, fmt.Errorf("add next hop %s: %w", n, err)
 		}
 	}
-	return bpfRoute{NextHop: id, Label: label}, nil
+	return bpfRoute{NextHop: id, Label: label, Identity: identity}, nil
 }
 
 func (d *Dataplane) addHop(n NextHop) (uint32, error) {
@@ -223,7 +230,7 @@ func (d *Dataplane) SweepNextHops() error {
 	for id, n := range d.hops.by {
 		if used[id] && n.Kind == ECMP {
 			for _, m := range n.Members.List() {
-				m.Label = 0
+				m.Label, m.Identity = 0, Identity{}
 				used[d.hops.ids[m.NextHop]] = true
 			}
 		}

@@ -21,9 +21,19 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 	}{
 		{"addr", unsafe.Sizeof(bpfAddr{}), 16},
 		{"next_hop", unsafe.Sizeof(bpfNextHop{}), 32},
-		{"route", unsafe.Sizeof(bpfRoute{}), 12},
+		{"flow.role", unsafe.Offsetof(bpfFlow{}.Role), 66},
+		{"flow.policy", unsafe.Offsetof(bpfFlow{}.Policy), 100},
+		{"identity", unsafe.Sizeof(bpfIdentity{}), 512},
+		{"identity.values", unsafe.Offsetof(bpfIdentity{}.Values), 8},
+		{"port_policy", unsafe.Sizeof(bpfPortPolicy{}), 20},
+		{"fragment_key", unsafe.Sizeof(bpfFragmentKey{}), 40},
+		{"fragment", unsafe.Sizeof(bpfFragment{}), 8},
+		{"policy_row", unsafe.Sizeof(policyRow{}), 32},
+		{"next_hop.identity", unsafe.Offsetof(bpfNextHop{}.Identity), 12},
+		{"route", unsafe.Sizeof(bpfRoute{}), 16},
+		{"route.identity", unsafe.Offsetof(bpfRoute{}.Identity), 12},
 		{"route.label", unsafe.Offsetof(bpfRoute{}.Label), 4},
-		{"ecmp", unsafe.Sizeof(bpfEcmp{}), 1284},
+		{"ecmp", unsafe.Sizeof(bpfEcmp{}), 1540},
 		{"ecmp_member_key", unsafe.Sizeof(bpfEcmpMemberKey{}), 24},
 		{"ecmp.slot", unsafe.Offsetof(bpfEcmp{}.Slot), 4},
 		{"ecmp.member", unsafe.Offsetof(bpfEcmp{}.Member), 260},
@@ -80,9 +90,15 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapFlowGoneV1:   {4, 4},
 		bpfMapCounterV1:    {4, unsafe.Sizeof(bpfCounters{})},
 		bpfMapDropV1:       {unsafe.Sizeof(bpfDropKey{}), unsafe.Sizeof(bpfDropCount{})},
+
+		bpfMapIdentityV1:         {4, unsafe.Sizeof(bpfIdentity{})},
+		bpfMapPortPolicyV1:       {4, unsafe.Sizeof(bpfPortPolicy{})},
+		bpfMapPolicySetV1:        {4, 4},
+		bpfMapPolicyGenerationV1: {4, 4},
+		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},
 	}
 	for name, m := range spec.Maps {
-		if name[0] == '.' {
+		if name[0] == '.' || name == bpfMapPolicyQuery {
 			continue
 		}
 		want, ok := maps[name]

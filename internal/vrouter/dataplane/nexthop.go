@@ -53,6 +53,9 @@ type NextHop struct {
 	// Behind a Local port is what it does not have itself: it may send from
 	// there.
 	Behind bool `json:"behind,omitempty"`
+	// Identity is who is there, for the policy of who sends to it and who hears
+	// from it. Of an ECMP next hop each member has its own.
+	Identity Identity `json:"identity,omitzero"`
 	// Members of an ECMP next hop share its flows.
 	Members Members `json:"members,omitempty"`
 }
@@ -77,6 +80,12 @@ func (n NextHop) String() string {
 
 // validate says whether a route may lead there.
 func (n NextHop) validate() error {
+	if n.Kind == Local || n.Kind == Tunnel {
+		if err := n.Identity.validate(); err != nil {
+			return fmt.Errorf("%s next hop: %w", n.Kind, err)
+		}
+		n.Identity = Identity{}
+	}
 	switch n.Kind {
 	case Discard:
 		if n != (NextHop{}) {
@@ -134,7 +143,7 @@ func Share(members []Member) NextHop {
 		list[i].Weight = max(list[i].Weight, 1)
 	}
 	slices.SortFunc(list, func(a, b Member) int {
-		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label), first(a.Behind, b.Behind), cmp.Compare(b.Weight, a.Weight))
+		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label), first(a.Behind, b.Behind), cmp.Compare(a.Identity.code, b.Identity.code), cmp.Compare(b.Weight, a.Weight))
 	})
 	list = slices.CompactFunc(list, func(a, b Member) bool { return a.NextHop == b.NextHop })
 	list = list[:min(len(list), MaxMembers)]
@@ -154,13 +163,15 @@ func Share(members []Member) NextHop {
 		b = append(b, remote[:]...)
 		b = binary.BigEndian.AppendUint32(b, m.Label)
 		b = binary.BigEndian.AppendUint32(b, m.Weight)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Identity.code)))
+		b = append(b, m.Identity.code...)
 	}
 	return NextHop{Kind: ECMP, Members: Members(b)}
 }
 
-// memberSize is the length of one member in Members: kind, whether it is behind,
-// remote, label, weight.
-const memberSize = 1 + 1 + 16 + 4 + 4
+// memberSize is the length of one member in Members but for its identity, which
+// follows: kind, whether it is behind, remote, label, weight, length of identity.
+const memberSize = 1 + 1 + 16 + 4 + 4 + 2
 
 // first orders what is not so before what is.
 func first(a, b bool) int {
@@ -175,14 +186,16 @@ func first(a, b bool) int {
 
 // List are the members.
 func (m Members) List() []Member {
-	list := make([]Member, 0, len(m)/memberSize)
-	for b := []byte(m); len(b) >= memberSize; b = b[memberSize:] {
+	var list []Member
+	for b := []byte(m); len(b) >= memberSize; {
 		n := Member{NextHop: NextHop{Kind: NextHopKind(b[0]), Behind: b[1] != 0}, Weight: binary.BigEndian.Uint32(b[22:])}
 		if n.Kind == Tunnel {
 			n.Remote = netip.AddrFrom16([16]byte(b[2:18])).Unmap()
 		}
 		n.Label = binary.BigEndian.Uint32(b[18:])
-		list = append(list, n)
+		end := min(memberSize+int(binary.BigEndian.Uint16(b[26:])), len(b))
+		n.Identity.code = string(b[memberSize:end])
+		list, b = append(list, n), b[end:]
 	}
 	return list
 }

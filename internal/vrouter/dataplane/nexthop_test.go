@@ -12,6 +12,7 @@ func drawMember(t *rapid.T) Member {
 	m := Member{Weight: rapid.Uint32Range(0, 5).Draw(t, "weight")}
 	m.Kind, m.Label = Local, rapid.Uint32Range(16, 1<<20-1).Draw(t, "label")
 	m.Behind = rapid.Bool().Draw(t, "behind")
+	m.Identity = NewIdentity(rapid.Uint32Range(0, 2).Draw(t, "network"), rapid.SliceOfN(rapid.Uint32Range(1, 3), 0, 2).Draw(t, "groups"), nil)
 	if rapid.Bool().Draw(t, "tunnel") {
 		m.Kind, m.Behind = Tunnel, false
 		m.Remote = netip.AddrFrom4([4]byte{172, 31, 0, rapid.Byte().Draw(t, "node")})

@@ -171,6 +171,10 @@ func (d *Dataplane) takeSlot(ifindex int) (uint32, error) {
 		return 0, fmt.Errorf("reset counters of slot %d: %w", slot, err)
 	}
 	d.slots[ifindex] = slot
+	if err := d.outdate(ifindex); err != nil {
+		delete(d.slots, ifindex)
+		return 0, err
+	}
 	return slot, nil
 }
 
@@ -228,6 +232,9 @@ func (d *Dataplane) deletePort(ifindex int) error {
 		if err := deleted(d.maps().PortAddrV1.Delete(key)); err != nil {
 			return fmt.Errorf("delete address: %w", err)
 		}
+	}
+	if err := d.deletePolicy(ifindex); err != nil {
+		return fmt.Errorf("delete policy: %w", err)
 	}
 	if err := d.purgeFlows(ifindex); err != nil {
 		return err

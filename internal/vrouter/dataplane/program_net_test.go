@@ -344,13 +344,20 @@ func TestNetFragments(t *testing.T) {
 		verdict, _ := b.fromPort(b.port1, frame)
 		wantVerdict(t, verdict, tcRedirect)
 	}
+	if flows := b.flows(); len(flows) != 1 || flows[0].DstPort != 53 || flows[0].Packets != 3 {
+		t.Errorf("flows are %+v, want one to port 53 with all three packets", flows)
+	}
+	// One whose first was not seen has no ports.
+	ip.Id++
+	verdict, _ := b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), ip, payload))
+	wantVerdict(t, verdict, tcRedirect)
 	var ports []uint16
 	for _, f := range b.flows() {
 		ports = append(ports, f.DstPort)
 	}
 	slices.Sort(ports)
 	if !slices.Equal(ports, []uint16{0, 53}) {
-		t.Errorf("flows are to ports %v, want one of fragments (0) and one of 53", ports)
+		t.Errorf("flows are to ports %v, want one of lost fragments (0) and one of 53", ports)
 	}
 }
 

@@ -26,6 +26,16 @@ func (d *Dataplane) PutRoutes(routes map[RouteKey]NextHop) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var who []Identity
+	for _, nh := range routes {
+		who = append(who, nh.Identity)
+		for _, m := range nh.Members.List() {
+			who = append(who, m.Identity)
+		}
+	}
+	if err := d.know(who); err != nil {
+		return fmt.Errorf("put routes: %w", err)
+	}
 	var (
 		hosts, prefixes  []RouteKey
 		hostKeys         []bpfHostRouteKey

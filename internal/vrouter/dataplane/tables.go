@@ -31,7 +31,9 @@ func OpenTables(pinDir string) (*Tables, error) {
 		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1,
 		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV1: &m.FlowV1,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV1: &m.FlowMadeV1, bpfMapFlowGoneV1: &m.FlowGoneV1,
-		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1,
+		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
+		bpfMapPortPolicyV1: &m.PortPolicyV1, bpfMapPolicySetV1: &m.PolicySetV1,
+		bpfMapPolicyGenerationV1: &m.PolicyGenerationV1,
 	} {
 		pinned, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, mapDirName, name),
 			&ebpf.LoadPinOptions{ReadOnly: true})
@@ -116,18 +118,22 @@ func (t *Tables) Routes() (map[RouteKey]NextHop, error) {
 	if err != nil {
 		return nil, err
 	}
+	who, err := t.identities()
+	if err != nil {
+		return nil, err
+	}
 	routes := map[RouteKey]NextHop{}
 	for r, err := range batches[bpfHostRouteKey, bpfRoute](t.maps.HostRouteV2, "host routes") {
 		if err != nil {
 			return nil, err
 		}
-		routes[fromHostRouteKey(r.key)] = fromRoute(r.value, hops)
+		routes[fromHostRouteKey(r.key)] = fromRoute(r.value, hops, who)
 	}
 	for r, err := range batches[bpfRouteKey, bpfRoute](t.maps.RouteV2, "routes") {
 		if err != nil {
 			return nil, err
 		}
-		routes[fromRouteKey(r.key)] = fromRoute(r.value, hops)
+		routes[fromRouteKey(r.key)] = fromRoute(r.value, hops, who)
 	}
 	return routes, nil
 }
@@ -146,6 +152,7 @@ func (t *Tables) NextHops() ([]NextHopUse, error) {
 	}
 	count := map[NextHop]int{}
 	for _, nh := range routes {
+		nh.Identity = Identity{} // is of the route
 		count[nh]++
 	}
 	uses := make([]NextHopUse, 0, len(count))
@@ -228,7 +235,7 @@ func (t *Tables) Counters(ifindex int) (Counters, error) {
 // Flows yields the flow table; the order has no meaning. An error ends it.
 func (t *Tables) Flows() iter.Seq2[Flow, error] {
 	return func(yield func(Flow, error) bool) {
-		generation, err := t.generation()
+		now, err := t.generations()
 		if err != nil {
 			yield(Flow{}, err)
 			return
@@ -238,19 +245,35 @@ func (t *Tables) Flows() iter.Seq2[Flow, error] {
 				yield(Flow{}, err)
 				return
 			}
-			if !yield(fromFlow(e.key, e.value, generation), nil) {
+			if !yield(fromFlow(e.key, e.value, now), nil) {
 				return
 			}
 		}
 	}
 }
 
-func (t *Tables) generation() (uint32, error) {
+// generations are what a flow's decision has to be of.
+type generations struct {
+	generation uint32
+	policy     map[uint32]uint32 // by slot
+}
+
+func (t *Tables) generations() (generations, error) {
 	var node bpfNode
 	if err := t.maps.NodeV1.Lookup(uint32(0), &node); err != nil {
-		return 0, fmt.Errorf("read generation: %w", err)
+		return generations{}, fmt.Errorf("read generation: %w", err)
 	}
-	return node.Generation, nil
+	policy, err := entries[uint32, uint32](t.maps.PolicyGenerationV1, "generations of policy")
+	return generations{node.Generation, policy}, err
+}
+
+// policyOf is policy_of_flow of the programs.
+func (g generations) policyOf(f bpfFlow) uint32 {
+	sum := g.policy[f.Slot]
+	if f.OutSlot != noSlot && f.OutSlot != f.Slot {
+		sum += g.policy[f.OutSlot]
+	}
+	return sum
 }
 
 type rawFlow = entry[bpfFlowKey, bpfFlow]

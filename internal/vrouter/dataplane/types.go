@@ -148,8 +148,11 @@ type Flow struct {
 	Src      netip.Addr `json:"src"`
 	Dst      netip.Addr `json:"dst"`
 	Protocol uint8      `json:"protocol"`
-	// SrcPort and DstPort are 0 in fragments other than the first; of ICMP
-	// echoes SrcPort is the identifier, of all ICMP DstPort is the type.
+	// Answers: it is the direction that answers, of a connection that the other
+	// one began.
+	Answers bool `json:"answers,omitempty"`
+	// SrcPort and DstPort of ICMP requests and replies are the identifier and
+	// the type, of other ICMP DstPort is the type.
 	SrcPort uint16  `json:"src_port"`
 	DstPort uint16  `json:"dst_port"`
 	NextHop NextHop `json:"next_hop"`

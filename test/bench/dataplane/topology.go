@@ -148,7 +148,8 @@ func mplsOverUDP(s *scope.Scope) variant {
 			MAC:       dataplane.MAC(e.ns.Link("eth0").Attrs().HardwareAddr),
 			Addresses: []netip.Addr{e.addr},
 		}
-		ns.Must(func() error { return planes[node].PutPort(p) })
+		open := map[int]dataplane.Policy{p.IfIndex: {Identity: dataplane.NewIdentity(vrf, nil, nil)}}
+		ns.Must(func() error { return errors.Join(planes[node].PutPort(p), planes[node].PutPolicies(open, nil)) })
 		key := dataplane.RouteKey{VRF: vrf, Prefix: netip.PrefixFrom(e.addr, 32)}
 		routes[node][key] = dataplane.NextHop{Kind: dataplane.Local, Label: p.Label}
 		routes[1-node][key] = dataplane.NextHop{Kind: dataplane.Tunnel, Remote: nodeAddr(node), Label: p.Label}

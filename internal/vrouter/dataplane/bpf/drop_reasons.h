@@ -33,7 +33,12 @@
 	  "inner destination is neither the labelled port's nor behind it")    \
 	X(NO_SOURCE_ROUTE, "no-source-route", "no route to the inner source")  \
 	X(TUNNEL_SOURCE, "tunnel-source",                                      \
-	  "outer source is not the next hop of the inner source")
+	  "outer source is not the next hop of the inner source")        \
+	X(POLICY_PENDING, "policy-pending", "policy of a port is not here yet") \
+	X(POLICY_NETWORK, "policy-network", "policies of the network refuse it") \
+	X(POLICY_FIREWALL, "policy-firewall", "firewall rules refuse it")       \
+	X(POLICY_GROUP, "policy-group", "security groups do not allow it")      \
+	X(FRAGMENT, "fragment", "fragment of a datagram that was not seen to begin")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

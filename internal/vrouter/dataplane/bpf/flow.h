@@ -73,15 +73,22 @@ static __always_inline void touch(struct __sk_buff *skb, struct flow *f, __u32 b
 		f->last_seen = now;
 }
 
-/* The key of the entry that answers would have: those of a neighbour on this
+/* The key of the entry that answers have: those of a neighbour on this
  * node come from its port, all others by tunnel. label is the port's own. */
 static __always_inline void reverse_key(const struct flow_key *key, const struct flow *f,
 					__u32 label, struct flow_key *r)
 {
-	*r = (struct flow_key){
-		.src = key->dst, .dst = key->src, .sport = key->dport, .dport = key->sport,
-		.proto = key->proto,
-	};
+	/* Field by field: a copy would take its place on the stack. */
+	r->src = key->dst;
+	r->dst = key->src;
+	r->sport = key->dport;
+	r->dport = key->sport;
+	r->proto = key->proto;
+	r->pad = 0;
+	if (key->proto == IPPROTO_ICMP) {
+		r->sport = key->sport;
+		r->dport = bpf_htons(icmp_reverse(bpf_ntohs(key->dport)));
+	}
 	if (key->dir == FLOW_FROM_TUNNEL) {
 		r->scope = f->ifindex;
 		r->dir = FLOW_FROM_PORT;

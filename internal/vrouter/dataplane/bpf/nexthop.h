@@ -97,6 +97,7 @@ static __always_inline int resolve(const struct route *r, const struct flow_key 
 		n = bpf_map_lookup_elem(&next_hop_v1, &r->next_hop);
 	}
 	nh->label = r->label;
+	nh->identity = r->identity;
 	if (r->next_hop == NEXT_HOP_ID_LOCAL) {
 		__u32 *ifindex = bpf_map_lookup_elem(&label_v1, &r->label);
 
@@ -115,16 +116,18 @@ static __always_inline int resolve(const struct route *r, const struct flow_key 
 	return DROP_NONE;
 }
 
-/* Whether a route leads to another node, perhaps among others. */
-static __always_inline int leads_to_node(const struct route *r, const struct addr *node)
+/* What a route says of another node if it leads there, perhaps among others;
+ * else null. */
+static __always_inline const struct route *leads_to_node(const struct route *r,
+							 const struct addr *node)
 {
 	struct next_hop *n = bpf_map_lookup_elem(&next_hop_v1, &r->next_hop);
 
 	if (!n)
 		return 0;
 	if (n->kind == NEXT_HOP_ECMP)
-		return find_member(r->next_hop, 0, node) != 0;
-	return n->kind == NEXT_HOP_TUNNEL && same_addr(&n->remote, node);
+		return find_member(r->next_hop, 0, node);
+	return n->kind == NEXT_HOP_TUNNEL && same_addr(&n->remote, node) ? r : 0;
 }
 
 /* Whether what a route leads to is behind a port of this node, perhaps among

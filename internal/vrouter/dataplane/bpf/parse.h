@@ -13,12 +13,26 @@
 #include "drop_reasons.h"
 #include "types.h"
 
-#define ICMP_ECHO 8 /* RFC 792; linux/icmp.h needs libc headers */
+/* RFC 792; linux/icmp.h needs libc headers. */
 #define ICMP_ECHOREPLY 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER 12
+#define ICMP_TIMESTAMP 13
+#define ICMP_TIMESTAMPREPLY 14
+#define ICMP_HEADER 8
 
 #define IP_FRAGMENT_OFFSET 0x1fff
 #define IP_MORE_FRAGMENTS 0x2000
 #define IP_DONT_FRAGMENT 0x4000
+
+enum fragment_kind {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,
+	FRAGMENT_LOST, /* a later one whose first has not been seen */
+};
 
 struct packet {
 	struct flow_key key;
@@ -26,6 +40,9 @@ struct packet {
 	__u16 header_len; /* IP and transport header together */
 	__u8 ttl;
 	__u8 tos;
+	__be16 id;
+	__u8 fragment; /* enum fragment_kind */
+	__u8 icmp_code;
 };
 
 static __always_inline void map_v4(struct addr *a, __be32 v4)
@@ -64,6 +81,23 @@ static __always_inline void *packet_at(struct __sk_buff *skb, __u32 offset)
 static __always_inline int in_packet(struct __sk_buff *skb, const void *end)
 {
 	return end <= (void *)(long)skb->data_end;
+}
+
+/* The type of message that answers one, and the other way round. Others have no
+ * answer: they are their own. */
+static __always_inline __u16 icmp_reverse(__u16 type)
+{
+	switch (type) {
+	case ICMP_ECHO:
+		return ICMP_ECHOREPLY;
+	case ICMP_ECHOREPLY:
+		return ICMP_ECHO;
+	case ICMP_TIMESTAMP:
+		return ICMP_TIMESTAMPREPLY;
+	case ICMP_TIMESTAMPREPLY:
+		return ICMP_TIMESTAMP;
+	}
+	return type;
 }
 
 /* Makes the first len bytes directly readable; 0 when the packet has them. */
@@ -111,10 +145,11 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 
 		if (space < 8 || bpf_skb_load_bytes(skb, at, head, sizeof(head)))
 			return DROP_MALFORMED;
-		/* An echo and its reply are told apart by identifier. */
+		/* Requests and their replies are told apart by identifier. */
 		__u8 type = *(__u8 *)head;
-		p->key.sport = type == ICMP_ECHO || type == ICMP_ECHOREPLY ? head[2] : 0;
+		p->key.sport = icmp_reverse(type) != type ? head[2] : 0;
 		p->key.dport = bpf_htons(type);
+		p->icmp_code = *((__u8 *)head + 1);
 		return DROP_NONE;
 	}
 	}
@@ -148,10 +183,14 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset,
 	map_v4(&p->key.src, ip->saddr);
 	map_v4(&p->key.dst, ip->daddr);
 	p->key.proto = ip->protocol;
-	/* Only the first fragment has ports: the others share one entry of
-	 * addresses and protocol. */
-	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+	p->id = ip->id;
+	/* Only the first fragment has ports, see follow_fragment. */
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET)) {
+		p->fragment = FRAGMENT_LATER;
 		return DROP_NONE;
+	}
+	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS))
+		p->fragment = FRAGMENT_FIRST;
 	return parse_transport(skb, p, ip_len, total - ip_len);
 }
 

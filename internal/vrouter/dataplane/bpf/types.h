@@ -31,6 +31,7 @@ struct route {
 	__u8 bits;   /* of the prefix, IPv4 being mapped; 0 for members of groups */
 	__u8 behind; /* a local port is the way to the prefix and may send from it */
 	__u16 pad;
+	__u32 identity; /* who is there, for policy; 0 is nobody known */
 };
 
 #define NEXT_HOP_ID_DISCARD 0
@@ -53,7 +54,7 @@ struct next_hop {
 	__u32 kind;
 	__u32 ifindex;      /* LOCAL: host-side interface of the container */
 	__u32 label;        /* TUNNEL: label of the remote port */
-	__u32 pad;
+	__u32 identity;     /* who is there, for policy; 0 is nobody known */
 	struct addr remote; /* TUNNEL: underlay address of the remote node */
 };
 
@@ -99,6 +100,12 @@ enum flow_dir {
 	FLOW_FROM_TUNNEL = 1, /* scope is the label */
 };
 
+/* Which side of a connection a direction is; it stays for the entry's life. */
+enum flow_role {
+	FLOW_BEGINS = 0,
+	FLOW_ANSWERS = 1,
+};
+
 struct flow_key {
 	struct addr src;
 	struct addr dst;
@@ -112,7 +119,8 @@ struct flow_key {
 
 /*
  * One direction of a conversation with its cached decision. The decision holds
- * while generation is the current one; an older one is decided anew.
+ * while generation is the current one, and policy what policy_of_flow says; an
+ * older one is decided anew.
  */
 struct flow {
 	__u64 packets;
@@ -127,10 +135,11 @@ struct flow {
 	__u8 smac[6];   /* FROM_PORT: the only source MAC allowed */
 	__u8 dmac[6];   /* local delivery: MAC of the receiving container */
 	__be16 udp_sport; /* tunnel: outer source port (RFC 7510 section 3) */
-	__u16 pad;
+	__u8 role;        /* enum flow_role */
+	__u8 pad;
 	/* FROM_TUNNEL: remote is the only outer source allowed. */
 	struct next_hop nh;
-	__u32 pad2;
+	__u32 policy;
 };
 
 #define NO_SLOT 0xffffffffU
@@ -165,8 +174,8 @@ struct drop_count {
 
 _Static_assert(sizeof(struct addr) == 16, "addr");
 _Static_assert(sizeof(struct next_hop) == 32, "next_hop");
-_Static_assert(sizeof(struct route) == 12, "route");
-_Static_assert(sizeof(struct ecmp) == 1284, "ecmp");
+_Static_assert(sizeof(struct route) == 16, "route");
+_Static_assert(sizeof(struct ecmp) == 1540, "ecmp");
 _Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");
 _Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");

@@ -3,12 +3,12 @@
  * The data plane of a node: vif_rx at the host side of each container's veth,
  * underlay_rx at the device towards the other nodes.
  *
- *   container -> vif_rx: ARP | source check -> flow, else route -> flow
+ *   container -> vif_rx: ARP | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
- *   wire -> underlay_rx: MPLSoUDP to us? label -> flow, else checks -> flow
+ *   wire -> underlay_rx: MPLSoUDP to us? label -> flow, else checks, policy -> flow
  *                        -> local port; everything else goes to the stack
  *
- * A flow entry of the current generation is a complete decision: nothing else
+ * A flow entry of the current generations is a complete decision: nothing else
  * is looked up. Refusals are not cached.
  */
 #include <linux/bpf.h>
@@ -23,6 +23,7 @@
 #include "maps.h"
 #include "nexthop.h"
 #include "parse.h"
+#include "policy.h"
 #include "types.h"
 
 /* "Not mine": the value is the same for tcx (TCX_NEXT) and clsact filters. */
@@ -206,12 +207,15 @@ int vif_rx(struct __sk_buff *skb)
 			return drop(skb, reason, ifindex);
 		p.key.scope = ifindex;
 		p.key.dir = FLOW_FROM_PORT;
+		if (p.fragment)
+			follow_fragment(&p);
 		old = bpf_map_lookup_elem(&flow_v1, &p.key);
 		/* The key says that the port had the source address in this
 		 * generation. The interface guards against an entry that is
 		 * given to another port's flow while we hold it. */
 		if (old && old->generation == generation && old->ifindex == ifindex &&
-		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1) {
+		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1 &&
+		    old->policy == policy_of_flow(old)) {
 			touch(skb, old, skb->len);
 			return forward(skb, &p, old, ifindex);
 		}
@@ -239,8 +243,10 @@ int vif_rx(struct __sk_buff *skb)
 	int reason = decide_from_port(skb, &p, vif, &fresh, old);
 	if (reason)
 		return drop(skb, reason, ifindex);
-	reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
-	if (reason)
+	reason = judge(skb, &p, old, &fresh, vif->label);
+	if (reason == DROP_NONE)
+		reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
+	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
 	return forward(skb, &p, &fresh, ifindex);
 }
@@ -270,13 +276,15 @@ static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, str
 		return DROP_NO_SOURCE_ROUTE;
 	struct addr outer;
 	map_v4(&outer, outer_src);
-	if (!leads_to_node(back, &outer))
+	const struct route *far = leads_to_node(back, &outer);
+	if (!far)
 		return DROP_TUNNEL_SOURCE;
 
 	f->nh.kind = NEXT_HOP_LOCAL;
 	f->nh.ifindex = f->ifindex;
 	f->nh.label = p->key.scope;
 	f->nh.remote = outer;
+	f->nh.identity = far->identity;
 	f->vrf = vif->vrf;
 	f->slot = vif->slot;
 	f->out_slot = vif->slot;
@@ -334,9 +342,12 @@ int underlay_rx(struct __sk_buff *skb)
 		return drop(skb, reason, underlay);
 	p.key.scope = entry >> MPLS_LABEL_SHIFT;
 	p.key.dir = FLOW_FROM_TUNNEL;
+	if (p.fragment)
+		follow_fragment(&p);
 	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
 	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
-	    old->nh.label == p.key.scope && old->nh.remote.w[3] == outer_src) {
+	    old->nh.label == p.key.scope && old->nh.remote.w[3] == outer_src &&
+	    old->policy == policy_of_flow(old)) {
 		touch(skb, old, skb->len - sizeof(struct outer));
 		return receive(skb, old, underlay);
 	}
@@ -345,8 +356,10 @@ int underlay_rx(struct __sk_buff *skb)
 	reason = decide_from_tunnel(&p, outer_src, &fresh);
 	if (reason)
 		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
-	reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer), p.key.scope);
-	if (reason)
+	reason = judge(skb, &p, old, &fresh, p.key.scope);
+	if (reason == DROP_NONE)
+		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer), p.key.scope);
+	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh.ifindex);
 	return receive(skb, &fresh, underlay);
 }

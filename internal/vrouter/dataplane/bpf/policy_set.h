@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Asking a policy set: rules in order, of which the first that matches decides.
+ *
+ * A set is an array of 64-bit words that is never changed while it is in use:
+ *
+ *   head | words of bitmaps | tables
+ *
+ * A bitmap says which rules a part of the packet matches. Each table finds the
+ * bitmap of one part by its key. What matches in all parts is the intersection
+ * of some twenty bitmaps, and its lowest bit the rule. Bitmaps have three
+ * levels of 64, and only words that are not zero are stored, so that what a
+ * packet costs depends on the rules that nearly match it, and not on how many
+ * there are.
+ */
+#pragma once
+
+#include "maps.h"
+
+/* Words by their index: four to an element. */
+#define POLICY_ROW_WORDS 4
+struct policy_row {
+	__u64 w[POLICY_ROW_WORDS];
+};
+
+/* Sets by their number. A number is given to one set only, ever. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 16384);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(map_flags, BPF_F_INNER_MAP);
+		__uint(max_entries, 1);
+		__uint(key_size, sizeof(__u32));
+		__uint(value_size, sizeof(struct policy_row));
+	});
+} policy_set_v1 SEC(".maps");
+
+/* Tables of a set, sorted by 128-bit key; dataplane.tableXxx in Go. Of ranges
+ * (prefixes and ports) a row stands for all from its key up to the next one. */
+enum policy_table {
+	TABLE_SRC_IDENTITY, /* identity number */
+	TABLE_DST_IDENTITY,
+	TABLE_SRC_OWN, /* network of the port that asks, where it is the end's, too */
+	TABLE_DST_OWN,
+	TABLE_SRC_PREFIX, /* address */
+	TABLE_DST_PREFIX,
+	TABLE_SERVICE, /* family << 8 | protocol */
+	TABLE_SRC_PORT,
+	TABLE_DST_PORT,
+	TABLE_SAME, /* list of types << 64 | identity: number of its tags of these types */
+	TABLE_END
+};
+
+#define RANGE_TABLES                                                                               \
+	(1U << TABLE_SRC_PREFIX | 1U << TABLE_DST_PREFIX | 1U << TABLE_SRC_PORT | 1U << TABLE_DST_PORT)
+#define NO_KEY (~0ULL)
+#define POLICY_SAME_LISTS 8
+
+/* One in each table but the last, there one for each list and side; each has up
+ * to so many steps, as 2^20 rows are more than a table may have. */
+#define SEARCHES (TABLE_SAME + 2 * POLICY_SAME_LISTS)
+#define POLICY_SEARCH_STEPS 22
+
+/* Bitmaps that are intersected; the first ones up to BITS_HEAD are in the head
+ * of the set, in this order. */
+enum policy_bits {
+	BITS_SRC_ANY,
+	BITS_DST_ANY,
+	BITS_SRC_OWN, /* the port's own network, whichever it is */
+	BITS_DST_OWN,
+	BITS_SRC_PORT_ANY,
+	BITS_DST_PORT_ANY,
+	BITS_SERVICE4, /* protocols that TABLE_SERVICE does not have */
+	BITS_SERVICE6,
+	BITS_PASS, /* rules that pass; not part of the match */
+	BITS_SAME_NONE, /* rules that do not ask for equal tags */
+	BITS_SAME,      /* those that do, by list of types */
+	BITS_HEAD = BITS_SAME + POLICY_SAME_LISTS,
+	BITS_SRC_IDENTITY = BITS_HEAD,
+	BITS_DST_IDENTITY,
+	BITS_SRC_OWN_OF,
+	BITS_DST_OWN_OF,
+	BITS_SRC_PREFIX,
+	BITS_DST_PREFIX,
+	BITS_SERVICE,
+	BITS_SRC_PORT,
+	BITS_DST_PORT,
+	BITS_END,
+	/* What follows are no bitmaps: tags by list of types and side. */
+	BITS_TAGS = BITS_END,
+	BITS_FOUND = BITS_SRC_IDENTITY + SEARCHES
+};
+
+/* The head: the id of the set (2 words); the highest identity that the set was
+ * built with, and its number of lists of types; the number of rules; then the
+ * tables (first row << 32 | rows), then two words for each bitmap. */
+#define POLICY_HEAD_ID 0
+#define POLICY_HEAD_KNOWN 2
+#define POLICY_HEAD_RULES 3
+#define POLICY_HEAD_TABLES 4
+#define POLICY_HEAD_BITS 16
+#define POLICY_HEAD_WORDS (POLICY_HEAD_BITS + 2 * BITS_HEAD)
+
+_Static_assert(BITS_TAGS == BITS_SRC_IDENTITY + TABLE_SAME, "searches");
+_Static_assert(POLICY_HEAD_TABLES + TABLE_END <= POLICY_HEAD_BITS, "head");
+_Static_assert(POLICY_HEAD_WORDS % POLICY_ROW_WORDS == 0, "head rows");
+
+/* A set with up to this many rules has its bitmaps in one word each. */
+#define POLICY_SMALL 64
+
+struct policy_end {
+	struct addr addr;
+	__u32 identity;
+	__u32 network;
+};
+
+/* The first packet of a connection, and the work on it: too much for the
+ * stack. */
+struct policy_query {
+	struct policy_end src;
+	struct policy_end dst;
+	__u32 own; /* network of the port that asks */
+	__u32 service;
+	__u16 sport; /* of ICMP the type */
+	__u16 dport; /* of ICMP the code */
+	__u32 number; /* of the set */
+	/* The search that is going on, the first row of its table, and which rows of
+	 * this it is still to look at. In memory, as the verifier would tell apart
+	 * all ways that bounds in registers can come about. */
+	__u32 search;
+	__u32 first;
+	__u32 from;
+	__u32 to;
+	__u32 hits; /* searches that found something */
+	__u64 high[SEARCHES];
+	__u64 low[SEARCHES];
+	__u64 head[POLICY_HEAD_WORDS];
+	/* Of each bitmap the top level, and where its pages are. */
+	__u64 top[BITS_FOUND];
+	__u64 pages[BITS_FOUND];
+	/* The page that is being looked at, where its words are, and the words. */
+	__u64 page[BITS_END];
+	__u64 words[BITS_END];
+	__u64 word[BITS_END];
+	/* Of the other direction, and of what an ICMP error is about. */
+	struct flow_key reverse;
+	struct flow_key about;
+	__u64 left;       /* pages */
+	__u64 candidates; /* words of the page */
+	__u64 found;      /* rules of the word */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_query);
+} policy_query SEC(".maps");
+
+static __always_inline __u32 bits_in(__u64 v)
+{
+	v -= v >> 1 & 0x5555555555555555ULL;
+	v = (v & 0x3333333333333333ULL) + (v >> 2 & 0x3333333333333333ULL);
+	v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return v * 0x0101010101010101ULL >> 56;
+}
+
+static __always_inline __u32 lowest_bit(__u64 v)
+{
+	return bits_in((v & -v) - 1);
+}
+
+static __always_inline __u64 bits_below(__u64 v, __u32 bit)
+{
+	return v & ((1ULL << (bit & 63)) - 1);
+}
+
+/* What is not there has no bits: such a set refuses. */
+static __always_inline __u64 policy_word(void *set, __u32 at)
+{
+	__u32 index = at / POLICY_ROW_WORDS;
+	struct policy_row *row = bpf_map_lookup_elem(set, &index);
+
+	return row ? row->w[at % POLICY_ROW_WORDS] : 0;
+}
+
+/* What the loops over a set work on. */
+struct policy_walk {
+	void *set;
+	struct policy_query *q;
+};
+
+/* Takes what a search has found. Of tables without ranges the key must be the
+ * row's. */
+static __always_inline void end_search(struct policy_walk *walk, __u32 search)
+{
+	struct policy_query *q = walk->q;
+	__u32 index = q->first + q->from - 1, to = BITS_SRC_IDENTITY + search;
+	struct policy_row *row = q->from ? bpf_map_lookup_elem(walk->set, &index) : 0;
+
+	q->top[to] = 0;
+	if (!row || (!(RANGE_TABLES >> search & 1) &&
+		     (row->w[0] != q->high[search] || row->w[1] != q->low[search])))
+		return;
+	q->hits |= 1U << search;
+	q->top[to] = row->w[2];
+	q->pages[to] = row->w[3];
+}
+
+/* One step of the searches, one after the other: halves what is still to look
+ * at, or goes on with the next. All in one loop, for that the verifier goes
+ * through it once. */
+static long search_step(__u32 step, struct policy_walk *walk)
+{
+	struct policy_query *q = walk->q;
+	__u32 search = q->search;
+
+	if (search >= SEARCHES)
+		return 1;
+	if (q->from >= q->to) {
+		end_search(walk, search);
+		if (++search >= SEARCHES)
+			return 1;
+		__u32 table = search < TABLE_SAME ? search : TABLE_SAME;
+		__u64 where = q->head[POLICY_HEAD_TABLES + table];
+		q->search = search;
+		q->first = where >> 32;
+		q->from = 0;
+		q->to = where;
+		return 0;
+	}
+	__u32 middle = (q->from + q->to) / 2, index = q->first + middle;
+	struct policy_row *row = bpf_map_lookup_elem(walk->set, &index);
+	if (!row)
+		return 1;
+	__u64 high = q->high[search];
+	if (row->w[0] < high || (row->w[0] == high && row->w[1] <= q->low[search]))
+		q->from = middle + 1;
+	else
+		q->to = middle;
+	return 0;
+}
+
+static __always_inline void search_for(struct policy_query *q, __u32 search, __u64 high, __u64 low)
+{
+	q->high[search] = high;
+	q->low[search] = low;
+}
+
+static __always_inline __u64 high_of(const struct addr *a)
+{
+	return (__u64)bpf_ntohl(a->w[0]) << 32 | bpf_ntohl(a->w[1]);
+}
+
+static __always_inline __u64 low_of(const struct addr *a)
+{
+	return (__u64)bpf_ntohl(a->w[2]) << 32 | bpf_ntohl(a->w[3]);
+}
+
+/* The searches for one side, which are side (0 or 1) behind TABLE_SRC_x. */
+static __always_inline void search_for_side(struct policy_query *q, const struct policy_end *e,
+					    __u32 side)
+{
+	/* No row has a network that the end is not in. */
+	__u64 own = e->network == q->own ? e->network : NO_KEY;
+
+	search_for(q, TABLE_SRC_IDENTITY + side, 0, e->identity);
+	search_for(q, TABLE_SRC_OWN + side, 0, own);
+	search_for(q, TABLE_SRC_PREFIX + side, high_of(&e->addr), low_of(&e->addr));
+	if (own == NO_KEY)
+		q->top[BITS_SRC_OWN + side] = 0;
+	for (__u32 i = 0; i < POLICY_SAME_LISTS; i++)
+		search_for(q, TABLE_SAME + 2 * i + side, i, e->identity);
+}
+
+/* Looks everything up that the set has a table for. */
+static __always_inline void search(void *set, struct policy_query *q)
+{
+	struct policy_walk walk = { .set = set, .q = q };
+	__u64 where = q->head[POLICY_HEAD_TABLES];
+
+	search_for_side(q, &q->src, 0);
+	search_for_side(q, &q->dst, 1);
+	search_for(q, TABLE_SERVICE, 0, q->service);
+	search_for(q, TABLE_SRC_PORT, 0, q->sport);
+	search_for(q, TABLE_DST_PORT, 0, q->dport);
+	q->hits = 0;
+	q->search = 0;
+	q->first = where >> 32;
+	q->from = 0;
+	q->to = where;
+	bpf_loop(SEARCHES * POLICY_SEARCH_STEPS, search_step, &walk, 0);
+	if (!(q->hits >> TABLE_SERVICE & 1)) {
+		int other = q->service >> 8 == 4 ? BITS_SERVICE4 : BITS_SERVICE6;
+
+		q->top[BITS_SERVICE] = q->top[other];
+		q->pages[BITS_SERVICE] = q->pages[other];
+	}
+	for (int i = 0; i < POLICY_SAME_LISTS; i++) {
+		__u64 tags = q->top[BITS_TAGS + 2 * i];
+
+		if (!tags || tags != q->top[BITS_TAGS + 2 * i + 1])
+			q->top[BITS_SAME + i] = 0;
+	}
+}
+
+/* The rules that match in all parts, by one word of each bitmap. */
+static __always_inline __u64 intersect(const __u64 *b)
+{
+	__u64 same = b[BITS_SAME_NONE];
+
+#pragma unroll
+	for (int i = 0; i < POLICY_SAME_LISTS; i++)
+		same |= b[BITS_SAME + i];
+	return same &
+	       (b[BITS_SRC_ANY] | b[BITS_SRC_OWN] | b[BITS_SRC_OWN_OF] | b[BITS_SRC_PREFIX] |
+		b[BITS_SRC_IDENTITY]) &
+	       (b[BITS_DST_ANY] | b[BITS_DST_OWN] | b[BITS_DST_OWN_OF] | b[BITS_DST_PREFIX] |
+		b[BITS_DST_IDENTITY]) &
+	       b[BITS_SERVICE] & (b[BITS_SRC_PORT_ANY] | b[BITS_SRC_PORT]) &
+	       (b[BITS_DST_PORT_ANY] | b[BITS_DST_PORT]);
+}
+
+/* Of a large set, page by page and word by word. */
+static long walk_set(__u32 step, struct policy_walk *walk)
+{
+	struct policy_query *q = walk->q;
+	void *set = walk->set;
+
+	if (q->candidates) { /* words in which all parts have some rule */
+		__u32 bit = lowest_bit(q->candidates);
+
+		q->candidates &= q->candidates - 1;
+		for (int i = 0; i < BITS_END; i++) {
+			q->word[i] = 0;
+			if (q->page[i] >> (bit & 63) & 1)
+				q->word[i] = policy_word(set, q->words[i] + bits_in(bits_below(q->page[i], bit)));
+		}
+		q->found = intersect(q->word);
+		return q->found != 0;
+	}
+	if (!q->left)
+		return 1;
+	__u32 bit = lowest_bit(q->left);
+
+	q->left &= q->left - 1;
+	for (int i = 0; i < BITS_END; i++) {
+		q->page[i] = 0;
+		if (q->top[i] >> (bit & 63) & 1) {
+			__u32 at = q->pages[i] + 2 * bits_in(bits_below(q->top[i], bit));
+
+			q->page[i] = policy_word(set, at);
+			q->words[i] = policy_word(set, at + 1);
+		}
+	}
+	q->candidates = intersect(q->page);
+	return 0;
+}
+
+enum policy_verdict {
+	POLICY_REFUSED = 0,
+	POLICY_PASSED = 1,
+	POLICY_UNKNOWN = 2, /* the set does not exist, or does not know an end */
+};
+
+/* Asks the set q->number; verified once, for all that call it. */
+__noinline int ask_set(struct policy_query *q)
+{
+	if (!q)
+		return POLICY_UNKNOWN;
+	void *set = bpf_map_lookup_elem(&policy_set_v1, &q->number);
+	if (!set)
+		return POLICY_UNKNOWN;
+	for (__u32 i = 0; i < POLICY_HEAD_WORDS / POLICY_ROW_WORDS; i++) {
+		struct policy_row *row = bpf_map_lookup_elem(set, &i);
+
+		if (!row)
+			return POLICY_UNKNOWN;
+		for (int j = 0; j < POLICY_ROW_WORDS; j++)
+			q->head[i * POLICY_ROW_WORDS + j] = row->w[j];
+	}
+	__u32 known = q->head[POLICY_HEAD_KNOWN];
+	if (q->src.identity > known || q->dst.identity > known)
+		return POLICY_UNKNOWN;
+	for (int i = 0; i < BITS_HEAD; i++) {
+		q->top[i] = q->head[POLICY_HEAD_BITS + 2 * i];
+		q->pages[i] = q->head[POLICY_HEAD_BITS + 2 * i + 1];
+	}
+	search(set, q);
+
+	__u64 found = intersect(q->top);
+	if (q->head[POLICY_HEAD_RULES] <= POLICY_SMALL)
+		return found ? q->top[BITS_PASS] >> lowest_bit(found) & 1 : POLICY_REFUSED;
+
+	struct policy_walk walk = { .set = set, .q = q };
+
+	q->left = found;
+	q->candidates = 0;
+	q->found = 0;
+	/* A step for each page and each word of a set of 65536 rules. */
+	bpf_loop(16 + 1024 + 1, walk_set, &walk, 0);
+	return q->found ? q->word[BITS_PASS] >> lowest_bit(q->found) & 1 : POLICY_REFUSED;
+}
