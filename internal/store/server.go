@@ -46,9 +46,11 @@ const (
 	// snapshotCount is how many requests the store reads again when it starts,
 	// beside its data, and catchUpEntries how many it keeps in memory for members
 	// that are behind. etcd's defaults of 10,000 and 5,000 are meant for single
-	// writes; each of ours may be as many as go together.
-	snapshotCount  = 2000
+	// writes; each of ours may be as many as go together, 256 KiB of them. One
+	// that is alone keeps none, or as few as etcd can be told.
+	snapshotCount  = 500
 	catchUpEntries = 1000
+	catchUpAlone   = 1
 	// starting bounds how long a store that is alone takes to start.
 	starting = time.Minute
 	// loneName is the name of a store that is alone.
@@ -134,7 +136,9 @@ func (c ServerConfig) etcd(ctx context.Context, log *slog.Logger, bridge *zapBri
 	cfg.Dir = c.DataDir
 	client := url.URL{Scheme: "unix", Path: c.Socket}
 	cfg.ListenClientUrls = []url.URL{client}
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotCount, catchUpEntries
 	if c.Members == nil {
+		cfg.SnapshotCatchUpEntries = catchUpAlone
 		cfg.Name = loneName
 		cfg.AdvertiseClientUrls = []url.URL{client}
 		// The only member has nobody to listen to. The name is never dialled.
@@ -148,7 +152,6 @@ func (c ServerConfig) etcd(ctx context.Context, log *slog.Logger, bridge *zapBri
 	cfg.EnableGRPCGateway = false
 	cfg.QuotaBackendBytes = c.quota()
 	cfg.MaxTxnOps = serverOps
-	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotCount, catchUpEntries
 	cfg.AutoCompactionMode = embed.CompactorModePeriodic
 	cfg.AutoCompactionRetention = cmp.Or(c.Retention, time.Hour).String()
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(bridge))
