@@ -14,7 +14,7 @@ import (
 var drawnKinds = []model.Kind{
 	model.KindVirtualNetwork, model.KindVirtualNetwork, model.KindNetworkPolicy, model.KindNetworkPolicy, model.KindLogicalRouter,
 	model.KindVirtualMachineInterface, model.KindRouteTable, model.KindInterfaceRouteTable,
-	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindGlobalSystemConfig, model.KindGlobalVrouterConfig,
+	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindGlobalSystemConfig, model.KindGlobalVrouterConfig,
 }
 
 func drawnID(kind model.Kind, n int) string { return model.DerivedUUID(string(kind), fmt.Sprint(n)) }
@@ -39,6 +39,11 @@ func drawObject(t *rapid.T) model.Object {
 		return &model.NetworkPolicy{Meta: meta, NetworkPolicyEntries: &model.PolicyEntriesType{PolicyRule: rapid.SliceOfN(rapid.Custom(drawRule), 0, 3).Draw(t, "rules")}}
 	case model.KindLogicalRouter:
 		return &model.LogicalRouter{Meta: meta, ConfiguredRouteTargetList: drawTargets(t, "configured")}
+	case model.KindBGPVPN:
+		return &model.BGPVPN{
+			Meta: meta, BGPVPNType: rapid.SampledFrom([]string{"", "l3", "l2"}).Draw(t, "type"),
+			RouteTargetList: drawTargets(t, "both"), ExportRouteTargetList: drawTargets(t, "export"),
+		}
 	case model.KindVirtualMachineInterface:
 		return &model.VirtualMachineInterface{Meta: meta}
 	case model.KindRouteTable:
@@ -124,6 +129,8 @@ func drawReference(t *rapid.T) model.Reference {
 		{model.KindLogicalRouter, model.KindVirtualNetwork},
 		{model.KindLogicalRouter, model.KindVirtualMachineInterface},
 		{model.KindLogicalRouter, model.KindBGPVPN},
+		{model.KindLogicalRouter, model.KindRouteTable},
+		{model.KindVirtualNetwork, model.KindBGPVPN},
 		{model.KindVirtualMachineInterface, model.KindVirtualNetwork},
 		{model.KindVirtualMachineInterface, model.KindInterfaceRouteTable},
 		{model.KindVirtualNetwork, model.KindRouteTable},

@@ -96,7 +96,7 @@ func (e *Explanation) explainTargets(g *graph, vn *model.VirtualNetwork) {
 		e.Targets = append(e.Targets, x)
 	}
 	slices.SortStableFunc(e.Targets, func(a, b ExplainedTarget) int { return cmp.Compare(a.Target, b.Target) })
-	e.Problems = append(append(e.Problems, stolen(g, vn)...), notConnected(g, vn.UUID)...)
+	e.Problems = slices.Concat(e.Problems, stolen(g, vn), vpnProblems(g, vn.UUID), notConnected(g, vn.UUID))
 }
 
 func networkOrigin(g *graph, network string) Origin {

@@ -106,8 +106,18 @@ func (i *Instance) setRoutes(g *graph) {
 	i.Policies = routingPoliciesOf(g, i.Network)
 }
 
+// tablesOf are the route-tables of a network, then those of the logical routers
+// that connect it.
 func tablesOf(g *graph, network string) []*routeTable {
-	return routeTables.getAll(g, g.References(network, model.KindRouteTable))
+	tables := routeTables.getAll(g, g.References(network, model.KindRouteTable))
+	for _, r := range routersOf(g, network) {
+		for _, id := range r.Tables {
+			if t := routeTables.get(g, id); t != nil && !slices.Contains(tables, t) {
+				tables = append(tables, t)
+			}
+		}
+	}
+	return tables
 }
 
 // aggregatesOf are those that refer to the network's routing instance.

@@ -51,17 +51,9 @@ func (i *identity) target(g *graph) Target {
 	return ownTarget(systemUnit.get(g, "").asn, i.Number)
 }
 
-// targetLists are route targets that users have written into an object.
-type targetLists struct {
-	From   Origin
-	Both   []Target
-	Import []Target
-	Export []Target
-}
-
 // router is a logical router. It has no route target of its own: the networks
 // that it connects import each other's, and all of them the targets that users
-// gave it, so that no number has to be kept for it.
+// gave it or its VPNs, so that no number has to be kept for it.
 //
 // It connects the networks of its project that it refers to or has interfaces
 // in, and all networks that refer to it. Whoever may use a network of another
@@ -74,6 +66,9 @@ type router struct {
 	// Others are networks of other projects that it does not connect.
 	Others []string
 	Lists  []*targetLists
+	// Tables are the route-tables of all networks that it connects, sorted.
+	Tables   []string
+	Problems []Problem
 }
 
 var routers = &unit[router]{
@@ -89,6 +84,13 @@ func routerOf(g *graph, id string) *router {
 	r := &router{From: originOf(o)}
 	if both := listed(o.ConfiguredRouteTargetList); len(both) > 0 {
 		r.Lists = []*targetLists{{From: r.From, Both: both}}
+	}
+	for _, p := range vpnsOf(g, id) {
+		r.Lists = append(r.Lists, &p.Lists)
+		r.Problems = append(r.Problems, p.Problems...)
+	}
+	for _, t := range g.References(id, model.KindRouteTable) {
+		r.Tables = append(r.Tables, t.To.UUID)
 	}
 	for _, vn := range g.BackReferences(id, model.KindVirtualNetwork) {
 		r.Networks = append(r.Networks, vn.From.UUID)
@@ -138,6 +140,18 @@ func routersOf(g *graph, network string) []*router {
 		if r.connects(network) {
 			list = append(list, r)
 		}
+	}
+	return list
+}
+
+// vpnProblems are what is wrong with the VPNs of a network and of its routers.
+func vpnProblems(g *graph, network string) []Problem {
+	var list []Problem
+	for _, p := range vpnsOf(g, network) {
+		list = append(list, p.Problems...)
+	}
+	for _, r := range routersOf(g, network) {
+		list = append(list, r.Problems...)
 	}
 	return list
 }

@@ -17,18 +17,74 @@ type targetFrom struct {
 	Through string
 }
 
+// targetLists are route targets that users have written into an object.
+type targetLists struct {
+	From   Origin
+	Both   []Target
+	Import []Target
+	Export []Target
+}
+
+func (l *targetLists) has(t Target) bool {
+	return slices.Contains(l.Both, t) || slices.Contains(l.Import, t) || slices.Contains(l.Export, t)
+}
+
+func writtenInto(vn *model.VirtualNetwork) *targetLists {
+	return &targetLists{
+		From: originOf(vn), Both: listed(vn.RouteTargetList),
+		Import: listed(vn.ImportRouteTargetList), Export: listed(vn.ExportRouteTargetList),
+	}
+}
+
+// vpn is a bgpvpn: route targets of all networks and logical routers that
+// refer to it.
+type vpn struct {
+	Lists    targetLists
+	Problems []Problem
+}
+
+var vpns = &unit[vpn]{name: "vpn", layer: 0, compute: func(g *graph, id string) *vpn {
+	o, ok := get[*model.BGPVPN](g, model.KindBGPVPN, id)
+	if !ok {
+		return nil
+	}
+	from := originOf(o)
+	if o.BGPVPNType == "l2" { // MACs do not leave their network
+		return &vpn{Lists: targetLists{From: from}, Problems: []Problem{{
+			About: from, Text: "a bgpvpn of the type l2 shares nothing; make one of the type l3, which shares routes",
+		}}}
+	}
+	return &vpn{Lists: targetLists{
+		From: from, Both: listed(o.RouteTargetList),
+		Import: listed(o.ImportRouteTargetList), Export: listed(o.ExportRouteTargetList),
+	}}
+}}
+
+// vpnsOf are those that a network or logical router refers to.
+func vpnsOf(g *graph, id string) []*vpn {
+	return vpns.getAll(g, g.References(id, model.KindBGPVPN))
+}
+
+// writtenFor are the route targets that users wrote for a network: into it,
+// into its logical routers, and into the VPNs of both.
+func writtenFor(g *graph, vn *model.VirtualNetwork) []*targetLists {
+	list := []*targetLists{writtenInto(vn)}
+	for _, p := range vpnsOf(g, vn.UUID) {
+		list = append(list, &p.Lists)
+	}
+	for _, r := range routersOf(g, vn.UUID) {
+		list = append(list, r.Lists...)
+	}
+	return list
+}
+
 // targetsOf are all route targets of a network, some perhaps more than once:
-// its own, those that users wrote into it and into its logical routers, and
-// those of the networks that they connect it with.
+// its own, those that users wrote for it, and those of the networks that
+// logical routers connect it with.
 func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 	own := identityOf(vn).target(g)
 	list := []targetFrom{{Target: own, Import: true, Export: true, From: originOf(vn)}}
-	written := []*targetLists{{
-		From: originOf(vn), Both: listed(vn.RouteTargetList),
-		Import: listed(vn.ImportRouteTargetList), Export: listed(vn.ExportRouteTargetList),
-	}}
 	for _, r := range routersOf(g, vn.UUID) {
-		written = append(written, r.Lists...)
 		for _, other := range r.Networks {
 			if t := ownTargetOf(g, other); t != "" && other != vn.UUID {
 				list = append(list, targetFrom{Target: t, Import: true, From: r.From, Through: other})
@@ -36,7 +92,7 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 		}
 	}
 	asn := systemUnit.get(g, "").asn
-	for _, l := range written {
+	for _, l := range writtenFor(g, vn) {
 		for _, part := range []struct {
 			targets        []Target
 			imports, expts bool
@@ -56,18 +112,12 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 func stolen(g *graph, vn *model.VirtualNetwork) []Problem {
 	asn, own := systemUnit.get(g, "").asn, identityOf(vn).target(g)
 	var list []Problem
-	check := func(from Origin, lists ...[]Target) {
-		for _, t := range slices.Concat(lists...) {
+	for _, l := range writtenFor(g, vn) {
+		for _, t := range slices.Concat(l.Both, l.Import, l.Export) {
 			if t.IsAutomatic(asn) && t != own {
-				list = append(list, Problem{About: from, Text: "route target " + string(t) +
+				list = append(list, Problem{About: l.From, Text: "route target " + string(t) +
 					" is one that networks get for their own, and is left out; use another autonomous system, or a lower number"})
 			}
-		}
-	}
-	check(originOf(vn), listed(vn.RouteTargetList), listed(vn.ImportRouteTargetList), listed(vn.ExportRouteTargetList))
-	for _, r := range routersOf(g, vn.UUID) {
-		for _, l := range r.Lists {
-			check(l.From, l.Both, l.Import, l.Export)
 		}
 	}
 	return list
@@ -85,19 +135,20 @@ func (t Target) IsAutomatic(asn int64) bool {
 func holders(g *graph, t Target) []string {
 	var list []string
 	asn := systemUnit.get(g, "").asn
-	has := func(targets []Target) bool { return slices.Contains(targets, t) }
 	for o := range g.All(model.KindVirtualNetwork) {
 		vn := o.(*model.VirtualNetwork)
 		number := networkNumber(vn)
-		if number > 0 && (t == ownTarget(asn, number) ||
-			has(listed(vn.RouteTargetList)) || has(listed(vn.ImportRouteTargetList)) || has(listed(vn.ExportRouteTargetList))) {
+		named := func() bool {
+			return writtenInto(vn).has(t) || slices.ContainsFunc(vpnsOf(g, vn.UUID), func(p *vpn) bool { return p.Lists.has(t) })
+		}
+		if number > 0 && (t == ownTarget(asn, number) || named()) {
 			list = append(list, vn.UUID)
 		}
 	}
 	direct := slices.Clone(list)
 	for o := range g.All(model.KindLogicalRouter) {
 		r := routers.get(g, o.GetMeta().UUID)
-		named := slices.ContainsFunc(r.Lists, func(l *targetLists) bool { return has(l.Both) || has(l.Import) || has(l.Export) })
+		named := slices.ContainsFunc(r.Lists, func(l *targetLists) bool { return l.has(t) })
 		if named || slices.ContainsFunc(direct, func(id string) bool { return slices.Contains(r.Networks, id) }) {
 			list = append(list, r.Networks...)
 		}

@@ -106,6 +106,7 @@ func defaultRules() *model.RbacRuleEntriesType {
 			"provider_properties", "virtual_network_network_id",
 		}, []model.RbacPermType{cloud, everyone}},
 		{[]string{"logical-router"}, []string{"configured_route_target_list"}, []model.RbacPermType{cloud, everyone}},
+		{[]string{"bgpvpn"}, []string{"route_target_list", "import_route_target_list", "export_route_target_list"}, []model.RbacPermType{cloud, everyone}},
 	}
 	out := &model.RbacRuleEntriesType{}
 	for _, s := range specs {

@@ -124,6 +124,37 @@ func TestRouteTargetRange(t *testing.T) {
 	b.denies("PUT", "/global-system-config/"+system, `{"global-system-config": {"autonomous_system": 4200000000}}`, 400, "virtual-network default-domain:p:high has number 57536")
 }
 
+// TestStrangersVPN: by the rules of a new cluster nobody joins the networks of
+// another project by writing its route targets into a VPN of his own, or by
+// referring to a VPN that is not his.
+func TestStrangersVPN(t *testing.T) {
+	b := newBench(t, testConfig())
+	ids := b.tenants()
+	list := `{"route_target": ["target:1:1"]}`
+	theirs := b.create("bgpvpn", `{"fq_name": ["default-domain", "p2", "vpn"], "route_target_list": `+list+`}`)
+	own := `{"bgpvpn": {"fq_name": ["default-domain", "p1", "vpn"], "parent_type": "project"}}`
+	status, text := b.callAs(admin1, "POST", "/bgpvpns", own)
+	if status != 200 {
+		t.Fatalf("a VPN without targets: %d %s", status, text)
+	}
+	vpn := b.json("POST", "/fqname-to-id", `{"type": "bgpvpn", "fq_name": ["default-domain", "p1", "vpn"]}`)["uuid"].(string)
+	before := b.dump()
+	for _, field := range []string{"route_target_list", "import_route_target_list", "export_route_target_list"} {
+		if status, text := b.callAs(admin1, "PUT", "/bgpvpn/"+vpn, fmt.Sprintf(`{"bgpvpn": {%q: %s}}`, field, list)); status != 403 || !strings.Contains(text, field) {
+			t.Errorf("%s: %d %s", field, status, text)
+		}
+		made := fmt.Sprintf(`{"bgpvpn": {"fq_name": ["default-domain", "p1", "other"], "parent_type": "project", %q: %s}}`, field, list)
+		if status, text := b.callAs(admin1, "POST", "/bgpvpns", made); status != 403 {
+			t.Errorf("made with %s: %d %s", field, status, text)
+		}
+	}
+	refer := `{"type": "virtual-network", "uuid": "` + ids["p1/virtual-network"] + `", "ref-type": "bgpvpn", "ref-uuid": "` + theirs + `", "operation": "ADD"}`
+	if status, text := b.callAs(admin1, "POST", "/ref-update", refer); status != 404 {
+		t.Errorf("a reference to the VPN of others: %d %s", status, text)
+	}
+	b.unchanged(before)
+}
+
 func TestMACAddresses(t *testing.T) {
 	b := newBench(t, testConfig())
 	vn, other := b.networkWith("blue", ""), b.networkWith("red", "")

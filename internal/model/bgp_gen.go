@@ -28,7 +28,7 @@ type BGPRouter struct {
 func (*BGPRouter) Kind() Kind { return KindBGPRouter }
 
 // BGPVPN is an object of the type bgpvpn.
-// Route targets under one name that networks and routers join.
+// Route targets under one name, of all networks and logical routers that refer to it.
 type BGPVPN struct {
 	Meta
 	BGPVPNType            string           `json:"bgpvpn_type,omitempty"`

@@ -38,14 +38,14 @@ func bgpTable() table {
 				},
 			},
 			{
-				Kind: KindBGPVPN, Name: "bgpvpn", Doc: "Route targets under one name that networks and routers join.", Effect: "none",
+				Kind: KindBGPVPN, Name: "bgpvpn", Doc: "Route targets under one name, of all networks and logical routers that refer to it.", Effect: "full",
 				new:     func() Object { return new(BGPVPN) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "bgpvpn_type", Value: Value{Type: "string", Named: "VpnType", Enum: []string{"l2", "l3"}, Default: "\"l3\""}, Ops: "CR", Presence: "required", Effective: false},
-					{Name: "export_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: false},
-					{Name: "import_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: false},
-					{Name: "route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: false},
+					{Name: "bgpvpn_type", Value: Value{Type: "string", Named: "VpnType", Enum: []string{"l2", "l3"}, Default: "\"l3\""}, Ops: "CR", Presence: "required", Effective: true},
+					{Name: "export_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
+					{Name: "import_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
+					{Name: "route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
 				},
 			},
 			{

@@ -107,9 +107,9 @@ func networkingTable() table {
 					{Name: "vxlan_network_identifier", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "bgpvpn", Attr: "", Presence: "", Effective: false},
+					{Target: "bgpvpn", Attr: "", Presence: "", Effective: true},
 					{Target: "physical-router", Attr: "", Presence: "", Effective: false},
-					{Target: "route-table", Attr: "", Presence: "", Effective: false},
+					{Target: "route-table", Attr: "", Presence: "", Effective: true},
 					{Target: "route-target", Attr: "", Presence: "system", Effective: false, Derived: true},
 					{Target: "service-instance", Attr: "", Presence: "system", Effective: false, Derived: true},
 					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: true},
@@ -275,7 +275,7 @@ func networkingTable() table {
 					{Name: "virtual_network_properties", Value: Value{Type: "VirtualNetworkType"}, Ops: "CRUD", Effective: false},
 				},
 				References: []*ReferenceType{
-					{Target: "bgpvpn", Attr: "", Presence: "", Effective: false},
+					{Target: "bgpvpn", Attr: "", Presence: "", Effective: true},
 					{Target: "logical-router", Attr: "", Presence: "", Effective: true},
 					{Target: "multicast-policy", Attr: "", Presence: "", Effective: false},
 					{Target: "network-ipam", Attr: "VnSubnetsType", Presence: "required", Effective: true},
