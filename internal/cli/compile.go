@@ -53,6 +53,7 @@ func writeExplanation(w io.Writer, e *compile.Explanation) error {
 		{"Route targets", targetRows(e.Targets)},
 		{"Linked by policies", linkRows(e.Links)},
 		{"Asked for by its policies, not by theirs", linkRows(e.Unanswered)},
+		{"Through services", chainRows(e.Chains)},
 		{"Routes", routeRows(e)},
 		{"Routing policies", policyRows(e.Policies)},
 		{"Problems", problemRows(e.Problems)},
@@ -102,6 +103,18 @@ func linkRows(links []compile.ExplainedLink) [][]string {
 	rows := [][]string{{"NETWORK", "TARGET", "RULES", "THEIR RULES"}}
 	for _, l := range links {
 		rows = append(rows, []string{originText(l.Network), string(l.Target), rulesText(l.Rules), rulesText(l.Theirs)})
+	}
+	return rows
+}
+
+func chainRows(chains []compile.ExplainedChain) [][]string {
+	rows := [][]string{{"NETWORK", "SERVICES", "RULES", "THEIR RULES"}}
+	for _, c := range chains {
+		through := make([]string, len(c.Services))
+		for i, s := range c.Services {
+			through[i] = fmt.Sprintf("%s (%d)", originText(s.Service), s.Instances)
+		}
+		rows = append(rows, []string{originText(c.Network), strings.Join(through, ", "), rulesText(c.Rules), rulesText(c.Theirs)})
 	}
 	return rows
 }

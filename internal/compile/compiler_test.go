@@ -302,7 +302,7 @@ func TestIncrementalInstances(t *testing.T) {
 
 func TestLayers(t *testing.T) {
 	var all []anyUnit
-	all = append(slices.Concat(all, roots, Policy), systemUnit, policyUnit, groupUnit, groupPairUnit, applicationUnit, firewallUnit, tagUnit, portNetworkUnit, identities, vpns, linkPolicies, routeTables, routeAggregates, routingPolicies)
+	all = append(slices.Concat(all, roots, Policy), systemUnit, policyUnit, groupUnit, groupPairUnit, applicationUnit, firewallUnit, tagUnit, portNetworkUnit, identities, vpns, services, subnets, linkPolicies, routeTables, routeAggregates, routingPolicies)
 	for _, u := range all {
 		if layer, _ := u.about(); layer < 0 || layer >= layers {
 			t.Errorf("%s is in layer %d of %d", u.key("").kind, layer, layers)

@@ -14,7 +14,8 @@ import (
 var drawnKinds = []model.Kind{
 	model.KindVirtualNetwork, model.KindVirtualNetwork, model.KindNetworkPolicy, model.KindNetworkPolicy, model.KindLogicalRouter,
 	model.KindVirtualMachineInterface, model.KindRouteTable, model.KindInterfaceRouteTable,
-	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindGlobalSystemConfig, model.KindGlobalVrouterConfig,
+	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindGlobalSystemConfig,
+	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindGlobalVrouterConfig,
 }
 
 func drawnID(kind model.Kind, n int) string { return model.DerivedUUID(string(kind), fmt.Sprint(n)) }
@@ -45,7 +46,20 @@ func drawObject(t *rapid.T) model.Object {
 			RouteTargetList: drawTargets(t, "both"), ExportRouteTargetList: drawTargets(t, "export"),
 		}
 	case model.KindVirtualMachineInterface:
-		return &model.VirtualMachineInterface{Meta: meta}
+		return &model.VirtualMachineInterface{Meta: meta, VirtualMachineInterfaceProperties: &model.VirtualMachineInterfacePropertiesType{
+			ServiceInterfaceType: rapid.SampledFrom([]string{"", "left", "right"}).Draw(t, "side"),
+		}}
+	case model.KindServiceInstance:
+		return &model.ServiceInstance{Meta: meta}
+	case model.KindServiceTemplate:
+		return &model.ServiceTemplate{Meta: meta, ServiceTemplateProperties: &model.ServiceTemplateType{
+			ServiceMode: rapid.SampledFrom([]string{"", inNetwork, inNetwork, inNetNAT, "x"}).Draw(t, "mode"),
+		}}
+	case model.KindPortTuple:
+		meta.ParentType, meta.ParentUUID = string(model.KindServiceInstance), drawnID(model.KindServiceInstance, n/2)
+		return &model.PortTuple{Meta: meta}
+	case model.KindInstanceIP:
+		return &model.InstanceIP{Meta: meta, InstanceIPAddress: fmt.Sprintf("10.0.0.%d", n+3), InstanceIPSecondary: new(rapid.IntRange(0, 5).Draw(t, "secondary") == 0)}
 	case model.KindRouteTable:
 		return &model.RouteTable{Meta: meta, Routes: drawRoutes(t)}
 	case model.KindInterfaceRouteTable:
@@ -97,8 +111,14 @@ func drawRoutes(t *rapid.T) *model.RouteTableType {
 func drawRule(t *rapid.T) model.PolicyRuleType {
 	return model.PolicyRuleType{
 		RuleUUID: drawnID("rule", rapid.IntRange(0, 9).Draw(t, "rule")), SrcAddresses: drawAddresses(t, "src"), DstAddresses: drawAddresses(t, "dst"),
-		ActionList: rapid.SampledFrom([]*model.ActionListType{nil, {SimpleAction: "pass"}, {SimpleAction: "pass"}, {SimpleAction: "deny"}, {SimpleAction: "pass", ApplyService: []string{"d:p:s"}}}).Draw(t, "action"),
+		ActionList: rapid.SampledFrom([]*model.ActionListType{nil, {SimpleAction: "pass"}, {SimpleAction: "pass"}, {SimpleAction: "deny"}, {SimpleAction: "pass", ApplyService: drawServices(t)}}).Draw(t, "action"),
 	}
+}
+
+func drawServices(t *rapid.T) []string {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
+		return model.FQString(drawnName(model.KindServiceInstance, rapid.IntRange(0, 3).Draw(t, "service")))
+	}), 1, 2).Draw(t, "services")
 }
 
 func drawAddresses(t *rapid.T, what string) []model.AddressType {
@@ -134,6 +154,10 @@ func drawReference(t *rapid.T) model.Reference {
 		{model.KindVirtualMachineInterface, model.KindVirtualNetwork},
 		{model.KindVirtualMachineInterface, model.KindInterfaceRouteTable},
 		{model.KindVirtualNetwork, model.KindRouteTable},
+		{model.KindVirtualNetwork, model.KindNetworkIPAM},
+		{model.KindVirtualMachineInterface, model.KindPortTuple},
+		{model.KindInstanceIP, model.KindVirtualMachineInterface},
+		{model.KindServiceInstance, model.KindServiceTemplate},
 		{model.KindVirtualNetwork, model.KindRoutingPolicy},
 		{model.KindRouteAggregate, model.KindRoutingInstance},
 	}).Draw(t, "ends")
@@ -148,6 +172,8 @@ func drawReference(t *rapid.T) model.Reference {
 	switch {
 	case r.From.Kind == model.KindLogicalRouter && r.To.Kind == model.KindVirtualNetwork:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"logical_router_virtual_network_type":"ExternalGateway"}`, `{"logical_router_virtual_network_type":"InternalVirtualNetwork"}`}).Draw(t, "as"))
+	case r.To.Kind == model.KindNetworkIPAM:
+		r.Attr = json.RawMessage(rapid.SampledFrom([]string{`{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}}]}`, `{}`}).Draw(t, "subnets"))
 	case r.To.Kind == model.KindRoutingPolicy:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"sequence":"1.0"}`, `{"sequence":"10.0"}`, `{"sequence":"x"}`}).Draw(t, "sequence"))
 	}
@@ -166,7 +192,7 @@ func drawGraph(t *rapid.T) *model.Graph {
 		policy := &model.NetworkPolicy{Meta: meta(model.KindNetworkPolicy), NetworkPolicyEntries: &model.PolicyEntriesType{
 			PolicyRule: rapid.SliceOfN(rapid.Custom(drawRule), 1, 3).Draw(t, "rules"),
 		}}
-		b.Objects = append(b.Objects, vn, policy)
+		b.Objects = append(b.Objects, vn, policy, &model.ServiceInstance{Meta: meta(model.KindServiceInstance)})
 		for _, to := range rapid.SliceOfN(rapid.IntRange(0, 3), 1, 3).Draw(t, "policies") {
 			b.References = append(b.References, model.Reference{From: model.EntityOf(vn), To: model.Entity{Kind: model.KindNetworkPolicy, UUID: drawnID(model.KindNetworkPolicy, to)}})
 		}

@@ -22,6 +22,7 @@ type Explanation struct {
 	Targets    []ExplainedTarget `json:"targets"`
 	Links      []ExplainedLink   `json:"links"`
 	Unanswered []ExplainedLink   `json:"unanswered"`
+	Chains     []ExplainedChain  `json:"chains"`
 	Routes     []ExplainedRoutes `json:"routes"`
 	Aggregates []ExplainedRoutes `json:"aggregates"`
 	Policies   []*RoutingPolicy  `json:"routing_policies"`
@@ -54,6 +55,24 @@ type ExplainedRule struct {
 	Rule   string `json:"rule"`
 }
 
+// ExplainedChain is a way through services to a network, or to one that does
+// not ask for the same way.
+type ExplainedChain struct {
+	Network Origin `json:"network"`
+	// Services are in the order in which traffic from this network takes them.
+	Services []ExplainedService `json:"services"`
+	Rules    []ExplainedRule    `json:"rules"`
+	// Theirs are the rules of the other network; none where it does not answer,
+	// and the chain does nothing.
+	Theirs []ExplainedRule `json:"their_rules,omitempty"`
+}
+
+// ExplainedService is a service of a chain, with its instances that can be used.
+type ExplainedService struct {
+	Service   Origin `json:"service"`
+	Instances int    `json:"instances"`
+}
+
 // ExplainedRoutes are the prefixes that an object makes.
 type ExplainedRoutes struct {
 	From       Origin        `json:"from"`
@@ -70,7 +89,7 @@ func Explain(v *model.View, network string) *Explanation {
 		return nil
 	}
 	e := &Explanation{
-		Network: originOf(vn), Targets: []ExplainedTarget{}, Links: []ExplainedLink{}, Unanswered: []ExplainedLink{},
+		Network: originOf(vn), Targets: []ExplainedTarget{}, Links: []ExplainedLink{}, Unanswered: []ExplainedLink{}, Chains: []ExplainedChain{},
 		Routes: []ExplainedRoutes{}, Aggregates: []ExplainedRoutes{}, Policies: []*RoutingPolicy{}, Problems: []Problem{},
 	}
 	i := instances.get(g, network)
@@ -82,6 +101,7 @@ func Explain(v *model.View, network string) *Explanation {
 	e.External, e.Provider, e.FabricSNAT, e.RPF = i.External, i.Provider, i.FabricSNAT, i.RPF
 	e.explainTargets(g, vn)
 	e.explainLinks(g, i)
+	e.explainChains(g, i)
 	e.explainRoutes(g, i)
 	return e
 }
@@ -194,6 +214,10 @@ func (e *Explanation) ShowOnly(everything bool, sees func(Origin) bool) {
 				}
 			}
 		}
+	}
+	e.Chains = slices.DeleteFunc(e.Chains, func(c ExplainedChain) bool { return len(c.Theirs) == 0 && !sees(c.Network) })
+	for i := range e.Chains {
+		e.Chains[i].hide(hide, sees)
 	}
 	for _, routes := range [][]ExplainedRoutes{e.Routes, e.Aggregates} {
 		for i := range routes {

@@ -37,11 +37,23 @@ type Instance struct {
 	FabricSNAT bool
 	// RPF: sources are only accepted where a route leads to them.
 	RPF bool
+	// Chains are the routes through services for which policies ask. As those of
+	// links they may only be used where the policies' rules are enforced.
+	Chains []ChainRoute
 	// Routes, Aggregates and Policies are those that the user wrote; Policies
 	// are in the order in which they apply.
 	Routes     []StaticRoute
 	Aggregates []Aggregate
 	Policies   []*RoutingPolicy
+}
+
+// LinkTargets are those by which the routes of linked networks come in.
+func (i *Instance) LinkTargets() []Target {
+	targets := make([]Target, len(i.Links))
+	for n, l := range i.Links {
+		targets[n] = l.Target
+	}
+	return targets
 }
 
 var instances = &unit[Instance]{name: "instance", layer: 3, of: model.KindVirtualNetwork, compute: instanceOf}
@@ -69,6 +81,7 @@ func instanceOf(g *graph, network string) *Instance {
 		FabricSNAT: model.ValueOr(vn.FabricSNAT, false),
 		RPF:        true,
 		Links:      linksOf(g, network),
+		Chains:     chainRoutesOf(g, network),
 	}
 	for _, t := range targetsOf(g, vn) {
 		if t.Import {

@@ -13,8 +13,8 @@ import (
 //	    a network's policies --reaches--> which networks it asks for
 //	        two networks that ask for each other --> a link in both instances
 //
-// A rule that denies, or that sends traffic through services, connects nothing,
-// and neither do prefixes and groups.
+// A rule that denies connects nothing, and neither do prefixes and groups. One
+// that sends traffic through services makes no link, but a chain.
 
 // Link says that two networks' policies want each to reach the other.
 type Link struct {
@@ -27,6 +27,7 @@ type Link struct {
 type linkPolicy struct {
 	From     Origin
 	Rules    []linkRule
+	Chains   []chainRule
 	Problems []Problem
 }
 
@@ -66,10 +67,16 @@ func linkPolicyOf(g *graph, id string) *linkPolicy {
 	for i := range o.NetworkPolicyEntries.PolicyRule {
 		rule := &o.NetworkPolicyEntries.PolicyRule[i]
 		src, dst := p.side(g, rule, rule.SrcAddresses), p.side(g, rule, rule.DstAddresses)
-		if a := rule.ActionList; a != nil && (a.SimpleAction == "deny" || len(a.ApplyService) > 0) {
-			continue
+		r := linkRule{UUID: rule.RuleUUID, Src: src, Dst: dst}
+		switch a := rule.ActionList; {
+		case a == nil:
+			p.Rules = append(p.Rules, r)
+		case a.SimpleAction == "deny":
+		case len(a.ApplyService) > 0:
+			p.chain(g, o, r, a.ApplyService)
+		default:
+			p.Rules = append(p.Rules, r)
 		}
-		p.Rules = append(p.Rules, linkRule{UUID: rule.RuleUUID, Src: src, Dst: dst})
 	}
 	return p
 }
@@ -121,6 +128,8 @@ type reach struct {
 	// All of the project; beside them those that are named, sorted.
 	All   bool
 	Named []string
+	// Chains are the ways through services that it asks for.
+	Chains []chainWish
 }
 
 func (r *reach) has(other *reach) bool {
@@ -162,6 +171,7 @@ func reachOf(g *graph, network string) *reach {
 				add(&rule.Src)
 			}
 		}
+		r.Chains = append(r.Chains, p.wishesOf(network)...)
 	}
 	r.Named = slices.Clip(sorted(r.Named))
 	return r
@@ -197,11 +207,16 @@ func linksOf(g *graph, network string) []Link {
 	return slices.Clip(links)
 }
 
-// Linked are the networks with which policies link a network, sorted.
+// Linked are the networks with which policies link a network, and itself where
+// a chain begins at it, sorted: those whose instances may refer to its own.
 func Linked(v *model.View, network string) []string {
+	g := graphOf(v)
 	var list []string
-	for _, l := range linksOf(graphOf(v), network) {
+	for _, l := range linksOf(g, network) {
 		list = append(list, l.Network)
 	}
-	return list
+	if n := networkChains.get(g, network); n != nil && len(n.Chains) > 0 {
+		list = append(list, network)
+	}
+	return sorted(list)
 }

@@ -2,7 +2,7 @@ package compile
 
 // roots are the units that every Compiler keeps for each object of their kind:
 // those whose results are for all, and those that offer results to them.
-var roots = []anyUnit{instances, interfaceRoutes, routers, reaches}
+var roots = []anyUnit{instances, interfaceRoutes, routers, reaches, networkChains, passages}
 
 // Part names results that a Compiler keeps for those who need them.
 type Part []anyUnit
@@ -23,6 +23,8 @@ type Report struct {
 	Ports map[string]Change[Port]
 	// InterfaceRoutes by the UUID of their interface-route-table.
 	InterfaceRoutes map[string]Change[InterfaceRoutes]
+	// Passages by the UUID of their service-instance.
+	Passages map[string]Change[Passages]
 }
 
 func (r *Report) add(x *cell, before any) {
@@ -35,6 +37,8 @@ func (r *Report) add(x *cell, before any) {
 		enter(&r.Ports, x, before)
 	case interfaceRoutes:
 		enter(&r.InterfaceRoutes, x, before)
+	case passages:
+		enter(&r.Passages, x, before)
 	}
 }
 
@@ -50,6 +54,9 @@ func enter[T any](all *map[string]Change[T], x *cell, before any) {
 
 // Instance is the instance of a network; nil as for InstanceOf.
 func (c *Compiler) Instance(network string) *Instance { return resultOf(c, instances, network) }
+
+// Passages are those of a service-instance; nil as for PassagesOf.
+func (c *Compiler) Passages(service string) *Passages { return resultOf(c, passages, service) }
 
 // NetworkSets are the policy sets of a network; nil as for NetworkSetsOf.
 func (c *Compiler) NetworkSets(network string) *NetworkSets {

@@ -16,6 +16,8 @@ type Derived struct {
 	// References of the instance to all its targets, and to the instances with
 	// which policies link it.
 	References []model.Reference
+	// Services are the instances of the services that chains lead it through.
+	Services []ServiceView
 }
 
 // Views derives objects from one view of the graph. What networks have in
@@ -61,6 +63,7 @@ func (w *Views) Of(network string) (Derived, bool) {
 	for _, l := range instance.Links {
 		d.References = append(d.References, model.Reference{From: model.EntityOf(d.Instance), To: instanceEntity(v, l.Network)})
 	}
+	d.Services = w.servicesOf(vn)
 	return d, true
 }
 

@@ -225,7 +225,7 @@ func (may *access) mayRead(o model.Object) bool {
 
 // mayReadDerived tells whether the caller may see a stored object, or a derived
 // one: whoever may read a network or security group may read what follows
-// from it.
+// from it, unless that tells of others too.
 func (may *access) mayReadDerived(v *model.View, d derived) bool {
 	if may == nil || may.reads {
 		return may != nil
@@ -234,7 +234,9 @@ func (may *access) mayReadDerived(v *model.View, d derived) bool {
 		return may.mayRead(d.object)
 	}
 	of, ok := v.Find(d.owner.UUID)
-	return ok && may.mayRead(of) && may.allowed(of.GetMeta().Perms2, bitRead, opRead, d.object.Kind(), "")
+	reads := may.readsAllOf(v)
+	return ok && may.mayRead(of) && may.allowed(of.GetMeta().Perms2, bitRead, opRead, d.object.Kind(), "") &&
+		!slices.ContainsFunc(d.from, func(e model.Entity) bool { return !reads(e) })
 }
 
 // mayName tells whether the caller may know that an object exists: he may do

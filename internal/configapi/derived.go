@@ -17,6 +17,8 @@ type derived struct {
 	refs   []model.Reference
 	// owner is what a view follows from; zero for a stored object.
 	owner model.Entity
+	// from are other objects that a view tells of: it is for who may read all.
+	from []model.Entity
 	// near are the views that follow from the same network, by UUID.
 	near map[string]model.Object
 }
@@ -35,7 +37,8 @@ func find(v *model.View, kind model.Kind, id string) (derived, bool) {
 // findDerived finds a view by its UUID, which tells where to look.
 func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
 	if kind == "" || kind == model.KindRoutingInstance {
-		for _, d := range deriveOf(compile.ViewsOf(v), compile.NetworkOfInstance(id)) {
+		views := compile.ViewsOf(v)
+		for _, d := range deriveOf(views, views.NetworkOf(id)) {
 			if d.object.GetMeta().UUID == id {
 				return d, true
 			}
@@ -142,7 +145,8 @@ func childViews(views *compile.Views, parent model.Entity, kind model.Kind) []de
 // kindsOfChildViews are the kinds of views that can be children.
 var kindsOfChildViews = []model.Kind{model.KindAccessControlList, model.KindRoutingInstance}
 
-// deriveOf returns the views that follow from one network, the instance first.
+// deriveOf returns the views that follow from one network, its own instance
+// first.
 func deriveOf(views *compile.Views, network string) []derived {
 	d, ok := views.Of(network)
 	if !ok {
@@ -159,12 +163,17 @@ func deriveOf(views *compile.Views, network string) []derived {
 		add(t)
 	}
 	list[0].refs = d.References
+	for _, s := range d.Services {
+		add(s.Instance)
+		list[len(list)-1].refs, list[len(list)-1].from = s.References, s.From
+	}
 	return list
 }
 
 // need demands that an object exists. A view exists as long as its network,
 // except a route target, which many networks may have and which can be taken
-// from their lists at any time: one that is referred to is stored.
+// from their lists at any time: one that is referred to is stored. Those of
+// services come and go with policies, and nobody may refer to them.
 func (c *change) need(e model.Entity) error {
 	if _, ok := c.v.Object(e.Kind, e.UUID); ok {
 		c.Need(e)
@@ -176,6 +185,8 @@ func (c *change) need(e model.Entity) error {
 		return missing("No %s object found for id %s", e.Kind, e.UUID)
 	case e.Kind == model.KindRouteTarget:
 		return c.storeTarget(d.object)
+	case compile.IsServiceView(e.UUID):
+		return denied("routing-instance %s is there as long as policies lead through its service, and has no references of others; refer to that of its network", e.UUID)
 	}
 	c.Need(d.owner)
 	c.disown(d.owner.UUID)

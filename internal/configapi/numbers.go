@@ -16,6 +16,7 @@ const (
 	networkNumbers = "virtual-network"
 	securityGroups = "security-group"
 	vxlanNumbers   = "vxlan"
+	passageNumbers = "passage"
 )
 
 const (
@@ -125,6 +126,28 @@ func (c *change) returnVXLAN(o model.Object) error {
 		return nil // what was wrong before was never taken
 	}
 	return c.giveBack(store.NumberKey(vxlanNumbers, n), "")
+}
+
+// takePassages makes the numbers of the forwarding tables on the two sides of a
+// service its own. They follow from its UUID, and two UUIDs may lead to the
+// same: the store lets one of them be.
+func (c *change) takePassages(service string) error {
+	for _, onRight := range []bool{false, true} {
+		n := compile.PassageNumber(service, onRight)
+		if err := c.takeThisNumber(passageNumbers, n, service, "uuid "+service+": the number that follows from it,"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *change) returnPassages(service string) error {
+	for _, onRight := range []bool{false, true} {
+		if err := c.giveBack(store.NumberKey(passageNumbers, compile.PassageNumber(service, onRight)), ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // routeTargetsOf are the route targets that users gave an object.

@@ -44,6 +44,8 @@ func (c *change) prepare(o model.Object, refs []model.Reference) error {
 		return c.setFlatSubnets(o, nil)
 	case *model.LogicalRouter:
 		return c.numberVXLAN(o, nil)
+	case *model.ServiceInstance:
+		return c.takePassages(o.UUID)
 	case *model.SecurityGroup:
 		if o.SecurityGroupID != nil {
 			return denied("Cannot set the security group ID")
@@ -278,6 +280,10 @@ func (c *change) deleteObject(o model.Object, base string) error {
 		}
 	case *model.SecurityGroup:
 		if err := c.returnGroup(o); err != nil {
+			return err
+		}
+	case *model.ServiceInstance:
+		if err := c.returnPassages(o.UUID); err != nil {
 			return err
 		}
 	case *model.InstanceIP:

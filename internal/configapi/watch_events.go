@@ -147,7 +147,17 @@ func (s *watchStream) everything(dirty map[model.Entity]struct{}, kind model.Kin
 
 // connects are the kinds that give routing instances references to others and
 // to route targets. Which ones is not looked for: they change seldom.
-var connects = map[model.Kind]bool{model.KindLogicalRouter: true, model.KindNetworkPolicy: true}
+var connects = map[model.Kind]bool{
+	model.KindLogicalRouter: true, model.KindNetworkPolicy: true, model.KindBGPVPN: true,
+	model.KindServiceInstance: true, model.KindServiceTemplate: true,
+}
+
+// reaches are the kinds that say how the services of chains are reached, which
+// their routing instances show.
+var reaches = map[model.Kind]bool{
+	model.KindVirtualNetwork: true, model.KindNetworkIPAM: true, model.KindPortTuple: true,
+	model.KindVirtualMachineInterface: true, model.KindInstanceIP: true,
+}
 
 // named adds the objects that are named, and the views that follow from them.
 func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
@@ -156,9 +166,10 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 			dirty[e] = struct{}{}
 		}
 	}
-	targets, instances := false, false
+	targets, instances, services := false, false, false
 	for e := range c.Objects {
 		add(e)
+		services = services || reaches[e.Kind]
 		switch e.Kind {
 		case model.KindVirtualNetwork:
 			add(model.Entity{Kind: model.KindRoutingInstance, UUID: compile.InstanceUUID(e.UUID)})
@@ -172,6 +183,14 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 	for e := range c.References {
 		add(e.From)
 		instances = instances || connects[e.From.Kind] || connects[e.To.Kind]
+		services = services || reaches[e.From.Kind]
+	}
+	if services {
+		for id := range s.known[model.KindRoutingInstance] {
+			if compile.IsServiceView(id) {
+				add(model.Entity{Kind: model.KindRoutingInstance, UUID: id})
+			}
+		}
 	}
 	if instances {
 		targets = true

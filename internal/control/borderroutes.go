@@ -70,7 +70,8 @@ func encapsulationOf(e bgp.Encap) rib.Encapsulations {
 
 // routesOf are the routes that peers are told of a place: one for each node
 // that has it. Floating and alias addresses are not among them, for no node can
-// take what is sent to one yet.
+// take what is sent to one yet, nor are the ways through services, which are
+// for the network alone.
 func (b *border) routesOf(at place) []bgp.Route {
 	w := b.tables.networks[at.vrf]
 	if w == nil || w.instance == nil || !w.instance.exported {
@@ -78,7 +79,7 @@ func (b *border) routesOf(at place) []bgp.Route {
 	}
 	var routes []bgp.Route
 	for _, p := range b.tables.rib.Own(at.vrf, at.key) {
-		if p.Flags&rib.Foreign != 0 {
+		if p.Flags&rib.Foreign != 0 || p.Kind == rib.Chain {
 			continue
 		}
 		nlri := bgp.VPNNLRI(distinguisher(p.NextHop, at.vrf, b.shortAS()), at.key.Prefix())

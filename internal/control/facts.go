@@ -25,7 +25,10 @@ type attachment struct {
 	// foreign are floating and alias addresses, of other networks.
 	foreign []foreignAddress
 	// routes are the prefixes behind it.
-	routes          []compile.StaticRoute
+	routes []compile.StaticRoute
+	// passage is the VRF in which what leaves the interface is looked up, where
+	// it is one of a service in a chain; else 0.
+	passage         uint32
 	securityGroups  []uint32 // sorted
 	tags            []uint32 // sorted
 	localPreference uint32
@@ -77,6 +80,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	a.readAddresses(v)
 	f.readForeign(v, a)
 	f.readRoutes(v, a)
+	f.readPassage(v, a)
 	a.readGroups(v)
 	return a
 }
@@ -198,13 +202,18 @@ type instance struct {
 	external []rib.Target
 	// exported: routers outside are told the network's routes.
 	exported bool
+	chains   []rib.ServiceChain
 }
 
-func instanceOf(v *model.View, i *compile.Instance) *instance {
+func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 	if i == nil {
 		return nil
 	}
 	x := &instance{Instance: i, imports: targetsOf(i.Import), exports: targetsOf(i.Export)}
+	if f.policies {
+		x.chains = chainsOf(i.Chains)
+		x.imports = targetsOf(slices.Concat(i.Import, i.LinkTargets()))
+	}
 	// The target that a network was given is not for anybody outside: nobody
 	// may bring routes in under it, and it alone makes no network known there.
 	asn := compile.ASN(v)
@@ -217,7 +226,7 @@ func instanceOf(v *model.View, i *compile.Instance) *instance {
 // vrf is what the tables of routes have of the instance. An aggregate without
 // a next hop is none: there is no way to it.
 func (i *instance) vrf() rib.VRF {
-	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external}
+	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external, Chains: i.chains}
 	for _, r := range i.Routes {
 		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
 	}
@@ -247,7 +256,8 @@ type update struct {
 	everything  bool
 	position    model.Position
 	attachments map[string]*attachment
-	instances   map[string]*instance // by network
+	instances   map[string]*instance         // by network
+	passages    map[string]*compile.Passages // by service-instance, always what differs
 	nodes       map[string]*model.Node
 	// peering is read where rereadPeering is set.
 	rereadPeering bool
@@ -260,6 +270,10 @@ type facts struct {
 	compiler *compile.Compiler
 	// router is the name of the bgp-router that this control node is.
 	router string
+	// policies says that agents hold traffic to the rules of policies. Only then
+	// may the routes be used that nothing but a policy asks for, those of links
+	// and of chains: else more would pass than the policy's rules allow.
+	policies bool
 }
 
 func newFacts() *facts { return &facts{compiler: compile.NewCompiler()} }
@@ -271,14 +285,16 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		position:    changes.Position,
 		attachments: map[string]*attachment{},
 		instances:   map[string]*instance{},
+		passages:    map[string]*compile.Passages{},
 		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
 		report := f.compiler.Apply(v, changes)
 		compiled := report.Instances
 		for network, change := range compiled {
-			u.instances[network] = instanceOf(v, change.After)
+			u.instances[network] = f.instanceOf(v, change.After)
 		}
+		f.readPassages(v, u, report.Passages)
 		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
 			u.peering = peeringOf(v, f.router)
 		}

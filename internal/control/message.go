@@ -67,6 +67,7 @@ func portMessage(a *attachment) []byte {
 		DisplayName:      a.displayName,
 		Revision:         a.Revision,
 		Namespace:        a.Namespace,
+		Passage:          a.passage,
 	}
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())

@@ -49,6 +49,9 @@ type Config struct {
 	// Stuck is how long an agent may not read what is sent to it before its
 	// session is ended; 15 s.
 	Stuck time.Duration
+	// Policies says that the agents hold traffic to the rules of policies: the
+	// routes that nothing but policies ask for are used.
+	Policies bool
 	// Snapshots is how many agents are sent all their tables at the same time,
 	// others wait; 16.
 	Snapshots int
@@ -100,6 +103,7 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 	}
 	s.tables.grace = cfg.Grace
 	s.tables.facts.router, s.tables.border.net = cfg.Router, cfg.Network
+	s.tables.facts.policies = cfg.Policies
 	m.register(s.registry, s.tables)
 	return s
 }

@@ -69,9 +69,10 @@ func (t *tables) showAgents() []ShownAgent {
 	return shown
 }
 
-// ShownInstance is the forwarding table of a network.
+// ShownInstance is the forwarding table of a network, or one of a service.
 type ShownInstance struct {
-	VRF         uint32           `json:"vrf"`
+	VRF uint32 `json:"vrf"`
+	// Network is empty for that of a service.
 	Network     string           `json:"network"`
 	Name        string           `json:"name"`
 	VNI         uint32           `json:"vni"`
@@ -92,10 +93,13 @@ func (t *tables) showInstances() []ShownInstance {
 			VRF: i.Number, Network: i.Network, Name: i.Name, VNI: i.VXLAN, Layer2: i.Layer2,
 			Import: i.Import, Export: i.Export, Routes: t.rib.Len(i.Number),
 		}
-		if unicast, _, ok := t.rib.Feeds(i.Number); ok {
-			x.Subscribers = unicast.Readers()
-		}
 		shown = append(shown, x)
+	}
+	shown = append(shown, t.showPassages()...)
+	for i := range shown {
+		if unicast, _, ok := t.rib.Feeds(shown[i].VRF); ok {
+			shown[i].Subscribers = unicast.Readers()
+		}
 	}
 	return shown
 }
@@ -156,6 +160,14 @@ func (t *tables) showImports(network string) ([]ShownImport, error) {
 	return shown, nil
 }
 
+// nameOf is the name of a VRF; empty where there is none.
+func (t *tables) nameOf(number uint32) string {
+	if w := t.networks[number]; w != nil && w.instance != nil {
+		return w.instance.Name
+	}
+	return t.passageName(number)
+}
+
 // find is the number of the VRF that somebody names by number, by the
 // network's UUID or by its fq_name; 0 when he names none.
 func (t *tables) find(name string) (uint32, error) {
@@ -163,8 +175,8 @@ func (t *tables) find(name string) (uint32, error) {
 		return 0, nil
 	}
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		if w := t.networks[uint32(n)]; w != nil && w.instance != nil {
-			return w.number, nil
+		if t.nameOf(uint32(n)) != "" {
+			return uint32(n), nil
 		}
 	}
 	if number, ok := t.numbers[name]; ok {
@@ -208,7 +220,7 @@ func (t *tables) showRoutes(network string) (*ShownTable, error) {
 		t.mu.Unlock()
 		return nil, err
 	}
-	shown := &ShownTable{VRF: number, Name: t.networks[number].instance.Name, Routes: []rib.ShownRoute{}}
+	shown := &ShownTable{VRF: number, Name: t.nameOf(number), Routes: []rib.ShownRoute{}}
 	keys, _ := t.rib.Keys(number)
 	t.mu.Unlock()
 	slices.SortFunc(keys, rib.Key.Compare)
@@ -247,11 +259,7 @@ func (t *tables) explain(text, network string) ([]ShownExplanation, error) {
 	}
 	shown := []ShownExplanation{}
 	for _, e := range t.rib.Explain(prefix, number) {
-		x := ShownExplanation{Explanation: e}
-		if w := t.networks[e.VRF]; w != nil && w.instance != nil {
-			x.Name = w.instance.Name
-		}
-		shown = append(shown, x)
+		shown = append(shown, ShownExplanation{Explanation: e, Name: t.nameOf(e.VRF)})
 	}
 	return shown, nil
 }

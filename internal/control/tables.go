@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/feed"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -45,7 +46,8 @@ type tables struct {
 	nodes    map[string]*node
 	ports    map[string]*port
 	networks map[uint32]*network
-	numbers  map[string]uint32 // network's UUID to VRF
+	numbers  map[string]uint32            // network's UUID to VRF
+	passages map[string]*compile.Passages // by service-instance
 	rib      *rib.RIB
 	border   *border
 	sessions map[*session]struct{}
@@ -66,7 +68,7 @@ type node struct {
 	feed    *feed.Feed // its ports
 	rows    map[string]*portRow
 	ports   map[string]*port
-	vrfs    map[uint32]int // ports in each VRF
+	vrfs    map[uint32]int // ports that need each VRF
 	session *session
 	// lost: there was a session, and it has ended. Paths to its ports are stale.
 	lost bool
@@ -84,7 +86,7 @@ type node struct {
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	t := &tables{
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
-		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
+		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{}, passages: map[string]*compile.Passages{},
 		rib: rib.New(encodeRoute), shared: feed.New(), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
@@ -126,6 +128,9 @@ func (t *tables) apply(u *update) {
 		if i != nil {
 			t.putInstance(network, i)
 		}
+	}
+	for service, now := range u.passages {
+		t.putPassages(service, now)
 	}
 	for id, record := range u.nodes {
 		t.putNode(id, record)
@@ -255,9 +260,9 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	}
 	t.ports[iface] = p
 	n := t.node(a.Node)
-	if old == nil {
-		n.vrfs[a.vrf]++
-	} else {
+	n.need(a, 1)
+	if old != nil {
+		n.need(old.attachment, -1)
 		p.offered, p.counted = old.offered, old.counted
 	}
 	n.ports[iface] = p
@@ -272,9 +277,7 @@ func (t *tables) removePort(p *port) {
 	delete(t.ports, p.Interface)
 	n := t.node(p.Node)
 	delete(n.ports, p.Interface)
-	if n.vrfs[p.vrf]--; n.vrfs[p.vrf] == 0 {
-		delete(n.vrfs, p.vrf)
-	}
+	n.need(p.attachment, -1)
 	n.withdraw(p.Interface)
 	if r := n.own(); r != nil {
 		if _, said := r.words[p.Interface]; said {

@@ -335,7 +335,7 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 
 func (a *agentState) needs(vrf uint32) bool {
 	for _, p := range a.ports {
-		if p.Vrf == vrf {
+		if p.Vrf == vrf || p.Passage == vrf {
 			return true
 		}
 	}

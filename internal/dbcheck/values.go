@@ -6,12 +6,17 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/store"
 )
 
-// firstSecurityGroup is where the numbers begin that the system gives.
-const firstSecurityGroup = 8_000_000
+const (
+	// firstSecurityGroup is where the numbers begin that the system gives.
+	firstSecurityGroup = 8_000_000
+	// passageNumbers are those of the forwarding tables of services.
+	passageNumbers = "passage"
+)
 
 // addressOf is the address that an object has been given, if it is of a type
 // that is given any.
@@ -67,6 +72,7 @@ func (c *checker) ownerless(e store.Entry) *Fix {
 var ownerKinds = []model.Kind{
 	model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP, model.KindVirtualNetwork, model.KindSecurityGroup,
 	model.KindVirtualMachineInterface, model.KindTag, model.KindTagType, model.KindLogicalRouter,
+	model.KindServiceInstance,
 }
 
 func (c *checker) checkAllocated(e store.Entry) error {
@@ -113,6 +119,11 @@ func (c *checker) checkNumber(e store.Entry) error {
 		}
 	case *model.SecurityGroup:
 		have = v.SecurityGroupID
+	case *model.ServiceInstance:
+		if kind == passageNumbers && n != compile.PassageNumber(v.UUID, false) && n != compile.PassageNumber(v.UUID, true) {
+			c.add(e.Key, nil, "is had by %s, whose numbers are others", o.Entity)
+		}
+		return nil
 	default:
 		return nil
 	}
@@ -222,6 +233,10 @@ func (c *checker) checkValues(o *object) {
 		c.needsNumber(o, string(model.KindSecurityGroup), model.ValueOr(v.SecurityGroupID, 0), firstSecurityGroup)
 	case *model.VirtualMachineInterface:
 		c.needsMACs(o)
+	case *model.ServiceInstance:
+		for _, onRight := range []bool{false, true} {
+			c.needsNumber(o, passageNumbers, int64(compile.PassageNumber(v.UUID, onRight)), 1)
+		}
 	}
 }
 

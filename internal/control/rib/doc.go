@@ -25,7 +25,7 @@
 //
 // Static routes, aggregates and service chains make paths out of other routes;
 // see derivation. They are reached through a route that really leads somewhere,
-// never through each other.
+// never through each other. The paths of chains are for their VRF alone.
 //
 // # Which path is best
 //

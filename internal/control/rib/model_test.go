@@ -88,6 +88,9 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 				s.SecurityGroups = c.SecurityGroups
 			}
 			s.Flags |= c.Flags&Stale | Multipath
+			if kind == Chain {
+				s.LocalPreference = c.LocalPreference
+			}
 			made[place{uint64(n), key, s.Source}] = s
 		}
 	}
@@ -112,7 +115,10 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 		for _, again := range []bool{false, true} { // first what prefixes stand for
 			for key, list := range tables[c.From] {
 				best := list[0]
-				if key.Kind() != Unicast || best.OriginNetwork == n || slices.Contains(best.Networks, n) {
+				if key.Kind() != Unicast || slices.Contains(best.Networks, n) || slices.Contains(best.Networks, c.To) {
+					continue
+				}
+				if best.OriginNetwork != c.Network && best.OriginNetwork != 0 {
 					continue
 				}
 				of := slices.IndexFunc(c.Prefixes, func(p netip.Prefix) bool { return p.Overlaps(key.Prefix()) && key.Prefix().Bits() >= p.Bits() })
@@ -120,7 +126,7 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 				case of >= 0 && !chained(best.Spec):
 					prefix := UnicastKey(c.Prefixes[of])
 					stands[prefix] = true
-					put(Chain, c.Name, via, prefix, Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: c.From, Networks: slices.Compact(ends)}})
+					put(Chain, c.Name, via, prefix, Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: c.Network, Networks: slices.Compact(ends)}})
 				case again && !stands[key]:
 					s := best.Spec
 					through := append(slices.Clone(best.Networks), c.From, n)
@@ -143,7 +149,7 @@ func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidat
 		switch {
 		case at.at == uint64(number):
 			found[at.key] = append(found[at.key], candidate{s, at, true})
-		case at.key.Kind() == Unicast && meet(slices.Concat(m.vrfs[uint32(at.at)].Export, s.Targets), vrf.Import):
+		case at.key.Kind() == Unicast && s.Kind != Chain && meet(slices.Concat(m.vrfs[uint32(at.at)].Export, s.Targets), vrf.Import):
 			found[at.key] = append(found[at.key], candidate{s, at, false})
 		}
 	}
@@ -410,7 +416,13 @@ func drawDerived(t *rapid.T, v *VRF) {
 		v.Aggregates = []AggregateRoute{{prefix.Draw(t, "prefix"), address.Draw(t, "next hop")}}
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "chains") {
-		c := ServiceChain{Name: fmt.Sprint(i), From: number.Draw(t, "from"), Via: number.Draw(t, "via"), Address: address.Draw(t, "address")}
+		c := ServiceChain{
+			Name: fmt.Sprint(i), Network: number.Draw(t, "network"), To: number.Draw(t, "to"),
+			From: number.Draw(t, "from"), Via: number.Draw(t, "via"), Address: address.Draw(t, "address"),
+		}
+		if rapid.Bool().Draw(t, "alone") {
+			c.Network, c.To = c.From, v.Number
+		}
 		if c.From == v.Number {
 			continue
 		}

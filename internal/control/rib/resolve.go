@@ -23,11 +23,17 @@ type AggregateRoute struct {
 	NextHop netip.Addr
 }
 
-// ServiceChain brings the routes of another VRF into this one, with the way
+// ServiceChain brings the routes of a network into this VRF, with the way
 // through a service: that to an address of it.
 type ServiceChain struct {
 	Name string
-	// From is the VRF behind the service.
+	// Network is the one that is reached through the service, and To the one
+	// that it is reached from. Routes of others are not brought in, except those
+	// from outside: whom else the network reaches is not for To to know. Nor is
+	// anything that has come from To itself, by whatever chain.
+	Network, To uint32
+	// From is the VRF behind the service: the network's, or that in which the
+	// next service of several is the way to it.
 	From uint32
 	// Prefixes stand for all routes within them; other routes are brought in
 	// one by one.
@@ -51,11 +57,14 @@ type spot struct {
 // they stand for, from.
 //
 // Every path of a chain has in Networks the VRFs that chains brought it from
-// and into, and no chain brings it into any of them again, by whatever import it
-// comes around. Paths that came through fewer are preferred before anything
-// else, and prefixes stand only for what no chain has brought. So what is chosen
-// among the paths of chains depends on shorter ones only, and Flush comes to
-// the same end in whatever order things happen, whatever the chains look like.
+// and into, and no chain brings it into any of them again. Paths that came
+// through fewer are preferred before anything else, and prefixes stand only for
+// what no chain has brought. So what is chosen among the paths of chains depends
+// on shorter ones only, and Flush comes to the same end in whatever order things
+// happen, whatever the chains look like.
+//
+// The paths of chains stay in their VRF, whatever it exports: those who import
+// from it have not been allowed what its own policies allow.
 type derivation struct {
 	rib  *RIB
 	into uint32
@@ -193,7 +202,11 @@ func (d *derivation) acceptable(key Key) *Path {
 	if d.kind == Aggregate {
 		return best
 	}
-	if best.OriginNetwork == d.into || slices.Contains(best.Networks, d.into) || slices.Contains(best.Communities, noReoriginate) {
+	c := d.spec.(ServiceChain)
+	switch {
+	case best.OriginNetwork != 0 && best.OriginNetwork != c.Network:
+		return nil
+	case slices.Contains(best.Networks, d.into) || slices.Contains(best.Networks, c.To) || slices.Contains(best.Communities, noReoriginate):
 		return nil
 	}
 	return best
@@ -254,6 +267,9 @@ func (d *derivation) one(key Key) {
 			s.SecurityGroups, s.Tags = c.SecurityGroups, c.Tags
 		}
 		s.Flags |= c.Flags&Stale | Multipath
+		if d.kind == Chain { // a standby of the service takes over from its active one
+			s.LocalPreference = c.LocalPreference
+		}
 		specs = append(specs, s)
 	}
 	d.make(key, specs)
@@ -271,7 +287,7 @@ func (d *derivation) model(key Key) (s Spec, ok bool) {
 		return s, len(d.within[key]) > 0
 	}
 	if len(d.within[key]) > 0 {
-		s.OriginNetwork = d.from
+		s.OriginNetwork = d.spec.(ServiceChain).Network
 		s.Networks = sortedNumbers([]uint32{d.from, d.into})
 		return s, true
 	}

@@ -28,7 +28,7 @@ func (p *Path) targets() []Target {
 	switch {
 	case p.origin == nil:
 		return p.Targets
-	case p.Key.Layer2():
+	case p.Key.Layer2(), p.Kind == Chain:
 		return nil
 	case len(p.Targets) == 0:
 		return p.origin.Export

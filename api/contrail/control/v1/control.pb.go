@@ -999,8 +999,11 @@ type Port struct {
 	Addresses   []string `protobuf:"bytes,10,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	DisplayName string   `protobuf:"bytes,11,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Revision at which the attachment was made or last replaced.
-	Revision      uint64 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
-	Namespace     string `protobuf:"bytes,13,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Revision  uint64 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
+	Namespace string `protobuf:"bytes,13,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Passage is set for an interface of a service that traffic is led through:
+	// what leaves it may be of any source, and is looked up in this VRF.
+	Passage       uint32 `protobuf:"varint,15,opt,name=passage,proto3" json:"passage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1124,6 +1127,13 @@ func (x *Port) GetNamespace() string {
 		return x.Namespace
 	}
 	return ""
+}
+
+func (x *Port) GetPassage() uint32 {
+	if x != nil {
+		return x.Passage
+	}
+	return 0
 }
 
 type PortGone struct {
@@ -1890,7 +1900,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x04body\"7\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
-	"\bsettling\x18\x02 \x01(\bR\bsettling\"\x8f\x03\n" +
+	"\bsettling\x18\x02 \x01(\bR\bsettling\"\xa9\x03\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -1906,7 +1916,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	" \x03(\tR\taddresses\x12!\n" +
 	"\fdisplay_name\x18\v \x01(\tR\vdisplayName\x12\x1a\n" +
 	"\brevision\x18\f \x01(\x04R\brevision\x12\x1c\n" +
-	"\tnamespace\x18\r \x01(\tR\tnamespace\"-\n" +
+	"\tnamespace\x18\r \x01(\tR\tnamespace\x12\x18\n" +
+	"\apassage\x18\x0f \x01(\rR\apassage\"-\n" +
 	"\bPortGone\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\"b\n" +
 	"\x05Route\x12\x10\n" +
