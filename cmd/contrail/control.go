@@ -61,12 +61,12 @@ while the store or the configuration API is away.`,
 				defer beside.Wait()
 				defer cancel()
 				beside.Go(func() { _ = node.Prove(ctx, s) }) // ends with ctx
-				followers := []store.Follower{node.Recovery(), store.Into(log, graph)}
-				if others != nil {
+				followers := []store.Follower{node.Recovery()}
+				if others != nil { // known before the graph is, for agents are told what they know
 					beside.Go(func() { _ = others.Announce(ctx, s) }) // ends with ctx
 					followers = append(followers, others)
 				}
-				return s.Follow(ctx, followers...)
+				return s.Follow(ctx, append(followers, store.Into(log, graph))...)
 			})
 			group.Add("routes", node.Run)
 			group.Add("sessions", server.Run)

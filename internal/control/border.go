@@ -115,6 +115,7 @@ func (b *border) back() {
 	if b.returning {
 		b.returning = false
 		b.tables.touchAll()
+		b.tables.sharing = true
 	}
 }
 
@@ -136,7 +137,7 @@ func (b *border) retarget() {
 
 // run keeps a speaker while there is a router to be, until ctx ends.
 func (b *border) run(ctx context.Context) error {
-	bound := time.AfterFunc(returnsWithin, b.returned)
+	bound := time.AfterFunc(returnsWithin, b.giveUp)
 	defer bound.Stop()
 	first := true
 	for {
@@ -173,6 +174,15 @@ func (b *border) returned() {
 	defer b.tables.mu.Unlock()
 	b.back()
 	b.tables.flush()
+}
+
+// giveUp waits for nobody any longer.
+func (b *border) giveUp() {
+	b.tables.mu.Lock()
+	clear(b.tables.expected)
+	b.tables.touchAll()
+	b.tables.mu.Unlock()
+	b.returned()
 }
 
 // speak runs a speaker for as long as it is to have this configuration.
@@ -232,7 +242,7 @@ func (b *border) end() {
 	clear(b.sent)
 	clear(b.dirty)
 	b.out = 0
-	b.tables.rib.ClearExternal()
+	b.tables.clearLearned()
 	b.tables.flush()
 }
 
@@ -344,7 +354,7 @@ func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (
 				specs = append(specs, s)
 			}
 		}
-		t.rib.SetExternal(rdOf(rd), rib.UnicastKey(prefix), specs)
+		t.setLearned(outside{rdOf(rd), rib.UnicastKey(prefix)}, specs)
 	}
 	t.flush()
 	return true

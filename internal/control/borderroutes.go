@@ -22,7 +22,7 @@ func specOf(p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, b
 		Source: rib.Source{Kind: rib.BGP, Name: p.Peer}, Label: p.Label, Flags: rib.Multipath,
 		Attributes: rib.Attributes{
 			NextHop: a.NextHop, LocalPreference: defaultPreference, ASPath: a.ASPath.Numbers(), Origin: a.Origin,
-			External: p.EBGP, RouterID: a.OriginatorID, Communities: slices.Clone(a.Communities),
+			External: p.EBGP, RouterID: p.RouterID, Communities: slices.Clone(a.Communities),
 			OriginNetwork: who.OriginVN, SecurityGroups: who.SecurityGroups, Tags: who.Tags,
 		},
 	}

@@ -14,7 +14,8 @@
 // A slow agent costs nothing and holds up nobody.
 //
 // Where the graph has a bgp-router with the control node's name, it speaks BGP
-// with that one's peers; see border.
+// with that one's peers; see border. What these tell it the other control nodes
+// hear from it, so that all have the same paths; see learned.
 //
 // A port has a path to each of its addresses and to the prefixes behind it in its
 // network, to its floating and alias addresses in theirs, and where the network bridges to its MAC, alone

@@ -22,12 +22,13 @@ import (
 )
 
 // Exchange keeps control nodes in the know about agents that have no session
-// with them. Each asks each other for what its agents report:
+// with them, and routers. Each asks each other for what its agents report and its
+// routers say:
 //
 //	store: control/<address> --> exchange --Exchange()--> another control node
 //	                                |  <--reports, changes--
 //	                                v
-//	                             tables.hear
+//	                             tables.hear, tables.hearLearned
 //
 // The others are those who announce themselves in the store. A lost stream goes
 // on where it was.
@@ -99,6 +100,11 @@ func (x *Exchange) Loaded() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.known = x.loading
+	for address := range x.known {
+		if address != x.own {
+			x.tables.expect(address)
+		}
+	}
 	x.poke()
 	return nil
 }
@@ -190,6 +196,7 @@ func (x *Exchange) ask(ctx context.Context, c *colleague) {
 		x.poke() // it may be gone from the store
 		x.mu.Unlock()
 		x.tables.cut(c.address, true)
+		x.tables.without(c.address)
 		pause := min(100*time.Millisecond<<min(failures, 10), 5*time.Second)
 		timer := time.NewTimer(pause - rand.N(pause/2))
 		select {
@@ -199,6 +206,7 @@ func (x *Exchange) ask(ctx context.Context, c *colleague) {
 		timer.Stop()
 	}
 	x.tables.unheard(c.address, nil)
+	x.tables.unlearn(c.address, nil)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.peers, c.address)
@@ -224,11 +232,13 @@ func (x *Exchange) listen(ctx context.Context, c *colleague) error {
 		return fmt.Errorf("ask: %w", err)
 	}
 	defer stream.Close()
-	named := map[string]bool{}
+	named := &named{map[string]bool{}, map[outside]struct{}{}}
 	for stream.Receive() {
 		watchdog.Reset(x.silence)
 		m := stream.Msg()
-		x.take(c, m, &named)
+		if err := x.take(c, m, named); err != nil {
+			return err
+		}
 		x.mu.Lock()
 		if !c.connected {
 			x.log.Info("exchange with another control node begins", "peer", c.address)
@@ -245,24 +255,41 @@ func (x *Exchange) listen(ctx context.Context, c *colleague) error {
 	return fmt.Errorf("listen: %w", stream.Err())
 }
 
-// take takes in a message. named are the nodes that the stream has told of,
-// nil once all have been.
-func (x *Exchange) take(c *colleague, m *controlv1.ExchangeMessage, named *map[string]bool) {
+// named is what a stream has told of, nil once it has told of all.
+type named struct {
+	nodes  map[string]bool
+	routes map[outside]struct{}
+}
+
+// take takes in a message.
+func (x *Exchange) take(c *colleague, m *controlv1.ExchangeMessage, told *named) error {
 	switch body := m.GetBody().(type) {
 	case *controlv1.ExchangeMessage_Resumed:
-		*named = nil
+		told.nodes = nil
 		x.tables.cut(c.address, false)
 	case *controlv1.ExchangeMessage_Report:
-		if *named != nil {
-			(*named)[body.Report.GetNode()] = true
+		if told.nodes != nil {
+			told.nodes[body.Report.GetNode()] = true
 		}
 		x.tables.hear(c.address, body.Report)
 	case *controlv1.ExchangeMessage_EndOfReports:
-		if *named != nil {
-			x.tables.unheard(c.address, *named)
+		if told.nodes != nil {
+			x.tables.unheard(c.address, told.nodes)
 		}
-		*named = nil
+		told.nodes = nil
+	case *controlv1.ExchangeMessage_Learned:
+		at, err := x.tables.hearLearned(c.address, body.Learned)
+		if err != nil {
+			return err
+		}
+		if told.routes != nil {
+			told.routes[at] = struct{}{}
+		}
+	case *controlv1.ExchangeMessage_EndOfLearned:
+		x.tables.unlearn(c.address, told.routes)
+		told.routes = nil
 	}
+	return nil
 }
 
 // ShownColleague is another control node as it is shown.

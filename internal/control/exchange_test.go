@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +17,8 @@ import (
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
+	"github.com/contrail-mesos/contrail/internal/compile"
+	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
@@ -95,6 +100,191 @@ func TestThirdControlNodeKnows(t *testing.T) {
 	third.eventually("the port that is up again", func(t *tables) bool {
 		return t.ports[iface].usable() && !t.nodes[id("node", "n1")].lost
 	})
+}
+
+// gatewayPath is a path that a router of a name announces.
+func gatewayPath(name, hop string, label uint32) rib.Spec {
+	return rib.Spec{
+		Source: rib.Source{Kind: rib.BGP, Name: name}, Label: label, Flags: rib.Multipath,
+		Attributes: rib.Attributes{
+			NextHop: netip.MustParseAddr(hop), Encapsulations: rib.MPLSoUDP | rib.MPLSoGRE, Targets: []rib.Target{rib.Target(outsideTarget)},
+			LocalPreference: 100, MED: 7, ASPath: []uint32{64500}, Origin: 2, External: true, RouterID: netip.MustParseAddr(hop),
+			Communities: []uint32{64500<<16 | 1}, OriginNetwork: 9, SecurityGroups: []uint32{3}, Tags: []uint32{4, 5},
+		},
+	}
+}
+
+var (
+	outsideTarget, _ = compile.Target("target:64500:1").Community()
+	farAway          = outside{1, rib.UnicastKey(netip.MustParsePrefix("203.0.113.0/24"))}
+)
+
+// say has a control node's routers announce a route, these paths and no others.
+func (c *cluster) say(at outside, specs ...rib.Spec) {
+	t := c.server.tables
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.setLearned(at, specs)
+	t.flush()
+}
+
+// leads waits until a network reaches what is far away by these next hops.
+func (c *cluster) leads(want string) {
+	c.t.Helper()
+	have := ""
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		c.server.tables.mu.Lock()
+		have = ""
+		if r, ok := c.server.tables.rib.Route(1, farAway.key); ok {
+			for _, p := range r.Paths {
+				if p.Used {
+					have += fmt.Sprintf("%s:%d%v ", p.NextHop, p.Label, p.State)
+				}
+			}
+		}
+		c.server.tables.mu.Unlock()
+		if have == want {
+			return
+		}
+	}
+	c.t.Fatalf("%s leads to %q, want %q", c.address, have, want)
+}
+
+// TestLearnedRoutesAreExchanged: control nodes with different routers choose
+// alike, one without any too; and what routers told one that is gone is stale,
+// and gone when it is gone for good.
+func TestLearnedRoutesAreExchanged(t *testing.T) {
+	t.Parallel()
+	one := newCluster(t, Config{})
+	one.network("blue", 1, []string{"target:64500:1"}, nil)
+	other := func() *cluster {
+		c := &cluster{t: t, world: one.world, authority: one.authority}
+		c.start(one.graph, Config{})
+		return c
+	}
+	two, third := other(), other()
+	one.exchangeWith(two.address, third.address)
+	two.exchangeWith(one.address, third.address)
+	exchange := third.exchangeWith(one.address, two.address)
+	all := []*cluster{one, two, third}
+
+	one.say(farAway, gatewayPath("a", "192.0.2.1", 20))
+	for _, c := range all {
+		c.leads("192.0.2.1:20[multipath] ")
+	}
+	want, have := shownPaths(one), shownPaths(third)
+	have[0].Name = want[0].Name // and whom it was told
+	if !reflect.DeepEqual(want, have) {
+		t.Errorf("the third has %+v, want %+v", have, want)
+	}
+	worse := gatewayPath("b", "192.0.2.2", 21)
+	worse.MED = 8
+	two.say(farAway, worse)
+	one.leads("192.0.2.1:20[multipath] ")
+	two.leads("192.0.2.1:20[multipath] ")
+	two.say(farAway, gatewayPath("b", "192.0.2.2", 21))
+	for _, c := range all {
+		c.leads("192.0.2.1:20[multipath] 192.0.2.2:21[multipath] ")
+	}
+	// Both hear of one router: nodes are told of it once.
+	two.say(farAway, gatewayPath("b", "192.0.2.2", 21), gatewayPath("a", "192.0.2.1", 20))
+	third.leads("192.0.2.1:20[multipath] 192.0.2.1:20[multipath] 192.0.2.2:21[multipath] ")
+	third.server.tables.mu.Lock()
+	paths := slices.SortedFunc(third.server.tables.rib.External(farAway.rd, farAway.key), func(a, b *rib.Path) int { return int(a.Label) - int(b.Label) })
+	route, err := (&frame{nil, encodeRoute(1, farAway.key, paths)}).message()
+	third.server.tables.mu.Unlock()
+	if err != nil || len(route.GetRoute().GetPaths()) != 2 {
+		t.Errorf("nodes are told %v, error %v; want two paths", route, err)
+	}
+	one.say(farAway)
+	two.say(farAway)
+	for _, c := range all {
+		c.leads("")
+	}
+
+	one.say(farAway, gatewayPath("a", "192.0.2.1", 20))
+	third.leads("192.0.2.1:20[multipath] ")
+	one.stop()
+	third.leads("192.0.2.1:20[stale multipath] ")
+	two.say(farAway, worse)
+	third.leads("192.0.2.2:21[multipath] ")
+	two.say(farAway)
+	third.leads("192.0.2.1:20[stale multipath] ")
+	if err := exchange.Apply(2, []store.Entry{{Key: store.ControlKey(one.address), Deleted: true}}); err != nil {
+		t.Fatal(err)
+	}
+	third.leads("")
+}
+
+func shownPaths(c *cluster) []rib.ShownPath {
+	c.server.tables.mu.Lock()
+	defer c.server.tables.mu.Unlock()
+	r, _ := c.server.tables.rib.Route(1, farAway.key)
+	return r.Paths
+}
+
+// TestEndOfLearned: what another control node does not name any more in a new
+// stream is gone, but not before its routers are back; and agents are told of no
+// end of a table before that.
+func TestEndOfLearned(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.network("blue", 1, []string{"target:64500:1"}, nil)
+	b.node("n1", "172.31.0.11", 1500)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.tables.expect("c2")
+	b.step()
+	b.connect("n1", batch)
+	agent := b.agents["n1"]
+	if err := agent.drain(); err != nil || agent.state.vrfsDone[1] {
+		t.Errorf("the table ended: %t, error %v", agent.state.vrfsDone[1], err)
+	}
+	told, err := b.tables.hearLearned("c2", &controlv1.Learned{RouteDistinguisher: 1, Prefix: "203.0.113.0/24", Paths: []*controlv1.LearnedPath{{
+		Peer: "a", NextHop: "192.0.2.1", Label: 20, RouteTargets: []uint64{outsideTarget},
+	}}})
+	if err != nil || told != farAway {
+		t.Fatalf("told of %v, error %v", told, err)
+	}
+	b.tables.unlearn("c2", map[outside]struct{}{told: {}})
+	if err := agent.drain(); err != nil || !agent.state.vrfsDone[1] || agent.state.routes[1]["203.0.113.0/24"] == nil {
+		t.Errorf("the table ended: %t, error %v, routes %v", agent.state.vrfsDone[1], err, agent.state.routes)
+	}
+	b.tables.unlearn("c2", map[outside]struct{}{})
+	if err := agent.drain(); err != nil || agent.state.routes[1]["203.0.113.0/24"] != nil {
+		t.Errorf("routes %v, error %v", agent.state.routes, err)
+	}
+	for _, wrong := range []*controlv1.Learned{
+		{Prefix: "nowhere"},
+		{Prefix: "10.0.0.0/8", Paths: []*controlv1.LearnedPath{{NextHop: "?"}}},
+		{Prefix: "10.0.0.0/8", Paths: []*controlv1.LearnedPath{{NextHop: "192.0.2.1", RouterId: "?"}}},
+	} {
+		if _, err := b.tables.hearLearned("c2", wrong); err == nil {
+			t.Errorf("%v is taken", wrong)
+		}
+	}
+	// Who tells holds the end back until its own routers are there.
+	b.tables.border.returning = true
+	r := b.tables.readShared(nil)
+	ended := func() (yes bool) {
+		bodies, _ := r.collect()
+		for _, body := range bodies {
+			m := new(controlv1.ExchangeMessage)
+			if err := proto.Unmarshal(body, m); err != nil {
+				t.Fatal(err)
+			}
+			yes = yes || m.GetEndOfLearned()
+		}
+		return yes
+	}
+	if ended() {
+		t.Error("the end was told before the routers were back")
+	}
+	b.tables.border.returned()
+	if !ended() || ended() {
+		t.Error("the end is not told once")
+	}
+	r.close()
+	b.disconnect("n1")
 }
 
 // TestExchangeGoesOn: after an interruption nothing is told again.

@@ -82,9 +82,11 @@ func portGoneMessage(iface string) []byte {
 // encodeRoute encodes the paths of a key in a VRF, or that it has none.
 func encodeRoute(vrf uint32, key rib.Key, paths []*rib.Path) []byte {
 	m := &controlv1.ControlMessage{}
-	encoded := make([]*controlv1.Path, len(paths))
+	encoded := make([]*controlv1.Path, 0, len(paths))
 	for i, p := range paths {
-		encoded[i] = pathMessage(p)
+		if i == 0 || !p.SameWay(paths[i-1]) { // several control nodes may have heard of it
+			encoded = append(encoded, pathMessage(p))
+		}
 	}
 	switch key.Kind() {
 	case rib.MAC:
@@ -118,16 +120,21 @@ func pathMessage(p *rib.Path) *controlv1.Path {
 	if p.MAC != [6]byte{} {
 		m.Mac = p.MAC[:]
 	}
+	m.Encapsulations = encapsulationNumbers(p.Encapsulations)
+	return m
+}
+
+func encapsulationNumbers(set rib.Encapsulations) (list []controlv1.Encapsulation) {
 	for bit, e := range []controlv1.Encapsulation{
 		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP,
 		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_GRE,
 		controlv1.Encapsulation_ENCAPSULATION_VXLAN,
 	} {
-		if p.Encapsulations&(1<<bit) != 0 {
-			m.Encapsulations = append(m.Encapsulations, e)
+		if set&(1<<bit) != 0 {
+			list = append(list, e)
 		}
 	}
-	return m
+	return list
 }
 
 func vrfGoneMessage(vrf uint32) []byte {

@@ -227,7 +227,8 @@ func (t *tables) unheard(from string, named map[string]bool) {
 
 // cut is for the loss of another control node, whose agents have left it too,
 // and for its return with all that it had said. While it is cut off, what its
-// agents said stands until somebody hears something else.
+// agents said stands until somebody hears something else, and what routers told
+// it is stale.
 func (t *tables) cut(from string, now bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -236,6 +237,9 @@ func (t *tables) cut(from string, now bool) {
 			r.cut = now
 			t.heard(n)
 		}
+	}
+	if now {
+		t.rib.AgeExternal(from)
 	}
 	t.flush()
 }
@@ -248,11 +252,15 @@ func firstBound(a *attachment, old *port) uint64 {
 	return a.Revision
 }
 
-// sharedReading is another control node's place in the reports.
+// sharedReading is another control node's place in the reports, and in what
+// routers told this one.
 type sharedReading struct {
 	tables *tables
 	*reading
-	wake chan struct{}
+	learned *feed.Cursor
+	// whole: the end of that was told.
+	whole bool
+	wake  chan struct{}
 }
 
 // readShared begins to read the reports, where an earlier reading ended if that
@@ -273,6 +281,7 @@ func (t *tables) readShared(earlier *controlv1.TableCursor) *sharedReading {
 	if r.resumed = r.unicast != nil; !r.resumed {
 		r.unicast = t.shared.Read(poke)
 	}
+	r.learned = t.learnedFeed.Read(poke)
 	return r
 }
 
@@ -280,6 +289,7 @@ func (r *sharedReading) close() {
 	r.tables.mu.Lock()
 	defer r.tables.mu.Unlock()
 	r.reading.close()
+	r.learned.Close()
 }
 
 // collect takes the next messages, with the place after them; more says that
@@ -300,6 +310,13 @@ func (r *sharedReading) collect() (out [][]byte, more bool) {
 	}
 	if place := r.place(); place != nil {
 		out = append(out, encode(&controlv1.ExchangeMessage{Cursor: place}))
+	}
+	if out, done = r.learned.Next(out, max(batch-len(out), 0)); !done {
+		return out, true
+	}
+	if !r.whole && !r.tables.border.returning {
+		r.whole = true
+		out = append(out, encode(&controlv1.ExchangeMessage{Body: &controlv1.ExchangeMessage_EndOfLearned{EndOfLearned: true}}))
 	}
 	return out, false
 }

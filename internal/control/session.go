@@ -182,7 +182,7 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 		if out, done = r.next(out, max(s.limit-len(out), 0)); !done {
 			return position, out, true
 		}
-		if !t.border.returning && r.end() {
+		if !t.returning() && r.end() {
 			ended = true
 			out = append(out, endOfVRFMessage(number))
 		}

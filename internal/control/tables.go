@@ -55,6 +55,13 @@ type tables struct {
 	// when these have to be woken.
 	shared  *feed.Feed
 	sharing bool
+	// learned is what routers told this control node, and learnedFeed has it for
+	// the others.
+	learned     map[outside]*learned
+	learnedFeed *feed.Feed
+	// expected are control nodes that have not told yet what routers told them,
+	// since this process began.
+	expected map[string]struct{}
 	// grace is how long an agent may be away before it is lost.
 	grace time.Duration
 	// touched are the sessions to wake when the present change is complete.
@@ -86,8 +93,9 @@ type node struct {
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	t := &tables{
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
-		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{}, passages: map[string]*compile.Passages{},
-		rib: rib.New(encodeRoute), shared: feed.New(), sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
+		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
+		passages: map[string]*compile.Passages{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
+		learnedFeed: feed.New(), expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
 	return t
@@ -312,6 +320,7 @@ func (t *tables) flush() {
 	if t.sharing {
 		t.sharing = false
 		t.shared.Wake()
+		t.learnedFeed.Wake()
 	}
 	for s := range t.touched {
 		s.poke()

@@ -27,6 +27,9 @@ func TestHoldTimerIsOfMessages(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // the peer's pace
 	}
 	w.notified(codeHold, 0)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the session lasted for %s, want 3", took)
+	}
 }
 
 func TestArrivals(t *testing.T) {

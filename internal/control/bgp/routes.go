@@ -3,6 +3,7 @@ package bgp
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 )
 
 // Route is a route of the speaker's own.
@@ -133,6 +134,9 @@ type Path struct {
 	// Label is the MPLS label of a route of inet-vpn or inet6-vpn.
 	Label uint32
 	EBGP  bool
+	// RouterID is that of the router that brought the route into its
+	// autonomous system, as far as the peer tells.
+	RouterID netip.Addr
 	// Stale says that the peer is gone and its routes are kept for a while; a
 	// route may also carry LLGR_STALE of others.
 	Stale bool
@@ -233,7 +237,7 @@ func (r *rib) change(f Family, row *row) Change {
 
 func describe(f Family, p *path) Path {
 	d := Path{
-		Attrs: p.attrs, EBGP: p.src.ebgp, ID: p.id,
+		Attrs: p.attrs, EBGP: p.src.ebgp, ID: p.id, RouterID: p.originator(),
 		Stale: p.staleness() != fresh,
 	}
 	if p.src.peer != nil {

@@ -10,7 +10,7 @@ import (
 // port is a path to a container as the control node makes them.
 func port(i, revision int) Spec {
 	return Spec{
-		Source: Source{Attachment, fmt.Sprint(i)}, Label: uint32(16 + i), Sequence: uint64(revision),
+		Source: Source{Kind: Attachment, Name: fmt.Sprint(i)}, Label: uint32(16 + i), Sequence: uint64(revision),
 		Attributes: Attributes{
 			NextHop: netip.AddrFrom4([4]byte{172, 31, byte(i >> 8), byte(i)}), Encapsulations: MPLSoUDP,
 			OriginNetwork: 1, LocalPreference: 100, SecurityGroups: []uint32{8000001},
@@ -82,8 +82,8 @@ func BenchmarkMillion(b *testing.B) {
 				r := New(encodeText)
 				r.SetVRF(VRF{Number: 1, External: external})
 				for i := range routes {
-					r.SetExternal(1, host(i), []Spec{{
-						Source: Source{BGP, "gateway"}, Label: uint32(16 + i), Flags: Multipath,
+					r.SetExternal("", 1, host(i), []Spec{{
+						Source: Source{Kind: BGP, Name: "gateway"}, Label: uint32(16 + i), Flags: Multipath,
 						Attributes: Attributes{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Targets: []Target{7}, MED: uint32(i / 100), ASPath: []uint32{64500}},
 					}})
 				}

@@ -76,7 +76,7 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 				continue
 			}
 			s := s
-			s.Source = Source{kind, name + " via " + c.Name}
+			s.Source = Source{Kind: kind, Name: name + " via " + c.Name}
 			if names[s.Name]++; names[s.Name] > 1 {
 				s.Name = fmt.Sprintf("%s (%d)", s.Name, names[s.Name])
 			}
@@ -356,7 +356,10 @@ func (b *bench) setExternal(rd uint64, key Key) {
 			specs = append(specs, s)
 		}
 	}
-	b.rib.SetExternal(RD(rd), key, specs)
+	for _, via := range vias {
+		of := slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool { return s.Via != via })
+		b.rib.SetExternal(via, RD(rd), key, of)
+	}
 }
 
 // wantEmpty fails when anything is left in memory after all was withdrawn.
@@ -367,7 +370,9 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	for at := range b.own {
 		b.rib.Remove(uint32(at.at), at.key, at.source)
 	}
-	b.rib.ClearExternal()
+	for _, via := range vias {
+		b.rib.KeepExternal(via, func(RD, Key) bool { return false })
+	}
 	for number := range b.vrfs {
 		b.rib.RemoveVRF(number)
 	}
@@ -386,6 +391,8 @@ var (
 		MACKey(0, [6]byte{2, 0, 0, 0, 0, 1}, netip.Addr{}), MACKey(0, [6]byte{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("10.0.0.1")),
 		MulticastKey(0, netip.MustParseAddr("172.31.0.11")),
 	}
+	// vias are control nodes that routers told.
+	vias         = []string{"", "c2"}
 	externalKeys = append([]Key{PrefixKey(0, netip.MustParsePrefix("10.0.0.0/24"))}, testKeys...)
 )
 
@@ -435,7 +442,7 @@ func drawDerived(t *rapid.T, v *VRF) {
 
 func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 	s := Spec{
-		Source:   Source{rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")},
+		Source:   Source{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Name: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")},
 		Label:    uint32(rapid.IntRange(16, 18).Draw(t, "label")),
 		Sequence: uint64(rapid.IntRange(0, 2).Draw(t, "sequence")),
 		Flags:    Flags(rapid.SampledFrom([]int{0, 0, int(Waiting), int(Down), int(Stale), int(Multipath), int(Multipath), int(Stale | Multipath)}).Draw(t, "flags")),
@@ -495,6 +502,7 @@ func TestAsFromScratch(t *testing.T) {
 			},
 			"put external": func(t *rapid.T) {
 				rd, key, s := rapid.Uint64Range(1, 2).Draw(t, "rd"), rapid.SampledFrom(externalKeys).Draw(t, "key"), drawSpec(t, BGP)
+				s.Via = rapid.SampledFrom(vias).Draw(t, "via")
 				b.ext[place{rd, key, s.Source}] = s
 				b.setExternal(rd, key)
 			},
@@ -503,6 +511,16 @@ func TestAsFromScratch(t *testing.T) {
 					delete(b.ext, at)
 					b.setExternal(at.at, at.key)
 				}
+			},
+			"age external": func(t *rapid.T) {
+				via := rapid.SampledFrom(vias).Draw(t, "via")
+				for at, s := range b.ext {
+					if s.Via == via {
+						s.Flags |= Stale
+						b.ext[at] = s
+					}
+				}
+				b.rib.AgeExternal(via)
 			},
 			"flush": func(*rapid.T) { b.rib.Flush() },
 			"open":  func(t *rapid.T) { b.open(number.Draw(t, "vrf")) },
@@ -527,7 +545,7 @@ func TestMoveConverges(t *testing.T) {
 		specs := make([]Spec, 5)
 		for i := range specs {
 			specs[i] = Spec{
-				Source: Source{Attachment, fmt.Sprint(i)}, Sequence: uint64(i), Label: uint32(16 + i),
+				Source: Source{Kind: Attachment, Name: fmt.Sprint(i)}, Sequence: uint64(i), Label: uint32(16 + i),
 				Flags:      Flags(rapid.SampledFrom([]int{0, int(Stale)}).Draw(t, "flags")),
 				Attributes: Attributes{NextHop: netip.AddrFrom4([4]byte{172, 31, 0, byte(20 - i)}), LocalPreference: 100},
 			}

@@ -1,6 +1,7 @@
 package rib
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -77,6 +78,8 @@ type Source struct {
 	// Name is the interface of an attachment, floating or alias address or
 	// interface route, the node, the peer, or what a resolved path was made from.
 	Name string
+	// Via is the control node that a peer told; empty for this one.
+	Via string
 }
 
 // Flags of a path.
@@ -176,8 +179,21 @@ func (p *Path) Behind() bool { return p.Kind == InterfaceRoute || p.Kind.resolve
 // Usable tells whether traffic may take the path.
 func (p *Path) Usable() bool { return p.Flags&(Waiting|Down) == 0 && p.NextHop.IsValid() }
 
+// SameWay tells whether two paths of routers lead the same way: traffic that takes
+// one of them takes the other.
+func (p *Path) SameWay(o *Path) bool {
+	return p.Kind == BGP && o.Kind == BGP && p.NextHop == o.NextHop && p.Label == o.Label && p.VNI == o.VNI
+}
+
 // RD is a route distinguisher.
 type RD uint64
+
+// spec says the path again.
+func (p *Path) spec() Spec {
+	return Spec{
+		Source: p.Source, Attributes: p.Attributes, Label: p.Label, VNI: p.VNI, MAC: p.MAC, Flags: p.Flags, Sequence: p.Sequence,
+	}
+}
 
 // is tells whether the path is what a spec says.
 func (p *Path) is(s *Spec, attributes *sharedAttributes) bool {
@@ -249,5 +265,5 @@ func compareSources(a, b Source) int {
 	if a.Kind != b.Kind {
 		return int(a.Kind) - int(b.Kind)
 	}
-	return strings.Compare(a.Name, b.Name)
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Via, b.Via))
 }

@@ -86,7 +86,7 @@ func (c *VRF) derivations(r *RIB) map[Source]*derivation {
 	add := func(d *derivation) {
 		d.rib, d.into = r, c.Number
 		d.within, d.made = map[Key]map[Key]struct{}{}, map[Key]map[Source]struct{}{}
-		all[Source{d.kind, d.name}] = d
+		all[Source{Kind: d.kind, Name: d.name}] = d
 	}
 	for _, s := range c.Static {
 		add(&derivation{

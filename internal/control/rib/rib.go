@@ -2,6 +2,7 @@ package rib
 
 import (
 	"encoding/binary"
+	"iter"
 	"reflect"
 	"slices"
 
@@ -206,34 +207,62 @@ func (v *vrf) ownPath(key Key, source Source) *Path {
 }
 
 // SetExternal sets the paths that other routers have to a key under a route
-// distinguisher. Each has a source of its own, and its targets are those of its
+// distinguisher, as they told a control node, and reports whether they are others
+// than before. Each has a source of its own, and its targets are those of its
 // attributes.
-func (r *RIB) SetExternal(rd RD, key Key, specs []Spec) {
+func (r *RIB) SetExternal(via string, rd RD, key Key, specs []Spec) (changed bool) {
 	at := externalKey{rd, key}
 	for p := r.external[at]; p != nil; p = p.sibling {
-		if !slices.ContainsFunc(specs, func(s Spec) bool { return s.Source == p.Source }) {
+		if p.Via == via && !slices.ContainsFunc(specs, func(s Spec) bool { return s.Kind == p.Kind && s.Name == p.Name }) {
 			r.unchain(at, p)
 			r.replace(p, nil)
+			changed = true
 		}
 	}
 	for _, s := range specs {
-		r.putExternal(at, s)
+		s.Via = via
+		changed = r.putExternal(at, s) || changed
 	}
+	return changed
 }
 
-// ClearExternal takes away all paths of other routers.
-func (r *RIB) ClearExternal() {
+// KeepExternal takes away the paths that other routers told a control node, but
+// for the keys that keep knows.
+func (r *RIB) KeepExternal(via string, keep func(RD, Key) bool) {
 	for at := range r.external {
-		r.SetExternal(at.rd, at.key, nil)
+		if !keep(at.rd, at.key) {
+			r.SetExternal(via, at.rd, at.key, nil)
+		}
 	}
 }
 
-func (r *RIB) putExternal(at externalKey, s Spec) {
+// AgeExternal makes all paths stale that other routers told a control node.
+func (r *RIB) AgeExternal(via string) {
+	for at, p := range r.external {
+		for ; p != nil; p = p.sibling {
+			if p.Via == via {
+				s := p.spec()
+				s.Flags |= Stale
+				r.putExternal(at, s)
+			}
+		}
+	}
+}
+
+// External are the paths of other routers to a key under a route distinguisher.
+func (r *RIB) External(rd RD, key Key) iter.Seq[*Path] {
+	return func(yield func(*Path) bool) {
+		for p := r.external[externalKey{rd, key}]; p != nil && yield(p); p = p.sibling {
+		}
+	}
+}
+
+func (r *RIB) putExternal(at externalKey, s Spec) (changed bool) {
 	old := r.externalPath(at, s.Source)
 	attributes := r.intern(&s.Attributes)
 	if old != nil && old.is(&s, attributes) {
 		r.release(attributes)
-		return
+		return false
 	}
 	p := s.path(at.key, attributes)
 	p.rd = at.rd
@@ -243,6 +272,7 @@ func (r *RIB) putExternal(at externalKey, s Spec) {
 	p.sibling = r.external[at]
 	r.external[at] = p
 	r.replace(old, p)
+	return true
 }
 
 func (r *RIB) externalPath(at externalKey, source Source) *Path {

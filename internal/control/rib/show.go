@@ -92,8 +92,12 @@ func (rd RD) String() string {
 }
 
 func (p *Path) shown() ShownPath {
+	name := p.Name
+	if p.Via != "" {
+		name += ", told to " + p.Via
+	}
 	return ShownPath{
-		Source: p.Kind.String(), Name: p.Name, NextHop: p.NextHop, Label: p.Label, VNI: p.VNI,
+		Source: p.Kind.String(), Name: name, NextHop: p.NextHop, Label: p.Label, VNI: p.VNI,
 		Encapsulations: p.Encapsulations.Names(), Targets: p.targets(), OriginNetwork: p.OriginNetwork, Networks: p.Networks,
 		SecurityGroups: p.SecurityGroups, Tags: p.Tags, LocalPreference: p.LocalPreference, Sequence: p.Sequence,
 		ASPath: p.ASPath, MED: p.MED, State: p.Flags.names(),

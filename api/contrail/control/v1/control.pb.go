@@ -123,7 +123,7 @@ func (x PortStatus_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PortStatus_State.Descriptor instead.
 func (PortStatus_State) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6, 0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type ExchangeRequest struct {
@@ -181,6 +181,8 @@ type ExchangeMessage struct {
 	//	*ExchangeMessage_Report
 	//	*ExchangeMessage_EndOfReports
 	//	*ExchangeMessage_KeepAlive
+	//	*ExchangeMessage_Learned
+	//	*ExchangeMessage_EndOfLearned
 	Body          isExchangeMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -266,6 +268,24 @@ func (x *ExchangeMessage) GetKeepAlive() bool {
 	return false
 }
 
+func (x *ExchangeMessage) GetLearned() *Learned {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_Learned); ok {
+			return x.Learned
+		}
+	}
+	return nil
+}
+
+func (x *ExchangeMessage) GetEndOfLearned() bool {
+	if x != nil {
+		if x, ok := x.Body.(*ExchangeMessage_EndOfLearned); ok {
+			return x.EndOfLearned
+		}
+	}
+	return false
+}
+
 type isExchangeMessage_Body interface {
 	isExchangeMessage_Body()
 }
@@ -288,6 +308,16 @@ type ExchangeMessage_KeepAlive struct {
 	KeepAlive bool `protobuf:"varint,5,opt,name=keep_alive,json=keepAlive,proto3,oneof"`
 }
 
+type ExchangeMessage_Learned struct {
+	Learned *Learned `protobuf:"bytes,6,opt,name=learned,proto3,oneof"`
+}
+
+type ExchangeMessage_EndOfLearned struct {
+	// EndOfLearned: what of routers was not told by now does not exist. All that
+	// they say is told again by each stream.
+	EndOfLearned bool `protobuf:"varint,7,opt,name=end_of_learned,json=endOfLearned,proto3,oneof"`
+}
+
 func (*ExchangeMessage_Resumed) isExchangeMessage_Body() {}
 
 func (*ExchangeMessage_Report) isExchangeMessage_Body() {}
@@ -295,6 +325,240 @@ func (*ExchangeMessage_Report) isExchangeMessage_Body() {}
 func (*ExchangeMessage_EndOfReports) isExchangeMessage_Body() {}
 
 func (*ExchangeMessage_KeepAlive) isExchangeMessage_Body() {}
+
+func (*ExchangeMessage_Learned) isExchangeMessage_Body() {}
+
+func (*ExchangeMessage_EndOfLearned) isExchangeMessage_Body() {}
+
+// Learned replaces all that routers have told a control node of a route; without
+// paths they say nothing of it any more.
+type Learned struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	RouteDistinguisher uint64                 `protobuf:"fixed64,1,opt,name=route_distinguisher,json=routeDistinguisher,proto3" json:"route_distinguisher,omitempty"`
+	// Prefix in CIDR form.
+	Prefix        string         `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Paths         []*LearnedPath `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Learned) Reset() {
+	*x = Learned{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Learned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Learned) ProtoMessage() {}
+
+func (x *Learned) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Learned.ProtoReflect.Descriptor instead.
+func (*Learned) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Learned) GetRouteDistinguisher() uint64 {
+	if x != nil {
+		return x.RouteDistinguisher
+	}
+	return 0
+}
+
+func (x *Learned) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Learned) GetPaths() []*LearnedPath {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// LearnedPath is a path as a router announced it.
+type LearnedPath struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Peer is the name of the router's bgp-router.
+	Peer            string          `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	NextHop         string          `protobuf:"bytes,2,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	Label           uint32          `protobuf:"varint,3,opt,name=label,proto3" json:"label,omitempty"`
+	Encapsulations  []Encapsulation `protobuf:"varint,4,rep,packed,name=encapsulations,proto3,enum=contrail.control.v1.Encapsulation" json:"encapsulations,omitempty"`
+	RouteTargets    []uint64        `protobuf:"fixed64,5,rep,packed,name=route_targets,json=routeTargets,proto3" json:"route_targets,omitempty"`
+	Communities     []uint32        `protobuf:"fixed32,6,rep,packed,name=communities,proto3" json:"communities,omitempty"`
+	AsPath          []uint32        `protobuf:"varint,7,rep,packed,name=as_path,json=asPath,proto3" json:"as_path,omitempty"`
+	Origin          uint32          `protobuf:"varint,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	Med             uint32          `protobuf:"varint,9,opt,name=med,proto3" json:"med,omitempty"`
+	LocalPreference uint32          `protobuf:"varint,10,opt,name=local_preference,json=localPreference,proto3" json:"local_preference,omitempty"`
+	// External: the router is of another autonomous system.
+	External       bool     `protobuf:"varint,11,opt,name=external,proto3" json:"external,omitempty"`
+	RouterId       string   `protobuf:"bytes,12,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	Stale          bool     `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
+	OriginNetwork  uint32   `protobuf:"varint,14,opt,name=origin_network,json=originNetwork,proto3" json:"origin_network,omitempty"`
+	SecurityGroups []uint32 `protobuf:"varint,15,rep,packed,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"`
+	Tags           []uint32 `protobuf:"varint,16,rep,packed,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LearnedPath) Reset() {
+	*x = LearnedPath{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LearnedPath) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LearnedPath) ProtoMessage() {}
+
+func (x *LearnedPath) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LearnedPath.ProtoReflect.Descriptor instead.
+func (*LearnedPath) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *LearnedPath) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *LearnedPath) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *LearnedPath) GetLabel() uint32 {
+	if x != nil {
+		return x.Label
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetEncapsulations() []Encapsulation {
+	if x != nil {
+		return x.Encapsulations
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetRouteTargets() []uint64 {
+	if x != nil {
+		return x.RouteTargets
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetCommunities() []uint32 {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetAsPath() []uint32 {
+	if x != nil {
+		return x.AsPath
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetOrigin() uint32 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetMed() uint32 {
+	if x != nil {
+		return x.Med
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetLocalPreference() uint32 {
+	if x != nil {
+		return x.LocalPreference
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
+func (x *LearnedPath) GetRouterId() string {
+	if x != nil {
+		return x.RouterId
+	}
+	return ""
+}
+
+func (x *LearnedPath) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *LearnedPath) GetOriginNetwork() uint32 {
+	if x != nil {
+		return x.OriginNetwork
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetSecurityGroups() []uint32 {
+	if x != nil {
+		return x.SecurityGroups
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetTags() []uint32 {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
 
 // Report replaces all that a control node has said of a node's agent.
 type Report struct {
@@ -314,7 +578,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +590,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[2]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +603,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Report) GetNode() string {
@@ -397,7 +661,7 @@ type AgentMessage struct {
 
 func (x *AgentMessage) Reset() {
 	*x = AgentMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +673,7 @@ func (x *AgentMessage) String() string {
 func (*AgentMessage) ProtoMessage() {}
 
 func (x *AgentMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[3]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +686,7 @@ func (x *AgentMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentMessage.ProtoReflect.Descriptor instead.
 func (*AgentMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AgentMessage) GetBody() isAgentMessage_Body {
@@ -481,7 +745,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +757,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[4]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +770,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetBootId() string {
@@ -555,7 +819,7 @@ type TableCursor struct {
 
 func (x *TableCursor) Reset() {
 	*x = TableCursor{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +831,7 @@ func (x *TableCursor) String() string {
 func (*TableCursor) ProtoMessage() {}
 
 func (x *TableCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[5]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +844,7 @@ func (x *TableCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableCursor.ProtoReflect.Descriptor instead.
 func (*TableCursor) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TableCursor) GetVrf() uint32 {
@@ -632,7 +896,7 @@ type PortStatus struct {
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +908,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[6]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +921,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PortStatus) GetInterfaceId() string {
@@ -708,7 +972,7 @@ type ControlMessage struct {
 
 func (x *ControlMessage) Reset() {
 	*x = ControlMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +984,7 @@ func (x *ControlMessage) String() string {
 func (*ControlMessage) ProtoMessage() {}
 
 func (x *ControlMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[7]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +997,7 @@ func (x *ControlMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlMessage.ProtoReflect.Descriptor instead.
 func (*ControlMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ControlMessage) GetPosition() *v1.Position {
@@ -941,7 +1205,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1217,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[8]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1230,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cluster) GetMtu() uint32 {
@@ -1010,7 +1274,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1286,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1299,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Port) GetInterfaceId() string {
@@ -1145,7 +1409,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1421,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1434,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -1194,7 +1458,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1470,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1483,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -1257,7 +1521,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1533,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1546,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -1326,7 +1590,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1602,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1615,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -1414,7 +1678,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1690,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1703,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Path) GetNextHop() string {
@@ -1557,7 +1821,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1833,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1846,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -1609,7 +1873,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1885,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1898,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -1659,7 +1923,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1935,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1948,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -1740,7 +2004,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +2016,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +2029,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -1789,7 +2053,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2065,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2078,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -1837,15 +2101,39 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"!contrail/control/v1/control.proto\x12\x13contrail.control.v1\x1a contrail/types/v1/position.proto\"K\n" +
 	"\x0fExchangeRequest\x128\n" +
-	"\x06cursor\x18\x01 \x01(\v2 .contrail.control.v1.TableCursorR\x06cursor\"\xef\x01\n" +
+	"\x06cursor\x18\x01 \x01(\v2 .contrail.control.v1.TableCursorR\x06cursor\"\xd1\x02\n" +
 	"\x0fExchangeMessage\x128\n" +
 	"\x06cursor\x18\x01 \x01(\v2 .contrail.control.v1.TableCursorR\x06cursor\x12\x1a\n" +
 	"\aresumed\x18\x02 \x01(\bH\x00R\aresumed\x125\n" +
 	"\x06report\x18\x03 \x01(\v2\x1b.contrail.control.v1.ReportH\x00R\x06report\x12&\n" +
 	"\x0eend_of_reports\x18\x04 \x01(\bH\x00R\fendOfReports\x12\x1f\n" +
 	"\n" +
-	"keep_alive\x18\x05 \x01(\bH\x00R\tkeepAliveB\x06\n" +
-	"\x04body\"\xc7\x01\n" +
+	"keep_alive\x18\x05 \x01(\bH\x00R\tkeepAlive\x128\n" +
+	"\alearned\x18\x06 \x01(\v2\x1c.contrail.control.v1.LearnedH\x00R\alearned\x12&\n" +
+	"\x0eend_of_learned\x18\a \x01(\bH\x00R\fendOfLearnedB\x06\n" +
+	"\x04body\"\x8a\x01\n" +
+	"\aLearned\x12/\n" +
+	"\x13route_distinguisher\x18\x01 \x01(\x06R\x12routeDistinguisher\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
+	"\x05paths\x18\x03 \x03(\v2 .contrail.control.v1.LearnedPathR\x05paths\"\x86\x04\n" +
+	"\vLearnedPath\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x19\n" +
+	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x14\n" +
+	"\x05label\x18\x03 \x01(\rR\x05label\x12J\n" +
+	"\x0eencapsulations\x18\x04 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12#\n" +
+	"\rroute_targets\x18\x05 \x03(\x06R\frouteTargets\x12 \n" +
+	"\vcommunities\x18\x06 \x03(\aR\vcommunities\x12\x17\n" +
+	"\aas_path\x18\a \x03(\rR\x06asPath\x12\x16\n" +
+	"\x06origin\x18\b \x01(\rR\x06origin\x12\x10\n" +
+	"\x03med\x18\t \x01(\rR\x03med\x12)\n" +
+	"\x10local_preference\x18\n" +
+	" \x01(\rR\x0flocalPreference\x12\x1a\n" +
+	"\bexternal\x18\v \x01(\bR\bexternal\x12\x1b\n" +
+	"\trouter_id\x18\f \x01(\tR\brouterId\x12\x14\n" +
+	"\x05stale\x18\r \x01(\bR\x05stale\x12%\n" +
+	"\x0eorigin_network\x18\x0e \x01(\rR\roriginNetwork\x12'\n" +
+	"\x0fsecurity_groups\x18\x0f \x03(\rR\x0esecurityGroups\x12\x12\n" +
+	"\x04tags\x18\x10 \x03(\rR\x04tags\"\xc7\x01\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x12\n" +
@@ -1989,69 +2277,74 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(PortStatus_State)(0),   // 1: contrail.control.v1.PortStatus.State
 	(*ExchangeRequest)(nil), // 2: contrail.control.v1.ExchangeRequest
 	(*ExchangeMessage)(nil), // 3: contrail.control.v1.ExchangeMessage
-	(*Report)(nil),          // 4: contrail.control.v1.Report
-	(*AgentMessage)(nil),    // 5: contrail.control.v1.AgentMessage
-	(*Hello)(nil),           // 6: contrail.control.v1.Hello
-	(*TableCursor)(nil),     // 7: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),      // 8: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil),  // 9: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),         // 10: contrail.control.v1.Cluster
-	(*Port)(nil),            // 11: contrail.control.v1.Port
-	(*PortGone)(nil),        // 12: contrail.control.v1.PortGone
-	(*Route)(nil),           // 13: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 14: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 15: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 16: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 17: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 18: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 19: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 20: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 21: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 22: contrail.types.v1.Position
+	(*Learned)(nil),         // 4: contrail.control.v1.Learned
+	(*LearnedPath)(nil),     // 5: contrail.control.v1.LearnedPath
+	(*Report)(nil),          // 6: contrail.control.v1.Report
+	(*AgentMessage)(nil),    // 7: contrail.control.v1.AgentMessage
+	(*Hello)(nil),           // 8: contrail.control.v1.Hello
+	(*TableCursor)(nil),     // 9: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),      // 10: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil),  // 11: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),         // 12: contrail.control.v1.Cluster
+	(*Port)(nil),            // 13: contrail.control.v1.Port
+	(*PortGone)(nil),        // 14: contrail.control.v1.PortGone
+	(*Route)(nil),           // 15: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 16: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 17: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 18: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 19: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 20: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 21: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 22: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 23: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 24: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
-	7,  // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
-	7,  // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
-	4,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
-	22, // 3: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
-	8,  // 4: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
-	6,  // 5: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	8,  // 6: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	22, // 7: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	7,  // 8: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
-	1,  // 9: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	22, // 10: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	10, // 11: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	11, // 12: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	12, // 13: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	13, // 14: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	17, // 15: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	18, // 16: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	19, // 17: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	21, // 18: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	20, // 19: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	14, // 20: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	15, // 21: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	16, // 22: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	16, // 23: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	16, // 24: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 25: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	7,  // 26: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	5,  // 27: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	2,  // 28: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	9,  // 29: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	3,  // 30: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	29, // [29:31] is the sub-list for method output_type
-	27, // [27:29] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	9,  // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
+	9,  // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
+	6,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
+	4,  // 3: contrail.control.v1.ExchangeMessage.learned:type_name -> contrail.control.v1.Learned
+	5,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
+	0,  // 5: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	24, // 6: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	10, // 7: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
+	8,  // 8: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
+	10, // 9: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	24, // 10: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	9,  // 11: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
+	1,  // 12: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
+	24, // 13: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	12, // 14: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	13, // 15: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	14, // 16: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	15, // 17: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	19, // 18: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	20, // 19: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	21, // 20: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	23, // 21: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	22, // 22: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	16, // 23: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	17, // 24: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	18, // 25: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	18, // 26: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	18, // 27: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 28: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	9,  // 29: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	7,  // 30: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	2,  // 31: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	11, // 32: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	3,  // 33: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	32, // [32:34] is the sub-list for method output_type
+	30, // [30:32] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -2064,12 +2357,14 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ExchangeMessage_Report)(nil),
 		(*ExchangeMessage_EndOfReports)(nil),
 		(*ExchangeMessage_KeepAlive)(nil),
+		(*ExchangeMessage_Learned)(nil),
+		(*ExchangeMessage_EndOfLearned)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[3].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[5].OneofWrappers = []any{
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_PortStatus)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[7].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[9].OneofWrappers = []any{
 		(*ControlMessage_Cluster)(nil),
 		(*ControlMessage_Port)(nil),
 		(*ControlMessage_PortGone)(nil),
@@ -2082,7 +2377,7 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_MacRoute)(nil),
 		(*ControlMessage_MulticastRoute)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[19].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -2092,7 +2387,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

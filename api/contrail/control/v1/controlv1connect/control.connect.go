@@ -47,8 +47,8 @@ type ControlClient interface {
 	// snapshot of the node's ports and of the VRFs they need, EndOfTable for
 	// each table, then changes for as long as the session lasts.
 	Session(context.Context) *connect.BidiStreamForClient[v1.AgentMessage, v1.ControlMessage]
-	// Exchange tells another control node what agents report here: all of it,
-	// EndOfReports, then what changes.
+	// Exchange tells another control node what agents report here and what routers
+	// say: all of it, EndOfReports and EndOfLearned, then what changes.
 	Exchange(context.Context, *connect.Request[v1.ExchangeRequest]) (*connect.ServerStreamForClient[v1.ExchangeMessage], error)
 }
 
@@ -100,8 +100,8 @@ type ControlHandler interface {
 	// snapshot of the node's ports and of the VRFs they need, EndOfTable for
 	// each table, then changes for as long as the session lasts.
 	Session(context.Context, *connect.BidiStream[v1.AgentMessage, v1.ControlMessage]) error
-	// Exchange tells another control node what agents report here: all of it,
-	// EndOfReports, then what changes.
+	// Exchange tells another control node what agents report here and what routers
+	// say: all of it, EndOfReports and EndOfLearned, then what changes.
 	Exchange(context.Context, *connect.Request[v1.ExchangeRequest], *connect.ServerStream[v1.ExchangeMessage]) error
 }
 
