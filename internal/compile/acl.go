@@ -18,6 +18,9 @@ import (
 // or "any" on one side, or without networks on both. In sets this is said by
 // selectors that look at the network of the port.
 //
+// A rule that sends traffic through services is for each network by itself, see
+// acl_chains.go.
+//
 // After the rules come, as in OpenContrail with logical routers: pass within
 // the network; pass to the fabric and nothing else, with SNAT; for each rule,
 // deny between its two sides; deny from and to provider networks; pass all
@@ -65,7 +68,8 @@ type policyRule struct {
 	services []Service
 	src, dst policySide
 	action   *Action
-	// chained rules send traffic through services.
+	// chained rules send traffic through services: they only pass what has no
+	// other way, see chainPeers.
 	chained bool
 }
 
@@ -131,9 +135,6 @@ func (p *networkPolicy) read(g *graph, i int, written *model.PolicyRuleType) {
 		if r.action.Deny {
 			r.services = []Service{anyService()}
 		}
-	}
-	if r.chained { // until there is a chain, nothing goes past it
-		r.services = nil
 	}
 	p.Rules = append(p.Rules, r)
 }

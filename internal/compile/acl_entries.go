@@ -76,6 +76,10 @@ func (l *networkLinks) expand(list *AccessList, policies []attachedPolicy, to Re
 			if len(r.services) == 0 {
 				continue
 			}
+			if r.chained {
+				l.expandChained(list, r, p.peers[i], to, Entry{Policy: p.Name, Rule: i + 1})
+				continue
+			}
 			more := l.eachPair(r, to, func(src, dst *model.AddressType) bool {
 				return r.writeOut(list, src, dst, Entry{Policy: p.Name, Rule: i + 1})
 			})

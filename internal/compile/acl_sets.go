@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,6 +16,8 @@ type attachedPolicy struct {
 	uuid         string
 	major, minor int64
 	timed        bool
+	// peers are those of its chained rules, by index.
+	peers map[int]chainPeers
 }
 
 func (a *attachedPolicy) entity() model.Entity {
@@ -95,6 +98,7 @@ func (l *networkLinks) readPolicies(g *graph) {
 	for _, list := range [][]attachedPolicy{l.static, l.timed} {
 		for i := range list {
 			list[i].networkPolicy = readPolicy(g, list[i].uuid)
+			list[i].peers = chainPeersOf(g, l.vn.UUID, list[i].uuid)
 		}
 	}
 }
@@ -116,7 +120,7 @@ type NetworkSets struct {
 }
 
 var networkSetUnit = &unit[NetworkSets]{
-	name: "network-sets", layer: 1, of: model.KindVirtualNetwork, compute: networkSets,
+	name: "network-sets", layer: 4, of: model.KindVirtualNetwork, compute: networkSets,
 	same: func(a, b *NetworkSets) bool {
 		return sameSet(a.Static, b.Static) && sameSet(a.Timed, b.Timed) && a.Faults.equal(&b.Faults)
 	},
@@ -143,7 +147,7 @@ func networkSets(g *graph, network string) *NetworkSets {
 	policies := func(list []attachedPolicy) (rules, denies []*Block) {
 		for _, a := range list {
 			if p := policyUnit.get(g, a.uuid); p != nil {
-				rules, denies = append(rules, p.rules), append(denies, p.denies)
+				rules, denies = append(rules, p.blocksFor(g, network, a.uuid)...), append(denies, p.denies)
 				sets.addFaults(p.Faults)
 			}
 		}
@@ -162,15 +166,19 @@ func networkSets(g *graph, network string) *NetworkSets {
 
 // policyBlocks are what a policy adds to the sets of its networks.
 type policyBlocks struct {
-	// rules are its own, denies what is implied after those of all policies.
-	rules, denies *Block
+	// rules are its own, in parts: between each two is a rule of chained. denies
+	// is what is implied after the rules of all policies.
+	rules   []*Block
+	chained []chainedRule
+	denies  *Block
 	Faults
 }
 
 var policyUnit = &unit[policyBlocks]{
 	name: "network-policy", layer: 0, compute: compilePolicy,
 	same: func(a, b *policyBlocks) bool {
-		return sameBlock(a.rules, b.rules) && sameBlock(a.denies, b.denies) && a.Faults.equal(&b.Faults)
+		return slices.EqualFunc(a.rules, b.rules, sameBlock) && reflect.DeepEqual(a.chained, b.chained) &&
+			sameBlock(a.denies, b.denies) && a.Faults.equal(&b.Faults)
 	},
 }
 
@@ -179,20 +187,34 @@ func compilePolicy(g *graph, uuid string) *policyBlocks {
 	if p == nil {
 		return nil
 	}
+	blocks := &policyBlocks{Faults: p.Faults}
 	var rules, denies []Rule
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		for _, x := range r.pairs() {
-			for _, s := range r.services {
-				rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.src, Dst: x.dst, Service: s, Action: r.action})
-				if r.isTwoWay() {
-					rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.dst, Dst: x.src, Service: s.reverse(), Action: r.action})
-				}
-			}
 			denies = append(denies, between(x.src, x.dst, deny)...)
+			if !r.chained {
+				rules = r.appendRules(rules, x)
+			}
+		}
+		if r.chained {
+			blocks.rules, rules = append(blocks.rules, newBlock(rules)), nil
+			blocks.chained = append(blocks.chained, chainedRule{Index: i, UUID: r.written.RuleUUID, TwoWay: r.isTwoWay(), Services: r.services, Action: r.action})
 		}
 	}
-	return &policyBlocks{newBlock(rules), newBlock(denies), p.Faults}
+	blocks.rules, blocks.denies = append(blocks.rules, newBlock(rules)), newBlock(denies)
+	return blocks
+}
+
+// appendRules appends what a rule says of two sides.
+func (r *policyRule) appendRules(rules []Rule, x pair) []Rule {
+	for _, s := range r.services {
+		rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.src, Dst: x.dst, Service: s, Action: r.action})
+		if r.isTwoWay() {
+			rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.dst, Dst: x.src, Service: s.reverse(), Action: r.action})
+		}
+	}
+	return rules
 }
 
 func (r *policyRule) isTwoWay() bool { return r.written.Direction == "<>" }

@@ -24,6 +24,8 @@ import (
 // services.
 type chainRule struct {
 	linkRule
+	// Index is that of the rule in the policy.
+	Index int
 	// Services are UUIDs, from the source to the destination.
 	Services []string
 }
@@ -66,8 +68,8 @@ func (c *Chain) hasEnds(o Chain) bool {
 // chain adds a rule that sends traffic through services. They have to be of
 // the policy's project: whoever may write a policy of his own must not send
 // traffic into the containers of others.
-func (p *linkPolicy) chain(g *graph, policy *model.NetworkPolicy, r linkRule, names []string) {
-	c := chainRule{linkRule: r}
+func (p *linkPolicy) chain(g *graph, policy *model.NetworkPolicy, index int, r linkRule, names []string) {
+	c := chainRule{linkRule: r, Index: index}
 	for _, name := range names {
 		o, ok := byName[*model.ServiceInstance](g, model.KindServiceInstance, name)
 		switch {

@@ -123,8 +123,8 @@ func TestChain(t *testing.T) {
 			blue:  []string{"[10.0.2.0/24] to 2 for 1 from 1002 via 10.0.1.97 in 1"},
 			red:   []string{"[10.0.1.0/24] to 1 for 2 from 1011 via 10.0.2.98 in 2"},
 			passages: map[string][]string{
-				"a": {"1", "1002 [10.0.2.0/24] to 2 for 1 from 2 via 10.0.1.98 in 1"},
-				"b": {"1011 [10.0.1.0/24] to 1 for 2 from 1 via 10.0.2.97 in 2", "2"},
+				"a": {"1", "1002 [10.0.1.0/24] to 1 for 2 from 1 via 10.0.2.97 in 2 [10.0.2.0/24] to 2 for 1 from 2 via 10.0.1.98 in 1"},
+				"b": {"1011 [10.0.1.0/24] to 1 for 2 from 1 via 10.0.2.97 in 2 [10.0.2.0/24] to 2 for 1 from 2 via 10.0.1.98 in 1", "2"},
 			},
 		},
 		"transparent": {
@@ -180,7 +180,7 @@ func TestChain(t *testing.T) {
 			blue:     []string{"[10.0.2.0/24] to 2 for 1 from 2 via 10.0.1.97 in 1"},
 			red:      []string{"[10.0.1.0/24] to 1 for 2 from 1 via 10.0.2.97 in 2"},
 			passages: map[string][]string{"a": {"1", "2"}},
-			problems: []string{"lead past the services"},
+			problems: []string{"lead past the services of another rule, which therefore passes nothing"},
 		},
 		"no instance": {
 			services: func(w *town, blue, red *model.VirtualNetwork) { w.service("a", inNetwork, blue, red, 0) },
@@ -274,7 +274,7 @@ func TestSharedPassage(t *testing.T) {
 	w.view(func(v *model.View) {
 		ps := PassagesOf(v, model.DerivedUUID(string(model.KindServiceInstance), "a"))
 		onRight := ps.Sides[right]
-		if !onRight.Own || !slices.Equal(onRight.Import, []Target{"target:64512:8000002"}) || len(onRight.Routes) != 1 {
+		if !onRight.Own || !slices.Equal(onRight.Import, []Target{"target:64512:8000002"}) || len(onRight.Routes) != 2 {
 			t.Errorf("its right forwards as %+v", onRight)
 		}
 		if len(ps.Problems) != 1 || !strings.Contains(ps.Problems[0].Text, "two ways lead from its right to virtual-network d:p:green") {
@@ -451,4 +451,91 @@ func TestServiceViews(t *testing.T) {
 			t.Errorf("what is no id is below %q", got)
 		}
 	})
+}
+
+// TestChainedRules: a rule that sends traffic through services passes it
+// between the ends of its chain, in its place among the rules, and only where
+// nothing leads past the services.
+func TestChainedRules(t *testing.T) {
+	for name, c := range map[string]struct {
+		more   func(w *town, blue, red *model.VirtualNetwork)
+		rules  []model.PolicyRuleType
+		passes map[string]bool // of packets, NETWORK:PORT > NETWORK:PORT
+		listed []string
+	}{
+		"chain": {
+			rules:  []model.PolicyRuleType{through("pass tcp blue any > red 80", "a")},
+			passes: map[string]bool{"1:4711 > 2:80": true, "1:4711 > 2:81": false, "2:4711 > 1:80": false},
+			listed: []string{"r-a: pass 6 blue any red 80"},
+		},
+		"both ways": {
+			rules:  []model.PolicyRuleType{through("pass tcp blue any <> red 80", "a")},
+			passes: map[string]bool{"1:4711 > 2:80": true, "1:4711 > 2:81": false, "2:4711 > 1:80": false, "2:80 > 1:4711": true},
+			listed: []string{"r-a: pass 6 blue any red 80", "r-a: pass 6 red 80 blue any"},
+		},
+		"denied before": {
+			rules:  []model.PolicyRuleType{rule("no", "deny tcp blue any > red 80"), through("pass tcp blue any > red any", "a")},
+			passes: map[string]bool{"1:4711 > 2:80": false, "1:4711 > 2:81": true},
+			listed: []string{"no: deny 6 blue any red 80", "r-a: pass 6 blue any red any"},
+		},
+		"denied after": {
+			rules:  []model.PolicyRuleType{through("pass tcp blue any > red any", "a"), rule("no", "deny tcp blue any > red 80")},
+			passes: map[string]bool{"1:4711 > 2:80": true, "1:4711 > 2:81": true},
+			listed: []string{"r-a: pass 6 blue any red any", "no: deny 6 blue any red 80"},
+		},
+		"a link": {
+			rules:  []model.PolicyRuleType{through("pass tcp blue any > red 80", "a"), rule("link", "pass tcp blue any > red 22")},
+			passes: map[string]bool{"1:4711 > 2:80": false, "1:4711 > 2:22": true},
+			listed: []string{"link: pass 6 blue any red 22"},
+		},
+		"a router": {
+			more: func(w *town, blue, red *model.VirtualNetwork) {
+				lr := &model.LogicalRouter{Meta: meta(model.KindLogicalRouter, "lr")}
+				w.put(lr)
+				w.refer(blue, lr, "")
+				w.refer(red, lr, "")
+			},
+			rules:  []model.PolicyRuleType{through("pass tcp blue any > red 80", "a")},
+			passes: map[string]bool{"1:4711 > 2:80": false},
+		},
+		"no chain": {
+			rules:  []model.PolicyRuleType{through("pass tcp blue any > red 80", "a", "a")},
+			passes: map[string]bool{"1:4711 > 2:80": false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &town{}
+			blue, red := w.routed("blue", 1), w.routed("red", 2)
+			w.service("a", inNetwork, blue, red, 1)
+			if c.more != nil {
+				c.more(w, blue, red)
+			}
+			p := w.policy("p", c.rules...)
+			w.attach(blue, p, 1)
+			w.attach(red, p, 1)
+			w.view(func(v *model.View) {
+				for text, want := range c.passes {
+					packet := Packet{Protocol: 6}
+					if _, err := fmt.Sscanf(text, "%d:%d > %d:%d", &packet.Src.Network, &packet.SrcPort, &packet.Dst.Network, &packet.DstPort); err != nil {
+						t.Fatal(err)
+					}
+					for _, vn := range []*model.VirtualNetwork{blue, red} {
+						if got := NetworkSetsOf(v, vn.UUID).Static.Evaluate(uint32(*vn.VirtualNetworkNetworkID), packet); got.Pass != want {
+							t.Errorf("%s: %s: %+v, want %t", vn.DisplayName, text, got, want)
+						}
+					}
+				}
+				list, _ := NetworkLists(v, blue.UUID, func(model.Entity) bool { return true })
+				var listed []string
+				for i, text := range entryTexts(list) {
+					if list.Entries[i].Rule > 0 {
+						listed = append(listed, text)
+					}
+				}
+				if diff := cmp.Diff(c.listed, listed); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
 }

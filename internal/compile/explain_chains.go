@@ -33,8 +33,8 @@ func (e *Explanation) explainChains(g *graph, i *Instance) {
 	for j := range n.Chains {
 		c := &n.Chains[j]
 		other := c.Ends[c.sideOf(i.Network).other()]
-		if slices.ContainsFunc(i.Links, func(l Link) bool { return l.Network == other }) {
-			e.problem(networkOrigin(g, other), "a rule without services links the two networks as well, and its routes lead past the services; leave it out, or send its traffic through them too")
+		if i.leadsPastServices(instances.get(g, other)) {
+			e.problem(networkOrigin(g, other), "routes of a rule without services, of a logical router or of shared route targets lead past the services of another rule, which therefore passes nothing; leave them out, or send their traffic through the services too")
 		}
 		for _, id := range c.Services {
 			if s := services.get(g, id); s != nil {

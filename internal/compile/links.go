@@ -73,7 +73,7 @@ func linkPolicyOf(g *graph, id string) *linkPolicy {
 			p.Rules = append(p.Rules, r)
 		case a.SimpleAction == "deny":
 		case len(a.ApplyService) > 0:
-			p.chain(g, o, r, a.ApplyService)
+			p.chain(g, o, i, r, a.ApplyService)
 		default:
 			p.Rules = append(p.Rules, r)
 		}

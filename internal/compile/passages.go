@@ -22,7 +22,8 @@ import (
 // and back the same way: in R, L is reached through the right of T, on the left
 // of T through the right of S, and the left of S forwards as L does. So an
 // interface at the end of a chain needs no forwarding table of its own; one
-// between two services does, which is a passage.
+// between two services does, which is a passage. As those of L and R it also
+// has the way through the interface itself: what comes out of it is from there.
 
 // ChainRoute leads to a network through an instance of a service.
 type ChainRoute struct {
@@ -193,8 +194,10 @@ func (p *Passages) passage(g *graph, service string, at side, chains []*Chain) P
 		case known:
 		case more:
 			own.Routes = append(own.Routes, c.routesThrough(g, behind, at)...)
+			own.Routes = append(own.Routes, c.routesThrough(g, service, at.other())...)
 		default:
 			ends = append(ends, network)
+			own.Routes = append(own.Routes, c.routesThrough(g, service, at.other())...)
 			own.Import = append(own.Import, ownTargetOf(g, network))
 		}
 		if !known {
@@ -208,7 +211,9 @@ func (p *Passages) passage(g *graph, service string, at side, chains []*Chain) P
 	}
 	own.Import = slices.DeleteFunc(sorted(own.Import), func(t Target) bool { return t == "" })
 	slices.SortFunc(own.Routes, func(a, b ChainRoute) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.To, b.To), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Name, b.Name), cmp.Compare(a.To, b.To))
 	})
+	// The way back through the service may be that of several chains.
+	own.Routes = slices.CompactFunc(own.Routes, func(a, b ChainRoute) bool { return a.Network == b.Network && a.Name == b.Name })
 	return own
 }

@@ -29,7 +29,7 @@ type Port struct {
 }
 
 var portUnit = &unit[Port]{
-	name: "port", layer: 3, of: model.KindVirtualMachineInterface, compute: portOf,
+	name: "port", layer: 6, of: model.KindVirtualMachineInterface, compute: portOf,
 	same: func(a, b *Port) bool {
 		return a.Network == b.Network && slices.Equal(a.Groups, b.Groups) && slices.Equal(a.Tags, b.Tags) &&
 			sameSet(a.Static, b.Static) && sameSet(a.Timed, b.Timed) && sameSet(a.Ingress, b.Ingress) &&
@@ -105,7 +105,7 @@ type portNetwork struct {
 
 // portNetworkUnit is nil where there is no such network.
 var portNetworkUnit = &unit[portNetwork]{
-	name: "port-network", layer: 2, compute: func(g *graph, uuid string) *portNetwork {
+	name: "port-network", layer: 5, compute: func(g *graph, uuid string) *portNetwork {
 		vn, ok := get[*model.VirtualNetwork](g, model.KindVirtualNetwork, uuid)
 		sets := networkSetUnit.get(g, uuid)
 		if !ok || sets == nil {

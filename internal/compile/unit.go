@@ -31,7 +31,7 @@ type unit[T any] struct {
 }
 
 // layers is how many there are.
-const layers = 6
+const layers = 7
 
 // anyUnit is a unit whatever its results are.
 type anyUnit interface {

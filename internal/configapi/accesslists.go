@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"bytes"
 	"slices"
 	"sync/atomic"
 
@@ -117,7 +118,7 @@ func (s *watchStream) changedAccessLists(dirty map[model.Entity]struct{}, c mode
 		}
 	}
 	s.api.graph.View(func(v *model.View) {
-		groups := false
+		groups, chains := false, false
 		attached := func(policy string) {
 			for r := range v.BackReferenceSeq(policy, model.KindVirtualNetwork) {
 				add(r.From)
@@ -133,14 +134,23 @@ func (s *watchStream) changedAccessLists(dirty map[model.Entity]struct{}, c mode
 				groups = true
 				add(e)
 			}
+			chains = chains || connects[e.Kind] || e.Kind == model.KindVirtualNetwork
 		}
 		for e := range c.References {
+			chains = chains || connects[e.From.Kind] || connects[e.To.Kind]
 			if e.From.Kind != model.KindVirtualNetwork {
 				continue
 			}
 			add(e.From)
 			for _, policy := range naming(v, e.To) {
 				attached(policy)
+			}
+		}
+		if chains { // what leads through services passes at both ends, or at none
+			for policy := range v.AllStored(model.KindNetworkPolicy) {
+				if bytes.Contains(policy.JSON, []byte(`"apply_service"`)) {
+					attached(policy.UUID)
+				}
 			}
 		}
 		if groups { // others may name one of them

@@ -234,14 +234,14 @@ func TestChainOfTwo(t *testing.T) {
 	if got, want := b.told(t, "n1", 1)["10.0.2.0/24"], "172.31.0.12 100 of 2"; got != want {
 		t.Errorf("blue sends to red by %s, want %s", got, want)
 	}
-	b.wantTold(t, "n2", onRight, map[string]string{"10.0.2.0/24": "172.31.0.13 110 of 2"})
+	b.wantTold(t, "n2", onRight, map[string]string{"10.0.2.0/24": "172.31.0.13 110 of 2", "10.0.1.0/24": "172.31.0.12 101 of 1"})
 	if got := b.told(t, "n3", 2); got["10.0.2.3/32"] != "172.31.0.14 16 of 2" {
 		t.Errorf("the last service forwards as red: %v", got)
 	}
 	if got, want := b.told(t, "n4", 2)["10.0.1.0/24"], "172.31.0.13 111 of 1"; got != want {
 		t.Errorf("red sends to blue by %s, want %s", got, want)
 	}
-	b.wantTold(t, "n3", onLeft, map[string]string{"10.0.1.0/24": "172.31.0.12 101 of 1"})
+	b.wantTold(t, "n3", onLeft, map[string]string{"10.0.1.0/24": "172.31.0.12 101 of 1", "10.0.2.0/24": "172.31.0.13 110 of 2"})
 	for iface, want := range map[string]uint32{"two-left": onLeft, "two-right": 2} {
 		if got := b.agents["n3"].state.ports[id("vmi", iface)].Passage; got != want {
 			t.Errorf("what leaves %s is looked up in %d, want %d", iface, got, want)
@@ -250,7 +250,7 @@ func TestChainOfTwo(t *testing.T) {
 	if shown := b.tables.showInstances(); len(shown) != 4 || shown[2].Name != "default-domain:p:dpi (left)" || shown[2].Subscribers != 1 {
 		t.Errorf("shown are %+v", shown)
 	}
-	if table, err := b.tables.showRoutes(fmt.Sprint(onRight)); err != nil || table.Name != "default-domain:p:fw (right)" || len(table.Routes) != 1 {
+	if table, err := b.tables.showRoutes(fmt.Sprint(onRight)); err != nil || table.Name != "default-domain:p:fw (right)" || len(table.Routes) != 2 {
 		t.Errorf("shown is %+v, %v", table, err)
 	}
 	// The second goes: nothing is sent into the first.
