@@ -41,7 +41,7 @@ func newVRouterAgentCommand() *cobra.Command {
 	flags.StringVar(&config.Underlay, "underlay", "eth0", "`device` that carries the tunnels to the other nodes")
 	flags.StringVar(&address, "address", "", "IPv4 `address` of the node on the underlay (default: the device's first)")
 	flags.StringVar(&config.Manager, "manager", "", "`address` (host:port) of the Mesos manager")
-	flags.StringSliceVar(&config.Control, "control", nil, "`addresses` (host:port) of the control nodes")
+	flags.StringSliceVar(&config.Control, "control", nil, "`addresses` (host:port) of control nodes to begin with; these tell of the others")
 	flags.StringVar(&config.PortAPI, "port-api", "127.0.0.1:9091", "`address` of the classic port API; empty for none")
 	flags.StringVar(&config.Introspect, "introspect", "127.0.0.1:8085", "`address` of the tables and metrics; empty for none")
 	flags.StringVar(&config.TokenFile, "token-file", "", "`file` with the bearer token of both (default RUN-DIR/agent.token)")

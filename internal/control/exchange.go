@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -57,6 +58,25 @@ type colleague struct {
 	cursor    *controlv1.TableCursor
 }
 
+// colleagues are the addresses of all control nodes, and of this one. A list is
+// never changed.
+type colleagues struct {
+	own     string
+	all     []string
+	version int
+}
+
+// setColleagues has the agents told of the control nodes.
+func (t *tables) setColleagues(own string, all []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Equal(t.colleagues.all, all) {
+		t.colleagues = colleagues{own, all, t.colleagues.version + 1}
+		t.touchAll()
+		t.flush()
+	}
+}
+
 // announceFor is how long a control node that is gone stays in the store.
 const announceFor = 30 * time.Second
 
@@ -105,7 +125,7 @@ func (x *Exchange) Loaded() error {
 			x.tables.expect(address)
 		}
 	}
-	x.poke()
+	x.tell()
 	return nil
 }
 
@@ -114,9 +134,18 @@ func (x *Exchange) Apply(_ int64, changes []store.Entry) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if enter(x.known, changes) {
-		x.poke()
+		x.tell()
 	}
 	return nil
+}
+
+// tell has others know that the store knows other control nodes. This one is
+// always among them: it may not have announced itself yet.
+func (x *Exchange) tell() {
+	all := append(slices.Collect(maps.Keys(x.known)), x.own)
+	slices.Sort(all)
+	x.tables.setColleagues(x.own, slices.Compact(all))
+	x.poke()
 }
 
 func enter(known map[string]bool, entries []store.Entry) (changed bool) {

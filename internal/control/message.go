@@ -157,8 +157,10 @@ func resumedMessage(vrf uint32) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Resumed{Resumed: &controlv1.Resumed{Vrf: vrf}}})
 }
 
-func clusterMessage(mtu uint32, settling bool) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{Mtu: mtu, Settling: settling}}})
+func clusterMessage(mtu uint32, settling bool, of colleagues) []byte {
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{
+		Mtu: mtu, Settling: settling, Controllers: of.all, Address: of.own,
+	}}})
 }
 
 func keepAliveMessage(cutOff bool, tables []*controlv1.TableCursor) []byte {

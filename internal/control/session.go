@@ -36,8 +36,10 @@ type session struct {
 	// limit is the most messages taken at once, about.
 	limit int
 	mtu   uint32
-	// settling is what the agent was told of it, with the MTU.
-	settling bool
+	// settling is what the agent was told of it, with the MTU, and colleagues
+	// which version of the control nodes.
+	settling   bool
+	colleagues int
 	// cutOff is what the agent was told of that.
 	cutOff bool
 	// layer2: the agent wants MAC and multicast routes too.
@@ -161,9 +163,9 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	defer t.mu.Unlock()
 	position = t.stamp()
 	defer func() { s.sent += uint64(len(out)) }()
-	if s.mtu != t.mtu || t.settling && !s.settling {
-		s.mtu, s.settling = t.mtu, s.settling || t.settling
-		out = append(out, clusterMessage(s.mtu, s.settling))
+	if s.mtu != t.mtu || t.settling && !s.settling || s.colleagues != t.colleagues.version {
+		s.mtu, s.settling, s.colleagues = t.mtu, s.settling || t.settling, t.colleagues.version
+		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues))
 	}
 	out, done := s.ports.next(out, s.limit)
 	if !done {
@@ -193,7 +195,7 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	}
 	if s.settling && !t.settling { // now that all has been sent
 		s.settling = false
-		out = append(out, clusterMessage(s.mtu, false))
+		out = append(out, clusterMessage(s.mtu, false, t.colleagues))
 	}
 	return position, out, false
 }

@@ -64,6 +64,8 @@ type tables struct {
 	expected map[string]struct{}
 	// grace is how long an agent may be away before it is lost.
 	grace time.Duration
+	// colleagues are all control nodes, for the agents.
+	colleagues colleagues
 	// touched are the sessions to wake when the present change is complete.
 	touched map[*session]struct{}
 }

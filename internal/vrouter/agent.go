@@ -12,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
-
-	"github.com/contrail-mesos/contrail/api/contrail/control/v1/controlv1connect"
 	"github.com/contrail-mesos/contrail/api/contrail/manager/v1/managerv1connect"
 	"github.com/contrail-mesos/contrail/internal/lifecycle"
 	"github.com/contrail-mesos/contrail/internal/serve"
@@ -33,7 +30,7 @@ type Config struct {
 	// on it.
 	Underlay string
 	Address  netip.Addr
-	// Manager and Control are host:port.
+	// Manager and Control are host:port; of other control nodes these tell.
 	Manager     string
 	Control     []string
 	Credentials *ctls.Credentials
@@ -169,16 +166,16 @@ func (a *Agent) connect() error {
 	}
 	a.manager = &manager{address: a.config.Manager, client: managerv1connect.NewManagerClient(client, base)}
 	a.routing = newRouting(a.log, a.config.Address)
-	a.sessions = &sessions{log: a.log, bootID: a.bootID, routing: a.routing, ports: a.portWords, sequence: &sequence{}, changed: make(chan struct{}, 1)}
+	a.sessions = &sessions{
+		log: a.log, node: a.node, bootID: a.bootID, configured: a.config.Control, dial: dialWith(a.config.Credentials),
+		routing: a.routing, ports: a.portWords, sequence: &sequence{}, changed: make(chan struct{}, 1),
+	}
 	for _, address := range rank(a.node, a.config.Control) {
-		client, base, err := serve.Client(address, a.config.Credentials, true, ctls.RoleController)
+		client, err := a.sessions.dial(address)
 		if err != nil {
 			return err
 		}
-		a.sessions.peers = append(a.sessions.peers, &controlPeer{
-			address: address, client: controlv1connect.NewControlClient(client, base, connect.WithGRPC()),
-			state: sessionState{Peer: address},
-		})
+		a.sessions.peers = append(a.sessions.peers, &controlPeer{address: address, client: client, state: sessionState{Peer: address}})
 	}
 	return nil
 }

@@ -24,7 +24,11 @@ type controlPeer struct {
 	end  context.CancelCauseFunc
 	view *view
 	// earlier is the view that the next session goes on from.
-	earlier  *view
+	earlier *view
+	// own is the control node's address as it says itself, told are those of all
+	// that it knows.
+	own      string
+	told     []string
 	failures int
 	// retry is when the next session may begin.
 	retry time.Time
@@ -83,6 +87,9 @@ func (s *sessions) session(ctx context.Context, peer *controlPeer) error {
 		watchdog.Reset(silence)
 		s.routing.apply(view, message)
 		s.note(peer, view)
+		if cluster := message.GetCluster(); cluster != nil {
+			s.learn(peer, cluster)
+		}
 	}
 }
 

@@ -42,9 +42,13 @@ var (
 // when there are two others; until then its word is as good as any.
 type sessions struct {
 	log     *slog.Logger
+	node    string
 	bootID  string
-	peers   []*controlPeer // in the node's order
 	routing *routing
+	// configured are the control nodes to begin with; dial makes the client of
+	// any.
+	configured []string
+	dial       dialer
 	// ports returns the ports with what control is to know of them (unspecified
 	// is nothing new), and a channel that is closed when they change.
 	ports    func() (map[string]portWord, <-chan struct{})
@@ -52,7 +56,8 @@ type sessions struct {
 	// changed has the sessions arranged anew.
 	changed chan struct{}
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	peers []*controlPeer // in the node's order
 	// hold is until when no session begins with a control node that is not
 	// urgently needed.
 	hold time.Time
@@ -209,6 +214,7 @@ func (s *sessions) ended(peer *controlPeer, err, cause error) {
 	begun, after := peer.state.Connected, now.Sub(peer.state.Since).Round(time.Millisecond)
 	peer.earlier = s.routing.last(peer.view, peer.earlier)
 	peer.end, peer.view = nil, nil
+	s.regroup()
 	peer.state = sessionState{Peer: peer.address, Since: now}
 	if err != nil {
 		peer.state.Error = err.Error()

@@ -17,6 +17,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/control"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
+	"github.com/contrail-mesos/contrail/internal/store"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
@@ -36,6 +37,8 @@ type member struct {
 	graph   *model.Graph
 	away    atomic.Bool // the store, for this one
 	stop    func()
+	// tell says which control nodes the store knows.
+	tell func(addresses ...string)
 }
 
 // Head and Sync implement control.Source.
@@ -105,6 +108,22 @@ func (m *member) start() {
 		})
 	}
 	m.stop = sync.OnceFunc(func() { cancel(); parts.Wait() })
+	exchange, err := node.Exchange(m.address, s.credentials(ctls.RoleController, ""))
+	if err != nil {
+		s.Fatal(err)
+	}
+	m.tell = func(addresses ...string) {
+		<-node.Ready()
+		entries := make([]store.Entry, len(addresses))
+		for i, a := range addresses {
+			entries[i].Key = store.ControlKey(a)
+		}
+		for _, err := range []error{exchange.Reset(1, 1), exchange.Load(entries), exchange.Loaded()} {
+			if err != nil {
+				s.Fatal(err)
+			}
+		}
+	}
 	s.Cleanup(m.stop)
 }
 

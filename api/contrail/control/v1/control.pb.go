@@ -1198,7 +1198,11 @@ type Cluster struct {
 	// Settling: the store was restored and the nodes have not all said what they
 	// run. What the session says is not the whole truth, and is not believed
 	// until a Cluster message says that it is.
-	Settling      bool `protobuf:"varint,2,opt,name=settling,proto3" json:"settling,omitempty"`
+	Settling bool `protobuf:"varint,2,opt,name=settling,proto3" json:"settling,omitempty"`
+	// Controllers are the addresses (host:port) of all control nodes that the
+	// store knows, address that of the sender. Empty where they do not exchange.
+	Controllers   []string `protobuf:"bytes,3,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	Address       string   `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1245,6 +1249,20 @@ func (x *Cluster) GetSettling() bool {
 		return x.Settling
 	}
 	return false
+}
+
+func (x *Cluster) GetControllers() []string {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+func (x *Cluster) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 // Port is an interface that the graph binds to this node.
@@ -2185,10 +2203,12 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\tmac_route\x18\n" +
 	" \x01(\v2\x1d.contrail.control.v1.MacRouteH\x00R\bmacRoute\x12N\n" +
 	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRouteB\x06\n" +
-	"\x04body\"7\n" +
+	"\x04body\"s\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
-	"\bsettling\x18\x02 \x01(\bR\bsettling\"\xa9\x03\n" +
+	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
+	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"\xa9\x03\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
