@@ -118,7 +118,9 @@ type bpfIdentity struct {
 
 type bpfNextHop struct {
 	_        structs.HostLayout
-	Kind     uint32
+	Kind     uint8
+	Encap    uint8
+	Pad      uint16
 	Ifindex  uint32
 	Label    uint32
 	Identity uint32
@@ -184,6 +186,12 @@ type bpfPortPolicy struct {
 	Sets     [4]uint32
 }
 
+type bpfReceiverMac struct {
+	_   structs.HostLayout
+	Mac [6]uint8
+	Pad uint16
+}
+
 type bpfRoute struct {
 	_        structs.HostLayout
 	NextHop  uint32
@@ -228,6 +236,7 @@ const (
 	bpfMapHostRouteV2        = "host_route_v2"
 	bpfMapIdentityV1         = "identity_v1"
 	bpfMapLabelV1            = "label_v1"
+	bpfMapNextHopMacV1       = "next_hop_mac_v1"
 	bpfMapNextHopV1          = "next_hop_v1"
 	bpfMapNodeV1             = "node_v1"
 	bpfMapPolicyGenerationV1 = "policy_generation_v1"
@@ -237,6 +246,7 @@ const (
 	bpfMapPortPolicyV1       = "port_policy_v1"
 	bpfMapRouteV2            = "route_v2"
 	bpfMapVifV1              = "vif_v1"
+	bpfMapVniV1              = "vni_v1"
 	bpfProgUnderlayRx        = "underlay_rx"
 	bpfProgVifRx             = "vif_rx"
 	bpfVarLocalIp            = "local_ip"
@@ -305,6 +315,7 @@ type bpfMapSpecs struct {
 	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
 	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
+	NextHopMacV1       *ebpf.MapSpec `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.MapSpec `ebpf:"next_hop_v1"`
 	NodeV1             *ebpf.MapSpec `ebpf:"node_v1"`
 	PolicyGenerationV1 *ebpf.MapSpec `ebpf:"policy_generation_v1"`
@@ -314,6 +325,7 @@ type bpfMapSpecs struct {
 	PortPolicyV1       *ebpf.MapSpec `ebpf:"port_policy_v1"`
 	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
+	VniV1              *ebpf.MapSpec `ebpf:"vni_v1"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -356,6 +368,7 @@ type bpfMaps struct {
 	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
 	LabelV1            *ebpf.Map `ebpf:"label_v1"`
+	NextHopMacV1       *ebpf.Map `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.Map `ebpf:"next_hop_v1"`
 	NodeV1             *ebpf.Map `ebpf:"node_v1"`
 	PolicyGenerationV1 *ebpf.Map `ebpf:"policy_generation_v1"`
@@ -365,6 +378,7 @@ type bpfMaps struct {
 	PortPolicyV1       *ebpf.Map `ebpf:"port_policy_v1"`
 	RouteV2            *ebpf.Map `ebpf:"route_v2"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
+	VniV1              *ebpf.Map `ebpf:"vni_v1"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -380,6 +394,7 @@ func (m *bpfMaps) Close() error {
 		m.HostRouteV2,
 		m.IdentityV1,
 		m.LabelV1,
+		m.NextHopMacV1,
 		m.NextHopV1,
 		m.NodeV1,
 		m.PolicyGenerationV1,
@@ -389,6 +404,7 @@ func (m *bpfMaps) Close() error {
 		m.PortPolicyV1,
 		m.RouteV2,
 		m.VifV1,
+		m.VniV1,
 	)
 }
 

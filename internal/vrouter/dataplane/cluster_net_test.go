@@ -24,6 +24,9 @@ import (
 
 const overhead = 32 // MPLSoUDP over IPv4
 
+// vniOf is the VXLAN network identifier of a VRF.
+func vniOf(vrf uint32) uint32 { return 5000 + vrf }
+
 // cluster is a fabric with nodes and the containers on them.
 type cluster struct {
 	t      *testing.T
@@ -31,6 +34,8 @@ type cluster struct {
 	bpffs  string
 	nodes  []*testNode
 	all    []*container
+	// encapsulation of all tunnels.
+	encapsulation Encapsulation
 }
 
 type testNode struct {
@@ -41,9 +46,10 @@ type testNode struct {
 
 type container struct {
 	*nstest.NS
-	node *testNode
-	port Port
-	addr netip.Addr
+	cluster *cluster
+	node    *testNode
+	port    Port
+	addr    netip.Addr
 }
 
 func newCluster(t *testing.T, nodes int) *cluster {
@@ -81,11 +87,11 @@ func (c *cluster) container(node int, vrf uint32, addr string, more ...string) *
 	c.t.Helper()
 	n := c.nodes[node]
 	number := len(c.all) + 1
-	k := &container{NS: nstest.New(c.t, fmt.Sprintf("container-%d", number)), node: n, addr: netip.MustParseAddr(addr)}
+	k := &container{NS: nstest.New(c.t, fmt.Sprintf("container-%d", number)), cluster: c, node: n, addr: netip.MustParseAddr(addr)}
 	k.DisableIPv6()
 	tap := fmt.Sprintf("tap%d", number)
 	nstest.Veth(c.t, k.NS, "eth0", n.NS, tap)
-	k.MTU("eth0", 1500-overhead)
+	k.MTU("eth0", 1500-c.overhead())
 	k.Up("eth0", netip.PrefixFrom(k.addr, 8))
 	k.port = Port{
 		IfIndex: n.Link(tap).Attrs().Index, Name: tap, VRF: vrf, Label: uint32(1000 + number),
@@ -94,7 +100,9 @@ func (c *cluster) container(node int, vrf uint32, addr string, more ...string) *
 	for _, a := range more {
 		k.port.Addresses = append(k.port.Addresses, netip.MustParseAddr(a))
 	}
-	n.Must(func() error { return errors.Join(n.dp.PutPort(k.port), n.dp.PutPolicies(openTo(k.port), nil)) })
+	n.Must(func() error {
+		return errors.Join(n.dp.PutPort(k.port), n.dp.PutPolicies(openTo(k.port), nil), n.dp.PutVNI(vniOf(vrf), vrf))
+	})
 	c.all = append(c.all, k)
 	return k
 }
@@ -118,7 +126,20 @@ func (k *container) nextHop(from *testNode) NextHop {
 	if k.node == from {
 		return NextHop{Kind: Local, Label: k.port.Label}
 	}
-	return NextHop{Kind: Tunnel, Remote: k.node.config.LocalIP, Label: k.port.Label}
+	nh := NextHop{Kind: Tunnel, Remote: k.node.config.LocalIP, Encapsulation: k.cluster.encapsulation}
+	if nh.Encapsulation == VXLAN {
+		nh.VNI, nh.MAC = vniOf(k.port.VRF), k.port.MAC
+	} else {
+		nh.Label = k.port.Label
+	}
+	return nh
+}
+
+func (c *cluster) overhead() int {
+	if c.encapsulation == VXLAN {
+		return 50
+	}
+	return overhead
 }
 
 // dump logs what the nodes know, for failures.

@@ -45,7 +45,8 @@ func fromNextHop(c bpfNextHop) NextHop {
 	if NextHopKind(c.Kind) == Local {
 		return NextHop{Kind: Local, IfIndex: int(c.Ifindex)}
 	}
-	return NextHop{Kind: NextHopKind(c.Kind), Label: c.Label, Remote: fromAddr(c.Remote)}
+	n := NextHop{Kind: NextHopKind(c.Kind), Encapsulation: Encapsulation(c.Encap), Remote: fromAddr(c.Remote)}
+	return n.with(c.Label)
 }
 
 func toHostRouteKey(k RouteKey) bpfHostRouteKey {
@@ -106,7 +107,9 @@ func fromFlow(k bpfFlowKey, v bpfFlow, now generations) Flow {
 		Current:   v.Generation == now.generation && v.Policy == now.policyOf(v),
 	}
 	if f.Direction == FromTunnel {
-		f.Label = k.Scope
+		if k.Scope&flowScopeVRF == 0 {
+			f.Label = k.Scope
+		}
 		f.OuterSource = fromAddr(v.Nh.Remote)
 	}
 	return f

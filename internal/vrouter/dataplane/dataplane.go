@@ -170,6 +170,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 	sizes := map[string]uint32{
 		bpfMapVifV1:              d.config.MaxPorts,
 		bpfMapLabelV1:            d.config.MaxPorts,
+		bpfMapVniV1:              d.config.MaxPorts,
 		bpfMapPortAddrV1:         d.config.MaxPorts * 4,
 		bpfMapCounterV1:          d.config.MaxPorts,
 		bpfMapFlowMadeV1:         d.config.MaxPorts * flowDirs,

@@ -3,8 +3,8 @@
 //
 //	container -> vif_rx -----> flow | route -> next hop | one of a group by flow
 //	                                  policy -> local container (redirect_peer)
-//	                                         -> MPLSoUDP -> underlay (redirect_neigh)
-//	underlay -> underlay_rx -> flow | label, checks, policy -> local container
+//	                                         -> tunnel -> underlay (redirect_neigh)
+//	underlay -> underlay_rx -> flow | label or VNI, checks, policy -> local container
 //
 // Maps and the link of the underlay are pinned below one directory of a bpffs,
 // and the filters of containers' devices live with these, so that forwarding
@@ -33,6 +33,9 @@
 //     of it or one that the routes of its network have behind it. From a tunnel
 //     it enters one only if its destination is such an address, and if it comes
 //     from the node to which an answer would go.
+//   - A label leads to one port. A VXLAN network identifier (VNI) leads to a VRF,
+//     where the inner destination has to be a port of this node; what comes with
+//     another than those that the node was given is dropped.
 //   - A device that is up carries the program: PutPort attaches before it
 //     brings the device up, DeletePort takes it down before it detaches.
 //   - A flow entry holds while its generation is the current one, and those of
@@ -50,6 +53,19 @@
 //   - Every dropped packet is counted by reason and interface.
 //   - The layout of pinned maps is versioned in their names.
 //
+// # Tunnels
+//
+// A next hop says how it is sent to: MPLS over UDP or GRE with a label, or VXLAN
+// with a VNI and the receiver's MAC. All three are taken, whatever the next hop
+// of the way back says. MPLS over GRE with a key, sequence or checksum is none of
+// ours; UDP port 4789 of the node's address is, all of it: a VXLAN device of the
+// host cannot have the same port there.
+//
+// A far end of VXLAN that bridges, such as a switch, asks for the MAC of a port
+// by ARP. The node answers it as it would take a packet from it: where the port
+// is here, and the question comes from where the answer would go. Nothing else
+// that is broadcast is delivered.
+//
 // # Offloads
 //
 // Encapsulation keeps super-packets whole (GSO). The kernel does not clear the
@@ -58,6 +74,8 @@
 // never from a physical wire, is lost at a socket without UDP_GRO. Where that
 // matters, `ethtool -K UNDERLAY tx-udp_tnl-segmentation off` makes the sender
 // cut it up; the package does not change offloads, as TCP gains much from them.
+// Likewise a container that routes cannot pass on by UDP, MPLS's or VXLAN's, a
+// super-packet that has come whole by MPLSoGRE (tx-gre-segmentation).
 //
 // # Inspecting
 //

@@ -62,6 +62,8 @@ const (
 	DropPolicyGroup DropReason = 28
 	// DropFragment: fragment of a datagram that was not seen to begin.
 	DropFragment DropReason = 29
+	// DropVNI: VXLAN network identifier is of no network here.
+	DropVNI DropReason = 30
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -95,4 +97,5 @@ var dropReasons = [...]struct{ name, help string }{
 	{"policy-firewall", "firewall rules refuse it"},
 	{"policy-group", "security groups do not allow it"},
 	{"fragment", "fragment of a datagram that was not seen to begin"},
+	{"vni", "VXLAN network identifier is of no network here"},
 }

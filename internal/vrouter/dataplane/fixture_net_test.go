@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -271,6 +272,29 @@ func tunnelled(src, dst netip.Addr, label uint32, sport uint16, frame []byte, ch
 	// Over IPv4 the outer UDP checksum is 0 (RFC 7510 section 3).
 	out[14+20+6], out[14+20+7] = 0, 0
 	return out
+}
+
+// byGRE is the MPLSoGRE frame around a frame of a container.
+func byGRE(src, dst netip.Addr, label uint32, frame []byte) []byte {
+	ip := ipv4(src, dst, layers.IPProtocolGRE)
+	ip.Id, ip.Flags = 0, layers.IPv4DontFragment
+	head := binary.BigEndian.AppendUint32([]byte{0, 0, 0x88, 0x47}, label<<12|1<<8|64)
+	return serialize(ethernet(nic, nic), ip, gopacket.Payload(append(head, frame[14:]...)))
+}
+
+// byVXLAN is the VXLAN frame around a whole frame.
+func byVXLAN(src, dst netip.Addr, vni uint32, sport uint16, frame []byte) []byte {
+	ip := ipv4(src, dst, layers.IPProtocolUDP)
+	ip.Id, ip.Flags = 0, layers.IPv4DontFragment
+	head := binary.BigEndian.AppendUint32([]byte{8, 0, 0, 0}, vni<<8)
+	out := serialize(ethernet(nic, nic), ip, udp(ip, int(sport), 4789), gopacket.Payload(append(head, frame...)))
+	out[14+20+6], out[14+20+7] = 0, 0
+	return out
+}
+
+// between is the frame with other MACs.
+func between(src, dst MAC, frame []byte) []byte {
+	return slices.Concat(dst[:], src[:], frame[12:])
 }
 
 // routed is what a router makes of a frame: new MACs, TTL less one.

@@ -15,6 +15,10 @@ const (
 	flowDirs
 )
 
+// flowScopeVRF marks the scope of a flow that comes by VXLAN: the number of its
+// VRF instead of a label. FLOW_SCOPE_VRF of the programs is the same.
+const flowScopeVRF = 1 << 31
+
 // flowAnswers is FLOW_ANSWERS, and noSlot NO_SLOT of the programs.
 const (
 	flowAnswers = 1
@@ -89,8 +93,10 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	switch {
 	case f.key.Dir == flowFromTunnel:
 		key.Scope, key.Dir = f.value.Ifindex, flowFromPort
-	case f.value.Nh.Kind == uint32(Local):
+	case f.value.Nh.Kind == uint8(Local):
 		key.Scope, key.Dir = f.value.Nh.Ifindex, flowFromPort
+	case f.value.Nh.Encap == uint8(VXLAN):
+		key.Scope, key.Dir = flowScopeVRF|f.value.Vrf, flowFromTunnel
 	default:
 		key.Scope, key.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
 	}
@@ -101,7 +107,7 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 func (d *Dataplane) purgeFlows(ifindex int) error {
 	_, _, err := d.sweep(func(f rawFlow) bool {
 		return int(f.value.Ifindex) == ifindex ||
-			f.value.Nh.Kind == uint32(Local) && int(f.value.Nh.Ifindex) == ifindex
+			f.value.Nh.Kind == uint8(Local) && int(f.value.Nh.Ifindex) == ifindex
 	})
 	if err != nil {
 		return fmt.Errorf("purge flows: %w", err)

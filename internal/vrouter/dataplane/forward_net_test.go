@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -207,32 +208,53 @@ func TestNetForwardingSurvivesRestarts(t *testing.T) {
 
 // A container that routes (a service instance) sends into the overlay what came
 // out of it: the kernel refuses to encapsulate that twice unless it is asked in
-// another way.
+// another way. It may leave by another encapsulation than it came by.
 func TestNetContainerForwards(t *testing.T) {
-	c := newCluster(t, 2)
-	a := c.container(0, 1, "10.32.0.3")
-	far := c.container(0, 2, "10.33.0.3")
-	router := c.container(1, 3, "10.34.0.3", "10.32.0.3", "10.33.0.3")
-	far.serve(t)
-	one, two := c.nodes[0], c.nodes[1]
-	via := router.nextHop(one)
-	for _, err := range []error{
-		one.dp.PutRoutes(map[RouteKey]NextHop{
-			host(1, far.addr): via, host(1, a.addr): a.nextHop(one),
-			host(2, a.addr): via, host(2, far.addr): far.nextHop(one),
-		}),
-		two.dp.PutRoutes(map[RouteKey]NextHop{host(3, a.addr): a.nextHop(two), host(3, far.addr): far.nextHop(two)}),
+	for _, e := range []struct{ in, out Encapsulation }{
+		{MPLSoUDP, MPLSoUDP}, {MPLSoGRE, MPLSoGRE}, {MPLSoUDP, MPLSoGRE}, {MPLSoUDP, VXLAN}, {MPLSoGRE, VXLAN},
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		t.Run(fmt.Sprintf("%s to %s", e.in, e.out), func(t *testing.T) {
+			c := newCluster(t, 2)
+			c.encapsulation = e.out
+			a := c.container(0, 1, "10.32.0.3")
+			far := c.container(0, 2, "10.33.0.3")
+			router := c.container(1, 3, "10.34.0.3", "10.32.0.3", "10.33.0.3")
+			far.serve(t)
+			one, two := c.nodes[0], c.nodes[1]
+			via := NextHop{Kind: Tunnel, Remote: two.config.LocalIP, Encapsulation: e.in, Label: router.port.Label}
+			for _, err := range []error{
+				one.dp.PutRoutes(map[RouteKey]NextHop{
+					host(1, far.addr): via, host(1, a.addr): a.nextHop(one),
+					host(2, a.addr): via, host(2, far.addr): far.nextHop(one),
+				}),
+				two.dp.PutRoutes(map[RouteKey]NextHop{host(3, a.addr): a.nextHop(two), host(3, far.addr): far.nextHop(two)}),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			router.forwards(a, far)
+			if e.in == MPLSoGRE && e.out != MPLSoGRE { // see the package comment
+				if out, err := one.Run("ethtool", "-K", "eth0", "tx-gre-segmentation", "off"); err != nil {
+					t.Fatal(err, out)
+				}
+			}
+			if err := errors.Join(a.ping(far.addr), a.tcp(far.addr, 16<<20), a.udp(far.addr, 8000)); err != nil {
+				t.Error(err)
+				c.dump()
+			}
+		})
 	}
-	// Both addresses are the router's own as far as its port goes, so that it
-	// may send from them: it asks for the gateway's MAC, not for theirs.
-	for _, to := range []netip.Addr{a.addr, far.addr} {
-		router.Route("eth0", netip.PrefixFrom(to, 32), netip.MustParseAddr("10.34.0.1"))
+}
+
+// forwards makes the container a router between two others. The addresses of
+// both are its own as far as its port goes, so that it may send from them: it
+// asks for the gateway's MAC, not for theirs.
+func (k *container) forwards(others ...*container) {
+	for _, to := range others {
+		k.Route("eth0", netip.PrefixFrom(to.addr, 32), netip.MustParseAddr("10.34.0.1"))
 	}
-	router.Must(func() error {
+	k.Must(func() error {
 		for name, value := range map[string]string{
 			"ip_forward": "1", "conf/all/send_redirects": "0", "conf/eth0/send_redirects": "0", "conf/all/rp_filter": "0",
 		} {
@@ -242,10 +264,6 @@ func TestNetContainerForwards(t *testing.T) {
 		}
 		return nil
 	})
-	if err := errors.Join(a.ping(far.addr), a.tcp(far.addr, 16<<20), a.udp(far.addr, 8000)); err != nil {
-		t.Error(err)
-		c.dump()
-	}
 }
 
 // UDP super-packets (UDP_SEGMENT) keep whole over a veth underlay; see the

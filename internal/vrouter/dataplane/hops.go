@@ -18,7 +18,7 @@ const (
 // hops are the next hops in the maps. One never becomes another while a route
 // may lead to it: it is written before the first, and swept after the last.
 type hops struct {
-	// ids are by next hop, without label and identity of a tunnel.
+	// ids are by next hop, without number and identity of a tunnel.
 	ids map[NextHop]uint32
 	by  map[uint32]NextHop
 	// next is where to look for a free id.
@@ -41,14 +41,18 @@ func (t *Tables) readHops() (map[uint32]NextHop, error) {
 	if err != nil {
 		return nil, err
 	}
+	macs, err := entries[uint32, bpfReceiverMac](t.maps.NextHopMacV1, "MACs of next hops")
+	if err != nil {
+		return nil, err
+	}
 	all := make(map[uint32]NextHop, len(raw))
 	for id, n := range raw {
-		if n.Kind == uint32(Tunnel) {
-			all[id] = NextHop{Kind: Tunnel, Remote: fromAddr(n.Remote)}
+		if n.Kind == uint8(Tunnel) {
+			all[id] = NextHop{Kind: Tunnel, Remote: fromAddr(n.Remote), Encapsulation: Encapsulation(n.Encap), MAC: MAC(macs[id].Mac)}
 		}
 	}
 	for id, n := range raw {
-		if group, ok := groups[id]; ok && n.Kind == uint32(ECMP) {
+		if group, ok := groups[id]; ok && n.Kind == uint8(ECMP) {
 			all[id] = groupOf(&group, all, who)
 		}
 	}
@@ -75,7 +79,8 @@ func fromRoute(r bpfRoute, all map[uint32]NextHop, who map[uint32]Identity) Next
 	}
 	n := all[r.NextHop]
 	if n.Kind == Tunnel {
-		n.Label, n.Identity = r.Label, who[r.Identity]
+		n = n.with(r.Label)
+		n.Identity = who[r.Identity]
 	}
 	return n
 }
@@ -114,7 +119,7 @@ func (d *Dataplane) dropUnfinishedGroups() error {
 // toRoute is the value of a route to a next hop, which is in the maps then. The
 // identities there are known.
 func (d *Dataplane) toRoute(n NextHop) (bpfRoute, error) {
-	label := n.Label
+	label := n.number()
 	switch n.Kind {
 	case Discard:
 		return bpfRoute{NextHop: hopDiscard}, nil
@@ -126,7 +131,7 @@ func (d *Dataplane) toRoute(n NextHop) (bpfRoute, error) {
 		return r, nil
 	}
 	identity := d.who.numbers[n.Identity]
-	n.Label, n.Identity = 0, Identity{}
+	n = n.shared()
 	id, ok := d.hops.ids[n]
 	if !ok {
 		var err error
@@ -149,13 +154,16 @@ func (d *Dataplane) addHop(n NextHop) (uint32, error) {
 	for d.hops.by[id].Kind != Discard || id < firstHop {
 		id++ // wraps around
 	}
-	value := bpfNextHop{Kind: uint32(n.Kind)}
+	value := bpfNextHop{Kind: uint8(n.Kind), Encap: uint8(n.Encapsulation)}
 	if n.Kind == ECMP {
 		if err := d.putGroup(id, n.Members, group); err != nil {
 			return 0, err
 		}
 	} else {
 		value.Remote = toAddr(n.Remote)
+		if err := d.putHopMAC(id, n.MAC); err != nil {
+			return 0, err
+		}
 	}
 	if err := put(d.maps().NextHopV1, "next hops", id, value); err != nil {
 		return 0, err
@@ -192,10 +200,10 @@ func (d *Dataplane) putGroup(id uint32, members Members, group bpfEcmp) error {
 // memberKeys are those under which the programs look for a member.
 func memberKeys(group uint32, n NextHop) []bpfEcmpMemberKey {
 	if n.Kind == Local {
-		return []bpfEcmpMemberKey{{Group: group, Label: n.Label}}
+		return []bpfEcmpMemberKey{{Group: group, Label: n.Label}, {Group: group}}
 	}
 	remote := toAddr(n.Remote)
-	return []bpfEcmpMemberKey{{Group: group, Label: n.Label, Remote: remote}, {Group: group, Remote: remote}}
+	return []bpfEcmpMemberKey{{Group: group, Label: n.number(), Remote: remote}, {Group: group, Remote: remote}}
 }
 
 func put[K, V any](m *ebpf.Map, what string, key K, value V) error {
@@ -230,8 +238,7 @@ func (d *Dataplane) SweepNextHops() error {
 	for id, n := range d.hops.by {
 		if used[id] && n.Kind == ECMP {
 			for _, m := range n.Members.List() {
-				m.Label, m.Identity = 0, Identity{}
-				used[d.hops.ids[m.NextHop]] = true
+				used[d.hops.ids[m.NextHop.shared()]] = true
 			}
 		}
 	}
@@ -249,8 +256,17 @@ func (d *Dataplane) SweepNextHops() error {
 	return nil
 }
 
+// putHopMAC writes the MAC of a next hop, or sees to it that it has none.
+func (d *Dataplane) putHopMAC(id uint32, mac MAC) error {
+	if mac == (MAC{}) {
+		return deleted(d.maps().NextHopMacV1.Delete(id))
+	}
+	return put(d.maps().NextHopMacV1, "MACs of next hops", id, bpfReceiverMac{Mac: mac})
+}
+
 func (d *Dataplane) deleteHop(id uint32, n NextHop) error {
-	if err := deleted(d.maps().NextHopV1.Delete(id)); err != nil || n.Kind != ECMP {
+	err := errors.Join(deleted(d.maps().NextHopV1.Delete(id)), d.putHopMAC(id, MAC{}))
+	if err != nil || n.Kind != ECMP {
 		return err
 	}
 	for _, m := range n.Members.List() {

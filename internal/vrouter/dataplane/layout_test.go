@@ -37,6 +37,9 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"ecmp_member_key", unsafe.Sizeof(bpfEcmpMemberKey{}), 24},
 		{"ecmp.slot", unsafe.Offsetof(bpfEcmp{}.Slot), 4},
 		{"ecmp.member", unsafe.Offsetof(bpfEcmp{}.Member), 260},
+		{"next_hop.encap", unsafe.Offsetof(bpfNextHop{}.Encap), 1},
+		{"next_hop.ifindex", unsafe.Offsetof(bpfNextHop{}.Ifindex), 4},
+		{"receiver_mac", unsafe.Sizeof(bpfReceiverMac{}), 8},
 		{"next_hop.remote", unsafe.Offsetof(bpfNextHop{}.Remote), 16},
 		{"vif", unsafe.Sizeof(bpfVif{}), 52},
 		{"vif.mac", unsafe.Offsetof(bpfVif{}.Mac), 12},
@@ -79,6 +82,8 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapVifV1:        {4, unsafe.Sizeof(bpfVif{})},
 		bpfMapPortAddrV1:   {unsafe.Sizeof(bpfPortAddrKey{}), 4},
 		bpfMapLabelV1:      {4, 4},
+		bpfMapVniV1:        {4, 4},
+		bpfMapNextHopMacV1: {4, unsafe.Sizeof(bpfReceiverMac{})},
 		bpfMapHostRouteV2:  {unsafe.Sizeof(bpfHostRouteKey{}), unsafe.Sizeof(bpfRoute{})},
 		bpfMapRouteV2:      {unsafe.Sizeof(bpfRouteKey{}), unsafe.Sizeof(bpfRoute{})},
 		bpfMapNextHopV1:    {4, unsafe.Sizeof(bpfNextHop{})},
@@ -175,13 +180,20 @@ func TestBadInputNamesTheField(t *testing.T) {
 			t.Errorf("port with a bad %s: error is %v", field, err)
 		}
 	}
+	far := netip.MustParseAddr("1.2.3.4")
 	hops := map[string]NextHop{
-		"label":   {Kind: Tunnel, Remote: netip.MustParseAddr("1.2.3.4"), Label: 1 << 20},
-		"remote":  {Kind: Tunnel, Label: 16},
-		"only":    {Kind: Local, IfIndex: 3, Label: 16},
-		"members": {Kind: ECMP},
-		"unknown": {Kind: 9},
-		"discard": {Label: 1},
+		"MPLSoUDP takes only":   {Kind: Tunnel, Remote: far, Label: 16, VNI: 1},
+		"vni 16777216":          {Kind: Tunnel, Remote: far, Encapsulation: VXLAN, VNI: 1 << 24},
+		"vni 0":                 {Kind: Tunnel, Remote: far, Encapsulation: VXLAN},
+		"VXLAN takes only":      {Kind: Tunnel, Remote: far, Encapsulation: VXLAN, VNI: 1, Label: 16},
+		"mac":                   {Kind: Tunnel, Remote: far, Encapsulation: VXLAN, VNI: 1, MAC: MAC{1}},
+		"unknown encapsulation": {Kind: Tunnel, Remote: far, Encapsulation: 3, Label: 16},
+		"label":                 {Kind: Tunnel, Remote: netip.MustParseAddr("1.2.3.4"), Label: 1 << 20},
+		"remote":                {Kind: Tunnel, Label: 16},
+		"only":                  {Kind: Local, IfIndex: 3, Label: 16},
+		"members":               {Kind: ECMP},
+		"unknown":               {Kind: 9},
+		"discard":               {Label: 1},
 	}
 	for field, nh := range hops {
 		if err := nh.validate(); err == nil || !bytes.Contains([]byte(err.Error()), []byte(field)) {

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
@@ -46,10 +47,16 @@ type NextHop struct {
 	// IfIndex is the port that a flow with a Local next hop goes to. Routes name
 	// the port by Label alone, and may do so before it comes.
 	IfIndex int `json:"ifindex,omitempty"`
-	// Remote is the underlay address of the node at the end of a Tunnel and
-	// Label that of the port there.
-	Remote netip.Addr `json:"remote,omitzero"`
-	Label  uint32     `json:"label,omitempty"`
+	// Remote is the underlay address of the node, or other router, at the end of
+	// a Tunnel.
+	Remote        netip.Addr    `json:"remote,omitzero"`
+	Encapsulation Encapsulation `json:"encapsulation,omitzero"`
+	// Label is that of the port; not with VXLAN.
+	Label uint32 `json:"label,omitempty"`
+	// VNI is that of the network at the other end, and MAC the receiver's there,
+	// without one the router's; for VXLAN. Each MAC makes a next hop of its own.
+	VNI uint32 `json:"vni,omitempty"`
+	MAC MAC    `json:"mac,omitzero"`
 	// Behind a Local port is what it does not have itself: it may send from
 	// there.
 	Behind bool `json:"behind,omitempty"`
@@ -71,7 +78,10 @@ func (n NextHop) String() string {
 		}
 		return fmt.Sprintf("local label %d", n.Label)
 	case Tunnel:
-		return fmt.Sprintf("tunnel %s label %d", n.Remote, n.Label)
+		if n.Encapsulation == VXLAN {
+			return fmt.Sprintf("tunnel %s VXLAN %d to %s", n.Remote, n.VNI, n.MAC)
+		}
+		return fmt.Sprintf("tunnel %s %s label %d", n.Remote, n.Encapsulation, n.Label)
 	case ECMP:
 		return "ecmp of " + n.Members.String()
 	}
@@ -100,10 +110,7 @@ func (n NextHop) validate() error {
 		if !n.Remote.Is4() {
 			return fmt.Errorf("tunnel next hop: remote %s is not IPv4", n.Remote)
 		}
-		if n != (NextHop{Kind: Tunnel, Remote: n.Remote, Label: n.Label}) {
-			return fmt.Errorf("tunnel next hop takes only a remote and a label")
-		}
-		return n.validateLabel()
+		return n.validateTunnel()
 	case ECMP:
 		return n.Members.validate()
 	default:
@@ -117,6 +124,31 @@ func (n NextHop) validateLabel() error {
 		return fmt.Errorf("%s next hop: label %d is outside 16..1048575", n.Kind, n.Label)
 	}
 	return nil
+}
+
+func (n NextHop) validateTunnel() error {
+	plain := NextHop{Kind: Tunnel, Remote: n.Remote, Encapsulation: n.Encapsulation}
+	switch n.Encapsulation {
+	case MPLSoUDP, MPLSoGRE:
+		plain.Label = n.Label
+		if n != plain {
+			return fmt.Errorf("tunnel next hop of %s takes only a remote and a label", n.Encapsulation)
+		}
+		return n.validateLabel()
+	case VXLAN:
+		plain.VNI, plain.MAC = n.VNI, n.MAC
+		if n != plain {
+			return fmt.Errorf("tunnel next hop of VXLAN takes only a remote, a vni and a mac")
+		}
+		if n.MAC[0]&1 != 0 {
+			return fmt.Errorf("tunnel next hop: mac %s is not a unicast address", n.MAC)
+		}
+		if err := validateVNI(n.VNI); err != nil {
+			return fmt.Errorf("tunnel next hop: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("tunnel next hop: unknown %s", n.Encapsulation)
 }
 
 // Member is one of the next hops that share the flows of a route.
@@ -143,7 +175,7 @@ func Share(members []Member) NextHop {
 		list[i].Weight = max(list[i].Weight, 1)
 	}
 	slices.SortFunc(list, func(a, b Member) int {
-		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Label, b.Label), first(a.Behind, b.Behind), cmp.Compare(a.Identity.code, b.Identity.code), cmp.Compare(b.Weight, a.Weight))
+		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Encapsulation, b.Encapsulation), cmp.Compare(a.number(), b.number()), bytes.Compare(a.MAC[:], b.MAC[:]), first(a.Behind, b.Behind), cmp.Compare(a.Identity.code, b.Identity.code), cmp.Compare(b.Weight, a.Weight))
 	})
 	list = slices.CompactFunc(list, func(a, b Member) bool { return a.NextHop == b.NextHop })
 	list = list[:min(len(list), MaxMembers)]
@@ -161,7 +193,8 @@ func Share(members []Member) NextHop {
 			b[len(b)-1] = 1
 		}
 		b = append(b, remote[:]...)
-		b = binary.BigEndian.AppendUint32(b, m.Label)
+		b = append(append(b, byte(m.Encapsulation)), m.MAC[:]...)
+		b = binary.BigEndian.AppendUint32(b, m.number())
 		b = binary.BigEndian.AppendUint32(b, m.Weight)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Identity.code)))
 		b = append(b, m.Identity.code...)
@@ -170,8 +203,9 @@ func Share(members []Member) NextHop {
 }
 
 // memberSize is the length of one member in Members but for its identity, which
-// follows: kind, whether it is behind, remote, label, weight, length of identity.
-const memberSize = 1 + 1 + 16 + 4 + 4 + 2
+// follows: kind, whether it is behind, remote, encapsulation, MAC, number, weight,
+// length of identity.
+const memberSize = 1 + 1 + 16 + 1 + 6 + 4 + 4 + 2
 
 // first orders what is not so before what is.
 func first(a, b bool) int {
@@ -188,12 +222,13 @@ func first(a, b bool) int {
 func (m Members) List() []Member {
 	var list []Member
 	for b := []byte(m); len(b) >= memberSize; {
-		n := Member{NextHop: NextHop{Kind: NextHopKind(b[0]), Behind: b[1] != 0}, Weight: binary.BigEndian.Uint32(b[22:])}
+		n := Member{NextHop: NextHop{Kind: NextHopKind(b[0]), Behind: b[1] != 0}, Weight: binary.BigEndian.Uint32(b[29:])}
 		if n.Kind == Tunnel {
 			n.Remote = netip.AddrFrom16([16]byte(b[2:18])).Unmap()
+			n.Encapsulation, n.MAC = Encapsulation(b[18]), MAC(b[19:25])
 		}
-		n.Label = binary.BigEndian.Uint32(b[18:])
-		end := min(memberSize+int(binary.BigEndian.Uint16(b[26:])), len(b))
+		n.NextHop = n.with(binary.BigEndian.Uint32(b[25:]))
+		end := min(memberSize+int(binary.BigEndian.Uint16(b[33:])), len(b))
 		n.Identity.code = string(b[memberSize:end])
 		list, b = append(list, n), b[end:]
 	}

@@ -16,6 +16,11 @@ func drawMember(t *rapid.T) Member {
 	if rapid.Bool().Draw(t, "tunnel") {
 		m.Kind, m.Behind = Tunnel, false
 		m.Remote = netip.AddrFrom4([4]byte{172, 31, 0, rapid.Byte().Draw(t, "node")})
+		m.Encapsulation = Encapsulation(rapid.Uint8Range(0, 2).Draw(t, "encapsulation"))
+		if m.Encapsulation == VXLAN {
+			m.Label, m.VNI = 0, m.Label
+			m.MAC[5] = rapid.Byte().Draw(t, "mac")
+		}
 	}
 	return m
 }

@@ -28,7 +28,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 	m := &bpfMaps{}
 	t := &Tables{maps: m}
 	for name, field := range map[string]**ebpf.Map{
-		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1,
+		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
 		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV1: &m.FlowV1,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV1: &m.FlowMadeV1, bpfMapFlowGoneV1: &m.FlowGoneV1,
 		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
@@ -176,6 +176,11 @@ func (t *Tables) Labels() (map[uint32]int, error) {
 		labels[label] = int(ifindex)
 	}
 	return labels, nil
+}
+
+// VNIs returns the VRF of each VXLAN network identifier.
+func (t *Tables) VNIs() (map[uint32]uint32, error) {
+	return entries[uint32, uint32](t.maps.VniV1, "VXLAN network identifiers")
 }
 
 // Drops returns what was dropped, by reason and interface.

@@ -143,7 +143,8 @@ type Flow struct {
 	// from a tunnel the receiver's.
 	IfIndex int    `json:"ifindex"`
 	VRF     uint32 `json:"vrf"`
-	// Label is the one that the packets of a FromTunnel flow carry.
+	// Label is the one that the packets of a FromTunnel flow carry; those that
+	// come by VXLAN have none.
 	Label    uint32     `json:"label,omitempty"`
 	Src      netip.Addr `json:"src"`
 	Dst      netip.Addr `json:"dst"`

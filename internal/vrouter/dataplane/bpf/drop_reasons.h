@@ -38,7 +38,8 @@
 	X(POLICY_NETWORK, "policy-network", "policies of the network refuse it") \
 	X(POLICY_FIREWALL, "policy-firewall", "firewall rules refuse it")       \
 	X(POLICY_GROUP, "policy-group", "security groups do not allow it")      \
-	X(FRAGMENT, "fragment", "fragment of a datagram that was not seen to begin")
+	X(FRAGMENT, "fragment", "fragment of a datagram that was not seen to begin") \
+	X(VNI, "vni", "VXLAN network identifier is of no network here")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -1,26 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* MPLS in UDP over IPv4 (RFC 7510). */
+/*
+ * Tunnels over IPv4: MPLS in UDP (RFC 7510), MPLS in GRE (RFC 4023) and VXLAN
+ * (RFC 7348).
+ */
 #pragma once
 
 #include "maps.h"
 #include "parse.h"
 
 #define MPLS_UDP_PORT 6635
+#define VXLAN_PORT 4789
+#define GRE_MPLS 0x8847
 #define MPLS_BOTTOM 0x100U
 #define MPLS_TTL 64
 #define MPLS_LABEL_SHIFT 12
+#define VXLAN_HAS_VNI 0x08000000U
+#define VXLAN_VNI_SHIFT 8
 #define OUTER_TTL 64
 #define UDP_SPORT_FIRST 0xc000 /* 49152..65535 (RFC 7510 section 3) */
 
 #define ERR_ALREADY -114
 
-struct outer {
+/* What comes between the frame's Ethernet header and the inner IP header. */
+struct outer_udp {
 	struct iphdr ip;
 	struct udphdr udp;
 	__be32 mpls;
 };
 
-_Static_assert(sizeof(struct outer) == 32, "outer");
+struct outer_gre {
+	struct iphdr ip;
+	__be16 flags;
+	__be16 protocol;
+	__be32 mpls;
+};
+
+struct outer_vxlan {
+	struct iphdr ip;
+	struct udphdr udp;
+	__be32 flags;
+	__be32 vni;
+	struct ethhdr eth;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct outer_udp) == 32, "outer_udp");
+_Static_assert(sizeof(struct outer_gre) == 28, "outer_gre");
+_Static_assert(sizeof(struct outer_vxlan) == 50, "outer_vxlan");
+
+static __always_inline __u32 outer_size(__u32 encap)
+{
+	switch (encap) {
+	case ENCAP_VXLAN:
+		return sizeof(struct outer_vxlan);
+	case ENCAP_MPLS_GRE:
+		return sizeof(struct outer_gre);
+	}
+	return sizeof(struct outer_udp);
+}
 
 /* The outer source port carries the entropy of the inner flow. */
 static __always_inline __be16 entropy_port(struct __sk_buff *skb)
@@ -48,7 +84,8 @@ static __always_inline __u16 ip_checksum(const struct iphdr *ip)
  * always does; the device is asked only about the others. A super-packet is
  * judged by the segments it will be cut into.
  */
-static __always_inline int fits_underlay(struct __sk_buff *skb, const struct packet *p)
+static __always_inline int fits_underlay(struct __sk_buff *skb, const struct packet *p,
+					 __u32 encap)
 {
 	__u32 mtu = 0;
 	__u32 len = skb->gso_size ? skb->gso_size + p->header_len
@@ -58,64 +95,131 @@ static __always_inline int fits_underlay(struct __sk_buff *skb, const struct pac
 		return 1;
 	if (bpf_check_mtu(skb, underlay_ifindex, &mtu, 0, 0) < 0)
 		return 1;
-	return len + sizeof(struct outer) <= mtu;
+	return len + outer_size(encap) <= mtu;
 }
 
 /*
- * Adds the outer headers. FIXED_GSO keeps the segment size of super-packets
- * and is what lets UDP segmentation through at all.
+ * Makes room for outer headers. FIXED_GSO keeps the segment size of
+ * super-packets and is what lets UDP segmentation through at all.
  */
-static __always_inline int make_room(struct __sk_buff *skb)
+static __always_inline int make_room(struct __sk_buff *skb, __u32 size, __u64 flags)
 {
-	long err = bpf_skb_adjust_room(
-		skb, sizeof(struct outer), BPF_ADJ_ROOM_MAC,
-		BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
-			BPF_F_ADJ_ROOM_ENCAP_L4_UDP |
-			BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(__be32)));
-	/* A packet that a container forwards came out of a tunnel of the same
-	 * kind, and decapsulation leaves skb->encapsulation set. Its inner
-	 * offsets are right as they are: plain room is all it needs. */
+	flags |= BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4;
+	long err = bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, flags);
+	/* A packet that a container forwards came out of a tunnel, and
+	 * decapsulation leaves skb->encapsulation set. Its inner offsets are
+	 * right as they are: plain room is all it needs. */
 	if (err == ERR_ALREADY)
-		err = bpf_skb_adjust_room(skb, sizeof(struct outer), BPF_ADJ_ROOM_MAC,
-					  BPF_F_ADJ_ROOM_FIXED_GSO);
+		err = bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 	return err ? -1 : 0;
 }
 
-static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p,
-				       const struct next_hop *nh, __be16 sport)
+static __always_inline void outer_ip(struct iphdr *ip, __u32 len, __u8 proto, __u8 tos,
+				     __be32 remote)
 {
-	__u32 len = skb->len - sizeof(struct ethhdr) + sizeof(struct outer);
-	struct outer o = {
-		.ip = {
-			.version = 4,
-			.ihl = 5,
-			/* The class of service is the inner one's; ECN stays
-			 * off (compatibility mode of RFC 6040 section 4.1). */
-			.tos = p->tos & 0xfc,
-			.tot_len = bpf_htons(len),
-			.frag_off = bpf_htons(IP_DONT_FRAGMENT),
-			.ttl = OUTER_TTL,
-			.protocol = IPPROTO_UDP,
-			.saddr = local_ip,
-			.daddr = nh->remote.w[3],
-		},
-		/* No checksum: RFC 7510 section 3 over IPv4. */
-		.udp = {
-			.source = sport,
-			.dest = bpf_htons(MPLS_UDP_PORT),
-			.len = bpf_htons(len - sizeof(struct iphdr)),
-		},
-		.mpls = bpf_htonl(nh->label << MPLS_LABEL_SHIFT | MPLS_BOTTOM | MPLS_TTL),
+	*ip = (struct iphdr){
+		.version = 4,
+		.ihl = 5,
+		/* The class of service is the inner one's; ECN stays off
+		 * (compatibility mode of RFC 6040 section 4.1). */
+		.tos = tos & 0xfc,
+		.tot_len = bpf_htons(len),
+		.frag_off = bpf_htons(IP_DONT_FRAGMENT),
+		.ttl = OUTER_TTL,
+		.protocol = proto,
+		.saddr = local_ip,
+		.daddr = remote,
 	};
+	ip->check = ip_checksum(ip);
+}
 
-	o.ip.check = ip_checksum(&o.ip);
-	if (make_room(skb))
+/* No checksum: RFC 7510 section 3 over IPv4, RFC 7348 section 5. */
+static __always_inline struct udphdr outer_port(__be16 sport, __u16 dport, __u32 len)
+{
+	return (struct udphdr){
+		.source = sport,
+		.dest = bpf_htons(dport),
+		.len = bpf_htons(len - sizeof(struct iphdr)),
+	};
+}
+
+static __always_inline __be32 label_entry(__u32 label)
+{
+	return bpf_htonl(label << MPLS_LABEL_SHIFT | MPLS_BOTTOM | MPLS_TTL);
+}
+
+static __always_inline int encapsulate_udp(struct __sk_buff *skb, const struct next_hop *nh,
+					   __u8 tos, __be16 sport)
+{
+	struct outer_udp o;
+	__u32 len = skb->len - sizeof(struct ethhdr) + sizeof(o);
+
+	outer_ip(&o.ip, len, IPPROTO_UDP, tos, nh->remote.w[3]);
+	o.udp = outer_port(sport, MPLS_UDP_PORT, len);
+	o.mpls = label_entry(nh->label);
+	if (make_room(skb, sizeof(o),
+		      BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(o.mpls))))
 		return -1;
 	return bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &o, sizeof(o), 0) ? -1 : 0;
 }
 
-static __always_inline int decapsulate(struct __sk_buff *skb)
+static __always_inline int encapsulate_gre(struct __sk_buff *skb, const struct next_hop *nh,
+					   __u8 tos)
 {
-	return bpf_skb_adjust_room(skb, -(__s32)sizeof(struct outer), BPF_ADJ_ROOM_MAC,
+	struct outer_gre o = { .protocol = bpf_htons(GRE_MPLS) };
+
+	outer_ip(&o.ip, skb->len - sizeof(struct ethhdr) + sizeof(o), IPPROTO_GRE, tos,
+		 nh->remote.w[3]);
+	o.mpls = label_entry(nh->label);
+	if (make_room(skb, sizeof(o),
+		      BPF_F_ADJ_ROOM_ENCAP_L4_GRE | BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(o.mpls))))
+		return -1;
+	return bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &o, sizeof(o), 0) ? -1 : 0;
+}
+
+/* *o has the inner Ethernet header; the rest is filled in here. */
+static __always_inline int encapsulate_vxlan(struct __sk_buff *skb, struct outer_vxlan *o,
+					     const struct next_hop *nh, __u8 tos, __be16 sport)
+{
+	__u32 len = skb->len - sizeof(struct ethhdr) + sizeof(*o);
+	struct iphdr ip;
+
+	outer_ip(&ip, len, IPPROTO_UDP, tos, nh->remote.w[3]);
+	o->ip = ip;
+	o->udp = outer_port(sport, VXLAN_PORT, len);
+	o->flags = bpf_htonl(VXLAN_HAS_VNI);
+	o->vni = bpf_htonl(nh->label << VXLAN_VNI_SHIFT);
+	if (make_room(skb, sizeof(*o),
+		      BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2_ETH |
+			      BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(struct ethhdr))))
+		return -1;
+	return bpf_skb_store_bytes(skb, sizeof(struct ethhdr), o, sizeof(*o), 0) ? -1 : 0;
+}
+
+/* Sends a packet of a container into the tunnel of its flow. */
+static __noinline int encapsulate(struct __sk_buff *skb, const struct flow *f, __u8 tos)
+{
+	if (!f)
+		return -1;
+	struct next_hop nh = f->nh;
+	__be16 sport = f->udp_sport;
+
+	switch (nh.encap) {
+	case ENCAP_VXLAN: {
+		struct outer_vxlan o = { .eth.h_proto = bpf_htons(ETH_P_IP) };
+
+		__builtin_memcpy(o.eth.h_dest, f->dmac, 6);
+		__builtin_memcpy(o.eth.h_source, f->smac, 6);
+		return encapsulate_vxlan(skb, &o, &nh, tos, sport);
+	}
+	case ENCAP_MPLS_GRE:
+		return encapsulate_gre(skb, &nh, tos);
+	}
+	return encapsulate_udp(skb, &nh, tos, sport);
+}
+
+static __always_inline int decapsulate(struct __sk_buff *skb, __u32 size)
+{
+	return bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_MAC,
 				   BPF_F_ADJ_ROOM_FIXED_GSO) ? -1 : 0;
 }

@@ -96,7 +96,7 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 		r->scope = f->nh.ifindex;
 		r->dir = FLOW_FROM_PORT;
 	} else {
-		r->scope = label;
+		r->scope = f->nh.encap == ENCAP_VXLAN ? FLOW_SCOPE_VRF | f->vrf : label;
 		r->dir = FLOW_FROM_TUNNEL;
 	}
 }

@@ -40,6 +40,14 @@ struct {
 	__type(value, __u32);
 } label_v1 SEC(".maps");
 
+/* VXLAN network identifier to VRF. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} vni_v1 SEC(".maps");
+
 /* Host routes: a hash, as a trie of many /32 costs a cache miss a level. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -66,6 +74,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct next_hop);
 } next_hop_v1 SEC(".maps");
+
+/* The MACs that VXLAN goes to, where that is not the router's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, struct receiver_mac);
+} next_hop_mac_v1 SEC(".maps");
 
 /* The groups among them. */
 struct {

@@ -82,9 +82,19 @@ static __always_inline const struct route *choose_member(__u32 id, const struct 
 	return &group->member[i];
 }
 
-/* Fills in where a route leads a flow. Returns a drop reason or DROP_NONE. */
+/* The inner destination of what goes to a next hop by VXLAN. */
+static __always_inline void vxlan_mac(__u32 next_hop, __u8 *mac)
+{
+	const __u8 vr_mac[6] = VR_MAC;
+	struct receiver_mac *m = bpf_map_lookup_elem(&next_hop_mac_v1, &next_hop);
+
+	copy_mac(mac, m ? m->mac : vr_mac);
+}
+
+/* Fills in where a route leads a flow, and for VXLAN the receiver's MAC. Returns
+ * a drop reason or DROP_NONE. */
 static __always_inline int resolve(const struct route *r, const struct flow_key *key,
-				   const struct flow *old, struct next_hop *nh)
+				   const struct flow *old, struct next_hop *nh, __u8 *dmac)
 {
 	struct next_hop *n = bpf_map_lookup_elem(&next_hop_v1, &r->next_hop);
 
@@ -112,7 +122,10 @@ static __always_inline int resolve(const struct route *r, const struct flow_key 
 	if (!n || n->kind != NEXT_HOP_TUNNEL)
 		return DROP_NEXT_HOP;
 	nh->kind = NEXT_HOP_TUNNEL;
+	nh->encap = n->encap;
 	nh->remote = n->remote;
+	if (n->encap == ENCAP_VXLAN)
+		vxlan_mac(r->next_hop, dmac);
 	return DROP_NONE;
 }
 

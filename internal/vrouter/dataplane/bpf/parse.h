@@ -27,6 +27,9 @@
 #define IP_MORE_FRAGMENTS 0x2000
 #define IP_DONT_FRAGMENT 0x4000
 
+/* The MAC of the router in every network. */
+#define VR_MAC { 0x00, 0x00, 0x5e, 0x00, 0x01, 0x00 }
+
 enum fragment_kind {
 	FRAGMENT_NONE,
 	FRAGMENT_FIRST,

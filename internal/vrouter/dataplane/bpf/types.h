@@ -18,8 +18,14 @@ struct addr {
 enum next_hop_kind {
 	NEXT_HOP_DISCARD = 0,
 	NEXT_HOP_LOCAL = 1,  /* deliver to the container behind ifindex */
-	NEXT_HOP_TUNNEL = 2, /* MPLSoUDP to remote with label */
+	NEXT_HOP_TUNNEL = 2, /* to remote, by encap with label */
 	NEXT_HOP_ECMP = 3,   /* a member of the group, by flow */
+};
+
+enum encap {
+	ENCAP_MPLS_UDP = 0,
+	ENCAP_MPLS_GRE = 1,
+	ENCAP_VXLAN = 2, /* the label is the VNI */
 };
 
 /* What a route leads to: a next hop by its id, so that all routes to a node
@@ -51,15 +57,23 @@ struct ecmp {
 };
 
 struct next_hop {
-	__u32 kind;
+	__u8 kind;
+	__u8 encap;         /* TUNNEL: enum encap */
+	__u16 pad;
 	__u32 ifindex;      /* LOCAL: host-side interface of the container */
 	__u32 label;        /* TUNNEL: label of the remote port */
 	__u32 identity;     /* who is there, for policy; 0 is nobody known */
 	struct addr remote; /* TUNNEL: underlay address of the remote node */
 };
 
+/* The receiver of VXLAN behind a next hop that leads to it alone. */
+struct receiver_mac {
+	__u8 mac[6];
+	__u16 pad;
+};
+
 /* A member of a group by where it leads: to a label of a remote node, or of this
- * one where remote is 0. With label 0, that a node is among the members. */
+ * one where remote is 0. With label 0, one of those of a node. */
 struct ecmp_member_key {
 	__u32 group;
 	__u32 label;
@@ -97,8 +111,11 @@ struct route_key {
 
 enum flow_dir {
 	FLOW_FROM_PORT = 0,   /* scope is the interface index */
-	FLOW_FROM_TUNNEL = 1, /* scope is the label */
+	FLOW_FROM_TUNNEL = 1, /* scope is the label; of VXLAN see below */
 };
+
+/* With this bit a scope is the number of a VRF. Labels have 20 bits. */
+#define FLOW_SCOPE_VRF 0x80000000U
 
 /* Which side of a connection a direction is; it stays for the entry's life. */
 enum flow_role {
@@ -133,7 +150,7 @@ struct flow {
 	__u32 slot;     /* of that port */
 	__u32 out_slot; /* of the local port that receives, or NO_SLOT */
 	__u8 smac[6];   /* FROM_PORT: the only source MAC allowed */
-	__u8 dmac[6];   /* local delivery: MAC of the receiving container */
+	__u8 dmac[6];   /* MAC of the receiver: local delivery and VXLAN */
 	__be16 udp_sport; /* tunnel: outer source port (RFC 7510 section 3) */
 	__u8 role;        /* enum flow_role */
 	__u8 pad;
@@ -175,6 +192,7 @@ struct drop_count {
 _Static_assert(sizeof(struct addr) == 16, "addr");
 _Static_assert(sizeof(struct next_hop) == 32, "next_hop");
 _Static_assert(sizeof(struct route) == 16, "route");
+_Static_assert(sizeof(struct receiver_mac) == 8, "receiver_mac");
 _Static_assert(sizeof(struct ecmp) == 1540, "ecmp");
 _Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");

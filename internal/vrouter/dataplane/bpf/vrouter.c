@@ -5,7 +5,7 @@
  *
  *   container -> vif_rx: ARP | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
- *   wire -> underlay_rx: MPLSoUDP to us? label -> flow, else checks, policy -> flow
+ *   wire -> underlay_rx: tunnel to us? label or VNI -> flow, else checks, policy -> flow
  *                        -> local port; everything else goes to the stack
  *
  * A flow entry of the current generations is a complete decision: nothing else
@@ -17,6 +17,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "arp.h"
+#include "arrive.h"
 #include "drop_reasons.h"
 #include "encap.h"
 #include "flow.h"
@@ -28,27 +30,6 @@
 
 /* "Not mine": the value is the same for tcx (TCX_NEXT) and clsact filters. */
 #define VERDICT_NEXT TC_ACT_UNSPEC
-
-#define VR_MAC { 0x00, 0x00, 0x5e, 0x00, 0x01, 0x00 }
-
-#define ARP_ETHERNET 1
-#define ARP_REQUEST 1
-#define ARP_REPLY 2
-
-/* RFC 826 for IPv4 over Ethernet. (linux/if_arp.h needs libc headers.) */
-struct arp_ipv4 {
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_len;
-	__u8 protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__be32 sender_ip;
-	__u8 target_mac[6];
-	__be32 target_ip;
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct arp_ipv4) == 28, "arp_ipv4");
 
 static __always_inline int drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
 {
@@ -73,9 +54,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 	struct arp_ipv4 *arp = (void *)(eth + 1);
 	if (!in_packet(skb, arp + 1))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	if (arp->hardware != bpf_htons(ARP_ETHERNET) ||
-	    arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
-	    arp->protocol_len != 4)
+	if (!is_arp_ipv4(arp))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	if (arp->operation != bpf_htons(ARP_REQUEST) || !arp->sender_ip)
 		return drop(skb, DROP_ARP, ifindex);
@@ -91,11 +70,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 
 	copy_mac(eth->h_dest, vif->mac);
 	copy_mac(eth->h_source, vr_mac);
-	arp->operation = bpf_htons(ARP_REPLY);
-	copy_mac(arp->target_mac, vif->mac);
-	copy_mac(arp->sender_mac, vr_mac);
-	arp->sender_ip = target.w[3];
-	arp->target_ip = sender.w[3];
+	turn_arp(arp, vr_mac);
 	return bpf_redirect(ifindex, 0);
 }
 
@@ -119,18 +94,18 @@ static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u3
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p,
 				   const struct flow *f, __u32 ifindex)
 {
-	struct next_hop nh = f->nh;
+	__u32 kind = f->nh.kind, to = f->nh.ifindex;
 	__u32 packets = packets_of(skb), bytes = skb->len, slot = f->slot;
 
-	if (nh.kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p))
+	if (kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p, f->nh.encap))
 		return drop(skb, DROP_TOO_BIG, ifindex);
 	if (decrement_ttl(skb, sizeof(struct ethhdr)))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	if (nh.kind == NEXT_HOP_LOCAL) {
+	if (kind == NEXT_HOP_LOCAL) {
 		count_from(slot, packets, bytes);
-		return deliver(skb, f->dmac, nh.ifindex, f->out_slot);
+		return deliver(skb, f->dmac, to, f->out_slot);
 	}
-	if (encapsulate(skb, p, &nh, f->udp_sport))
+	if (encapsulate(skb, f, p->tos))
 		return drop(skb, DROP_ENCAPSULATE, ifindex);
 	count_from(slot, packets, bytes);
 	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
@@ -149,7 +124,7 @@ static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 	struct route *r = find_route(vif->vrf, &p->key.dst);
 	if (!r)
 		return DROP_NO_ROUTE;
-	int reason = resolve(r, &p->key, old, &f->nh);
+	int reason = resolve(r, &p->key, old, &f->nh, f->dmac);
 	if (reason)
 		return reason;
 	f->vrf = vif->vrf;
@@ -253,29 +228,32 @@ int vif_rx(struct __sk_buff *skb)
 
 /*
  * Decides a flow that arrives by tunnel. The underlay is not trusted: the inner
- * destination must belong to the labelled port or be behind it, and the outer source must be
- * where the port's VRF would send an answer.
+ * destination must belong to the port or be behind it, and the outer source must
+ * be where the port's VRF would send an answer.
  */
-static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, struct flow *f)
+static __noinline int decide_from_tunnel(struct packet *p, const struct arrival *a,
+					 struct flow *f)
 {
-	if (!p || !f)
+	struct vif *vif = 0;
+
+	if (!p || !a || !f)
 		return DROP_MALFORMED;
-	__u32 *ifindex = bpf_map_lookup_elem(&label_v1, &p->key.scope);
-	if (!ifindex)
-		return DROP_LABEL;
-	f->ifindex = *ifindex;
-	struct vif *vif = bpf_map_lookup_elem(&vif_v1, &f->ifindex);
+	int reason = receiver(&p->key, &f->ifindex, &vif);
+	if (reason)
+		return reason;
 	if (!vif)
 		return DROP_LABEL;
 	if (vif->blocked)
 		return DROP_BLOCKED;
 	if (!may_have(vif, f->ifindex, &p->key.dst))
 		return DROP_DESTINATION_ADDRESS;
+	if (!for_mac(a, vif->mac))
+		return DROP_DESTINATION_MAC;
 	struct route *back = find_route(vif->vrf, &p->key.src);
 	if (!back)
 		return DROP_NO_SOURCE_ROUTE;
 	struct addr outer;
-	map_v4(&outer, outer_src);
+	map_v4(&outer, a->source);
 	const struct route *far = leads_to_node(back, &outer);
 	if (!far)
 		return DROP_TUNNEL_SOURCE;
@@ -293,14 +271,14 @@ static __noinline int decide_from_tunnel(struct packet *p, __be32 outer_src, str
 }
 
 static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
-				   __u32 underlay)
+				   __u32 size, __u32 underlay)
 {
 	__u8 dmac[6];
 	__u32 ifindex = f->nh.ifindex;
 	__u32 slot = f->out_slot;
 
 	copy_mac(dmac, f->dmac);
-	if (decapsulate(skb))
+	if (decapsulate(skb, size))
 		return drop(skb, DROP_DECAPSULATE, underlay);
 	return deliver(skb, dmac, ifindex, slot);
 }
@@ -310,58 +288,54 @@ int underlay_rx(struct __sk_buff *skb)
 {
 	__u32 underlay = skb->ifindex;
 	__u32 generation = current_generation();
-	const __u32 head = sizeof(struct ethhdr) + sizeof(struct outer);
-
-	if (skb->protocol != bpf_htons(ETH_P_IP) ||
-	    need(skb, sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr)))
-		return VERDICT_NEXT;
-	struct iphdr *ip = packet_at(skb, sizeof(struct ethhdr));
-	struct udphdr *udp = (void *)(ip + 1);
-	if (!in_packet(skb, udp + 1) || ip->version != 4 || ip->ihl != 5 ||
-	    ip->protocol != IPPROTO_UDP || ip->daddr != local_ip ||
-	    ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET) ||
-	    udp->dest != bpf_htons(MPLS_UDP_PORT))
-		return VERDICT_NEXT;
-	/* From here on it is ours, to deliver or to drop. */
-	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS))
-		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
-	__be32 outer_src = ip->saddr;
-
-	if (need(skb, head))
-		return drop(skb, DROP_MALFORMED, underlay);
-	__be32 *mpls = packet_at(skb, head - sizeof(__be32));
-	if (!in_packet(skb, mpls + 1))
-		return drop(skb, DROP_MALFORMED, underlay);
-	__u32 entry = bpf_ntohl(*mpls);
-	if (!(entry & MPLS_BOTTOM))
-		return drop(skb, DROP_LABEL_STACK, underlay);
-
+	struct arrival a = {};
 	struct packet p = {};
-	int reason = parse_ipv4(skb, head, &p);
+	int fragments = 0;
+	int reason;
+
+	if (!arrives(skb, &a, &fragments))
+		return VERDICT_NEXT;
+	if (fragments)
+		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
+	switch (a.encap) {
+	case ENCAP_VXLAN:
+		reason = parse_vxlan(skb, &a, &p);
+		if (!reason && a.proto == bpf_htons(ETH_P_ARP)) {
+			reason = answer_neighbour(skb, &a);
+			if (!reason)
+				return bpf_redirect_neigh(underlay, 0, 0, 0);
+		}
+		break;
+	case ENCAP_MPLS_GRE:
+		reason = parse_mpls(skb, sizeof(struct outer_gre), &p);
+		break;
+	default:
+		reason = parse_mpls(skb, sizeof(struct outer_udp), &p);
+	}
 	if (reason)
 		return drop(skb, reason, underlay);
-	p.key.scope = entry >> MPLS_LABEL_SHIFT;
+
 	p.key.dir = FLOW_FROM_TUNNEL;
 	if (p.fragment)
 		follow_fragment(&p);
 	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
 	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
-	    old->nh.label == p.key.scope && old->nh.remote.w[3] == outer_src &&
-	    old->policy == policy_of_flow(old)) {
-		touch(skb, old, skb->len - sizeof(struct outer));
-		return receive(skb, old, underlay);
+	    old->nh.label == p.key.scope && old->nh.remote.w[3] == a.source &&
+	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
+		touch(skb, old, skb->len - a.size);
+		return receive(skb, old, a.size, underlay);
 	}
 
 	struct flow fresh = { .generation = generation };
-	reason = decide_from_tunnel(&p, outer_src, &fresh);
+	reason = decide_from_tunnel(&p, &a, &fresh);
 	if (reason)
 		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
 	reason = judge(skb, &p, old, &fresh, p.key.scope);
 	if (reason == DROP_NONE)
-		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - sizeof(struct outer), p.key.scope);
+		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - a.size, p.key.scope);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh.ifindex);
-	return receive(skb, &fresh, underlay);
+	return receive(skb, &fresh, a.size, underlay);
 }
 
 char __license[] SEC("license") = "Dual MIT/GPL";
