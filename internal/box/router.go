@@ -35,7 +35,7 @@ func (c *Config) ensureRouter(ctx context.Context) error {
 		"bgp_router_parameters": map[string]any{
 			"router_type": "control-node", "vendor": "contrail", "autonomous_system": system.Config.AS,
 			"identifier": fabricAddress, "address": fabricAddress, "port": bgpPort,
-			"address_families": map[string]any{"family": []string{"route-target", "inet-vpn", "inet6-vpn"}},
+			"address_families": map[string]any{"family": []string{"route-target", "inet-vpn", "inet6-vpn", "e-vpn"}},
 		},
 	}}, nil)
 	if e := (*restError)(nil); errors.As(err, &e) && e.status == http.StatusConflict {

@@ -208,7 +208,7 @@ func (p *controlPath) cells() []string {
 	if p.Used {
 		used = "yes"
 	}
-	if p.VNI != 0 {
+	if p.Label == 0 && p.VNI != 0 {
 		label = "vni " + number(uint64(p.VNI))
 	}
 	return []string{

@@ -11,6 +11,7 @@ import (
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	"github.com/contrail-mesos/contrail/internal/store"
@@ -19,10 +20,6 @@ import (
 
 // attachments implements the RPC service Attachments.
 type attachments struct{ api *API }
-
-// overhead is the largest that a tunnel adds, in bytes: MPLS over UDP over
-// IPv4 (RFC 7510): 20 + 8 + 4.
-const overhead = 32
 
 // nodeOf returns the node that the caller speaks for, of those he may.
 func nodeOf(ctx context.Context, named string) (string, error) {
@@ -401,8 +398,8 @@ func protoAddress(a netip.Addr, s *subnet, ip string) *configv1.Address {
 	return out
 }
 
-// containerMTU is the smallest fabric MTU of all nodes less the overhead; 0
-// when no node has joined.
+// containerMTU is the smallest fabric MTU of all nodes less what the largest
+// encapsulation adds; 0 when no node has joined.
 func containerMTU(v *model.View) uint32 {
 	var smallest uint32
 	for _, n := range v.Nodes() {
@@ -410,10 +407,11 @@ func containerMTU(v *model.View) uint32 {
 			smallest = n.FabricMTU
 		}
 	}
-	if smallest <= overhead {
-		return 0
-	}
-	return smallest - overhead
+	return lessOverhead(v, smallest)
+}
+
+func lessOverhead(v *model.View, mtu uint32) uint32 {
+	return mtu - min(mtu, compile.Overhead(compile.Encapsulations(v)))
 }
 
 // attachmentOf describes what is bound to an interface.

@@ -27,7 +27,7 @@ func TestAttachDetach(t *testing.T) {
 		Key:              &configv1.AttachmentKey{Node: node, ContainerId: id, Interface: "eth0", BootId: "boot", Namespace: "4:1"},
 		VirtualMachineId: id, InterfaceId: a.InterfaceId, NetworkId: a.NetworkId, ProjectId: a.ProjectId,
 		NetworkFqName: []string{"default-domain", "mesos-default", "blue"},
-		Vrf:           a.Vrf, Label: 16, Mac: a.Mac, Mtu: 1468, DisplayName: id + "-eth0", Revision: a.Revision,
+		Vrf:           a.Vrf, Label: 16, Mac: a.Mac, Mtu: 1450, DisplayName: id + "-eth0", Revision: a.Revision,
 		Addresses: []*configv1.Address{{
 			Address: "10.32.0.3", PrefixLength: 20, Gateway: "10.32.0.1", DnsServer: "10.32.0.2", InstanceIpId: a.Addresses[0].InstanceIpId,
 		}},
@@ -503,11 +503,11 @@ func TestJoin(t *testing.T) {
 		code connect.Code
 		mtu  uint32
 	}{
-		{"good", func(*configv1.JoinRequest) {}, 0, 1468},
-		{"again", func(*configv1.JoinRequest) {}, 0, 1468},
-		{"smaller mtu", func(r *configv1.JoinRequest) { r.FabricMtu = 1400 }, 0, 1368},
-		{"new boot", func(r *configv1.JoinRequest) { r.BootId = "next" }, 0, 1468},
-		{"new address", func(r *configv1.JoinRequest) { r.Address = "172.31.0.99" }, 0, 1468},
+		{"good", func(*configv1.JoinRequest) {}, 0, 1450},
+		{"again", func(*configv1.JoinRequest) {}, 0, 1450},
+		{"smaller mtu", func(r *configv1.JoinRequest) { r.FabricMtu = 1400 }, 0, 1350},
+		{"new boot", func(r *configv1.JoinRequest) { r.BootId = "next" }, 0, 1450},
+		{"new address", func(r *configv1.JoinRequest) { r.Address = "172.31.0.99" }, 0, 1450},
 		{"new name", func(r *configv1.JoinRequest) { r.Name = "node-3" }, connect.CodeAlreadyExists, 0},
 		{"name of another", func(r *configv1.JoinRequest) { r.Name = "node-1" }, connect.CodeAlreadyExists, 0},
 		{"address of another", func(r *configv1.JoinRequest) { r.Address = "172.31.0.11" }, connect.CodeAlreadyExists, 0},

@@ -134,7 +134,7 @@ func mtuWith(v *model.View, n model.Node) uint32 {
 			smallest = min(smallest, other.FabricMTU)
 		}
 	}
-	return smallest - overhead
+	return lessOverhead(v, smallest)
 }
 
 // List implements the RPC.

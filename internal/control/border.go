@@ -84,7 +84,7 @@ func (b *border) note(vrf uint32, key rib.Key) {
 	at := place{vrf, key}
 	w := b.tables.networks[vrf]
 	exported := w != nil && w.instance != nil && w.instance.exported && b.state.speaker != nil
-	if _, was := b.sent[at]; key.Kind() == rib.Unicast && (exported || was) {
+	if _, was := b.sent[at]; exported || was {
 		b.dirty[at] = struct{}{}
 		b.poke()
 	}
@@ -307,7 +307,9 @@ func (b *border) again(ctx context.Context, speaker *bgp.Speaker, old *bgp.Subsc
 	return received
 }
 
-func subscribe(s *bgp.Speaker) *bgp.Subscription { return s.Subscribe(bgp.VPNv4, bgp.VPNv6) }
+func subscribe(s *bgp.Speaker) *bgp.Subscription {
+	return s.Subscribe(bgp.VPNv4, bgp.VPNv6, bgp.EVPN)
+}
 
 func targetsFor(wanted map[rib.Target]struct{}) []bgp.RouteTarget {
 	targets := make([]bgp.RouteTarget, 0, len(wanted))
@@ -343,18 +345,16 @@ func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (
 	defer t.mu.Unlock()
 	for i := range changes {
 		c := &changes[i]
-		rd, hasRD := c.NLRI.RD()
-		prefix, hasPrefix := c.NLRI.Prefix()
-		if !hasRD || !hasPrefix {
-			continue
-		}
+		keys, rd := keysOf(c.NLRI)
 		var specs []rib.Spec
 		for j := range c.Paths {
-			if s, ok := specOf(&c.Paths[j], wanted, b.shortAS()); ok {
+			if s, ok := specOf(c.NLRI.Family, &c.Paths[j], wanted, b.shortAS()); ok {
 				specs = append(specs, s)
 			}
 		}
-		t.setLearned(outside{rdOf(rd), rib.UnicastKey(prefix)}, specs)
+		for _, key := range keys {
+			t.setLearned(outside{rd, key}, specs)
+		}
 	}
 	t.flush()
 	return true

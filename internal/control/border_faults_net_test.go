@@ -63,10 +63,10 @@ func TestNetTooManyTargets(t *testing.T) {
 	g.node("n1", "172.31.0.11", 1500)
 	g.network("blue", 1, mine, mine)
 	g.attach("b1", "blue", "n1", "10.0.0.3", 16)
-	g.want("blue seen outside", "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001", func() string { return g.hears("10.0.0.3/32") })
+	g.want("blue seen outside", "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:11 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001", func() string { return g.hears("10.0.0.3/32") })
 	g.network("blue", 1, mine, append(many, mine...))
 	g.network("red", 2, nil, mine)
 	g.attach("r1", "red", "n1", "10.0.0.4", 17)
-	g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:13 origin-vn:64512:2 target:64500:1 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
+	g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:11 encapsulation:13 origin-vn:64512:2 target:64500:1 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
 	g.want("blue seen outside", "none", func() string { return g.hears("10.0.0.3/32") })
 }

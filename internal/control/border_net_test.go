@@ -45,13 +45,13 @@ func newGateway(t *testing.T, as uint32) *gateway {
 	}
 	refused := g.speaker.SetPeers(map[string]bgp.PeerConfig{"us": {
 		Addr: ours.Addr(), Port: ours.Port(), LocalAddr: theirs.Addr(), AS: 64512, Retry: 50 * time.Millisecond, Trusted: true,
-		Families: []bgp.Family{bgp.RTC, bgp.VPNv4, bgp.VPNv6},
+		Families: []bgp.Family{bgp.RTC, bgp.VPNv4, bgp.VPNv6, bgp.EVPN},
 	}})
 	if len(refused) > 0 {
 		t.Fatal(refused)
 	}
 	g.speaker.SetImports([]bgp.RouteTarget{bgp.NewRouteTarget(64500, 1), bgp.NewRouteTarget(64512, 8000001), bgp.NewRouteTarget(64512, 8000002)})
-	g.heard = g.speaker.Subscribe(bgp.VPNv4, bgp.VPNv6)
+	g.heard = g.speaker.Subscribe(bgp.VPNv4, bgp.VPNv6, bgp.EVPN)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -70,7 +70,7 @@ func newGateway(t *testing.T, as uint32) *gateway {
 	})
 	g.router("c1", "control-node", ours, 64512)
 	g.router("gw", "router", theirs, int64(as))
-	g.peer("c1", "gw", `{"session": [{"attributes": [{"address_families": {"family": ["route-target", "inet-vpn", "inet6-vpn"]}}]}]}`)
+	g.peer("c1", "gw", `{"session": [{"attributes": [{"address_families": {"family": ["route-target", "inet-vpn", "inet6-vpn", "e-vpn"]}}]}]}`)
 	return g
 }
 
@@ -119,13 +119,8 @@ func (g *gateway) hears(prefix string) string {
 	for _, c := range g.routes {
 		if p, ok := c.NLRI.Prefix(); ok && p.String() == prefix {
 			for _, path := range c.Paths {
-				var communities []string
-				for _, e := range path.Attrs.ExtCommunities {
-					communities = append(communities, e.String())
-				}
-				slices.Sort(communities)
 				rd, _ := c.NLRI.RD()
-				all = append(all, fmt.Sprintf("%s via %s label %d %s", rd, path.Attrs.NextHop, path.Label, strings.Join(communities, " ")))
+				all = append(all, fmt.Sprintf("%s via %s label %d %s", rd, path.Attrs.NextHop, path.Label, communitiesOf(&path)))
 			}
 		}
 	}
@@ -134,6 +129,15 @@ func (g *gateway) hears(prefix string) string {
 		return "none"
 	}
 	return strings.Join(all, ", ")
+}
+
+func communitiesOf(p *bgp.Path) string {
+	var communities []string
+	for _, e := range p.Attrs.ExtCommunities {
+		communities = append(communities, e.String())
+	}
+	slices.Sort(communities)
+	return strings.Join(communities, " ")
 }
 
 func (g *gateway) want(what, want string, have func() string) {
@@ -162,7 +166,7 @@ func TestNetBorder(t *testing.T) {
 			g.network("red", 2, nil, nil)
 			g.attach("b1", "blue", "n1", "10.0.0.3", 16)
 			g.attach("r1", "red", "n1", "10.0.0.4", 17)
-			seen := "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001"
+			seen := "172.31.0.11:1 via 172.31.0.11 label 16 encapsulation:11 encapsulation:13 origin-vn:64512:1 target:64500:1 target:64512:8000001"
 			g.want("blue seen outside", seen, func() string { return g.hears("10.0.0.3/32") })
 			g.want("red seen outside", "none", func() string { return g.hears("10.0.0.4/32") })
 
@@ -189,7 +193,7 @@ func TestNetBorder(t *testing.T) {
 			g.apply(model.Batch{Objects: []model.Object{&model.VirtualNetwork{
 				Meta: model.Meta{UUID: id("net", "red"), FQName: []string{"default-domain", "p", "red"}}, VirtualNetworkNetworkID: new(int64(2)), RouterExternal: &external,
 			}}})
-			g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:13 origin-vn:64512:2 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
+			g.want("red seen outside", "172.31.0.11:2 via 172.31.0.11 label 17 encapsulation:11 encapsulation:13 origin-vn:64512:2 target:64512:8000002", func() string { return g.hears("10.0.0.4/32") })
 			g.detach("r1", "red")
 			g.want("red seen outside", "none", func() string { return g.hears("10.0.0.4/32") })
 

@@ -87,7 +87,7 @@ func TestIdentityOfATrustedPeersRoute(t *testing.T) {
 		bgp.ExtCommunity(target), bgp.NewOriginVN(64512, 7), bgp.NewSecurityGroup(64512, 9), bgp.NewSecurityGroup(64512, 8),
 		bgp.NewTag(64512, 5), bgp.NewOriginVN(64500, 1), bgp.NewSecurityGroup(64500, 1), bgp.NewTag(64500, 1),
 	}}
-	s, ok := specOf(&bgp.Path{Peer: "dc2", Attrs: attrs}, map[rib.Target]struct{}{rib.Target(target): {}}, 64512)
+	s, ok := specOf(bgp.VPNv4, &bgp.Path{Peer: "dc2", Attrs: attrs}, map[rib.Target]struct{}{rib.Target(target): {}}, 64512)
 	if !ok || s.OriginNetwork != 7 || !slices.Equal(s.SecurityGroups, []uint32{8, 9}) || !slices.Equal(s.Tags, []uint32{5}) {
 		t.Errorf("the path is %+v, wanted %t", s, ok)
 	}

@@ -11,12 +11,45 @@ import (
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 )
 
-func rdOf(rd bgp.RD) rib.RD { return rib.RD(binary.BigEndian.Uint64(rd[:])) }
+// keysOf are the keys that a peer's route has in the tables, and its route
+// distinguisher. A MAC with an address is two: there is a route to the address
+// as well, so that who only routes gets there.
+func keysOf(n bgp.NLRI) ([]rib.Key, rib.RD) {
+	rd, ok := n.RD()
+	if !ok {
+		return nil, 0
+	}
+	at := rib.RD(binary.BigEndian.Uint64(rd[:]))
+	if n.Family != bgp.EVPN {
+		prefix, ok := n.Prefix()
+		if !ok {
+			return nil, 0
+		}
+		return []rib.Key{rib.UnicastKey(prefix)}, at
+	}
+	r, err := n.EVPN()
+	if err != nil {
+		return nil, 0
+	}
+	switch r.Type {
+	case 2:
+		keys := []rib.Key{rib.MACKey(r.Tag, [6]byte(r.MAC), r.IP)}
+		if r.IP.IsValid() {
+			keys = append(keys, rib.NeighbourKey(r.Tag, [6]byte(r.MAC), r.IP))
+		}
+		return keys, at
+	case 3:
+		return []rib.Key{rib.MulticastKey(r.Tag, r.IP)}, at
+	case 5:
+		return []rib.Key{rib.PrefixKey(r.Tag, r.Prefix)}, at
+	}
+	return nil, 0
+}
 
 // specOf is a peer's path as the tables have it; false when no network wants
-// it. Of a trusted peer it says who is behind it, in the numbers of the own
-// autonomous system.
-func specOf(p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, bool) {
+// it, or no node could take it. Of a trusted peer it says who is behind it, in
+// the numbers of the own autonomous system.
+func specOf(f bgp.Family, p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, bool) {
 	a, who := p.Attrs, p.Attrs.Identity(as)
 	s := rib.Spec{
 		Source: rib.Source{Kind: rib.BGP, Name: p.Peer}, Label: p.Label, Flags: rib.Multipath,
@@ -53,7 +86,37 @@ func specOf(p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, b
 	for _, list := range [][]uint32{s.Communities, s.SecurityGroups, s.Tags} {
 		slices.Sort(list)
 	}
-	return s, len(s.Targets) > 0
+	if len(s.Targets) == 0 {
+		return s, false
+	}
+	return s, f != bgp.EVPN || takeVXLAN(&s, p)
+}
+
+// takeVXLAN fills in what an EVPN route says of the way by VXLAN. By MPLS its
+// label would be one of a bridge, which nodes are not.
+func takeVXLAN(s *rib.Spec, p *bgp.Path) bool {
+	r, err := p.EVPN()
+	if err != nil || s.Encapsulations&rib.VXLAN == 0 {
+		return false
+	}
+	s.Encapsulations, s.VNI = rib.VXLAN, r.Label
+	switch r.Type {
+	case 2:
+		s.MAC = [6]byte(r.MAC)
+		if n, ok := p.Attrs.Mobility(); ok {
+			s.Sequence = uint64(n)
+		}
+	case 3:
+		s.VNI, _ = p.Attrs.IngressReplication()
+	case 5:
+		// A prefix behind an address is reached by that one's route (RFC 9136
+		// §3.2), which is not looked for here.
+		if r.Gateway.IsValid() && !r.Gateway.IsUnspecified() {
+			return false
+		}
+		s.MAC, _ = p.Attrs.RouterMAC()
+	}
+	return s.VNI != 0 && s.MAC[0]&1 == 0
 }
 
 func encapsulationOf(e bgp.Encap) rib.Encapsulations {
@@ -71,7 +134,8 @@ func encapsulationOf(e bgp.Encap) rib.Encapsulations {
 // routesOf are the routes that peers are told of a place: one for each node
 // that has it. Floating and alias addresses are not among them, for no node can
 // take what is sent to one yet, nor are the ways through services, which are
-// for the network alone.
+// for the network alone, nor what is reached in no way that the kind of route
+// allows: a prefix by MPLS, MACs and broadcasts by VXLAN.
 func (b *border) routesOf(at place) []bgp.Route {
 	w := b.tables.networks[at.vrf]
 	if w == nil || w.instance == nil || !w.instance.exported {
@@ -82,8 +146,12 @@ func (b *border) routesOf(at place) []bgp.Route {
 		if p.Flags&rib.Foreign != 0 || p.Kind == rib.Chain {
 			continue
 		}
-		nlri := bgp.VPNNLRI(distinguisher(p.NextHop, at.vrf, b.shortAS()), at.key.Prefix())
-		if slices.ContainsFunc(routes, func(r bgp.Route) bool { return r.NLRI == nlri }) {
+		encapsulations := p.Encapsulations & (rib.MPLSoUDP | rib.MPLSoGRE)
+		if at.key.Layer2() {
+			encapsulations = p.Encapsulations & rib.VXLAN
+		}
+		route, ok := routeTo(at.key, p, distinguisher(p.NextHop, at.vrf, b.shortAS()))
+		if !ok || encapsulations == 0 || slices.ContainsFunc(routes, func(r bgp.Route) bool { return r.NLRI == route.NLRI }) {
 			continue
 		}
 		preference, communities := p.LocalPreference, p.Communities
@@ -96,10 +164,30 @@ func (b *border) routesOf(at place) []bgp.Route {
 				attrs.ExtCommunities = append(attrs.ExtCommunities, c)
 			}
 		}
-		attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(p.Encapsulations), b.identities(p))
-		routes = append(routes, bgp.Route{NLRI: nlri, Label: p.Label, Attrs: attrs})
+		attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(encapsulations), b.identities(p))
+		if at.key.Kind() == rib.Multicast {
+			attrs.PMSI = bgp.IngressReplication(p.VNI, p.NextHop)
+		}
+		route.Attrs = attrs
+		routes = append(routes, route)
 	}
 	return routes
+}
+
+// routeTo is a path as BGP has it, but for its attributes.
+func routeTo(key rib.Key, p *rib.Path, rd bgp.RD) (bgp.Route, bool) {
+	r := bgp.EVPNRoute{RD: rd, Tag: key.Tag(), IP: key.Address()}
+	switch key.Kind() {
+	case rib.Unicast:
+		return bgp.Route{NLRI: bgp.VPNNLRI(rd, key.Prefix()), Label: p.Label}, true
+	case rib.MAC:
+		mac := key.HardwareAddress()
+		r.Type, r.MAC, r.Label = 2, mac[:], p.VNI
+	case rib.Multicast:
+		r.Type = 3
+	}
+	nlri, err := r.NLRI()
+	return bgp.Route{NLRI: nlri, EVPN: &r}, err == nil
 }
 
 // distinguisher keeps the routes of nodes and networks apart. A network's

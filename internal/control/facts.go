@@ -19,6 +19,7 @@ type attachment struct {
 	network     string // UUID
 	networkName string
 	vrf         uint32
+	vni         uint32 // of the network, for VXLAN
 	mac         string
 	displayName string
 	addresses   []address // sorted
@@ -63,7 +64,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		// An interface has one network; the lowest number, should there be more.
 		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
-			a.network, a.networkName, a.vrf = i.Network, i.Name, i.Number
+			a.network, a.networkName, a.vrf, a.vni = i.Network, i.Name, i.Number, i.VXLAN
 		}
 	}
 	if a.vrf == 0 {
@@ -259,6 +260,8 @@ type update struct {
 	instances   map[string]*instance         // by network
 	passages    map[string]*compile.Passages // by service-instance, always what differs
 	nodes       map[string]*model.Node
+	// encapsulations are nil where they were not read.
+	encapsulations []compile.Encapsulation
 	// peering is read where rereadPeering is set.
 	rereadPeering bool
 	peering       *peering
@@ -298,6 +301,9 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
 			u.peering = peeringOf(v, f.router)
 		}
+		if changes.Everything || isOf(changes, model.KindGlobalVrouterConfig) {
+			u.encapsulations = compile.Encapsulations(v)
+		}
 		if changes.Everything {
 			f.readAll(v, u)
 			return
@@ -319,17 +325,27 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 	return u
 }
 
+// isOf tells whether an object of a kind has changed.
+func isOf(changes model.Changes, kind model.Kind) bool {
+	for e := range changes.Objects {
+		if e.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
 // identity is what attachments have of an instance.
 type identity struct {
-	number uint32
-	name   string
+	number, vni uint32
+	name        string
 }
 
 func identityOf(i *compile.Instance) identity {
 	if i == nil {
 		return identity{}
 	}
-	return identity{i.Number, i.Name}
+	return identity{i.Number, i.VXLAN, i.Name}
 }
 
 func (f *facts) readAll(v *model.View, u *update) {

@@ -27,7 +27,7 @@ type learned struct {
 
 // Message implements feed.Item.
 func (l *learned) Message(gone bool) []byte {
-	m := &controlv1.Learned{RouteDistinguisher: uint64(l.at.rd), Prefix: l.at.key.Prefix().String()}
+	m := learnedMessage(l.at)
 	if !gone {
 		for p := range l.tables.rib.External(l.at.rd, l.at.key) {
 			if p.Via == here {
@@ -69,15 +69,15 @@ func (t *tables) clearLearned() {
 
 // hearLearned takes in what routers told another control node of a route.
 func (t *tables) hearLearned(from string, m *controlv1.Learned) (outside, error) {
-	prefix, err := netip.ParsePrefix(m.GetPrefix())
+	key, err := learnedKey(m)
 	if err != nil {
 		return outside{}, fmt.Errorf("route of routers: %w", err)
 	}
-	at := outside{rib.RD(m.GetRouteDistinguisher()), rib.UnicastKey(prefix.Masked())}
+	at := outside{rib.RD(m.GetRouteDistinguisher()), key}
 	specs := make([]rib.Spec, len(m.GetPaths()))
 	for i, p := range m.GetPaths() {
 		if specs[i], err = learnedSpec(p); err != nil {
-			return outside{}, fmt.Errorf("route of routers to %s: %w", prefix, err)
+			return outside{}, fmt.Errorf("route of routers to %s: %w", key, err)
 		}
 	}
 	t.mu.Lock()
@@ -131,12 +131,72 @@ func (t *tables) arrived(from string) {
 // process began: what agents have of it must not go.
 func (t *tables) returning() bool { return t.border.returning || len(t.expected) > 0 }
 
+// learnedMessage says of which route a message is.
+func learnedMessage(at outside) *controlv1.Learned {
+	m := &controlv1.Learned{RouteDistinguisher: uint64(at.rd), Tag: at.key.Tag()}
+	if at.key.Address().IsValid() {
+		m.Prefix = at.key.Prefix().String()
+	}
+	mac := at.key.HardwareAddress()
+	switch at.key.Kind() {
+	case rib.MAC:
+		m.Kind, m.Mac = controlv1.Learned_KIND_MAC, mac[:]
+	case rib.Multicast:
+		m.Kind = controlv1.Learned_KIND_MULTICAST
+	case rib.Prefix:
+		m.Kind = controlv1.Learned_KIND_PREFIX
+	case rib.Neighbour:
+		m.Kind, m.Mac = controlv1.Learned_KIND_NEIGHBOUR, mac[:]
+	}
+	return m
+}
+
+// learnedKey is the key of the route that a message is of.
+func learnedKey(m *controlv1.Learned) (rib.Key, error) {
+	var prefix netip.Prefix
+	if m.GetPrefix() != "" || m.GetKind() != controlv1.Learned_KIND_MAC {
+		var err error
+		if prefix, err = netip.ParsePrefix(m.GetPrefix()); err != nil {
+			return rib.Key{}, err
+		}
+	}
+	mac, err := learnedMAC(m.GetMac())
+	if err != nil {
+		return rib.Key{}, err
+	}
+	switch m.GetKind() {
+	case controlv1.Learned_KIND_UNICAST:
+		return rib.UnicastKey(prefix.Masked()), nil
+	case controlv1.Learned_KIND_MAC:
+		return rib.MACKey(m.GetTag(), mac, prefix.Addr()), nil
+	case controlv1.Learned_KIND_MULTICAST:
+		return rib.MulticastKey(m.GetTag(), prefix.Addr()), nil
+	case controlv1.Learned_KIND_PREFIX:
+		return rib.PrefixKey(m.GetTag(), prefix.Masked()), nil
+	case controlv1.Learned_KIND_NEIGHBOUR:
+		return rib.NeighbourKey(m.GetTag(), mac, prefix.Addr()), nil
+	}
+	return rib.Key{}, fmt.Errorf("kind %d is not known", m.GetKind())
+}
+
+// learnedMAC is all zero where there is none.
+func learnedMAC(b []byte) (mac [6]byte, err error) {
+	if len(b) != 0 && len(b) != len(mac) {
+		return mac, fmt.Errorf("mac has %d bytes, want 6", len(b))
+	}
+	copy(mac[:], b)
+	return mac, nil
+}
+
 func learnedPath(p *rib.Path) *controlv1.LearnedPath {
 	m := &controlv1.LearnedPath{
 		Peer: p.Name, NextHop: p.NextHop.String(), Label: p.Label, Encapsulations: encapsulationNumbers(p.Encapsulations),
 		Communities: p.Communities, AsPath: p.ASPath, Origin: uint32(p.Origin), Med: p.MED, LocalPreference: p.LocalPreference,
 		External: p.Attributes.External, Stale: p.Flags&rib.Stale != 0, OriginNetwork: p.OriginNetwork,
-		SecurityGroups: p.SecurityGroups, Tags: p.Tags,
+		SecurityGroups: p.SecurityGroups, Tags: p.Tags, Vni: p.VNI, Sequence: p.Sequence,
+	}
+	if p.MAC != [6]byte{} {
+		m.Mac = p.MAC[:]
 	}
 	if p.RouterID.IsValid() {
 		m.RouterId = p.RouterID.String()
@@ -149,7 +209,7 @@ func learnedPath(p *rib.Path) *controlv1.LearnedPath {
 
 func learnedSpec(m *controlv1.LearnedPath) (rib.Spec, error) {
 	s := rib.Spec{
-		Source: rib.Source{Kind: rib.BGP, Name: m.GetPeer()}, Label: m.GetLabel(), Flags: rib.Multipath,
+		Source: rib.Source{Kind: rib.BGP, Name: m.GetPeer()}, Label: m.GetLabel(), VNI: m.GetVni(), Sequence: m.GetSequence(), Flags: rib.Multipath,
 		Attributes: rib.Attributes{
 			Communities: m.GetCommunities(), ASPath: m.GetAsPath(), Origin: uint8(m.GetOrigin()), MED: m.GetMed(),
 			LocalPreference: m.GetLocalPreference(), External: m.GetExternal(), OriginNetwork: m.GetOriginNetwork(),
@@ -157,6 +217,9 @@ func learnedSpec(m *controlv1.LearnedPath) (rib.Spec, error) {
 		},
 	}
 	var err error
+	if s.MAC, err = learnedMAC(m.GetMac()); err != nil {
+		return s, err
+	}
 	if s.NextHop, err = netip.ParseAddr(m.GetNextHop()); err != nil {
 		return s, fmt.Errorf("next hop: %w", err)
 	}

@@ -2,12 +2,14 @@ package control
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	typesv1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -68,6 +70,7 @@ func portMessage(a *attachment) []byte {
 		Revision:         a.Revision,
 		Namespace:        a.Namespace,
 		Passage:          a.passage,
+		Vni:              a.vni,
 	}
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())
@@ -125,16 +128,34 @@ func pathMessage(p *rib.Path) *controlv1.Path {
 }
 
 func encapsulationNumbers(set rib.Encapsulations) (list []controlv1.Encapsulation) {
-	for bit, e := range []controlv1.Encapsulation{
-		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP,
-		controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_GRE,
-		controlv1.Encapsulation_ENCAPSULATION_VXLAN,
-	} {
-		if set&(1<<bit) != 0 {
-			list = append(list, e)
+	for _, e := range encapsulations {
+		if set&e.bit != 0 {
+			list = append(list, e.wire)
 		}
 	}
 	return list
+}
+
+// encapsulations are the same ones as the configuration, the tables and agents
+// know them.
+var encapsulations = []struct {
+	name compile.Encapsulation
+	bit  rib.Encapsulations
+	wire controlv1.Encapsulation
+}{
+	{compile.MPLSoUDP, rib.MPLSoUDP, controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP},
+	{compile.MPLSoGRE, rib.MPLSoGRE, controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_GRE},
+	{compile.VXLAN, rib.VXLAN, controlv1.Encapsulation_ENCAPSULATION_VXLAN},
+}
+
+// encapsulationSet is a list of encapsulations as paths have it.
+func encapsulationSet(list []compile.Encapsulation) (set rib.Encapsulations) {
+	for _, e := range encapsulations {
+		if slices.Contains(list, e.name) {
+			set |= e.bit
+		}
+	}
+	return set
 }
 
 func vrfGoneMessage(vrf uint32) []byte {
@@ -157,10 +178,16 @@ func resumedMessage(vrf uint32) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Resumed{Resumed: &controlv1.Resumed{Vrf: vrf}}})
 }
 
-func clusterMessage(mtu uint32, settling bool, of colleagues) []byte {
-	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: &controlv1.Cluster{
-		Mtu: mtu, Settling: settling, Controllers: of.all, Address: of.own,
-	}}})
+func clusterMessage(mtu uint32, settling bool, of colleagues, preferred []compile.Encapsulation) []byte {
+	c := &controlv1.Cluster{Mtu: mtu, Settling: settling, Controllers: of.all, Address: of.own}
+	for _, name := range preferred {
+		for _, e := range encapsulations {
+			if e.name == name {
+				c.Encapsulations = append(c.Encapsulations, e.wire)
+			}
+		}
+	}
+	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Cluster{Cluster: c}})
 }
 
 func keepAliveMessage(cutOff bool, tables []*controlv1.TableCursor) []byte {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/feed"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 )
@@ -81,8 +83,8 @@ func (t *tables) announce(p *port) {
 		t.rib.Put(vrf, key, s)
 	}
 	t.offerAddresses(p, put)
-	if i := t.network(p.vrf).instance; i != nil && i.Layer2 {
-		t.offerMACs(p, i.VXLAN, put)
+	if t.bridges(t.network(p.vrf)) {
+		t.offerMACs(p, put)
 	}
 	for o := range p.offered {
 		if _, stays := now[o]; !stays {
@@ -114,10 +116,10 @@ func (t *tables) pathTo(p *port) rib.Spec {
 	s := rib.Spec{
 		Source: rib.Source{Kind: rib.Attachment, Name: p.Interface},
 		Attributes: rib.Attributes{
-			NextHop: n.fabricAddress(), Encapsulations: rib.MPLSoUDP, OriginNetwork: p.vrf,
+			NextHop: n.fabricAddress(), Encapsulations: encapsulationSet(t.encapsulations), OriginNetwork: p.vrf,
 			SecurityGroups: p.securityGroups, Tags: p.tags, LocalPreference: p.localPreference,
 		},
-		Label: p.Label, Sequence: p.Revision,
+		Label: p.Label, VNI: p.vni, Sequence: p.Revision,
 	}
 	if mac, err := net.ParseMAC(p.mac); err == nil && len(mac) == len(s.MAC) {
 		s.MAC = [6]byte(mac)
@@ -153,17 +155,24 @@ func (t *tables) offerAddresses(p *port, put func(uint32, rib.Key, rib.Spec)) {
 		s := t.pathTo(p)
 		s.Kind, s.Sequence, s.OriginNetwork = a.kind, 0, a.vrf
 		s.Flags |= rib.Foreign | rib.Multipath
+		// It is by the label that the node knows which port has the address.
+		s.Encapsulations, s.VNI = s.Encapsulations&^rib.VXLAN, 0
 		put(a.vrf, rib.HostKey(a.Addr), s)
 	}
 }
 
+// bridges tells whether MACs of a network have routes: that is by VXLAN.
+func (t *tables) bridges(w *network) bool {
+	return w.instance != nil && w.instance.Layer2 && slices.Contains(t.encapsulations, compile.VXLAN)
+}
+
 // offerMACs offers the port's MAC, alone and with each address.
-func (t *tables) offerMACs(p *port, vni uint32, put func(uint32, rib.Key, rib.Spec)) {
+func (t *tables) offerMACs(p *port, put func(uint32, rib.Key, rib.Spec)) {
 	s := t.pathTo(p)
 	if s.MAC == [6]byte{} {
 		return
 	}
-	s.VNI, s.Encapsulations = vni, rib.VXLAN
+	s.Encapsulations, s.Label = rib.VXLAN, 0
 	put(p.vrf, rib.MACKey(0, s.MAC, netip.Addr{}), s)
 	for _, a := range p.addresses {
 		put(p.vrf, rib.MACKey(0, s.MAC, a.Addr), s)
@@ -176,7 +185,7 @@ func (t *tables) announceNode(w *network, n *node) {
 	source := rib.Source{Kind: rib.NodeInNetwork, Name: n.id}
 	var key rib.Key
 	address := n.fabricAddress()
-	wants := w.up[n.id] > 0 && address.IsValid() && w.instance != nil && w.instance.Layer2
+	wants := w.up[n.id] > 0 && address.IsValid() && t.bridges(w)
 	if wants {
 		key = rib.MulticastKey(0, address)
 		s := rib.Spec{Source: source, VNI: w.instance.VXLAN, Attributes: rib.Attributes{

@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	"github.com/contrail-mesos/contrail/internal/compile"
 )
 
 const (
@@ -35,11 +36,12 @@ type session struct {
 
 	// limit is the most messages taken at once, about.
 	limit int
-	mtu   uint32
-	// settling is what the agent was told of it, with the MTU, and colleagues
-	// which version of the control nodes.
-	settling   bool
-	colleagues int
+	// mtu, encapsulations and settling are what the agent was told of the
+	// cluster, and colleagues which version of the control nodes.
+	mtu            uint32
+	encapsulations []compile.Encapsulation
+	settling       bool
+	colleagues     int
 	// cutOff is what the agent was told of that.
 	cutOff bool
 	// layer2: the agent wants MAC and multicast routes too.
@@ -163,9 +165,9 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	defer t.mu.Unlock()
 	position = t.stamp()
 	defer func() { s.sent += uint64(len(out)) }()
-	if s.mtu != t.mtu || t.settling && !s.settling || s.colleagues != t.colleagues.version {
-		s.mtu, s.settling, s.colleagues = t.mtu, s.settling || t.settling, t.colleagues.version
-		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues))
+	if s.outdated() {
+		s.mtu, s.encapsulations, s.settling, s.colleagues = t.mtu, t.encapsulations, s.settling || t.settling, t.colleagues.version
+		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues, s.encapsulations))
 	}
 	out, done := s.ports.next(out, s.limit)
 	if !done {
@@ -195,9 +197,16 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	}
 	if s.settling && !t.settling { // now that all has been sent
 		s.settling = false
-		out = append(out, clusterMessage(s.mtu, false, t.colleagues))
+		out = append(out, clusterMessage(s.mtu, false, t.colleagues, s.encapsulations))
 	}
 	return position, out, false
+}
+
+// outdated tells whether the agent was told other values of the cluster.
+func (s *session) outdated() bool {
+	t := s.tables
+	return s.mtu != t.mtu || t.settling && !s.settling || s.colleagues != t.colleagues.version ||
+		!slices.Equal(s.encapsulations, t.encapsulations)
 }
 
 // choose makes the session's VRFs those that the node's ports need.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,12 +17,8 @@ import (
 	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
-const (
-	// overhead of MPLSoUDP over IPv4: IPv4 20, UDP 8, one label 4 bytes.
-	overhead = 32
-	// defaultFabricMTU is assumed until a node has joined.
-	defaultFabricMTU = 1500
-)
+// defaultFabricMTU is assumed until a node has joined.
+const defaultFabricMTU = 1500
 
 // tables is the whole state of a control node. Its lock is held for short
 // computations only, never while something is sent.
@@ -37,7 +34,10 @@ type tables struct {
 	position model.Position
 	stamped  *stamp // the position, encoded
 	epoch    uint64 // of the position, or of the one that is being applied
-	mtu      uint32
+	// encapsulations are those of the cluster, the preferred one first, and mtu
+	// is what they leave for containers.
+	encapsulations []compile.Encapsulation
+	mtu            uint32
 	// settling: the store was restored and lacks what nodes have not reported.
 	settling bool
 	recovery *settling
@@ -94,7 +94,7 @@ type node struct {
 
 func newTables(log *slog.Logger, metrics *metrics) *tables {
 	t := &tables{
-		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}), mtu: defaultFabricMTU - overhead,
+		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}),
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		passages: map[string]*compile.Passages{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
 		learnedFeed: feed.New(), expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
@@ -133,6 +133,9 @@ func (t *tables) apply(u *update) {
 	t.epoch = u.position.Epoch
 	if u.everything {
 		t.addMissing(u)
+	}
+	if u.encapsulations != nil && !slices.Equal(u.encapsulations, t.encapsulations) {
+		t.setEncapsulations(u.encapsulations)
 	}
 	for network, i := range u.instances {
 		if i != nil {
@@ -220,6 +223,12 @@ func (t *tables) putNode(id string, record *model.Node) {
 		}
 	}
 	t.tidyNode(n)
+	t.measure()
+}
+
+// measure finds the MTU of containers.
+func (t *tables) measure() {
+	overhead := compile.Overhead(t.encapsulations)
 	smallest := uint32(0)
 	for _, n := range t.nodes {
 		if n.record != nil && n.record.FabricMTU > overhead && (smallest == 0 || n.record.FabricMTU < smallest) {
@@ -230,6 +239,16 @@ func (t *tables) putNode(id string, record *model.Node) {
 		t.mtu = mtu
 		t.touchAll()
 	}
+}
+
+// setEncapsulations has all be told what nodes take, and agents what they prefer.
+func (t *tables) setEncapsulations(list []compile.Encapsulation) {
+	t.encapsulations = list
+	t.measure()
+	for _, w := range t.networks {
+		t.announceNetwork(w)
+	}
+	t.touchAll()
 }
 
 func (n *node) address() string { return addressOf(n.record) }

@@ -204,6 +204,9 @@ func TestSnapshotAndChanges(t *testing.T) {
 				}
 				b.share(c, other)
 			},
+			"encapsulations": func(t *rapid.T) {
+				b.encapsulations(rapid.SampledFrom([][]string{{"MPLSoUDP"}, {"VXLAN", "MPLSoGRE"}, {"MPLSoUDP", "MPLSoGRE", "VXLAN"}}).Draw(t, "list")...)
+			},
 			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3"}).Draw(t, "mode")) },
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
@@ -415,20 +418,25 @@ func TestClusterMTU(t *testing.T) {
 	b := newBench()
 	b.connect("n1", batch)
 	b.check(t)
-	if got := b.agents["n1"].state.mtu; got != 1468 {
-		t.Errorf("mtu %d without nodes, want 1468", got)
+	if got := b.agents["n1"].state.mtu; got != 1450 {
+		t.Errorf("mtu %d without nodes, want 1450", got)
 	}
 	b.node("n1", "172.31.0.11", 9000)
 	b.check(t)
 	b.node("n2", "172.31.0.12", 1450)
 	b.check(t)
-	if got := b.agents["n1"].state.mtu; got != 1418 {
-		t.Errorf("mtu %d, want the smallest less 32", got)
+	if got := b.agents["n1"].state.mtu; got != 1400 {
+		t.Errorf("mtu %d, want the smallest less 50", got)
 	}
 	b.removeNode("n2")
 	b.check(t)
+	if got := b.agents["n1"].state.mtu; got != 8950 {
+		t.Errorf("mtu %d after the smallest left, want 8950", got)
+	}
+	b.encapsulations("MPLSoGRE", "MPLSoUDP")
+	b.check(t)
 	if got := b.agents["n1"].state.mtu; got != 8968 {
-		t.Errorf("mtu %d after the smallest left, want 8968", got)
+		t.Errorf("mtu %d without VXLAN, want 8968", got)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 type world struct {
 	graph    *model.Graph
 	revision uint64
+	vrouters model.GlobalVrouterConfig
 }
 
 func newWorld() *world {
@@ -187,9 +188,20 @@ func (w *world) share(container, other string) {
 
 // forwarding sets the mode of all networks that name none.
 func (w *world) forwarding(mode string) {
-	w.apply(model.Batch{Objects: []model.Object{&model.GlobalVrouterConfig{
-		Meta: model.Meta{UUID: id("gvc"), FQName: []string{"default-global-system-config", "default-global-vrouter-config"}}, ForwardingMode: mode,
-	}}})
+	w.vrouters.ForwardingMode = mode
+	w.configure()
+}
+
+// encapsulations sets those of tunnels.
+func (w *world) encapsulations(list ...string) {
+	w.vrouters.EncapsulationPriorities = &model.EncapsulationPrioritiesType{Encapsulation: list}
+	w.configure()
+}
+
+func (w *world) configure() {
+	w.vrouters.Meta = model.Meta{UUID: id("gvc"), FQName: []string{"default-global-system-config", "default-global-vrouter-config"}}
+	now := w.vrouters
+	w.apply(model.Batch{Objects: []model.Object{&now}})
 }
 
 func (w *world) binding(container, node string, label uint32) model.Binding {
@@ -419,9 +431,20 @@ type candidate struct {
 // naive computes all routes in the plainest way there is.
 func naive(v *model.View, state func(string) portState) map[uint32]map[string][]*controlv1.Path {
 	candidates := map[uint32]map[string][]candidate{}
-	bridges := true
+	bridges, taken := true, []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"}
 	if o, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
-		bridges = o.(*model.GlobalVrouterConfig).ForwardingMode != "l3"
+		if e := o.(*model.GlobalVrouterConfig).EncapsulationPriorities; e != nil {
+			taken = e.Encapsulation
+		}
+		bridges = o.(*model.GlobalVrouterConfig).ForwardingMode != "l3" && slices.Contains(taken, "VXLAN")
+	}
+	encapsulations := func(but string) (list []controlv1.Encapsulation) {
+		for i, name := range []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"} {
+			if slices.Contains(taken, name) && name != but {
+				list = append(list, controlv1.Encapsulation(i+1))
+			}
+		}
+		return list
 	}
 	for network := range v.AllStored(model.KindVirtualNetwork) {
 		to := compile.InstanceOf(v, network.UUID)
@@ -440,8 +463,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			mac, _ := net.ParseMAC(macOf(mustGet(v, b.Interface)))
 			path := &controlv1.Path{
 				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number, Mac: mac,
-				Encapsulations:  []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP},
-				LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
+				Vni: from.Number, Encapsulations: encapsulations(""), LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
 			}
 			own := from.Number == to.Number
 			add := func(key string, own, shared bool, change func(p *controlv1.Path)) {
@@ -450,7 +472,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 				found[key] = append(found[key], candidate{own, shared, p})
 			}
 			asVXLAN := func(p *controlv1.Path) {
-				p.Vni, p.Encapsulations = from.Number, []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
+				p.Label, p.Encapsulations = 0, []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
 			}
 			if own && bridges {
 				add(mac.String(), true, false, asVXLAN)
@@ -500,7 +522,10 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 					case *model.AliasIP:
 						address = ip.AliasIPAddress
 					}
-					add(address+"/32", own, true, func(p *controlv1.Path) { p.Foreign, p.Sequence, p.OriginNetwork = true, 0, of.Number })
+					add(address+"/32", own, true, func(p *controlv1.Path) {
+						p.Foreign, p.Sequence, p.OriginNetwork = true, 0, of.Number
+						p.Vni, p.Encapsulations = 0, encapsulations("VXLAN")
+					})
 				}
 			}
 		}

@@ -116,13 +116,13 @@ func infrastructureTable() table {
 				},
 			},
 			{
-				Kind: KindGlobalVrouterConfig, Name: "global_vrouter_config", Doc: "Settings of all vRouters: encapsulations, timeouts, link-local services.", Effect: "none",
+				Kind: KindGlobalVrouterConfig, Name: "global_vrouter_config", Doc: "Settings of all vRouters: encapsulations, timeouts, link-local services.", Effect: "partial",
 				new:     func() Object { return new(GlobalVrouterConfig) },
 				Parents: []Kind{KindGlobalSystemConfig},
 				Properties: []*Property{
 					{Name: "ecmp_hashing_include_fields", Value: Value{Type: "EcmpHashingIncludeFields"}, Ops: "CRUD", Effective: false},
 					{Name: "enable_security_logging", Value: Value{Type: "boolean", Default: "true"}, Ops: "CRUD", Effective: false},
-					{Name: "encapsulation_priorities", Value: Value{Type: "EncapsulationPrioritiesType"}, Ops: "CRUD", Effective: false},
+					{Name: "encapsulation_priorities", Value: Value{Type: "EncapsulationPrioritiesType"}, Ops: "CRUD", Effective: true},
 					{Name: "encryption_mode", Value: Value{Type: "string", Named: "EncryptionMode", Enum: []string{"none", "all"}, Default: "\"none\""}, Ops: "CRUD", Effective: false},
 					{Name: "encryption_tunnel_endpoints", Value: Value{Type: "EncryptionTunnelEndpointList"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "flow_aging_timeout_list", Value: Value{Type: "FlowAgingTimeoutList"}, Ops: "CRUD", Effective: false},
@@ -130,7 +130,7 @@ func infrastructureTable() table {
 					{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}, Ops: "CRUD", Effective: false},
 					{Name: "linklocal_services", Value: Value{Type: "LinklocalServicesTypes"}, Ops: "CRUD", Effective: false},
 					{Name: "port_translation_pools", Value: Value{Type: "PortTranslationPools"}, Ops: "CRUD", Collection: "list", Effective: false},
-					{Name: "vxlan_network_identifier_mode", Value: Value{Type: "string", Named: "VxlanNetworkIdentifierModeType", Enum: []string{"configured", "automatic"}}, Ops: "CRUD", Effective: false},
+					{Name: "vxlan_network_identifier_mode", Value: Value{Type: "string", Named: "VxlanNetworkIdentifierModeType", Enum: []string{"configured", "automatic"}}, Ops: "CRUD", Effective: true},
 				},
 			},
 			{

@@ -272,7 +272,7 @@ func networkingTable() table {
 					{Name: "virtual_network_category", Value: Value{Type: "string", Named: "VirtualNetworkCategory", Enum: []string{"infra", "tenant", "internal"}, Default: "\"tenant\""}, Ops: "CRUD", Effective: false},
 					{Name: "virtual_network_fat_flow_protocols", Value: Value{Type: "FatFlowProtocols"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "virtual_network_network_id", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(16777215))}, Ops: "CR", Presence: "system", Effective: true},
-					{Name: "virtual_network_properties", Value: Value{Type: "VirtualNetworkType"}, Ops: "CRUD", Effective: false},
+					{Name: "virtual_network_properties", Value: Value{Type: "VirtualNetworkType"}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "bgpvpn", Attr: "", Presence: "", Effective: true},
@@ -440,12 +440,12 @@ func networkingTable() table {
 				{Name: "timer", Value: Value{Type: "TimerType"}, Effective: true},
 			}},
 			{Name: "VirtualNetworkType", new: func() any { return new(VirtualNetworkType) }, Fields: []*Field{
-				{Name: "allow_transit", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "allow_transit", Value: Value{Type: "boolean"}, Effective: false},
 				{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}, Effective: true},
-				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}, Effective: true},
-				{Name: "mirror_destination", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "network_id", Value: Value{Type: "integer"}, Presence: "system", Effective: true},
-				{Name: "rpf", Value: Value{Type: "string", Named: "RpfModeType", Enum: []string{"enable", "disable"}}, Effective: true},
+				{Name: "max_flows", Value: Value{Type: "integer", Named: "MaxFlowsType", Minimum: new(int64(0)), Maximum: new(int64(4294967296))}, Effective: false},
+				{Name: "mirror_destination", Value: Value{Type: "boolean"}, Effective: false},
+				{Name: "network_id", Value: Value{Type: "integer"}, Presence: "system", Effective: false},
+				{Name: "rpf", Value: Value{Type: "string", Named: "RpfModeType", Enum: []string{"enable", "disable"}}, Effective: false},
 				{Name: "vxlan_network_identifier", Value: Value{Type: "integer", Named: "VxlanNetworkIdentifierType", Minimum: new(int64(1)), Maximum: new(int64(16777215))}, Presence: "required", Effective: true},
 			}},
 			{Name: "VnSubnetsType", new: func() any { return new(VnSubnetsType) }, Fields: []*Field{

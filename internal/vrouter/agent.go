@@ -64,6 +64,9 @@ type Dataplane interface {
 	PutRoutes(map[dataplane.RouteKey]dataplane.NextHop) error
 	DeleteRoute(dataplane.RouteKey) error
 	SweepNextHops() error
+	VNIs() (map[uint32]uint32, error)
+	PutVNI(vni, vrf uint32) error
+	DeleteVNI(vni uint32) error
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
@@ -87,7 +90,9 @@ type Agent struct {
 	ports     *reconcile.Table[int, dataplane.Port]
 	policies  *reconcile.Table[int, portPolicy]
 	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
-	flows     flowCount
+	// vnis are the VRFs of VXLAN network identifiers.
+	vnis  *reconcile.Table[uint32, uint32]
+	flows flowCount
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex
@@ -201,6 +206,12 @@ func (a *Agent) makeTables() {
 		MayDelete: a.routing.mayDelete,
 		Resync:    time.Minute,
 	})
+	a.vnis = reconcile.New(a.log, vniTarget{a.dataplane}, reconcile.Options[uint32, uint32]{
+		Name:      "vnis",
+		Equal:     func(x, y uint32) bool { return x == y },
+		MayDelete: func(uint32) bool { return a.routing.allPortsKnown() },
+		Resync:    time.Minute,
+	})
 	a.routing.routes = a.routes
 	a.routing.usesVRF = a.registry.usesVRF
 	a.routing.portsChanged = a.registry.touch
@@ -256,6 +267,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("ports", a.ports.Run)
 	group.Add("policies", a.policies.Run)
 	group.Add("routes", a.routes.Run)
+	group.Add("vnis", a.vnis.Run)
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)
 	group.Add("flows", a.runFlows)
@@ -304,3 +316,12 @@ func (t routeTarget) PutAll(_ context.Context, routes map[dataplane.RouteKey]dat
 func (t routeTarget) Delete(_ context.Context, k dataplane.RouteKey) error {
 	return t.plane.DeleteRoute(k)
 }
+
+// vniTarget makes VXLAN network identifiers real.
+type vniTarget struct{ plane Dataplane }
+
+func (t vniTarget) List(context.Context) (map[uint32]uint32, error) { return t.plane.VNIs() }
+
+func (t vniTarget) Put(_ context.Context, vni, vrf uint32) error { return t.plane.PutVNI(vni, vrf) }
+
+func (t vniTarget) Delete(_ context.Context, vni uint32) error { return t.plane.DeleteVNI(vni) }

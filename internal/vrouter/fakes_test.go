@@ -26,13 +26,14 @@ type fakePlane struct {
 	guarded map[int]bool
 	routes  map[dataplane.RouteKey]dataplane.NextHop
 	policy  map[int]dataplane.Policy
+	vnis    map[uint32]uint32
 	refuse  error
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -114,6 +115,26 @@ func (f *fakePlane) DeleteRoute(k dataplane.RouteKey) error {
 }
 
 func (f *fakePlane) SweepNextHops() error { return nil }
+
+func (f *fakePlane) VNIs() (map[uint32]uint32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.vnis), nil
+}
+
+func (f *fakePlane) PutVNI(vni, vrf uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.vnis[vni] = vrf
+	return nil
+}
+
+func (f *fakePlane) DeleteVNI(vni uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.vnis, vni)
+	return nil
+}
 
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil

@@ -19,6 +19,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 			a.followGraph(r)
 		}
 		a.followPolicies(records)
+		a.vnis.Replace(a.routing.vnis())
 		a.routing.dropUnneeded()
 		select {
 		case <-ctx.Done():

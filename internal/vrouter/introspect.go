@@ -22,6 +22,13 @@ type routeState struct {
 	Status  portapi.State     `json:"status"`
 }
 
+// vniState is a VXLAN network identifier as it is shown.
+type vniState struct {
+	VNI    uint32        `json:"vni"`
+	VRF    uint32        `json:"vrf"`
+	Status portapi.State `json:"status"`
+}
+
 // dropState is a drop counter as it is shown.
 type dropState struct {
 	dataplane.Drop
@@ -39,12 +46,13 @@ func (a *Agent) introspectHandler() http.Handler {
 		})
 	}
 	show("/{$}", func() (any, error) {
-		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/routes", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/routes", "/vnis", "/drops", "/sessions", "/queue", "/metrics"}}, nil
 	})
 	show("/status", func() (any, error) { return a.status(), nil })
 	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
 	show("/graph", func() (any, error) { return map[string]any{"ports": a.routing.graphPorts()}, nil })
 	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
+	show("/vnis", func() (any, error) { return map[string]any{"vnis": a.vniList()}, nil })
 	show("/drops", func() (any, error) {
 		drops, err := a.dropList()
 		return map[string]any{"drops": drops}, err
@@ -68,6 +76,15 @@ func (a *Agent) routeList() []routeState {
 		routes = append(routes, routeState{o.Key.VRF, o.Key.Prefix.String(), o.Value, stateOf(o.Status)})
 	}
 	return routes
+}
+
+func (a *Agent) vniList() []vniState {
+	vnis := []vniState{}
+	for _, o := range a.vnis.Objects() {
+		vnis = append(vnis, vniState{o.Key, o.Value, stateOf(o.Status)})
+	}
+	slices.SortFunc(vnis, func(x, y vniState) int { return cmp.Compare(x.VNI, y.VNI) })
+	return vnis
 }
 
 func (a *Agent) dropList() ([]dropState, error) {

@@ -48,9 +48,11 @@ type routing struct {
 	views    []*view // in the order of their sessions' beginning
 	leader   *view
 	believed tables
-	position *typesv1.Position // up to which believed has everything
-	heard    *typesv1.Position // newest of a message that is believed
-	epoch    uint64            // newest of any session
+	// preferred are the encapsulations as the leader has them.
+	preferred []controlv1.Encapsulation
+	position  *typesv1.Position // up to which believed has everything
+	heard     *typesv1.Position // newest of a message that is believed
+	epoch     uint64            // newest of any session
 }
 
 // tables are the ports and routes as a control node told them.
@@ -106,6 +108,7 @@ func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 
 // adopt believes all that a view says.
 func (r *routing) adopt(v *view) {
+	r.prefer(v.preferred)
 	for id, p := range v.ports {
 		r.believed.ports[id] = p
 	}
@@ -122,12 +125,28 @@ func (r *routing) adopt(v *view) {
 	}
 }
 
+// prefer has routes take the encapsulations in another order, if it is one.
+func (r *routing) prefer(now []controlv1.Encapsulation) {
+	if slices.Equal(r.preferred, now) {
+		return
+	}
+	r.preferred = now
+	for number, table := range r.believed.vrfs {
+		for prefix, paths := range table.routes {
+			r.routes.Set(dataplane.RouteKey{VRF: number, Prefix: prefix}, r.nextHop(paths))
+		}
+	}
+}
+
 // take puts what a session says into its view, and if it leads, believes it.
 func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool) {
 	leads := v == r.leader
 	switch body := m.GetBody().(type) {
 	case *controlv1.ControlMessage_Cluster:
-		v.settling = body.Cluster.GetSettling()
+		v.settling, v.preferred = body.Cluster.GetSettling(), body.Cluster.GetEncapsulations()
+		if leads {
+			r.prefer(v.preferred)
+		}
 	case *controlv1.ControlMessage_Port:
 		v.ports[body.Port.GetInterfaceId()] = body.Port
 		if leads {
@@ -281,7 +300,7 @@ func (r *routing) dropVRF(vrf uint32) {
 func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 	var members []dataplane.Member
 	for _, p := range paths {
-		if !passable(p) {
+		if p.GetForeign() { // the far node would have to translate it
 			continue
 		}
 		address, err := netip.ParseAddr(p.GetNextHop())
@@ -290,23 +309,52 @@ func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 			continue
 		}
 		m := dataplane.Member{Weight: p.GetWeight()}
-		m.Identity = identityOf(p)
-		if m.Label = p.GetLabel(); address == r.own {
-			m.Kind, m.Behind = dataplane.Local, p.GetBehind()
+		if address == r.own {
+			m.Kind, m.Label, m.Behind = dataplane.Local, p.GetLabel(), p.GetBehind()
+		} else if hop, ok := r.tunnel(p, address); ok {
+			m.NextHop = hop
 		} else {
-			m.Kind, m.Remote = dataplane.Tunnel, address
+			continue
 		}
+		m.Identity = identityOf(p)
 		members = append(members, m)
 	}
 	return dataplane.Share(members)
 }
 
-// passable tells whether the data plane can send along a path: not to an
-// address that the far node would have to translate, nor in an encapsulation
-// other than MPLS over UDP.
-func passable(p *controlv1.Path) bool {
-	return !p.GetForeign() && (len(p.GetEncapsulations()) == 0 ||
-		slices.Contains(p.GetEncapsulations(), controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP))
+// mplsOverUDP is what there is where no encapsulation is named.
+var mplsOverUDP = []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP}
+
+// tunnel is the way along a path: by the first encapsulation of ours that the
+// far end takes and that the path has the number for; false when there is none.
+func (r *routing) tunnel(p *controlv1.Path, remote netip.Addr) (dataplane.NextHop, bool) {
+	preferred, taken := r.preferred, p.GetEncapsulations()
+	if len(preferred) == 0 {
+		preferred = mplsOverUDP
+	}
+	if len(taken) == 0 {
+		taken = mplsOverUDP
+	}
+	hop := dataplane.NextHop{Kind: dataplane.Tunnel, Remote: remote}
+	for _, e := range preferred {
+		switch {
+		case !slices.Contains(taken, e):
+		case e == controlv1.Encapsulation_ENCAPSULATION_VXLAN && p.GetVni() != 0:
+			hop.Encapsulation, hop.VNI = dataplane.VXLAN, p.GetVni()
+			// Nodes know whom it is for by the address, and share a next hop.
+			if p.GetInterfaceId() == "" && len(p.GetMac()) == len(hop.MAC) {
+				hop.MAC = dataplane.MAC(p.GetMac())
+			}
+			return hop, true
+		case e == controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP && p.GetLabel() != 0:
+			hop.Encapsulation, hop.Label = dataplane.MPLSoUDP, p.GetLabel()
+			return hop, true
+		case e == controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_GRE && p.GetLabel() != 0:
+			hop.Encapsulation, hop.Label = dataplane.MPLSoGRE, p.GetLabel()
+			return hop, true
+		}
+	}
+	return hop, false
 }
 
 // mayDelete tells whether a route that nobody desires may go: when a snapshot
@@ -335,6 +383,29 @@ func (r *routing) graphPort(rec *record) (port *controlv1.Port, absent bool) {
 func (r *routing) isNewer(port *controlv1.Port, rec *record) bool {
 	now := &typesv1.Position{Epoch: r.seen().GetEpoch(), Revision: port.GetRevision()}
 	return newer(now, &typesv1.Position{Epoch: rec.Epoch, Revision: rec.Revision})
+}
+
+// vnis are the VXLAN network identifiers of the VRFs that ports of the node
+// are in.
+func (r *routing) vnis() map[uint32]uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	vnis := map[uint32]uint32{}
+	for _, p := range r.believed.ports {
+		vni, vrf := p.GetVni(), p.GetVrf()
+		// Should two networks claim one, all nodes take the same for right.
+		if other, taken := vnis[vni]; vni != 0 && vrf != 0 && (!taken || vrf < other) {
+			vnis[vni] = vrf
+		}
+	}
+	return vnis
+}
+
+// allPortsKnown tells whether the leader has told of all ports.
+func (r *routing) allPortsKnown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.believed.portsDone
 }
 
 // graphPorts are all ports that the graph binds to this node.

@@ -121,7 +121,6 @@ func TestNextHops(t *testing.T) {
 // TestPathsBeyondTheDataPlane: what the data plane cannot do is not attempted.
 func TestPathsBeyondTheDataPlane(t *testing.T) {
 	r := newTestRouting()
-	udp, vxlan := controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP, controlv1.Encapsulation_ENCAPSULATION_VXLAN
 	tunnel := dataplane.NextHop{Kind: dataplane.Tunnel, Remote: netip.MustParseAddr("172.31.0.12"), Label: 16}
 	for name, test := range map[string]struct {
 		paths []*controlv1.Path

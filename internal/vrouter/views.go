@@ -19,6 +19,8 @@ type view struct {
 	// settling: after a restore, what the session says lacks what other nodes
 	// have not reported yet. It is only listened to.
 	settling bool
+	// preferred are the encapsulations as the session has them.
+	preferred []controlv1.Encapsulation
 	// cutOff: the control node says that it does not hear from the store.
 	cutOff bool
 	// late: another view got to a position, and this one did not for a while.

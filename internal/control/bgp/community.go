@@ -199,5 +199,15 @@ func (a *Attrs) Mobility() (uint32, bool) {
 	return 0, false
 }
 
+// RouterMAC returns the MAC of the router behind a route (RFC 9135 §8.1).
+func (a *Attrs) RouterMAC() (mac [6]byte, ok bool) {
+	for _, c := range a.ExtCommunities {
+		if c.kind() == extRouterMAC {
+			return [6]byte(c.mac()), true
+		}
+	}
+	return mac, false
+}
+
 // HasCommunity says whether a community is attached.
 func (a *Attrs) HasCommunity(c uint32) bool { return slices.Contains(a.Communities, c) }

@@ -150,3 +150,31 @@ func (r EVPNRoute) NLRI() (NLRI, error) {
 func appendLabel(b []byte, label uint32) []byte {
 	return append(b, byte(label>>16), byte(label>>8), byte(label))
 }
+
+// EVPN returns the fields of an EVPN route that make its identity.
+func (n NLRI) EVPN() (EVPNRoute, error) {
+	if n.Family != EVPN {
+		return EVPNRoute{}, errEVPN
+	}
+	return parseEVPNKey(n.key)
+}
+
+// ingressReplication is the tunnel type of who takes broadcasts as copies
+// (RFC 6514 §5, RFC 7432 §11.2).
+const ingressReplication = 6
+
+// IngressReplication returns the PMSI tunnel attribute of a router that takes
+// copies of broadcasts at an address, with a VNI (RFC 8365 §5.1.3).
+func IngressReplication(vni uint32, addr netip.Addr) string {
+	b := appendLabel([]byte{0, ingressReplication}, vni)
+	return string(append(b, addr.AsSlice()...))
+}
+
+// IngressReplication returns the VNI, or shifted label, under which a router
+// takes copies of broadcasts; ok is false for who wants them in another way.
+func (a *Attrs) IngressReplication() (vni uint32, ok bool) {
+	if len(a.PMSI) < 5 || a.PMSI[1] != ingressReplication {
+		return 0, false
+	}
+	return label24([]byte(a.PMSI[2:5])), true
+}

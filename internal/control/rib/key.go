@@ -18,6 +18,7 @@ const (
 	MAC            // type 2: a MAC, alone or with an address of it
 	Multicast      // type 3: who wants the broadcasts of a network
 	Prefix         // type 5: an IP prefix
+	Neighbour      // type 2 again: the address of a MAC, as a route to it
 )
 
 func (k Kind) String() string {
@@ -30,6 +31,8 @@ func (k Kind) String() string {
 		return "multicast"
 	case Prefix:
 		return "prefix"
+	case Neighbour:
+		return "neighbour"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -75,6 +78,13 @@ func PrefixKey(tag uint32, p netip.Prefix) Key {
 	return k
 }
 
+// NeighbourKey is that of the address of a MAC that a router bridges.
+func NeighbourKey(tag uint32, mac [6]byte, address netip.Addr) Key {
+	k := MACKey(tag, mac, address)
+	k.kind = Neighbour
+	return k
+}
+
 func addressed(kind Kind, tag uint32, a netip.Addr) Key {
 	k := Key{kind: kind, tag: tag}
 	switch {
@@ -114,10 +124,10 @@ func (k Key) Address() netip.Addr {
 func (k Key) Prefix() netip.Prefix { return netip.PrefixFrom(k.Address(), int(k.bits)) }
 
 // inVRF is the key that a route has in the VRFs that import it: EVPN's routes
-// to prefixes are unicast routes there.
+// to prefixes and addresses are unicast routes there.
 func (k Key) inVRF() Key {
-	if k.kind == Prefix {
-		k.kind, k.tag = Unicast, 0
+	if k.kind == Prefix || k.kind == Neighbour {
+		k.kind, k.tag, k.mac = Unicast, 0, [6]byte{}
 	}
 	return k
 }
@@ -131,8 +141,8 @@ func (k Key) String() string {
 		return k.Prefix().String()
 	case Prefix:
 		return fmt.Sprintf("prefix:%d:%s", k.tag, k.Prefix())
-	case MAC:
-		text := fmt.Sprintf("mac:%d:%s", k.tag, net.HardwareAddr(k.mac[:]))
+	case MAC, Neighbour:
+		text := fmt.Sprintf("%s:%d:%s", k.kind, k.tag, net.HardwareAddr(k.mac[:]))
 		if k.size != 0 {
 			text += "," + k.Address().String()
 		}

@@ -156,7 +156,7 @@ func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidat
 	for at, s := range m.ext {
 		if meet(s.Targets, vrf.External) {
 			key := at.key
-			if key.Kind() == Prefix {
+			if key.Kind() == Prefix || key.Kind() == Neighbour {
 				key = UnicastKey(key.Prefix())
 			}
 			found[key] = append(found[key], candidate{s, at, false})
@@ -393,7 +393,11 @@ var (
 	}
 	// vias are control nodes that routers told.
 	vias         = []string{"", "c2"}
-	externalKeys = append([]Key{PrefixKey(0, netip.MustParsePrefix("10.0.0.0/24"))}, testKeys...)
+	externalKeys = append([]Key{
+		PrefixKey(0, netip.MustParsePrefix("10.0.0.0/24")),
+		NeighbourKey(0, [6]byte{2, 0, 0, 0, 0, 1}, netip.MustParseAddr("10.0.0.1")),
+		NeighbourKey(0, [6]byte{2, 0, 0, 0, 0, 2}, netip.MustParseAddr("10.0.0.1")),
+	}, testKeys...)
 )
 
 func drawTargets(t *rapid.T, label string) []Target {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type ShownPath struct {
 	NextHop         netip.Addr `json:"next_hop"`
 	Label           uint32     `json:"label,omitempty"`
 	VNI             uint32     `json:"vni,omitempty"`
+	MAC             string     `json:"mac,omitempty"`
 	Encapsulations  []string   `json:"encapsulations,omitempty"`
 	Targets         []Target   `json:"route_targets,omitempty"`
 	OriginNetwork   uint32     `json:"origin_network,omitempty"`
@@ -96,12 +98,16 @@ func (p *Path) shown() ShownPath {
 	if p.Via != "" {
 		name += ", told to " + p.Via
 	}
-	return ShownPath{
+	s := ShownPath{
 		Source: p.Kind.String(), Name: name, NextHop: p.NextHop, Label: p.Label, VNI: p.VNI,
 		Encapsulations: p.Encapsulations.Names(), Targets: p.targets(), OriginNetwork: p.OriginNetwork, Networks: p.Networks,
 		SecurityGroups: p.SecurityGroups, Tags: p.Tags, LocalPreference: p.LocalPreference, Sequence: p.Sequence,
 		ASPath: p.ASPath, MED: p.MED, State: p.Flags.names(),
 	}
+	if p.MAC != [6]byte{} {
+		s.MAC = net.HardwareAddr(p.MAC[:]).String()
+	}
+	return s
 }
 
 // why tells what decided about the i-th path.

@@ -77,6 +77,63 @@ func (Encapsulation) EnumDescriptor() ([]byte, []int) {
 	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+type Learned_Kind int32
+
+const (
+	Learned_KIND_UNICAST Learned_Kind = 0
+	// The others are of EVPN: a MAC, perhaps with an address, who wants
+	// broadcasts, a prefix, and the address of a MAC as a route to it.
+	Learned_KIND_MAC       Learned_Kind = 1
+	Learned_KIND_MULTICAST Learned_Kind = 2
+	Learned_KIND_PREFIX    Learned_Kind = 3
+	Learned_KIND_NEIGHBOUR Learned_Kind = 4
+)
+
+// Enum value maps for Learned_Kind.
+var (
+	Learned_Kind_name = map[int32]string{
+		0: "KIND_UNICAST",
+		1: "KIND_MAC",
+		2: "KIND_MULTICAST",
+		3: "KIND_PREFIX",
+		4: "KIND_NEIGHBOUR",
+	}
+	Learned_Kind_value = map[string]int32{
+		"KIND_UNICAST":   0,
+		"KIND_MAC":       1,
+		"KIND_MULTICAST": 2,
+		"KIND_PREFIX":    3,
+		"KIND_NEIGHBOUR": 4,
+	}
+)
+
+func (x Learned_Kind) Enum() *Learned_Kind {
+	p := new(Learned_Kind)
+	*p = x
+	return p
+}
+
+func (x Learned_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Learned_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_contrail_control_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (Learned_Kind) Type() protoreflect.EnumType {
+	return &file_contrail_control_v1_control_proto_enumTypes[1]
+}
+
+func (x Learned_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Learned_Kind.Descriptor instead.
+func (Learned_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{2, 0}
+}
+
 type PortStatus_State int32
 
 const (
@@ -110,11 +167,11 @@ func (x PortStatus_State) String() string {
 }
 
 func (PortStatus_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_contrail_control_v1_control_proto_enumTypes[1].Descriptor()
+	return file_contrail_control_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (PortStatus_State) Type() protoreflect.EnumType {
-	return &file_contrail_control_v1_control_proto_enumTypes[1]
+	return &file_contrail_control_v1_control_proto_enumTypes[2]
 }
 
 func (x PortStatus_State) Number() protoreflect.EnumNumber {
@@ -335,9 +392,13 @@ func (*ExchangeMessage_EndOfLearned) isExchangeMessage_Body() {}
 type Learned struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	RouteDistinguisher uint64                 `protobuf:"fixed64,1,opt,name=route_distinguisher,json=routeDistinguisher,proto3" json:"route_distinguisher,omitempty"`
-	// Prefix in CIDR form.
-	Prefix        string         `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Paths         []*LearnedPath `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Prefix in CIDR form; of the kinds that have an address, that of it alone.
+	Prefix string         `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Paths  []*LearnedPath `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	Kind   Learned_Kind   `protobuf:"varint,4,opt,name=kind,proto3,enum=contrail.control.v1.Learned_Kind" json:"kind,omitempty"`
+	Mac    []byte         `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
+	// Tag is EVPN's Ethernet tag.
+	Tag           uint32 `protobuf:"varint,6,opt,name=tag,proto3" json:"tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +454,27 @@ func (x *Learned) GetPaths() []*LearnedPath {
 	return nil
 }
 
+func (x *Learned) GetKind() Learned_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Learned_KIND_UNICAST
+}
+
+func (x *Learned) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *Learned) GetTag() uint32 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
 // LearnedPath is a path as a router announced it.
 type LearnedPath struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -414,8 +496,13 @@ type LearnedPath struct {
 	OriginNetwork  uint32   `protobuf:"varint,14,opt,name=origin_network,json=originNetwork,proto3" json:"origin_network,omitempty"`
 	SecurityGroups []uint32 `protobuf:"varint,15,rep,packed,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"`
 	Tags           []uint32 `protobuf:"varint,16,rep,packed,name=tags,proto3" json:"tags,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Vni and mac are for VXLAN, as in Path.
+	Vni uint32 `protobuf:"varint,17,opt,name=vni,proto3" json:"vni,omitempty"`
+	Mac []byte `protobuf:"bytes,18,opt,name=mac,proto3" json:"mac,omitempty"`
+	// Sequence is that of MAC mobility (RFC 7432).
+	Sequence      uint64 `protobuf:"varint,19,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LearnedPath) Reset() {
@@ -558,6 +645,27 @@ func (x *LearnedPath) GetTags() []uint32 {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *LearnedPath) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *LearnedPath) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *LearnedPath) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 // Report replaces all that a control node has said of a node's agent.
@@ -1201,10 +1309,13 @@ type Cluster struct {
 	Settling bool `protobuf:"varint,2,opt,name=settling,proto3" json:"settling,omitempty"`
 	// Controllers are the addresses (host:port) of all control nodes that the
 	// store knows, address that of the sender. Empty where they do not exchange.
-	Controllers   []string `protobuf:"bytes,3,rep,name=controllers,proto3" json:"controllers,omitempty"`
-	Address       string   `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Controllers []string `protobuf:"bytes,3,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	Address     string   `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// Encapsulations of tunnels, the preferred one first; none named means MPLS
+	// over UDP. A path takes the first of those that its next hop takes.
+	Encapsulations []Encapsulation `protobuf:"varint,5,rep,packed,name=encapsulations,proto3,enum=contrail.control.v1.Encapsulation" json:"encapsulations,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -1265,6 +1376,13 @@ func (x *Cluster) GetAddress() string {
 	return ""
 }
 
+func (x *Cluster) GetEncapsulations() []Encapsulation {
+	if x != nil {
+		return x.Encapsulations
+	}
+	return nil
+}
+
 // Port is an interface that the graph binds to this node.
 type Port struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1285,7 +1403,9 @@ type Port struct {
 	Namespace string `protobuf:"bytes,13,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Passage is set for an interface of a service that traffic is led through:
 	// what leaves it may be of any source, and is looked up in this VRF.
-	Passage       uint32 `protobuf:"varint,15,opt,name=passage,proto3" json:"passage,omitempty"`
+	Passage uint32 `protobuf:"varint,15,opt,name=passage,proto3" json:"passage,omitempty"`
+	// Vni by which others send to the VRF in VXLAN.
+	Vni           uint32 `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,6 +1534,13 @@ func (x *Port) GetNamespace() string {
 func (x *Port) GetPassage() uint32 {
 	if x != nil {
 		return x.Passage
+	}
+	return 0
+}
+
+func (x *Port) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
 	}
 	return 0
 }
@@ -2129,11 +2256,20 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"keep_alive\x18\x05 \x01(\bH\x00R\tkeepAlive\x128\n" +
 	"\alearned\x18\x06 \x01(\v2\x1c.contrail.control.v1.LearnedH\x00R\alearned\x12&\n" +
 	"\x0eend_of_learned\x18\a \x01(\bH\x00R\fendOfLearnedB\x06\n" +
-	"\x04body\"\x8a\x01\n" +
+	"\x04body\"\xc6\x02\n" +
 	"\aLearned\x12/\n" +
 	"\x13route_distinguisher\x18\x01 \x01(\x06R\x12routeDistinguisher\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
-	"\x05paths\x18\x03 \x03(\v2 .contrail.control.v1.LearnedPathR\x05paths\"\x86\x04\n" +
+	"\x05paths\x18\x03 \x03(\v2 .contrail.control.v1.LearnedPathR\x05paths\x125\n" +
+	"\x04kind\x18\x04 \x01(\x0e2!.contrail.control.v1.Learned.KindR\x04kind\x12\x10\n" +
+	"\x03mac\x18\x05 \x01(\fR\x03mac\x12\x10\n" +
+	"\x03tag\x18\x06 \x01(\rR\x03tag\"_\n" +
+	"\x04Kind\x12\x10\n" +
+	"\fKIND_UNICAST\x10\x00\x12\f\n" +
+	"\bKIND_MAC\x10\x01\x12\x12\n" +
+	"\x0eKIND_MULTICAST\x10\x02\x12\x0f\n" +
+	"\vKIND_PREFIX\x10\x03\x12\x12\n" +
+	"\x0eKIND_NEIGHBOUR\x10\x04\"\xc6\x04\n" +
 	"\vLearnedPath\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x19\n" +
 	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x14\n" +
@@ -2151,7 +2287,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05stale\x18\r \x01(\bR\x05stale\x12%\n" +
 	"\x0eorigin_network\x18\x0e \x01(\rR\roriginNetwork\x12'\n" +
 	"\x0fsecurity_groups\x18\x0f \x03(\rR\x0esecurityGroups\x12\x12\n" +
-	"\x04tags\x18\x10 \x03(\rR\x04tags\"\xc7\x01\n" +
+	"\x04tags\x18\x10 \x03(\rR\x04tags\x12\x10\n" +
+	"\x03vni\x18\x11 \x01(\rR\x03vni\x12\x10\n" +
+	"\x03mac\x18\x12 \x01(\fR\x03mac\x12\x1a\n" +
+	"\bsequence\x18\x13 \x01(\x04R\bsequence\"\xc7\x01\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x12\n" +
@@ -2203,12 +2342,13 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\tmac_route\x18\n" +
 	" \x01(\v2\x1d.contrail.control.v1.MacRouteH\x00R\bmacRoute\x12N\n" +
 	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRouteB\x06\n" +
-	"\x04body\"s\n" +
+	"\x04body\"\xbf\x01\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
 	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
-	"\aaddress\x18\x04 \x01(\tR\aaddress\"\xa9\x03\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
+	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xbb\x03\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -2225,7 +2365,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\fdisplay_name\x18\v \x01(\tR\vdisplayName\x12\x1a\n" +
 	"\brevision\x18\f \x01(\x04R\brevision\x12\x1c\n" +
 	"\tnamespace\x18\r \x01(\tR\tnamespace\x12\x18\n" +
-	"\apassage\x18\x0f \x01(\rR\apassage\"-\n" +
+	"\apassage\x18\x0f \x01(\rR\apassage\x12\x10\n" +
+	"\x03vni\x18\x0e \x01(\rR\x03vni\"-\n" +
 	"\bPortGone\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\"b\n" +
 	"\x05Route\x12\x10\n" +
@@ -2296,75 +2437,78 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
-	(PortStatus_State)(0),   // 1: contrail.control.v1.PortStatus.State
-	(*ExchangeRequest)(nil), // 2: contrail.control.v1.ExchangeRequest
-	(*ExchangeMessage)(nil), // 3: contrail.control.v1.ExchangeMessage
-	(*Learned)(nil),         // 4: contrail.control.v1.Learned
-	(*LearnedPath)(nil),     // 5: contrail.control.v1.LearnedPath
-	(*Report)(nil),          // 6: contrail.control.v1.Report
-	(*AgentMessage)(nil),    // 7: contrail.control.v1.AgentMessage
-	(*Hello)(nil),           // 8: contrail.control.v1.Hello
-	(*TableCursor)(nil),     // 9: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),      // 10: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil),  // 11: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),         // 12: contrail.control.v1.Cluster
-	(*Port)(nil),            // 13: contrail.control.v1.Port
-	(*PortGone)(nil),        // 14: contrail.control.v1.PortGone
-	(*Route)(nil),           // 15: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 16: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 17: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 18: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 19: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 20: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 21: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 22: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 23: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 24: contrail.types.v1.Position
+	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
+	(PortStatus_State)(0),   // 2: contrail.control.v1.PortStatus.State
+	(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
+	(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
+	(*Learned)(nil),         // 5: contrail.control.v1.Learned
+	(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
+	(*Report)(nil),          // 7: contrail.control.v1.Report
+	(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
+	(*Hello)(nil),           // 9: contrail.control.v1.Hello
+	(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
+	(*Port)(nil),            // 14: contrail.control.v1.Port
+	(*PortGone)(nil),        // 15: contrail.control.v1.PortGone
+	(*Route)(nil),           // 16: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 17: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 18: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 19: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 20: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 21: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 22: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 23: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 24: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 25: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
-	9,  // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
-	9,  // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
-	6,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
-	4,  // 3: contrail.control.v1.ExchangeMessage.learned:type_name -> contrail.control.v1.Learned
-	5,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
-	0,  // 5: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	24, // 6: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
-	10, // 7: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
-	8,  // 8: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	10, // 9: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	24, // 10: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	9,  // 11: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
-	1,  // 12: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	24, // 13: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	12, // 14: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	13, // 15: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	14, // 16: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	15, // 17: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	19, // 18: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	20, // 19: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	21, // 20: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	23, // 21: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	22, // 22: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	16, // 23: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	17, // 24: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	18, // 25: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	18, // 26: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	18, // 27: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 28: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	9,  // 29: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	7,  // 30: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	2,  // 31: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	11, // 32: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	3,  // 33: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	32, // [32:34] is the sub-list for method output_type
-	30, // [30:32] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
+	10, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
+	7,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
+	5,  // 3: contrail.control.v1.ExchangeMessage.learned:type_name -> contrail.control.v1.Learned
+	6,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
+	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
+	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	25, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	11, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
+	9,  // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
+	11, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	25, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	10, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
+	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
+	25, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	13, // 15: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	14, // 16: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	15, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	16, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	20, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	21, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	22, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	24, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	23, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	17, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	18, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	0,  // 26: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	19, // 27: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	19, // 28: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	19, // 29: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 30: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	10, // 31: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	8,  // 32: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	3,  // 33: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	12, // 34: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	4,  // 35: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	34, // [34:36] is the sub-list for method output_type
+	32, // [32:34] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -2406,7 +2550,7 @@ func file_contrail_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
