@@ -41,19 +41,24 @@ func (a *Agent) followGraph(r *record) {
 		if r.isClassic() {
 			// The client's word that the interface is there still holds.
 			next := *r
-			next.VRF, next.Label, next.Epoch, next.Revision = 0, 0, 0, 0
+			next.VRF, next.Passage, next.Label, next.Epoch, next.Revision = 0, 0, 0, 0, 0
 			a.update(r, &next)
 		} else if a.registry.get(r.ID) == r {
 			a.log.Info("port removed because its attachment is", "port", r.ID, "container", r.ContainerID, "interface", r.Interface)
 			a.unplug(r)
 		}
-	case graph != nil && a.routing.isNewer(graph, r) && (r.isClassic() || graph.GetNamespace() == r.Namespace):
+	case graph != nil && (a.routing.isNewer(graph, r) || graph.GetPassage() != r.Passage) && (r.isClassic() || graph.GetNamespace() == r.Namespace):
 		end, free := a.registry.tryBegin(r.key())
 		if !free {
 			return
 		}
 		defer end()
 		next := *r
+		next.Passage = graph.GetPassage()
+		if !a.routing.isNewer(graph, r) { // services and policies change without the attachment
+			a.update(r, &next)
+			return
+		}
 		next.VRF, next.Label, next.MAC = graph.GetVrf(), graph.GetLabel(), graph.GetMac()
 		next.NetworkID, next.NetworkName = graph.GetNetworkId(), []string{graph.GetNetworkName()}
 		next.VirtualMachineID, next.DisplayName = graph.GetVirtualMachineId(), graph.GetDisplayName()

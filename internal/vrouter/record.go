@@ -1,6 +1,7 @@
 package vrouter
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -44,6 +45,9 @@ type record struct {
 	NetworkID   string            `json:"network_id,omitempty"`
 	NetworkName []string          `json:"network_name,omitempty"`
 	VRF         uint32            `json:"vrf"`
+	// Passage is the VRF in which what leaves the port is looked up, where it is
+	// an interface of a service that traffic is led through; else 0.
+	Passage     uint32            `json:"passage,omitempty"`
 	Label       uint32            `json:"label"`
 	MAC         string            `json:"mac"`
 	Addresses   []portapi.Address `json:"addresses"`
@@ -81,7 +85,7 @@ func (r *record) port() (p dataplane.Port, ok bool, err error) {
 	if r.HostIndex == 0 || r.VRF == 0 || r.Label == 0 || len(r.Addresses) == 0 {
 		return p, false, nil
 	}
-	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: r.VRF, Label: r.Label, Blocked: r.Disabled}
+	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: cmp.Or(r.Passage, r.VRF), Label: r.Label, Blocked: r.Disabled}
 	if p.MAC, err = dataplane.ParseMAC(r.MAC); err != nil {
 		return p, false, err
 	}

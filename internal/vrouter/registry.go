@@ -158,7 +158,7 @@ func (g *registry) usesVRF(vrf uint32) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, r := range g.ports {
-		if r.VRF == vrf {
+		if r.VRF == vrf || r.Passage == vrf {
 			return true
 		}
 	}

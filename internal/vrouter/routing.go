@@ -264,7 +264,7 @@ func (r *routing) needed(vrf uint32) bool {
 		return true
 	}
 	for _, p := range r.believed.ports {
-		if p.GetVrf() == vrf {
+		if p.GetVrf() == vrf || p.GetPassage() == vrf {
 			return true
 		}
 	}
