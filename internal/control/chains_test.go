@@ -140,6 +140,11 @@ func TestChainRoutes(t *testing.T) {
 	b.wantTold(t, "n1", 1, blue)
 	b.attach("r", "red", "n4", "10.0.2.3", 16)
 	b.wantTold(t, "n1", 1, blue)
+	for _, p := range b.agents["n1"].state.routes[1]["10.0.2.0/24"].Paths {
+		if !p.Behind || p.Vni != 0 || len(p.Encapsulations) == 0 || slices.Contains(p.Encapsulations, controlv1.Encapsulation_ENCAPSULATION_VXLAN) {
+			t.Errorf("the way through the service is %v, want it behind an interface that a label names", p)
+		}
+	}
 	red := map[string]string{
 		"10.0.2.3/32": "172.31.0.14 16 of 2", "10.0.2.10/32": "172.31.0.12 101 of 2",
 		"10.0.1.0/24": "172.31.0.12 101 of 1",

@@ -269,6 +269,8 @@ func (d *derivation) one(key Key) {
 		s.Flags |= c.Flags&Stale | Multipath
 		if d.kind == Chain { // a standby of the service takes over from its active one
 			s.LocalPreference = c.LocalPreference
+			// It is by the label that the node knows which service is meant.
+			s.Encapsulations, s.VNI = s.Encapsulations&^VXLAN, 0
 		}
 		specs = append(specs, s)
 	}
