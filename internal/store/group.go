@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // Transactions that come while others are under way wait for them, and are then
@@ -219,7 +218,7 @@ func (f *footprint) meets(t *Txn) bool {
 
 // commit sends one transaction.
 func (t *Txn) commit(ctx context.Context, fence int64) outcome {
-	resp, err := t.store.client.Txn(ctx).If(append(t.compares(nil), t.store.during(t.epoch, fence)...)...).Then(t.operations()...).Commit()
+	resp, err := t.store.transact(ctx, append(t.compares(nil), t.store.during(t.epoch, fence)...), t.operations())
 	if err != nil {
 		return outcome{err: t.store.reason(err)}
 	}
@@ -235,18 +234,18 @@ func (s *Store) commitGroup(together []*member, fence int64) {
 		return
 	}
 	shared := sharedGuards(together)
-	each := make([]clientv3.Op, 0, len(together))
+	each := make([]*pb.RequestOp, 0, len(together))
 	for _, m := range together {
-		each = append(each, clientv3.OpTxn(m.txn.compares(shared), m.txn.operations(), nil))
+		each = append(each, txnOp(m.txn.compares(shared), m.txn.operations()))
 	}
 	first := together[0].txn
 	all := s.during(first.epoch, fence)
 	for _, g := range first.guards {
 		if shared[g] {
-			all = append(all, first.compare(g))
+			all = append(all, s.compare(g))
 		}
 	}
-	resp, err := s.client.Txn(ctx).If(all...).Then(each...).Commit()
+	resp, err := s.transact(ctx, all, each)
 	if err != nil {
 		err = s.reason(err)
 	}
@@ -291,12 +290,4 @@ func latest(together []*member) time.Time {
 		}
 	}
 	return last
-}
-
-// during demands that the epoch and the writer's fence are as they were.
-func (s *Store) during(epoch uint64, fence int64) []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.Value(s.path(EpochKey)), "=", strconv.FormatUint(epoch, 10)),
-		clientv3.Compare(clientv3.ModRevision(s.fenceKey()), "=", fence),
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -91,7 +92,7 @@ type Txn struct {
 	guards []Guard
 	// guarded are the guards, each once.
 	guarded map[Guard]bool
-	ops     []clientv3.Op
+	ops     []*pb.RequestOp
 	keys    map[Key]bool
 	// size is about the bytes of its keys, guards and values.
 	size int
@@ -138,15 +139,11 @@ func (t *Txn) Create(k Key, value []byte) {
 	t.Put(k, value)
 }
 
-// Put puts a key, whether it exists or not.
-func (t *Txn) Put(k Key, value []byte) { t.put(k, value) }
+// Put puts a key, whether it exists or not. Nobody may change the value then.
+func (t *Txn) Put(k Key, value []byte) { t.PutLeased(k, value, 0) }
 
 // PutLeased puts a key that ends with the lease.
 func (t *Txn) PutLeased(k Key, value []byte, lease Lease) {
-	t.put(k, value, clientv3.WithLease(clientv3.LeaseID(lease)))
-}
-
-func (t *Txn) put(k Key, value []byte, options ...clientv3.OpOption) {
 	t.touch(k)
 	switch k.Space() {
 	case SpaceAddress, SpacePrefix, SpaceNumber, SpaceLabel:
@@ -155,7 +152,7 @@ func (t *Txn) put(k Key, value []byte, options ...clientv3.OpOption) {
 		t.frees = k
 	}
 	t.size += len(k) + len(value)
-	t.ops = append(t.ops, clientv3.OpPut(t.store.path(k), string(value), options...))
+	t.ops = append(t.ops, t.store.putOp(k, value, lease))
 }
 
 // Delete deletes a key; an absent one is fine.
@@ -166,7 +163,7 @@ func (t *Txn) Delete(k Key) {
 		t.frees = k
 	}
 	t.size += len(k)
-	t.ops = append(t.ops, clientv3.OpDelete(t.store.path(k)))
+	t.ops = append(t.ops, t.store.deleteOp(k))
 }
 
 func (t *Txn) touch(k Key) {
@@ -184,24 +181,6 @@ func (t *Txn) Guard(g Guard) {
 	t.guarded[g] = true
 	t.size += len(g.Key)
 	t.guards = append(t.guards, g)
-}
-
-func (t *Txn) compare(g Guard) clientv3.Cmp {
-	k := t.store.path(g.Key)
-	switch g.Condition {
-	case Absent:
-		return clientv3.Compare(clientv3.CreateRevision(k), "=", 0)
-	case Present:
-		return clientv3.Compare(clientv3.CreateRevision(k), ">", 0)
-	case Unchanged:
-		return clientv3.Compare(clientv3.ModRevision(k), "=", g.Revision)
-	case RangeEmpty:
-		return clientv3.Compare(clientv3.CreateRevision(k), "=", 0).WithPrefix()
-	case NotSince:
-		return clientv3.Compare(clientv3.ModRevision(k), "<", g.Revision+1)
-	default: // RangeUnchanged: deletions pass, they only take away what was seen
-		return clientv3.Compare(clientv3.ModRevision(k), "<", g.Revision+1).WithPrefix()
-	}
 }
 
 // prove makes a put that no other transaction makes the proof that this one
@@ -270,24 +249,24 @@ func (t *Txn) despiteFull(ctx context.Context, full error) (int64, error) {
 
 // compares are the guards as etcd has them, but for those that are asked for
 // elsewhere.
-func (t *Txn) compares(elsewhere map[Guard]bool) []clientv3.Cmp {
-	cmps := make([]clientv3.Cmp, 0, len(t.guards)+2)
+func (t *Txn) compares(elsewhere map[Guard]bool) []*pb.Compare {
+	list := make([]*pb.Compare, 0, len(t.guards)+2)
 	for _, g := range t.guards {
 		if !elsewhere[g] {
-			cmps = append(cmps, t.compare(g))
+			list = append(list, t.store.compare(g))
 		}
 	}
-	return cmps
+	return list
 }
 
 // operations are what the transaction does. Without any the member that is asked
 // would compare what it has by itself, which may be old; a read makes it ask a
 // quorum.
-func (t *Txn) operations() []clientv3.Op {
+func (t *Txn) operations() []*pb.RequestOp {
 	if len(t.ops) > 0 {
 		return t.ops
 	}
-	return []clientv3.Op{clientv3.OpGet(t.store.path(EpochKey), clientv3.WithKeysOnly())}
+	return []*pb.RequestOp{t.store.readOp(EpochKey)}
 }
 
 // ofRange tells whether the guard is on all keys that begin with its own.
