@@ -29,12 +29,17 @@ type Port struct {
 }
 
 var portUnit = &unit[Port]{
-	name: "port", layer: 6, of: model.KindVirtualMachineInterface, compute: portOf,
-	same: func(a, b *Port) bool {
-		return a.Network == b.Network && slices.Equal(a.Groups, b.Groups) && slices.Equal(a.Tags, b.Tags) &&
-			sameSet(a.Static, b.Static) && sameSet(a.Timed, b.Timed) && sameSet(a.Ingress, b.Ingress) &&
-			sameSet(a.Egress, b.Egress) && sameSet(a.Firewall, b.Firewall)
-	},
+	name: "port", layer: 6, of: model.KindVirtualMachineInterface, compute: portOf, same: (*Port).Equal,
+}
+
+// Equal tells whether both are the same to policy; nil is equal to nil alone.
+func (p *Port) Equal(o *Port) bool {
+	if p == nil || o == nil {
+		return p == o
+	}
+	return p.Network == o.Network && slices.Equal(p.Groups, o.Groups) && slices.Equal(p.Tags, o.Tags) &&
+		sameSet(p.Static, o.Static) && sameSet(p.Timed, o.Timed) && sameSet(p.Ingress, o.Ingress) &&
+		sameSet(p.Egress, o.Egress) && sameSet(p.Firewall, o.Firewall)
 }
 
 // PortOf is what an interface is to policy; nil when it does not exist or is in

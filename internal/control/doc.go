@@ -11,6 +11,8 @@
 //	                                            +--cursor--> session --stream--> agent
 //
 // A session has one cursor for each feed it reads: a number; see package feed.
+// The policy sets that a node's ports need are rows of the same feed as these
+// ports, and what sets have in common is told once.
 // A slow agent costs nothing and holds up nobody.
 //
 // Where the graph has a bgp-router with the control node's name, it speaks BGP

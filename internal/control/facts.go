@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
@@ -29,7 +28,10 @@ type attachment struct {
 	routes []compile.StaticRoute
 	// passage is the VRF in which what leaves the interface is looked up, where
 	// it is one of a service in a chain; else 0.
-	passage         uint32
+	passage uint32
+	// policy is what it is to policy, where that is known; securityGroups and
+	// tags are of it.
+	policy          *compile.Port
 	securityGroups  []uint32 // sorted
 	tags            []uint32 // sorted
 	localPreference uint32
@@ -82,7 +84,9 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	f.readForeign(v, a)
 	f.readRoutes(v, a)
 	f.readPassage(v, a)
-	a.readGroups(v)
+	if a.policy = f.compiler.Port(iface); a.policy != nil {
+		a.securityGroups, a.tags = a.policy.Groups, a.policy.Tags
+	}
 	return a
 }
 
@@ -160,27 +164,6 @@ func networkOfFloating(v *model.View, f *model.FloatingIP) string {
 	return ""
 }
 
-func (a *attachment) readGroups(v *model.View) {
-	for r := range v.ReferenceSeq(a.Interface, model.KindSecurityGroup) {
-		group, ok := model.Get[*model.SecurityGroup](v, r.To.UUID)
-		if n := int64(0); ok {
-			if n = model.ValueOr(group.SecurityGroupID, 0); n > 0 && n <= 1<<32-1 {
-				a.securityGroups = append(a.securityGroups, uint32(n))
-			}
-		}
-	}
-	for r := range v.ReferenceSeq(a.Interface, model.KindTag) {
-		if tag, ok := model.Get[*model.Tag](v, r.To.UUID); ok {
-			if n, err := strconv.ParseUint(tag.TagID, 0, 32); err == nil {
-				a.tags = append(a.tags, uint32(n))
-			}
-		}
-	}
-	slices.Sort(a.securityGroups)
-	slices.Sort(a.tags)
-	a.securityGroups, a.tags = slices.Compact(a.securityGroups), slices.Compact(a.tags)
-}
-
 func macOf(vmi *model.VirtualMachineInterface) string {
 	if macs := vmi.VirtualMachineInterfaceMACAddresses; macs != nil && len(macs.MACAddress) > 0 {
 		return macs.MACAddress[0]
@@ -192,7 +175,11 @@ func macOf(vmi *model.VirtualMachineInterface) string {
 	return mac.String()
 }
 
-func (a *attachment) equal(b *attachment) bool { return reflect.DeepEqual(a, b) }
+func (a *attachment) equal(b *attachment) bool {
+	x, y := *a, *b
+	x.policy, y.policy = nil, nil // sets may be long, and have ids
+	return a.policy.Equal(b.policy) && reflect.DeepEqual(x, y)
+}
 
 // instance is the forwarding table of a network. It is never changed.
 type instance struct {
@@ -279,7 +266,7 @@ type facts struct {
 	policies bool
 }
 
-func newFacts() *facts { return &facts{compiler: compile.NewCompiler()} }
+func newFacts() *facts { return &facts{compiler: compile.NewCompiler(compile.Policy)} }
 
 // read collects the facts that changes touch.
 func (f *facts) read(g *model.Graph, changes model.Changes) *update {
@@ -309,6 +296,9 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 			return
 		}
 		f.readChanges(v, u, changes)
+		for iface := range report.Ports {
+			f.readAttachment(v, u, iface)
+		}
 		for network, change := range compiled {
 			if identityOf(change.Before) != identityOf(change.After) {
 				f.readNetwork(v, u, network)
@@ -388,7 +378,7 @@ func (f *facts) readObject(v *model.View, u *update, e model.Entity) {
 		f.readAttachment(v, u, e.UUID)
 	case model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP:
 		f.readHolders(v, u, e.UUID)
-	case model.KindVirtualMachine, model.KindSecurityGroup, model.KindTag:
+	case model.KindVirtualMachine:
 		for r := range v.BackReferenceSeq(e.UUID, model.KindVirtualMachineInterface) {
 			f.readAttachment(v, u, r.From.UUID)
 		}

@@ -71,6 +71,7 @@ func portMessage(a *attachment) []byte {
 		Namespace:        a.Namespace,
 		Passage:          a.passage,
 		Vni:              a.vni,
+		Policy:           portPolicyMessage(a.policy),
 	}
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())

@@ -39,7 +39,9 @@ type offer struct {
 type portRow struct {
 	node       *node
 	attachment *attachment
-	row        feed.Row
+	// held is the policy of which the agent is told the sets.
+	held *compile.Port
+	row  feed.Row
 }
 
 // Message implements feed.Item.
@@ -65,13 +67,19 @@ func (n *node) tell(a *attachment) {
 		return
 	}
 	r.attachment = a
+	before := r.held
+	n.hold(a.policy)
+	r.held = a.policy
 	n.feed.Put(&r.row, r)
+	n.release(before)
 }
 
 // withdraw has the agent told that the port is gone.
 func (n *node) withdraw(iface string) {
 	if r, ok := n.rows[iface]; ok {
 		n.feed.Remove(&r.row)
+		n.release(r.held)
+		r.held = nil
 	}
 }
 

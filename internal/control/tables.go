@@ -51,6 +51,8 @@ type tables struct {
 	rib      *rib.RIB
 	border   *border
 	sessions map[*session]struct{}
+	// messages are those on policy, which all nodes share.
+	messages map[policyKey]*sharedMessage
 	// shared are the nodes' reports, for the other control nodes; sharing is set
 	// when these have to be woken.
 	shared  *feed.Feed
@@ -72,13 +74,17 @@ type tables struct {
 
 // node is a machine: as the graph has it, its ports, and its agent's session.
 type node struct {
-	id      string
-	record  *model.Node
-	feed    *feed.Feed // its ports
-	rows    map[string]*portRow
-	ports   map[string]*port
-	vrfs    map[uint32]int // ports that need each VRF
-	session *session
+	id     string
+	record *model.Node
+	feed   *feed.Feed // its ports
+	rows   map[string]*portRow
+	// policies are the sets and blocks that its ports have, messages those of
+	// all nodes.
+	policies map[policyKey]*policyRow
+	messages map[policyKey]*sharedMessage
+	ports    map[string]*port
+	vrfs     map[uint32]int // ports that need each VRF
+	session  *session
 	// lost: there was a session, and it has ended. Paths to its ports are stale.
 	lost bool
 	// early are ports that the agent said are up and that the graph does not
@@ -97,7 +103,7 @@ func newTables(log *slog.Logger, metrics *metrics) *tables {
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}),
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		passages: map[string]*compile.Passages{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
-		learnedFeed: feed.New(), expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, touched: map[*session]struct{}{},
+		learnedFeed: feed.New(), expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
 	return t
@@ -197,7 +203,7 @@ func (t *tables) addMissing(u *update) {
 func (t *tables) node(id string) *node {
 	n, ok := t.nodes[id]
 	if !ok {
-		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]time.Time{}, reports: map[string]*report{}}
+		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, policies: map[policyKey]*policyRow{}, messages: t.messages, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]time.Time{}, reports: map[string]*report{}}
 		n.shared.node = n
 		t.nodes[id] = n
 	}

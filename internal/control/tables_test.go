@@ -207,6 +207,14 @@ func TestSnapshotAndChanges(t *testing.T) {
 			"encapsulations": func(t *rapid.T) {
 				b.encapsulations(rapid.SampledFrom([][]string{{"MPLSoUDP"}, {"VXLAN", "MPLSoGRE"}, {"MPLSoUDP", "MPLSoGRE", "VXLAN"}}).Draw(t, "list")...)
 			},
+			"group": func(t *rapid.T) {
+				b.group(rapid.SampledFrom([]string{"g1", "g2"}).Draw(t, "group"), rapid.Int64Range(80, 82).Draw(t, "port"))
+			},
+			"join": func(t *rapid.T) {
+				if c := container.Draw(t, "container"); attached[c] != "" {
+					b.join(c, rapid.SampledFrom([]string{"g1", "g2"}).Draw(t, "group"), rapid.Bool().Draw(t, "in"))
+				}
+			},
 			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3"}).Draw(t, "mode")) },
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
@@ -245,7 +253,7 @@ func TestSnapshotAndChanges(t *testing.T) {
 func (b *bench) reload() {
 	batch := model.Batch{Position: b.next()}
 	b.graph.View(func(v *model.View) {
-		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP, model.KindRouteTable, model.KindInterfaceRouteTable} {
+		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP, model.KindRouteTable, model.KindInterfaceRouteTable, model.KindSecurityGroup} {
 			for o := range v.All(kind) {
 				batch.Objects = append(batch.Objects, o)
 				batch.References = append(batch.References, v.References(o.GetMeta().UUID, "")...)

@@ -204,6 +204,30 @@ func (w *world) configure() {
 	w.apply(model.Batch{Objects: []model.Object{&now}})
 }
 
+// group makes a security group, or gives it other rules.
+func (w *world) group(name string, port int64) {
+	any := []model.PortType{{StartPort: new(int64(-1)), EndPort: new(int64(-1))}}
+	w.apply(model.Batch{Objects: []model.Object{&model.SecurityGroup{
+		Meta: model.Meta{UUID: id("sg", name), FQName: []string{"default-domain", "p", name}}, SecurityGroupID: new(8000000 + int64(name[1])),
+		SecurityGroupEntries: &model.PolicyEntriesType{PolicyRule: []model.PolicyRuleType{{
+			RuleUUID: id("rule", name), Direction: ">", Protocol: "tcp", SrcAddresses: []model.AddressType{{SecurityGroup: "any"}}, SrcPorts: any,
+			DstAddresses: []model.AddressType{{SecurityGroup: "local"}}, DstPorts: []model.PortType{{StartPort: &port, EndPort: &port}},
+		}}},
+	}}})
+}
+
+// join has a container's interface in a security group, or not.
+func (w *world) join(container, group string, in bool) {
+	e := model.Edge{
+		From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)}, To: model.Entity{Kind: model.KindSecurityGroup, UUID: id("sg", group)},
+	}
+	if in {
+		w.apply(model.Batch{References: []model.Reference{{From: e.From, To: e.To}}})
+	} else {
+		w.apply(model.Batch{DeleteReferences: []model.Edge{e}})
+	}
+}
+
 func (w *world) binding(container, node string, label uint32) model.Binding {
 	return model.Binding{
 		Interface: id("vmi", container), Machine: id("vm", container), Node: id("node", node), Label: label,
@@ -237,6 +261,8 @@ type agentState struct {
 	ports     map[string]*controlv1.Port
 	routes    map[uint32]map[string]*controlv1.Route
 	layer2    map[uint32]map[string][]*controlv1.Path
+	sets      map[string]*controlv1.PolicySet
+	blocks    map[string]*controlv1.PolicyBlock
 	portsDone bool
 	vrfsDone  map[uint32]bool
 	position  model.Position
@@ -253,6 +279,7 @@ func newAgentState() *agentState {
 		places: map[uint32]*controlv1.TableCursor{},
 		ports:  map[string]*controlv1.Port{}, routes: map[uint32]map[string]*controlv1.Route{},
 		layer2: map[uint32]map[string][]*controlv1.Path{}, vrfsDone: map[uint32]bool{},
+		sets: map[string]*controlv1.PolicySet{}, blocks: map[string]*controlv1.PolicyBlock{},
 	}
 }
 
@@ -295,6 +322,23 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 		a.mtu = b.Cluster.Mtu
 	case *controlv1.ControlMessage_Port:
 		a.ports[b.Port.InterfaceId] = b.Port
+		for _, set := range setsOfPort(b.Port) {
+			if a.sets[string(set)] == nil {
+				return fmt.Errorf("port %s has the set %x, which was not told", b.Port.InterfaceId, set)
+			}
+		}
+	case *controlv1.ControlMessage_PolicySet:
+		a.sets[string(b.PolicySet.Id)] = b.PolicySet
+		for _, block := range b.PolicySet.Blocks {
+			if a.blocks[string(block)] == nil {
+				return fmt.Errorf("set %x has the block %x, which was not told", b.PolicySet.Id, block)
+			}
+		}
+	case *controlv1.ControlMessage_PolicyBlock:
+		a.blocks[string(b.PolicyBlock.Id)] = b.PolicyBlock
+	case *controlv1.ControlMessage_PolicyGone:
+		delete(a.sets, string(b.PolicyGone.GetSet()))
+		delete(a.blocks, string(b.PolicyGone.GetBlock()))
 	case *controlv1.ControlMessage_PortGone:
 		delete(a.ports, b.PortGone.InterfaceId)
 	case *controlv1.ControlMessage_Route:
@@ -328,7 +372,7 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 	case *controlv1.ControlMessage_Resumed:
 		a.resumed++
 		if number := b.Resumed.Vrf; number == portsTable {
-			a.ports = a.before.ports
+			a.ports, a.sets, a.blocks = a.before.ports, a.before.sets, a.before.blocks
 		} else {
 			a.routes[number], a.layer2[number] = a.before.routes[number], a.before.layer2[number]
 		}
@@ -352,6 +396,41 @@ func (a *agentState) needs(vrf uint32) bool {
 		}
 	}
 	return false
+}
+
+// setsOfPort are the ids of a port's sets.
+func setsOfPort(p *controlv1.Port) [][]byte {
+	of := p.GetPolicy()
+	return slices.DeleteFunc([][]byte{of.GetNetworkSet(), of.GetFirewallSet(), of.GetArrivingSet(), of.GetLeavingSet()}, func(id []byte) bool { return len(id) == 0 })
+}
+
+// comparePolicy says whether the agent has exactly the sets that its ports need.
+func (a *agentState) comparePolicy(v *model.View) string {
+	sets, blocks := map[string]bool{}, map[string]bool{}
+	for iface, p := range a.ports {
+		want := compile.PortOf(v, iface)
+		if !proto.Equal(p.Policy, portPolicyMessage(want)) {
+			return fmt.Sprintf("port %s: policy is %v, want %v", iface, p.Policy, want)
+		}
+		for _, s := range setsOf(want) {
+			sets[string(s.ID[:])] = true
+			have := a.sets[string(s.ID[:])]
+			if have == nil || len(have.Blocks) != len(s.Blocks) {
+				return fmt.Sprintf("port %s: set %s is %v", iface, s.ID, have)
+			}
+			for i, b := range s.Blocks {
+				blocks[string(b.ID[:])] = true
+				block := a.blocks[string(b.ID[:])]
+				if string(have.Blocks[i]) != string(b.ID[:]) || len(block.GetRules()) != len(b.Rules) {
+					return fmt.Sprintf("set %s: block %s is %v", s.ID, b.ID, block)
+				}
+			}
+		}
+	}
+	if len(a.sets) != len(sets) || len(a.blocks) != len(blocks) {
+		return fmt.Sprintf("%d sets and %d blocks, want %d and %d", len(a.sets), len(a.blocks), len(sets), len(blocks))
+	}
+	return ""
 }
 
 // portState is what agents said of a port.
@@ -385,6 +464,9 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 	}
 	if len(a.ports) != ports || !a.portsDone {
 		return fmt.Sprintf("%d ports, want %d; complete %t", len(a.ports), ports, a.portsDone)
+	}
+	if diff := a.comparePolicy(v); diff != "" {
+		return diff
 	}
 	for number := range needed {
 		have := map[string][]*controlv1.Path{}
@@ -464,6 +546,9 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			path := &controlv1.Path{
 				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number, Mac: mac,
 				Vni: from.Number, Encapsulations: encapsulations(""), LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
+			}
+			if p := compile.PortOf(v, b.Interface); p != nil {
+				path.SecurityGroups, path.Tags = p.Groups, p.Tags
 			}
 			own := from.Number == to.Number
 			add := func(key string, own, shared bool, change func(p *controlv1.Path)) {

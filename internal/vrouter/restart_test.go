@@ -20,6 +20,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/serve"
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
 // controlNode is a real control node over a graph that the test makes.
@@ -237,6 +238,16 @@ func TestRestartWithdrawsNothing(t *testing.T) {
 			return nil
 		})
 	}
+	policed := func(want int) {
+		eventually(t, "the ports have their policies", func() error {
+			known, err := plane.KnownPolicies()
+			if len(known) != want || known[3].Identity != dataplane.NewIdentity(1, nil, nil) {
+				return fmt.Errorf("they are %v, %w", known, err)
+			}
+			return nil
+		})
+	}
+	policed(2)
 	disabled := *first.registry.get("disabled")
 	disabled.Disabled = true
 	stop()
@@ -251,6 +262,8 @@ func TestRestartWithdrawsNothing(t *testing.T) {
 	if gone := await(t, said, "-10.0.0.4/32"); slices.Contains(gone, "-10.0.0.3/32") {
 		t.Error("the route of a port that is not looked at yet was withdrawn")
 	}
+	// Not known yet is no reason to take it away.
+	policed(2)
 	list()
 	eventually(t, "the port is adopted", func() error {
 		if states, _ := second.portWords(); states["stays"].state != controlv1.PortStatus_STATE_UP {

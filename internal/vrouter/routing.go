@@ -57,7 +57,8 @@ type routing struct {
 
 // tables are the ports and routes as a control node told them.
 type tables struct {
-	ports     map[string]*controlv1.Port
+	ports map[string]*controlv1.Port
+	policyTables
 	portsDone bool
 	vrfs      map[uint32]*vrfTable
 }
@@ -71,7 +72,7 @@ type vrfTable struct {
 }
 
 func newTables() tables {
-	return tables{ports: map[string]*controlv1.Port{}, vrfs: map[uint32]*vrfTable{}}
+	return tables{ports: map[string]*controlv1.Port{}, policyTables: newPolicyTables(), vrfs: map[uint32]*vrfTable{}}
 }
 
 func (t *tables) vrf(number uint32) *vrfTable {
@@ -109,6 +110,7 @@ func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 // adopt believes all that a view says.
 func (r *routing) adopt(v *view) {
 	r.prefer(v.preferred)
+	r.believed.add(&v.policyTables)
 	for id, p := range v.ports {
 		r.believed.ports[id] = p
 	}
@@ -153,6 +155,8 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 			r.believed.ports[body.Port.GetInterfaceId()] = body.Port
 			return true
 		}
+	case *controlv1.ControlMessage_PolicySet, *controlv1.ControlMessage_PolicyBlock, *controlv1.ControlMessage_PolicyGone:
+		r.takePolicy(v, m)
 	case *controlv1.ControlMessage_PortGone:
 		id := body.PortGone.GetInterfaceId()
 		delete(v.ports, id)
@@ -220,6 +224,7 @@ func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged b
 // closePorts believes that what the session did not name does not exist.
 func (r *routing) closePorts(v *view) {
 	r.believed.ports, r.believed.portsDone = v.ports, true
+	r.believed.policyTables = v.policyTables
 	for number, table := range r.believed.vrfs {
 		table.unheard = v.vrfs[number] == nil
 	}

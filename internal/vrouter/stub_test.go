@@ -307,6 +307,7 @@ func portOf(a *configv1.Attachment) *controlv1.Port {
 		InterfaceId: a.GetInterfaceId(), VirtualMachineId: a.GetVirtualMachineId(), NetworkId: a.GetNetworkId(),
 		Vrf: a.GetVrf(), Label: a.GetLabel(), Mac: a.GetMac(), Addresses: []string{a.GetAddresses()[0].GetAddress()},
 		Revision: a.GetRevision(), Namespace: a.GetKey().GetNamespace(),
+		Policy: &controlv1.PortPolicy{Network: a.GetVrf()},
 	}
 }
 

@@ -87,7 +87,8 @@ func (v *view) resume(number uint32) {
 	switch {
 	case v.earlier == nil:
 	case number == 0:
-		v.ports = maps.Clone(v.earlier.ports) // what is believed may be the same map
+		// What is believed may be the same maps.
+		v.ports, v.policyTables = maps.Clone(v.earlier.ports), v.earlier.policyTables.clone()
 	case v.earlier.vrfs[number] != nil:
 		v.vrf(number).routes = v.earlier.vrfs[number].routes
 	}

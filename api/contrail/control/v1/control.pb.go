@@ -912,7 +912,7 @@ func (x *Hello) GetTables() []*TableCursor {
 // TableCursor is how far an agent is in a table.
 type TableCursor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Vrf whose routes it has; 0 is the node's ports.
+	// Vrf whose routes it has; 0 is the node's ports, with their policy.
 	Vrf uint32 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
 	// Table tells it from all others there have been, at is the last change that
 	// the agent has.
@@ -1073,6 +1073,9 @@ type ControlMessage struct {
 	//	*ControlMessage_Resumed
 	//	*ControlMessage_MacRoute
 	//	*ControlMessage_MulticastRoute
+	//	*ControlMessage_PolicyBlock
+	//	*ControlMessage_PolicySet
+	//	*ControlMessage_PolicyGone
 	Body          isControlMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1228,6 +1231,33 @@ func (x *ControlMessage) GetMulticastRoute() *MulticastRoute {
 	return nil
 }
 
+func (x *ControlMessage) GetPolicyBlock() *PolicyBlock {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_PolicyBlock); ok {
+			return x.PolicyBlock
+		}
+	}
+	return nil
+}
+
+func (x *ControlMessage) GetPolicySet() *PolicySet {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_PolicySet); ok {
+			return x.PolicySet
+		}
+	}
+	return nil
+}
+
+func (x *ControlMessage) GetPolicyGone() *PolicyGone {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_PolicyGone); ok {
+			return x.PolicyGone
+		}
+	}
+	return nil
+}
+
 type isControlMessage_Body interface {
 	isControlMessage_Body()
 }
@@ -1276,6 +1306,18 @@ type ControlMessage_MulticastRoute struct {
 	MulticastRoute *MulticastRoute `protobuf:"bytes,11,opt,name=multicast_route,json=multicastRoute,proto3,oneof"`
 }
 
+type ControlMessage_PolicyBlock struct {
+	PolicyBlock *PolicyBlock `protobuf:"bytes,12,opt,name=policy_block,json=policyBlock,proto3,oneof"`
+}
+
+type ControlMessage_PolicySet struct {
+	PolicySet *PolicySet `protobuf:"bytes,13,opt,name=policy_set,json=policySet,proto3,oneof"`
+}
+
+type ControlMessage_PolicyGone struct {
+	PolicyGone *PolicyGone `protobuf:"bytes,14,opt,name=policy_gone,json=policyGone,proto3,oneof"`
+}
+
 func (*ControlMessage_Cluster) isControlMessage_Body() {}
 
 func (*ControlMessage_Port) isControlMessage_Body() {}
@@ -1297,6 +1339,12 @@ func (*ControlMessage_Resumed) isControlMessage_Body() {}
 func (*ControlMessage_MacRoute) isControlMessage_Body() {}
 
 func (*ControlMessage_MulticastRoute) isControlMessage_Body() {}
+
+func (*ControlMessage_PolicyBlock) isControlMessage_Body() {}
+
+func (*ControlMessage_PolicySet) isControlMessage_Body() {}
+
+func (*ControlMessage_PolicyGone) isControlMessage_Body() {}
 
 // Cluster holds the values that are one for the whole cluster.
 type Cluster struct {
@@ -1405,7 +1453,8 @@ type Port struct {
 	// what leaves it may be of any source, and is looked up in this VRF.
 	Passage uint32 `protobuf:"varint,15,opt,name=passage,proto3" json:"passage,omitempty"`
 	// Vni by which others send to the VRF in VXLAN.
-	Vni           uint32 `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
+	Vni           uint32      `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
+	Policy        *PortPolicy `protobuf:"bytes,16,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1545,6 +1594,564 @@ func (x *Port) GetVni() uint32 {
 	return 0
 }
 
+func (x *Port) GetPolicy() *PortPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// PortPolicy is what a port is to policy: who it is to others, and the sets
+// that its own traffic is asked about. A port without it is closed.
+type PortPolicy struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Network        uint32                 `protobuf:"varint,1,opt,name=network,proto3" json:"network,omitempty"`
+	SecurityGroups []uint32               `protobuf:"varint,2,rep,packed,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"`
+	Tags           []uint32               `protobuf:"varint,3,rep,packed,name=tags,proto3" json:"tags,omitempty"`
+	// Ids of sets, which were sent before; empty is nothing to ask. The first two
+	// are asked about connections in both directions.
+	NetworkSet    []byte `protobuf:"bytes,4,opt,name=network_set,json=networkSet,proto3" json:"network_set,omitempty"`
+	FirewallSet   []byte `protobuf:"bytes,5,opt,name=firewall_set,json=firewallSet,proto3" json:"firewall_set,omitempty"`
+	ArrivingSet   []byte `protobuf:"bytes,6,opt,name=arriving_set,json=arrivingSet,proto3" json:"arriving_set,omitempty"`
+	LeavingSet    []byte `protobuf:"bytes,7,opt,name=leaving_set,json=leavingSet,proto3" json:"leaving_set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortPolicy) Reset() {
+	*x = PortPolicy{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortPolicy) ProtoMessage() {}
+
+func (x *PortPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
+func (*PortPolicy) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PortPolicy) GetNetwork() uint32 {
+	if x != nil {
+		return x.Network
+	}
+	return 0
+}
+
+func (x *PortPolicy) GetSecurityGroups() []uint32 {
+	if x != nil {
+		return x.SecurityGroups
+	}
+	return nil
+}
+
+func (x *PortPolicy) GetTags() []uint32 {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *PortPolicy) GetNetworkSet() []byte {
+	if x != nil {
+		return x.NetworkSet
+	}
+	return nil
+}
+
+func (x *PortPolicy) GetFirewallSet() []byte {
+	if x != nil {
+		return x.FirewallSet
+	}
+	return nil
+}
+
+func (x *PortPolicy) GetArrivingSet() []byte {
+	if x != nil {
+		return x.ArrivingSet
+	}
+	return nil
+}
+
+func (x *PortPolicy) GetLeavingSet() []byte {
+	if x != nil {
+		return x.LeavingSet
+	}
+	return nil
+}
+
+// PolicySet is a list of blocks, which were sent before. Its rules are asked in
+// order; the first that matches decides, and what none matches is refused. Sets
+// and blocks belong to the table of ports: the agent has those that its ports
+// need. They are never changed; an id follows from the content.
+type PolicySet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Blocks        [][]byte               `protobuf:"bytes,2,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicySet) Reset() {
+	*x = PolicySet{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicySet) ProtoMessage() {}
+
+func (x *PolicySet) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
+func (*PolicySet) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PolicySet) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PolicySet) GetBlocks() [][]byte {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+// PolicyBlock is a part that sets may share.
+type PolicyBlock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rules         []*PolicyRule          `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyBlock) Reset() {
+	*x = PolicyBlock{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyBlock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyBlock) ProtoMessage() {}
+
+func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
+func (*PolicyBlock) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PolicyBlock) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *PolicyBlock) GetRules() []*PolicyRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// PolicyRule matches connections by their first packet.
+type PolicyRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Uuid of the rule that a user wrote.
+	Uuid string          `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Src  *PolicySelector `protobuf:"bytes,2,opt,name=src,proto3" json:"src,omitempty"`
+	Dst  *PolicySelector `protobuf:"bytes,3,opt,name=dst,proto3" json:"dst,omitempty"`
+	// Family is 4 or 6, 0 for both.
+	Family uint32 `protobuf:"varint,4,opt,name=family,proto3" json:"family,omitempty"`
+	// Protocol is the number of one; absent is any.
+	Protocol *uint32 `protobuf:"varint,5,opt,name=protocol,proto3,oneof" json:"protocol,omitempty"`
+	// Ports of ICMP are types and codes; where none is named, none matches.
+	SrcPorts []*PortRange `protobuf:"bytes,6,rep,name=src_ports,json=srcPorts,proto3" json:"src_ports,omitempty"`
+	DstPorts []*PortRange `protobuf:"bytes,7,rep,name=dst_ports,json=dstPorts,proto3" json:"dst_ports,omitempty"`
+	// SameTags are types of tags of which both sides must have the same one.
+	SameTags      []uint32 `protobuf:"varint,8,rep,packed,name=same_tags,json=sameTags,proto3" json:"same_tags,omitempty"`
+	Deny          bool     `protobuf:"varint,9,opt,name=deny,proto3" json:"deny,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRule) Reset() {
+	*x = PolicyRule{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRule) ProtoMessage() {}
+
+func (x *PolicyRule) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
+func (*PolicyRule) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PolicyRule) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *PolicyRule) GetSrc() *PolicySelector {
+	if x != nil {
+		return x.Src
+	}
+	return nil
+}
+
+func (x *PolicyRule) GetDst() *PolicySelector {
+	if x != nil {
+		return x.Dst
+	}
+	return nil
+}
+
+func (x *PolicyRule) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetProtocol() uint32 {
+	if x != nil && x.Protocol != nil {
+		return *x.Protocol
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetSrcPorts() []*PortRange {
+	if x != nil {
+		return x.SrcPorts
+	}
+	return nil
+}
+
+func (x *PolicyRule) GetDstPorts() []*PortRange {
+	if x != nil {
+		return x.DstPorts
+	}
+	return nil
+}
+
+func (x *PolicyRule) GetSameTags() []uint32 {
+	if x != nil {
+		return x.SameTags
+	}
+	return nil
+}
+
+func (x *PolicyRule) GetDeny() bool {
+	if x != nil {
+		return x.Deny
+	}
+	return false
+}
+
+// PolicySelector chooses one side of connections by any of its parts.
+type PolicySelector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Any   bool                   `protobuf:"varint,1,opt,name=any,proto3" json:"any,omitempty"`
+	// Own is the network of the port that asks, own_of the same where it is one
+	// of these.
+	Own      bool     `protobuf:"varint,2,opt,name=own,proto3" json:"own,omitempty"`
+	OwnOf    []uint32 `protobuf:"varint,3,rep,packed,name=own_of,json=ownOf,proto3" json:"own_of,omitempty"`
+	Networks []uint32 `protobuf:"varint,4,rep,packed,name=networks,proto3" json:"networks,omitempty"`
+	// Prefixes in CIDR form.
+	Prefixes       []string `protobuf:"bytes,5,rep,name=prefixes,proto3" json:"prefixes,omitempty"`
+	SecurityGroups []uint32 `protobuf:"varint,6,rep,packed,name=security_groups,json=securityGroups,proto3" json:"security_groups,omitempty"`
+	// Tags must all be there.
+	Tags          []uint32 `protobuf:"varint,7,rep,packed,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicySelector) Reset() {
+	*x = PolicySelector{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicySelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicySelector) ProtoMessage() {}
+
+func (x *PolicySelector) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
+func (*PolicySelector) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PolicySelector) GetAny() bool {
+	if x != nil {
+		return x.Any
+	}
+	return false
+}
+
+func (x *PolicySelector) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+func (x *PolicySelector) GetOwnOf() []uint32 {
+	if x != nil {
+		return x.OwnOf
+	}
+	return nil
+}
+
+func (x *PolicySelector) GetNetworks() []uint32 {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *PolicySelector) GetPrefixes() []string {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
+func (x *PolicySelector) GetSecurityGroups() []uint32 {
+	if x != nil {
+		return x.SecurityGroups
+	}
+	return nil
+}
+
+func (x *PolicySelector) GetTags() []uint32 {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+type PortRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint32                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint32                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortRange) Reset() {
+	*x = PortRange{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortRange) ProtoMessage() {}
+
+func (x *PortRange) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
+func (*PortRange) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PortRange) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *PortRange) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// PolicyGone: no port of this node needs it any more.
+type PolicyGone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*PolicyGone_Set
+	//	*PolicyGone_Block
+	What          isPolicyGone_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyGone) Reset() {
+	*x = PolicyGone{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyGone) ProtoMessage() {}
+
+func (x *PolicyGone) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
+func (*PolicyGone) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PolicyGone) GetWhat() isPolicyGone_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *PolicyGone) GetSet() []byte {
+	if x != nil {
+		if x, ok := x.What.(*PolicyGone_Set); ok {
+			return x.Set
+		}
+	}
+	return nil
+}
+
+func (x *PolicyGone) GetBlock() []byte {
+	if x != nil {
+		if x, ok := x.What.(*PolicyGone_Block); ok {
+			return x.Block
+		}
+	}
+	return nil
+}
+
+type isPolicyGone_What interface {
+	isPolicyGone_What()
+}
+
+type PolicyGone_Set struct {
+	Set []byte `protobuf:"bytes,1,opt,name=set,proto3,oneof"`
+}
+
+type PolicyGone_Block struct {
+	Block []byte `protobuf:"bytes,2,opt,name=block,proto3,oneof"`
+}
+
+func (*PolicyGone_Set) isPolicyGone_What() {}
+
+func (*PolicyGone_Block) isPolicyGone_What() {}
+
 type PortGone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	InterfaceId   string                 `protobuf:"bytes,1,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
@@ -1554,7 +2161,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +2173,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +2186,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -1603,7 +2210,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +2222,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +2235,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -1666,7 +2273,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2285,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2298,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -1735,7 +2342,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2354,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2367,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -1823,7 +2430,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2442,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2455,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Path) GetNextHop() string {
@@ -1966,7 +2573,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2585,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2598,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -2018,7 +2625,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2637,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2650,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -2068,7 +2675,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2687,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2700,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -2149,7 +2756,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2768,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2781,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -2198,7 +2805,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2817,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2830,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -2323,7 +2930,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x02\"\x94\x06\n" +
+	"STATE_DOWN\x10\x02\"\xe0\a\n" +
 	"\x0eControlMessage\x127\n" +
 	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x1a\n" +
 	"\bcomplete\x18\x14 \x01(\bR\bcomplete\x128\n" +
@@ -2341,14 +2948,19 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\aresumed\x18\x15 \x01(\v2\x1c.contrail.control.v1.ResumedH\x00R\aresumed\x12<\n" +
 	"\tmac_route\x18\n" +
 	" \x01(\v2\x1d.contrail.control.v1.MacRouteH\x00R\bmacRoute\x12N\n" +
-	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRouteB\x06\n" +
+	"\x0fmulticast_route\x18\v \x01(\v2#.contrail.control.v1.MulticastRouteH\x00R\x0emulticastRoute\x12E\n" +
+	"\fpolicy_block\x18\f \x01(\v2 .contrail.control.v1.PolicyBlockH\x00R\vpolicyBlock\x12?\n" +
+	"\n" +
+	"policy_set\x18\r \x01(\v2\x1e.contrail.control.v1.PolicySetH\x00R\tpolicySet\x12B\n" +
+	"\vpolicy_gone\x18\x0e \x01(\v2\x1f.contrail.control.v1.PolicyGoneH\x00R\n" +
+	"policyGoneB\x06\n" +
 	"\x04body\"\xbf\x01\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
 	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
-	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xbb\x03\n" +
+	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xf4\x03\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -2366,7 +2978,53 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\brevision\x18\f \x01(\x04R\brevision\x12\x1c\n" +
 	"\tnamespace\x18\r \x01(\tR\tnamespace\x12\x18\n" +
 	"\apassage\x18\x0f \x01(\rR\apassage\x12\x10\n" +
-	"\x03vni\x18\x0e \x01(\rR\x03vni\"-\n" +
+	"\x03vni\x18\x0e \x01(\rR\x03vni\x127\n" +
+	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\"\xeb\x01\n" +
+	"\n" +
+	"PortPolicy\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\rR\anetwork\x12'\n" +
+	"\x0fsecurity_groups\x18\x02 \x03(\rR\x0esecurityGroups\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\rR\x04tags\x12\x1f\n" +
+	"\vnetwork_set\x18\x04 \x01(\fR\n" +
+	"networkSet\x12!\n" +
+	"\ffirewall_set\x18\x05 \x01(\fR\vfirewallSet\x12!\n" +
+	"\farriving_set\x18\x06 \x01(\fR\varrivingSet\x12\x1f\n" +
+	"\vleaving_set\x18\a \x01(\fR\n" +
+	"leavingSet\"3\n" +
+	"\tPolicySet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
+	"\x06blocks\x18\x02 \x03(\fR\x06blocks\"T\n" +
+	"\vPolicyBlock\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x125\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1f.contrail.control.v1.PolicyRuleR\x05rules\"\xff\x02\n" +
+	"\n" +
+	"PolicyRule\x12\x12\n" +
+	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x125\n" +
+	"\x03src\x18\x02 \x01(\v2#.contrail.control.v1.PolicySelectorR\x03src\x125\n" +
+	"\x03dst\x18\x03 \x01(\v2#.contrail.control.v1.PolicySelectorR\x03dst\x12\x16\n" +
+	"\x06family\x18\x04 \x01(\rR\x06family\x12\x1f\n" +
+	"\bprotocol\x18\x05 \x01(\rH\x00R\bprotocol\x88\x01\x01\x12;\n" +
+	"\tsrc_ports\x18\x06 \x03(\v2\x1e.contrail.control.v1.PortRangeR\bsrcPorts\x12;\n" +
+	"\tdst_ports\x18\a \x03(\v2\x1e.contrail.control.v1.PortRangeR\bdstPorts\x12\x1b\n" +
+	"\tsame_tags\x18\b \x03(\rR\bsameTags\x12\x12\n" +
+	"\x04deny\x18\t \x01(\bR\x04denyB\v\n" +
+	"\t_protocol\"\xc0\x01\n" +
+	"\x0ePolicySelector\x12\x10\n" +
+	"\x03any\x18\x01 \x01(\bR\x03any\x12\x10\n" +
+	"\x03own\x18\x02 \x01(\bR\x03own\x12\x15\n" +
+	"\x06own_of\x18\x03 \x03(\rR\x05ownOf\x12\x1a\n" +
+	"\bnetworks\x18\x04 \x03(\rR\bnetworks\x12\x1a\n" +
+	"\bprefixes\x18\x05 \x03(\tR\bprefixes\x12'\n" +
+	"\x0fsecurity_groups\x18\x06 \x03(\rR\x0esecurityGroups\x12\x12\n" +
+	"\x04tags\x18\a \x03(\rR\x04tags\"5\n" +
+	"\tPortRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\rR\x04last\"@\n" +
+	"\n" +
+	"PolicyGone\x12\x12\n" +
+	"\x03set\x18\x01 \x01(\fH\x00R\x03set\x12\x16\n" +
+	"\x05block\x18\x02 \x01(\fH\x00R\x05blockB\x06\n" +
+	"\x04what\"-\n" +
 	"\bPortGone\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\"b\n" +
 	"\x05Route\x12\x10\n" +
@@ -2438,7 +3096,7 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
@@ -2455,17 +3113,24 @@ var file_contrail_control_v1_control_proto_goTypes = []any{
 	(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
 	(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
 	(*Port)(nil),            // 14: contrail.control.v1.Port
-	(*PortGone)(nil),        // 15: contrail.control.v1.PortGone
-	(*Route)(nil),           // 16: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 17: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 18: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 19: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 20: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 21: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 22: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 23: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 24: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 25: contrail.types.v1.Position
+	(*PortPolicy)(nil),      // 15: contrail.control.v1.PortPolicy
+	(*PolicySet)(nil),       // 16: contrail.control.v1.PolicySet
+	(*PolicyBlock)(nil),     // 17: contrail.control.v1.PolicyBlock
+	(*PolicyRule)(nil),      // 18: contrail.control.v1.PolicyRule
+	(*PolicySelector)(nil),  // 19: contrail.control.v1.PolicySelector
+	(*PortRange)(nil),       // 20: contrail.control.v1.PortRange
+	(*PolicyGone)(nil),      // 21: contrail.control.v1.PolicyGone
+	(*PortGone)(nil),        // 22: contrail.control.v1.PortGone
+	(*Route)(nil),           // 23: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 24: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 25: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 26: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 27: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 28: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 29: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 30: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 31: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 32: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
@@ -2475,40 +3140,49 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	6,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	25, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	32, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	11, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	9,  // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	11, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	25, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	32, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	10, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	25, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	32, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
 	13, // 15: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
 	14, // 16: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	15, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	16, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	20, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	21, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	22, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	24, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	23, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	17, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	18, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	0,  // 26: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	19, // 27: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	19, // 28: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	19, // 29: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 30: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	10, // 31: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	8,  // 32: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	3,  // 33: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	12, // 34: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	4,  // 35: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	34, // [34:36] is the sub-list for method output_type
-	32, // [32:34] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	22, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	23, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	27, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	28, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	29, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	31, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	30, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	24, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	25, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	17, // 26: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	16, // 27: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	21, // 28: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	0,  // 29: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	15, // 30: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	18, // 31: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	19, // 32: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	19, // 33: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	20, // 34: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	20, // 35: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	26, // 36: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	26, // 37: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	26, // 38: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 39: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	10, // 40: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	8,  // 41: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	3,  // 42: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	12, // 43: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	4,  // 44: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	43, // [43:45] is the sub-list for method output_type
+	41, // [41:43] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -2540,8 +3214,16 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_Resumed)(nil),
 		(*ControlMessage_MacRoute)(nil),
 		(*ControlMessage_MulticastRoute)(nil),
+		(*ControlMessage_PolicyBlock)(nil),
+		(*ControlMessage_PolicySet)(nil),
+		(*ControlMessage_PolicyGone)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[19].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+		(*PolicyGone_Set)(nil),
+		(*PolicyGone_Block)(nil),
+	}
+	file_contrail_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -2551,7 +3233,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
