@@ -5,7 +5,7 @@
 //	                                 |        `---> detach queue on disk
 //	old clients -- 9091, token -->   v
 //	                         registry of ports, on disk ---+
-//	                                 ^                      |--> ports table --> dataplane
+//	                                 ^                      |--> ports, policies tables --> dataplane
 //	control node -- session --> view --,                    |
 //	                                   +--> leader's view --+--> routes table -> dataplane
 //	control node -- session --> view --'
@@ -33,6 +33,6 @@
 //
 // # Inspecting
 //
-// GET /v1/ports and /v1/status on the unix socket; /ports, /routes, /drops,
+// GET /v1/ports and /v1/status on the unix socket; /ports, /policies, /routes, /drops,
 // /sessions, /queue and /metrics on 8085 with the bearer token.
 package vrouter

@@ -46,11 +46,12 @@ func (a *Agent) introspectHandler() http.Handler {
 		})
 	}
 	show("/{$}", func() (any, error) {
-		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/routes", "/vnis", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/drops", "/sessions", "/queue", "/metrics"}}, nil
 	})
 	show("/status", func() (any, error) { return a.status(), nil })
 	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
 	show("/graph", func() (any, error) { return map[string]any{"ports": a.routing.graphPorts()}, nil })
+	show("/policies", func() (any, error) { return map[string]any{"policies": a.policyList()}, nil })
 	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
 	show("/vnis", func() (any, error) { return map[string]any{"vnis": a.vniList()}, nil })
 	show("/drops", func() (any, error) {
@@ -63,6 +64,34 @@ func (a *Agent) introspectHandler() http.Handler {
 	registry.MustRegister(&collector{a})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// policyState is the policy of a port as it is shown.
+type policyState struct {
+	Port string `json:"port"`
+	// Known: it has come, with all the sets that it names.
+	Known    bool               `json:"known"`
+	Identity dataplane.Identity `json:"identity"`
+	// Sets are the ids of those that there are.
+	Sets   map[string]string `json:"sets"`
+	Status portapi.State     `json:"status"`
+}
+
+func (a *Agent) policyList() []policyState {
+	records, _ := a.registry.all()
+	list := make([]policyState, 0, len(records))
+	for _, r := range records {
+		p, known := a.policies.Get(r.HostIndex)
+		s, _ := a.policies.StatusOf(r.HostIndex)
+		state := policyState{Port: r.ID, Known: known, Identity: p.Identity, Sets: map[string]string{}, Status: stateOf(s)}
+		for kind, id := range p.Sets {
+			if id != (dataplane.SetID{}) {
+				state.Sets[dataplane.PolicySet(kind).String()] = id.String()
+			}
+		}
+		list = append(list, state)
+	}
+	return list
 }
 
 func (a *Agent) routeList() []routeState {

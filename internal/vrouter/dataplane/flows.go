@@ -115,6 +115,22 @@ func (d *Dataplane) purgeFlows(ifindex int) error {
 	return nil
 }
 
+// purgeFragments deletes what is known of fragments from and to a port.
+func (d *Dataplane) purgeFragments(ifindex int, label uint32) error {
+	all, err := entries[bpfFragmentKey, bpfFragment](d.maps().FragmentV1, "fragments")
+	if err != nil {
+		return err
+	}
+	for key := range all {
+		if key.Dir == flowFromPort && key.Scope == uint32(ifindex) || key.Dir == flowFromTunnel && key.Scope == label {
+			if err := deleted(d.maps().FragmentV1.Delete(key)); err != nil {
+				return fmt.Errorf("delete fragment: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // sweep deletes the flows that match. Then it sets the number of flows gone of
 // each account to those made before less those found: a sum that heals whatever a
 // crash left. A flow made while it reads may be found, too; then the port's

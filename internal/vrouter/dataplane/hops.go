@@ -23,7 +23,7 @@ type hops struct {
 	by  map[uint32]NextHop
 	// next is where to look for a free id.
 	next uint32
-	// left: routes went elsewhere since the last sweep.
+	// left: routes or ports went elsewhere since the last sweep.
 	left bool
 }
 
@@ -214,30 +214,32 @@ func put[K, V any](m *ebpf.Map, what string, key K, value V) error {
 	return err
 }
 
-// SweepNextHops removes the next hops that no route leads to any more. It looks
-// at all routes, if any went elsewhere since the last time.
+// SweepNextHops removes the next hops that no route leads to any more, and the
+// identities that no route and no port has. It looks at all routes, if any of
+// these went elsewhere since the last time.
 func (d *Dataplane) SweepNextHops() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.hops.left {
 		return nil
 	}
-	used := map[uint32]bool{}
+	used, identities := map[uint32]bool{}, map[uint32]bool{}
 	for r, err := range batches[bpfHostRouteKey, bpfRoute](d.maps().HostRouteV2, "host routes") {
 		if err != nil {
 			return fmt.Errorf("sweep next hops: %w", err)
 		}
-		used[r.value.NextHop] = true
+		used[r.value.NextHop], identities[r.value.Identity] = true, true
 	}
 	for r, err := range batches[bpfRouteKey, bpfRoute](d.maps().RouteV2, "routes") {
 		if err != nil {
 			return fmt.Errorf("sweep next hops: %w", err)
 		}
-		used[r.value.NextHop] = true
+		used[r.value.NextHop], identities[r.value.Identity] = true, true
 	}
 	for id, n := range d.hops.by {
 		if used[id] && n.Kind == ECMP {
 			for _, m := range n.Members.List() {
+				identities[d.who.numbers[m.Identity]] = true
 				used[d.hops.ids[m.NextHop.shared()]] = true
 			}
 		}
@@ -251,6 +253,9 @@ func (d *Dataplane) SweepNextHops() error {
 		}
 		delete(d.hops.by, id)
 		delete(d.hops.ids, n)
+	}
+	if err := d.sweepIdentities(identities); err != nil {
+		return fmt.Errorf("sweep identities: %w", err)
 	}
 	d.hops.left = false
 	return nil

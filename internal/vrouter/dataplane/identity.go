@@ -124,12 +124,7 @@ func (t *Tables) identities() (map[uint32]Identity, error) {
 type identityTable struct {
 	numbers map[Identity]uint32
 	last    uint32
-	// limit is how many there may be before it is looked which are in use.
-	limit int
 }
-
-// fewestIdentities are kept before the first look.
-const fewestIdentities = 256
 
 // adoptIdentities reads what an earlier process numbered.
 func (d *Dataplane) adoptIdentities() error {
@@ -137,12 +132,11 @@ func (d *Dataplane) adoptIdentities() error {
 	if err != nil {
 		return err
 	}
-	d.who = identityTable{numbers: map[Identity]uint32{}, limit: fewestIdentities}
+	d.who = identityTable{numbers: map[Identity]uint32{}}
 	for n, i := range all {
 		d.who.numbers[i] = n
 		d.who.last = max(d.who.last, n)
 	}
-	d.who.limit = max(fewestIdentities, 2*len(all))
 	return nil
 }
 
@@ -158,9 +152,6 @@ func (d *Dataplane) know(all []Identity) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err := d.forgetIdentities(len(fresh)); err != nil {
-		return err
-	}
 	for i := range fresh {
 		d.who.last++
 		if err := d.maps().IdentityV1.Put(d.who.last, toIdentity(i)); err != nil {
@@ -174,15 +165,10 @@ func (d *Dataplane) know(all []Identity) error {
 	return d.extendSets(slices.Collect(maps.Keys(fresh)))
 }
 
-// forgetIdentities removes those that neither routes nor ports have, when it
-// can be expected that these are many.
-func (d *Dataplane) forgetIdentities(more int) error {
-	if len(d.who.numbers)+more <= d.who.limit {
-		return nil
-	}
-	used, err := d.usedIdentities()
-	if err != nil {
-		return err
+// sweepIdentities removes those that neither routes, by number, nor ports have.
+func (d *Dataplane) sweepIdentities(used map[uint32]bool) error {
+	for _, p := range d.policies.ports {
+		used[p.Identity] = true
 	}
 	for i, n := range d.who.numbers {
 		if used[n] {
@@ -193,32 +179,5 @@ func (d *Dataplane) forgetIdentities(more int) error {
 		}
 		delete(d.who.numbers, i)
 	}
-	d.who.limit = max(fewestIdentities, 2*len(d.who.numbers)+more)
 	return nil
-}
-
-func (d *Dataplane) usedIdentities() (map[uint32]bool, error) {
-	used := map[uint32]bool{}
-	for r, err := range batches[bpfHostRouteKey, bpfRoute](d.maps().HostRouteV2, "host routes") {
-		if err != nil {
-			return nil, err
-		}
-		used[r.value.Identity] = true
-	}
-	for r, err := range batches[bpfRouteKey, bpfRoute](d.maps().RouteV2, "routes") {
-		if err != nil {
-			return nil, err
-		}
-		used[r.value.Identity] = true
-	}
-	for m, err := range batches[bpfEcmpMemberKey, bpfRoute](d.maps().EcmpMemberV1, "members of groups") {
-		if err != nil {
-			return nil, err
-		}
-		used[m.value.Identity] = true
-	}
-	for _, p := range d.policies.ports {
-		used[p.Identity] = true
-	}
-	return used, nil
 }

@@ -70,14 +70,17 @@ func (d *Dataplane) adoptPolicies() error {
 	if err := d.adoptIdentities(); err != nil {
 		return err
 	}
-	sets, err := d.setNumbers()
+	sets, err := d.setHeads()
 	if err != nil {
 		return err
 	}
 	d.sets = map[SetID]*liveSet{}
-	for number, id := range sets {
-		d.sets[id] = &liveSet{number: number}
+	for number, head := range sets {
+		d.sets[head.id] = &liveSet{number: number}
 		d.lastSet = max(d.lastSet, number)
+		// It may have rows for identities that are gone: their numbers are not
+		// given again as long as it is there.
+		d.who.last = max(d.who.last, head.known)
 	}
 	ports, err := entries[uint32, bpfPortPolicy](d.maps().PortPolicyV1, "policies of ports")
 	if err != nil {
@@ -90,10 +93,16 @@ func (d *Dataplane) adoptPolicies() error {
 	return nil
 }
 
-// setNumbers returns the sets in the maps by number.
-func (t *Tables) setNumbers() (map[uint32]SetID, error) {
+// setHead is what the head of a set says.
+type setHead struct {
+	id    SetID
+	known uint32
+}
+
+// setHeads returns the sets in the maps by number.
+func (t *Tables) setHeads() (map[uint32]setHead, error) {
 	var (
-		all    = map[uint32]SetID{}
+		all    = map[uint32]setHead{}
 		number uint32
 		inner  ebpf.MapID
 	)
@@ -112,10 +121,10 @@ func (t *Tables) setNumbers() (map[uint32]SetID, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read policy set %d: %w", number, err)
 		}
-		var id SetID
-		binary.BigEndian.PutUint64(id[:8], row.W[0])
-		binary.BigEndian.PutUint64(id[8:], row.W[1])
-		all[number] = id
+		head := setHead{known: uint32(row.W[headKnown])}
+		binary.BigEndian.PutUint64(head.id[:8], row.W[0])
+		binary.BigEndian.PutUint64(head.id[8:], row.W[1])
+		all[number] = head
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("read policy sets: %w", err)
@@ -129,7 +138,7 @@ func (t *Tables) Policies() (map[int]Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, err := t.setNumbers()
+	sets, err := t.setHeads()
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +150,7 @@ func (t *Tables) Policies() (map[int]Policy, error) {
 	for ifindex, c := range raw {
 		p := Policy{Identity: who[c.Identity]}
 		for i, number := range c.Sets {
-			p.Sets[i] = sets[number]
+			p.Sets[i] = sets[number].id
 		}
 		all[int(ifindex)] = p
 	}
@@ -247,6 +256,7 @@ func (d *Dataplane) writePolicies(changed map[int]bpfPortPolicy) error {
 		return err
 	}
 	maps.Copy(d.policies.ports, changed)
+	d.hops.left = true
 	return nil
 }
 
@@ -289,6 +299,7 @@ func (d *Dataplane) deletePolicy(ifindex int) error {
 		return err
 	}
 	delete(d.policies.ports, ifindex)
+	d.hops.left = true
 	if err := d.outdate(ifindex); err != nil {
 		return err
 	}

@@ -232,7 +232,7 @@ func TestNetPolicyChangesOutdateFlows(t *testing.T) {
 		t.Errorf("policies are %+v, %v, want %+v", all, err, policy)
 	}
 	// The set that nobody has any more is gone.
-	if sets, err := b.dp.setNumbers(); err != nil || len(sets) != 1 {
+	if sets, err := b.dp.setHeads(); err != nil || len(sets) != 1 {
 		t.Errorf("sets are %v, %v, want one", sets, err)
 	}
 }
@@ -250,6 +250,14 @@ func TestNetPortWithoutPolicy(t *testing.T) {
 	b.wantDrop(verdict, DropPolicyPending, b.port2.IfIndex)
 	b.putPolicy(b.port1, Policy{Identity: member})
 	b.wants(other, 0)
+	// Nothing of a port and its policy stays.
+	b.ns.Must(func() error { return b.dp.DeletePort(b.port1.IfIndex) })
+	b.must(b.dp.SweepNextHops())
+	policies, err := b.dp.Policies()
+	who, whoErr := b.dp.identities()
+	if err := errors.Join(err, whoErr); err != nil || len(policies) != 1 || len(who) != 1 {
+		t.Errorf("policies %v and identities %v, %v, want those of port 2", policies, who, err)
+	}
 }
 
 // An identity that comes after a set is not decided about before the set knows

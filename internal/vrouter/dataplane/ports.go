@@ -236,7 +236,7 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	if err := d.deletePolicy(ifindex); err != nil {
 		return fmt.Errorf("delete policy: %w", err)
 	}
-	if err := d.purgeFlows(ifindex); err != nil {
+	if err := errors.Join(d.purgeFlows(ifindex), d.purgeFragments(ifindex, vif.Label)); err != nil {
 		return err
 	}
 	if err := d.foldDrops(ifindex); err != nil {
