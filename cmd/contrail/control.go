@@ -37,7 +37,7 @@ while the store or the configuration API is away.`,
 			}
 			boundGarbage()
 			graph := model.NewGraph()
-			node := control.New(log, control.Config{Router: router}, graph)
+			node := control.New(log, control.Config{Router: router, Policies: true}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())
 			if err != nil {
 				return err

@@ -22,8 +22,8 @@ type Instance struct {
 	// Import and Export are sorted, without duplicates.
 	Import, Export []Target
 	// Links are to the networks with which policies connect this one, sorted.
-	// Their targets are not among Import: they may only be imported where the
-	// policies' rules are enforced.
+	// Their targets are not among Import, which users have set: what is imported
+	// by them is open as far as the policies' rules let it pass.
 	Links []Link
 	// VXLAN is the network identifier in VXLAN headers.
 	VXLAN uint32

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -496,4 +497,64 @@ func TestTableForgets(t *testing.T) {
 	if n := len(x.nodes) + len(x.ports) + len(x.networks) + len(x.numbers) + len(x.sessions) + len(x.touched); n != 0 || stats != (rib.Stats{}) {
 		t.Errorf("%d things are left: %v %v %v %+v", n, x.nodes, x.ports, x.networks, stats)
 	}
+}
+
+// TestPoliciesConnectNetworks: two networks whose policies ask for each other
+// have each other's routes, which say where they come from; others have not, and
+// no router may bring routes in by it.
+func TestPoliciesConnectNetworks(t *testing.T) {
+	b := newBench()
+	b.tables.facts.policies = true
+	b.node("n1", "172.31.0.11", 1500)
+	b.node("n2", "172.31.0.12", 1500)
+	for number, name := range []string{"blue", "red", "green"} {
+		b.network(name, int64(number)+1, nil, nil)
+	}
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.attach("r2", "red", "n2", "10.0.1.3", 16)
+	b.attach("g2", "green", "n2", "10.0.2.3", 17)
+	any := []model.PortType{{StartPort: new(int64(-1)), EndPort: new(int64(-1))}}
+	policy := &model.NetworkPolicy{
+		Meta: model.Meta{UUID: id("policy"), FQName: []string{"default-domain", "p", "policy"}},
+		NetworkPolicyEntries: &model.PolicyEntriesType{PolicyRule: []model.PolicyRuleType{{
+			RuleUUID: id("rule"), Direction: "<>", Protocol: "any", SrcPorts: any, DstPorts: any,
+			SrcAddresses: []model.AddressType{{VirtualNetwork: "default-domain:p:blue"}}, DstAddresses: []model.AddressType{{VirtualNetwork: "default-domain:p:red"}},
+		}}},
+	}
+	attach := func(network string) model.Reference {
+		return model.Reference{
+			From: model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}, To: model.EntityOf(policy),
+			Attr: []byte(`{"sequence": {"major": 0, "minor": 0}}`),
+		}
+	}
+	b.apply(model.Batch{Objects: []model.Object{policy}, References: []model.Reference{attach("blue")}})
+	b.step()
+	b.connect("n1", batch)
+	b.connect("n2", batch)
+	want := func(red ...string) {
+		t.Helper()
+		b.step()
+		for name, a := range b.agents {
+			if err := a.drain(); err != nil {
+				t.Fatalf("agent %s: %v", name, err)
+			}
+		}
+		if got := slices.Sorted(maps.Keys(b.agents["n2"].state.routes[2])); !slices.Equal(got, red) {
+			t.Errorf("red has %v, want %v", got, red)
+		}
+		if got := len(b.agents["n2"].state.routes[3]); got != 1 {
+			t.Errorf("green has %d routes, want its own", got)
+		}
+	}
+	want("10.0.1.3/32") // one side alone connects nothing
+	b.apply(model.Batch{References: []model.Reference{attach("red")}})
+	want("10.0.0.3/32", "10.0.1.3/32")
+	if p := b.agents["n2"].state.routes[2]["10.0.0.3/32"].Paths[0]; p.OriginNetwork != 1 || p.NextHop != "172.31.0.11" {
+		t.Errorf("the path is %v, want one of blue", p)
+	}
+	if external := b.tables.networks[2].instance.external; len(external) != 0 {
+		t.Errorf("routers may bring routes in under %v", external)
+	}
+	b.apply(model.Batch{DeleteReferences: []model.Edge{attach("red").Edge()}})
+	want("10.0.1.3/32")
 }

@@ -147,6 +147,6 @@ func commonProperties() []*Property {
 // commonReferences are the references that every object may have.
 func commonReferences() []*ReferenceType {
 	return []*ReferenceType{
-		{Target: "tag", Attr: "", Presence: "", Effective: false},
+		{Target: "tag", Attr: "", Presence: "", Effective: true},
 	}
 }
