@@ -288,6 +288,11 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		reverse_key(&p->key, f, label, &q->reverse);
 		struct flow *back = bpf_map_lookup_elem(&flow_v1, &q->reverse);
 
+		if (!back && q->reverse.dir == FLOW_FROM_TUNNEL) {
+			/* The far end may send in another encapsulation. */
+			q->reverse.scope = f->nh.encap == ENCAP_VXLAN ? label : FLOW_SCOPE_VRF | f->vrf;
+			back = bpf_map_lookup_elem(&flow_v1, &q->reverse);
+		}
 		f->role = back && back->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
 	}
 	if (!asks(own) && !asks(other))
