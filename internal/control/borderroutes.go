@@ -132,10 +132,9 @@ func encapsulationOf(e bgp.Encap) rib.Encapsulations {
 }
 
 // routesOf are the routes that peers are told of a place: one for each node
-// that has it. Floating and alias addresses are not among them, for no node can
-// take what is sent to one yet, nor are the ways through services, which are
-// for the network alone, nor what is reached in no way that the kind of route
-// allows: a prefix by MPLS, MACs and broadcasts by VXLAN.
+// that has it. The ways through services are not among them, which are for the
+// network alone, nor what is reached in no way that the kind of route allows: a
+// prefix by MPLS, MACs and broadcasts by VXLAN.
 func (b *border) routesOf(at place) []bgp.Route {
 	w := b.tables.networks[at.vrf]
 	if w == nil || w.instance == nil || !w.instance.exported {
@@ -143,7 +142,7 @@ func (b *border) routesOf(at place) []bgp.Route {
 	}
 	var routes []bgp.Route
 	for _, p := range b.tables.rib.Own(at.vrf, at.key) {
-		if p.Flags&rib.Foreign != 0 || p.Kind == rib.Chain {
+		if p.Kind == rib.Chain {
 			continue
 		}
 		encapsulations := p.Encapsulations & (rib.MPLSoUDP | rib.MPLSoGRE)

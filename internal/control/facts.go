@@ -49,6 +49,10 @@ type foreignAddress struct {
 	netip.Addr
 	vrf  uint32
 	kind rib.SourceKind
+	// fixed is what it is translated to, itself for an alias.
+	fixed netip.Addr
+	// answersOnly: the interface begins nothing by it.
+	answersOnly bool
 }
 
 // attachmentOf collects the facts of an interface; nil when it is not bound,
@@ -107,31 +111,57 @@ func (a *attachment) readAddresses(v *model.View) {
 	a.addresses = slices.CompactFunc(a.addresses, func(x, y address) bool { return x.Addr == y.Addr })
 }
 
-// readForeign reads the floating and alias addresses of the interface. One for
-// what leaves the interface only is not where anybody can send to.
+// readForeign reads the floating and alias addresses of the interface. Left out
+// are those that nothing can be done with yet: for what leaves the interface
+// only, for some ports only, and for an address that the interface has not.
 func (f *facts) readForeign(v *model.View, a *attachment) {
-	add := func(text, network string, kind rib.SourceKind) {
-		addr, err := netip.ParseAddr(text)
-		if i := f.compiler.Instance(network); i != nil && err == nil {
-			a.foreign = append(a.foreign, foreignAddress{addr, i.Number, kind})
+	add := func(text, network string, x foreignAddress) {
+		var err error
+		x.Addr, err = netip.ParseAddr(text)
+		i := f.compiler.Instance(network)
+		if i == nil || err != nil {
+			return
 		}
+		if x.vrf = i.Number; x.kind == rib.Alias {
+			x.fixed = x.Addr
+		} else if x.fixed = a.fixedFor(x); !x.fixed.IsValid() {
+			return
+		}
+		a.foreign = append(a.foreign, x)
 	}
 	for r := range v.BackReferenceSeq(a.Interface, model.KindFloatingIP) {
-		if f, ok := model.Get[*model.FloatingIP](v, r.From.UUID); ok && f.FloatingIPTrafficDirection != "egress" {
-			add(f.FloatingIPAddress, networkOfFloating(v, f), rib.Floating)
+		ip, ok := model.Get[*model.FloatingIP](v, r.From.UUID)
+		if !ok || ip.FloatingIPTrafficDirection == "egress" || model.ValueOr(ip.FloatingIPPortMappingsEnable, false) {
+			continue
 		}
+		x := foreignAddress{kind: rib.Floating, answersOnly: ip.FloatingIPTrafficDirection == "ingress"}
+		if fixed, err := netip.ParseAddr(ip.FloatingIPFixedIPAddress); err == nil {
+			x.fixed = fixed
+		}
+		add(ip.FloatingIPAddress, networkOfFloating(v, ip), x)
 	}
 	for r := range v.BackReferenceSeq(a.Interface, model.KindAliasIP) {
 		if alias, ok := model.Get[*model.AliasIP](v, r.From.UUID); ok {
 			if pool, ok := v.Find(alias.ParentUUID); ok {
-				add(alias.AliasIPAddress, pool.GetMeta().ParentUUID, rib.Alias)
+				add(alias.AliasIPAddress, pool.GetMeta().ParentUUID, foreignAddress{kind: rib.Alias})
 			}
 		}
 	}
 	slices.SortFunc(a.foreign, func(x, y foreignAddress) int {
 		return cmp.Or(x.Compare(y.Addr), cmp.Compare(x.vrf, y.vrf), cmp.Compare(x.kind, y.kind))
 	})
-	a.foreign = slices.Compact(a.foreign)
+	a.foreign = slices.CompactFunc(a.foreign, func(x, y foreignAddress) bool { return x.Addr == y.Addr && x.vrf == y.vrf && x.kind == y.kind })
+}
+
+// fixedFor is the address of the interface that a floating one is for: the named
+// one, else the first of its family.
+func (a *attachment) fixedFor(x foreignAddress) netip.Addr {
+	for _, own := range a.addresses {
+		if x.fixed == own.Addr || !x.fixed.IsValid() && own.Is4() == x.Is4() {
+			return own.Addr
+		}
+	}
+	return netip.Addr{}
 }
 
 // readRoutes reads the prefixes that tables of routes put behind the interface.

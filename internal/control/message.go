@@ -76,6 +76,11 @@ func portMessage(a *attachment) []byte {
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())
 	}
+	for _, f := range a.foreign {
+		p.Foreign = append(p.Foreign, &controlv1.ForeignAddress{
+			Address: f.Addr.String(), Vrf: f.vrf, Fixed: f.fixed.String(), AnswersOnly: f.answersOnly,
+		})
+	}
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: p}})
 }
 

@@ -81,7 +81,11 @@ func (t *tables) putPassages(service string, now *compile.Passages) {
 
 // need counts a port, or no longer counts it, where its node needs routes.
 func (n *node) need(a *attachment, times int) {
-	for _, number := range []uint32{a.vrf, a.passage} {
+	needed := []uint32{a.vrf, a.passage}
+	for _, f := range a.foreign {
+		needed = append(needed, f.vrf)
+	}
+	for _, number := range needed {
 		if number == 0 {
 			continue
 		}

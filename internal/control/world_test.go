@@ -394,6 +394,11 @@ func (a *agentState) needs(vrf uint32) bool {
 		if p.Vrf == vrf || p.Passage == vrf {
 			return true
 		}
+		for _, f := range p.Foreign {
+			if f.Vrf == vrf {
+				return true
+			}
+		}
 	}
 	return false
 }
@@ -457,9 +462,18 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 		}
 		ports++
 		needed[vrf.Number] = true
+		foreign := foreignOf(v, b.Interface)
+		for _, f := range foreign {
+			needed[f.Vrf] = true
+		}
 		p, ok := a.ports[b.Interface]
 		if !ok || p.Vrf != vrf.Number || p.Label != b.Label || p.Revision != b.Revision || p.NetworkName != vrf.Name {
 			return fmt.Sprintf("port %s: have %v, want label %d in vrf %d at %d", b.Interface, p, b.Label, vrf.Number, b.Revision)
+		}
+		for _, f := range foreign {
+			if len(p.Foreign) != len(foreign) || !slices.ContainsFunc(p.Foreign, func(x *controlv1.ForeignAddress) bool { return proto.Equal(x, f) }) {
+				return fmt.Sprintf("port %s: has in other networks %v, want %v", b.Interface, p.Foreign, foreign)
+			}
 		}
 	}
 	if len(a.ports) != ports || !a.portsDone {
@@ -624,6 +638,37 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 	}
 	addStatic(v, routes)
 	return routes
+}
+
+// foreignOf are the addresses that an interface has in networks beside its own,
+// in no order.
+func foreignOf(v *model.View, iface string) []*controlv1.ForeignAddress {
+	var list []*controlv1.ForeignAddress
+	fixed := ""
+	for _, r := range v.BackReferences(iface, model.KindInstanceIP) {
+		if ip, ok := model.Get[*model.InstanceIP](v, r.From.UUID); ok && (fixed == "" || ip.InstanceIPAddress < fixed) {
+			fixed = ip.InstanceIPAddress
+		}
+	}
+	for _, kind := range []model.Kind{model.KindFloatingIP, model.KindAliasIP} {
+		for _, r := range v.BackReferences(iface, kind) {
+			ip, _ := v.Find(r.From.UUID)
+			pool, _ := v.Find(ip.GetMeta().ParentUUID)
+			of := compile.InstanceOf(v, pool.GetMeta().ParentUUID)
+			if of == nil {
+				continue
+			}
+			f := &controlv1.ForeignAddress{Vrf: of.Number, Fixed: fixed}
+			switch ip := ip.(type) {
+			case *model.FloatingIP:
+				f.Address = ip.FloatingIPAddress
+			case *model.AliasIP:
+				f.Address, f.Fixed = ip.AliasIPAddress, ip.AliasIPAddress
+			}
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // behindInterface are the prefixes that tables put behind an interface.

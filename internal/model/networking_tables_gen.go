@@ -15,7 +15,7 @@ func networkingTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "project", Attr: "", Presence: "required", Effective: false},
-					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
+					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: true},
 				},
 			},
 			{
@@ -42,7 +42,7 @@ func networkingTable() table {
 				Properties: []*Property{
 					{Name: "floating_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CR", Presence: "required", Effective: true},
 					{Name: "floating_ip_address_family", Value: Value{Type: "string", Named: "IpAddressFamilyType", Enum: []string{"v4", "v6"}}, Ops: "CRUD", Effective: true},
-					{Name: "floating_ip_fixed_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Effective: false},
+					{Name: "floating_ip_fixed_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Effective: true},
 					{Name: "floating_ip_is_virtual_ip", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "floating_ip_port_mappings", Value: Value{Type: "PortMappings"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "floating_ip_port_mappings_enable", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
@@ -50,7 +50,7 @@ func networkingTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "project", Attr: "", Presence: "required", Effective: false},
-					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
+					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: true},
 				},
 			},
 			{

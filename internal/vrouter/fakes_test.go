@@ -214,16 +214,19 @@ func testAgent(t *testing.T, dir string, plane *fakePlane, links *fakeLinks) *Ag
 	return a
 }
 
-func runAgent(t *testing.T, a *Agent) {
+func runAgent(t *testing.T, a *Agent) { t.Cleanup(startAgent(t, a)) }
+
+// startAgent returns what ends the agent.
+func startAgent(t *testing.T, a *Agent) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("agent ended with %v", err)
 		}
-	})
+	}
 }
 
 func portRecord(id, container, host string, index int, boot string) *record {

@@ -3,9 +3,11 @@ package vrouter
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/api/portapi"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
@@ -31,6 +33,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 
 func (a *Agent) followGraph(r *record) {
 	graph, absent := a.routing.graphPort(r)
+	foreign := foreignOf(graph)
 	switch {
 	case absent:
 		end, free := a.registry.tryBegin(r.key())
@@ -64,7 +67,42 @@ func (a *Agent) followGraph(r *record) {
 		next.VirtualMachineID, next.DisplayName = graph.GetVirtualMachineId(), graph.GetDisplayName()
 		next.Epoch, next.Revision = a.routing.seen().GetEpoch(), graph.GetRevision()
 		next.Addresses = followAddresses(r.Addresses, graph.GetAddresses())
+		next.Foreign = foreign
+		a.warnForeign(graph, foreign)
 		a.update(r, &next)
+	case graph != nil && a.routing.isSame(graph, r) && !slices.Equal(r.Foreign, foreign):
+		end, free := a.registry.tryBegin(r.key())
+		if !free {
+			return
+		}
+		defer end()
+		next := *r
+		next.Foreign = foreign
+		a.warnForeign(graph, foreign)
+		a.update(r, &next)
+	}
+}
+
+// foreignOf are the addresses of other networks that the graph gives a port, as
+// far as the data plane can take them.
+func foreignOf(port *controlv1.Port) []dataplane.ForeignAddress {
+	var list []dataplane.ForeignAddress
+	for _, f := range port.GetForeign() {
+		address, err1 := netip.ParseAddr(f.GetAddress())
+		fixed, err2 := netip.ParseAddr(f.GetFixed())
+		has := func(x dataplane.ForeignAddress) bool { return x.Address == address }
+		if err1 == nil && err2 == nil && address.Is4() && fixed.Is4() && !slices.ContainsFunc(list, has) && len(list) < dataplane.MaxForeign {
+			list = append(list, dataplane.ForeignAddress{Address: address, VRF: f.GetVrf(), Fixed: fixed, AnswersOnly: f.GetAnswersOnly()})
+		}
+	}
+	return list
+}
+
+// warnForeign says so when a port does not get all addresses of other networks.
+func (a *Agent) warnForeign(port *controlv1.Port, taken []dataplane.ForeignAddress) {
+	if left := len(port.GetForeign()) - len(taken); left > 0 {
+		a.log.Warn("port does not get all its floating and alias addresses: a port may have so many of IPv4, each once",
+			"port", port.GetInterfaceId(), "left_out", left, "limit", dataplane.MaxForeign)
 	}
 }
 

@@ -47,12 +47,14 @@ type record struct {
 	VRF         uint32            `json:"vrf"`
 	// Passage is the VRF in which what leaves the port is looked up, where it is
 	// an interface of a service that traffic is led through; else 0.
-	Passage     uint32            `json:"passage,omitempty"`
-	Label       uint32            `json:"label"`
-	MAC         string            `json:"mac"`
-	Addresses   []portapi.Address `json:"addresses"`
-	MTU         uint32            `json:"mtu"`
-	DisplayName string            `json:"display_name,omitempty"`
+	Passage   uint32            `json:"passage,omitempty"`
+	Label     uint32            `json:"label"`
+	MAC       string            `json:"mac"`
+	Addresses []portapi.Address `json:"addresses"`
+	// Foreign are addresses that it has in other networks.
+	Foreign     []dataplane.ForeignAddress `json:"foreign,omitempty"`
+	MTU         uint32                     `json:"mtu"`
+	DisplayName string                     `json:"display_name,omitempty"`
 	// Epoch and Revision of the store at which the attachment was made.
 	Epoch    uint64 `json:"epoch,omitempty"`
 	Revision uint64 `json:"revision,omitempty"`
@@ -85,7 +87,7 @@ func (r *record) port() (p dataplane.Port, ok bool, err error) {
 	if r.HostIndex == 0 || r.VRF == 0 || r.Label == 0 || len(r.Addresses) == 0 {
 		return p, false, nil
 	}
-	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: cmp.Or(r.Passage, r.VRF), Label: r.Label, Blocked: r.Disabled}
+	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: cmp.Or(r.Passage, r.VRF), Label: r.Label, Foreign: r.Foreign, Blocked: r.Disabled}
 	if p.MAC, err = dataplane.ParseMAC(r.MAC); err != nil {
 		return p, false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
 // registry knows the node's ports and what is being done to them. It is safe
@@ -153,12 +154,12 @@ func (g *registry) all() ([]*record, <-chan struct{}) {
 	return records, g.changed
 }
 
-// usesVRF tells whether any port is in the VRF.
+// usesVRF tells whether any port is in the VRF, or has an address of it.
 func (g *registry) usesVRF(vrf uint32) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, r := range g.ports {
-		if r.VRF == vrf || r.Passage == vrf {
+		if r.VRF == vrf || r.Passage == vrf || slices.ContainsFunc(r.Foreign, func(f dataplane.ForeignAddress) bool { return f.VRF == vrf }) {
 			return true
 		}
 	}

@@ -269,7 +269,7 @@ func (r *routing) needed(vrf uint32) bool {
 		return true
 	}
 	for _, p := range r.believed.ports {
-		if p.GetVrf() == vrf || p.GetPassage() == vrf {
+		if p.GetVrf() == vrf || p.GetPassage() == vrf || slices.ContainsFunc(p.GetForeign(), func(f *controlv1.ForeignAddress) bool { return f.GetVrf() == vrf }) {
 			return true
 		}
 	}
@@ -305,9 +305,6 @@ func (r *routing) dropVRF(vrf uint32) {
 func (r *routing) nextHop(paths []*controlv1.Path) dataplane.NextHop {
 	var members []dataplane.Member
 	for _, p := range paths {
-		if p.GetForeign() { // the far node would have to translate it
-			continue
-		}
 		address, err := netip.ParseAddr(p.GetNextHop())
 		if err != nil {
 			r.log.Warn("control node sent a next hop that is no address", "next_hop", p.GetNextHop())
@@ -411,6 +408,11 @@ func (r *routing) allPortsKnown() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.believed.portsDone
+}
+
+// isSame tells whether the graph's port is the attachment of the record.
+func (r *routing) isSame(port *controlv1.Port, rec *record) bool {
+	return r.seen().GetEpoch() == rec.Epoch && port.GetRevision() == rec.Revision
 }
 
 // graphPorts are all ports that the graph binds to this node.

@@ -129,10 +129,10 @@ func TestPathsBeyondTheDataPlane(t *testing.T) {
 		"old control node": {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16}}, tunnel},
 		"several":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Encapsulations: []controlv1.Encapsulation{vxlan, udp}}}, tunnel},
 		"vxlan only":       {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Encapsulations: []controlv1.Encapsulation{vxlan}}}, dataplane.NextHop{Kind: dataplane.Discard}},
-		"foreign":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
-		"foreign and here": {[]*controlv1.Path{{NextHop: ownAddress, InterfaceId: "here", Foreign: true}}, dataplane.NextHop{Kind: dataplane.Discard}},
+		"foreign":          {[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Foreign: true}}, tunnel},
+		"foreign and here": {[]*controlv1.Path{{NextHop: ownAddress, Label: 17, Foreign: true}}, dataplane.NextHop{Kind: dataplane.Local, Label: 17}},
 		"equal paths": {
-			[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Weight: 3}, {NextHop: ownAddress, Label: 17, Behind: true}, {NextHop: "172.31.0.13", Label: 18, Foreign: true}},
+			[]*controlv1.Path{{NextHop: "172.31.0.12", Label: 16, Weight: 3}, {NextHop: ownAddress, Label: 17, Behind: true}},
 			dataplane.Share([]dataplane.Member{{NextHop: tunnel, Weight: 3}, {NextHop: dataplane.NextHop{Kind: dataplane.Local, Label: 17, Behind: true}}}),
 		},
 	} {

@@ -68,9 +68,11 @@ type bpfFlow struct {
 	Dmac       [6]uint8
 	UdpSport   uint16
 	Role       uint8
-	Pad        uint8
+	Foreign    uint8
 	Nh         bpfNextHop
 	Policy     uint32
+	NatSrc     uint32
+	NatDst     uint32
 }
 
 type bpfFlowKey struct {
@@ -83,6 +85,20 @@ type bpfFlowKey struct {
 	Proto uint8
 	Dir   uint8
 	Pad   uint16
+}
+
+type bpfForeign struct {
+	_     structs.HostLayout
+	Count uint32
+	Addr  [16]bpfForeignAddr
+}
+
+type bpfForeignAddr struct {
+	_     structs.HostLayout
+	Vrf   uint32
+	Addr  uint32
+	Fixed uint32
+	Flags uint32
 }
 
 type bpfFragment struct {
@@ -216,7 +232,7 @@ type bpfVif struct {
 	Slot    uint32
 	Mac     [6]uint8
 	Blocked uint8
-	Pad     uint8
+	Foreign uint8
 	Primary bpfAddr
 	Name    [16]int8
 }
@@ -231,7 +247,9 @@ const (
 	bpfMapEcmpV1             = "ecmp_v1"
 	bpfMapFlowGoneV1         = "flow_gone_v1"
 	bpfMapFlowMadeV1         = "flow_made_v1"
-	bpfMapFlowV1             = "flow_v1"
+	bpfMapFlowV2             = "flow_v2"
+	bpfMapForeignAddrV1      = "foreign_addr_v1"
+	bpfMapForeignV1          = "foreign_v1"
 	bpfMapFragmentV1         = "fragment_v1"
 	bpfMapHostRouteV2        = "host_route_v2"
 	bpfMapIdentityV1         = "identity_v1"
@@ -310,7 +328,9 @@ type bpfMapSpecs struct {
 	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
 	FlowGoneV1         *ebpf.MapSpec `ebpf:"flow_gone_v1"`
 	FlowMadeV1         *ebpf.MapSpec `ebpf:"flow_made_v1"`
-	FlowV1             *ebpf.MapSpec `ebpf:"flow_v1"`
+	FlowV2             *ebpf.MapSpec `ebpf:"flow_v2"`
+	ForeignAddrV1      *ebpf.MapSpec `ebpf:"foreign_addr_v1"`
+	ForeignV1          *ebpf.MapSpec `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.MapSpec `ebpf:"fragment_v1"`
 	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
@@ -363,7 +383,9 @@ type bpfMaps struct {
 	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
 	FlowGoneV1         *ebpf.Map `ebpf:"flow_gone_v1"`
 	FlowMadeV1         *ebpf.Map `ebpf:"flow_made_v1"`
-	FlowV1             *ebpf.Map `ebpf:"flow_v1"`
+	FlowV2             *ebpf.Map `ebpf:"flow_v2"`
+	ForeignAddrV1      *ebpf.Map `ebpf:"foreign_addr_v1"`
+	ForeignV1          *ebpf.Map `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.Map `ebpf:"fragment_v1"`
 	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
@@ -389,7 +411,9 @@ func (m *bpfMaps) Close() error {
 		m.EcmpV1,
 		m.FlowGoneV1,
 		m.FlowMadeV1,
-		m.FlowV1,
+		m.FlowV2,
+		m.ForeignAddrV1,
+		m.ForeignV1,
 		m.FragmentV1,
 		m.HostRouteV2,
 		m.IdentityV1,

@@ -28,6 +28,19 @@ func fromAddr(c bpfAddr) netip.Addr {
 	return netip.AddrFrom16(b).Unmap()
 }
 
+// toWord is an IPv4 address as the maps have it by itself.
+func toWord(a netip.Addr) uint32 { return toAddr(a).W[3] }
+
+// fromWord is the zero Addr for 0.
+func fromWord(w uint32) netip.Addr {
+	if w == 0 {
+		return netip.Addr{}
+	}
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], w)
+	return netip.AddrFrom4(b)
+}
+
 func swap16(v uint16) uint16 {
 	var b [2]byte
 	binary.BigEndian.PutUint16(b[:], v)
@@ -105,6 +118,8 @@ func fromFlow(k bpfFlowKey, v bpfFlow, now generations) Flow {
 		LastSeen:  time.Duration(v.LastSeen),
 		Answers:   v.Role == flowAnswers,
 		Current:   v.Generation == now.generation && v.Policy == now.policyOf(v),
+		NATSrc:    fromWord(v.NatSrc),
+		NATDst:    fromWord(v.NatDst),
 	}
 	if f.Direction == FromTunnel {
 		if k.Scope&flowScopeVRF == 0 {

@@ -172,10 +172,12 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapLabelV1:            d.config.MaxPorts,
 		bpfMapVniV1:              d.config.MaxPorts,
 		bpfMapPortAddrV1:         d.config.MaxPorts * 4,
+		bpfMapForeignV1:          d.config.MaxPorts,
+		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
 		bpfMapCounterV1:          d.config.MaxPorts,
 		bpfMapFlowMadeV1:         d.config.MaxPorts * flowDirs,
 		bpfMapFlowGoneV1:         d.config.MaxPorts * flowDirs,
-		bpfMapFlowV1:             d.config.FlowEntries,
+		bpfMapFlowV2:             d.config.FlowEntries,
 		bpfMapHostRouteV2:        d.config.HostRoutes,
 		bpfMapRouteV2:            d.config.PrefixRoutes,
 		bpfMapPortPolicyV1:       d.config.MaxPorts,
@@ -237,7 +239,7 @@ func (d *Dataplane) adopt(netns uint64) error {
 	if err := d.adoptHops(); err != nil {
 		return err
 	}
-	if err := d.migrateRoutes(vifs); err != nil {
+	if err := errors.Join(d.migrateRoutes(vifs), d.migrateFlows()); err != nil {
 		return err
 	}
 	return d.adoptDevices(vifs)

@@ -46,6 +46,8 @@
 //     established when an agent stopped goes on.
 //   - What answers passes by the decision on what it answers, and is decided
 //     anew with that.
+//   - An address of another network is translated at its port's node, and only
+//     there; an answer comes from the address that was asked.
 //   - A flow stays with its member of a group of next hops for as long as that is
 //     one; a next hop is there before and after all routes that lead to it.
 //   - A full flow table or a used-up quota refuses new flows and leaves the

@@ -215,3 +215,34 @@ func TestNetRoutesOfTheEarlierLayout(t *testing.T) {
 		t.Errorf("pins are left: %v", left)
 	}
 }
+
+// TestNetFlowsOfTheEarlierLayout: flows keep their counts, and their members of
+// groups.
+func TestNetFlowsOfTheEarlierLayout(t *testing.T) {
+	b := newBench(t)
+	shared := netip.MustParseAddr("10.32.0.77")
+	group := []Member{tunnelTo(remoteIP, farLabel), tunnelTo(otherIP, farLabel2)}
+	b.must(b.dp.PutRoute(host(vrf, shared), Share(group)))
+	before := b.takes(shared, 20)
+	old, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, Name: flowsBefore, KeySize: 44, ValueSize: 104, MaxEntries: 1024})
+	b.must(err)
+	b.must(old.Pin(filepath.Join(b.dp.mapDir(), flowsBefore)))
+	raw, err := entries[bpfFlowKey, [112]byte](b.dp.maps().FlowV2, "flows")
+	b.must(err)
+	for key, value := range raw {
+		b.must(old.Put(key, flowBefore(value[:104])))
+		b.must(b.dp.maps().FlowV2.Delete(key))
+	}
+	old.Close()
+	b.must(b.dp.PutRoute(host(vrf, shared), Share(append(group, tunnelTo(otherIP, 99)))))
+	b.dp.Close()
+	b.open()
+	if after := b.takes(shared, 20); !slices.Equal(after, before) {
+		t.Errorf("flows take %v, before %v", after, before)
+	}
+	for _, f := range b.flows() {
+		if f.Packets != 2 {
+			t.Errorf("flow has %d packets, want those from before, too: %+v", f.Packets, f)
+		}
+	}
+}

@@ -90,17 +90,27 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	if f.key.Proto == protocolICMP {
 		key.Sport, key.Dport = f.key.Sport, swap16(icmpReverse(swap16(f.key.Dport)))
 	}
+	if f.value.NatDst != 0 {
+		key.Src = toAddr(fromWord(f.value.NatDst))
+	}
+	if f.value.NatSrc != 0 {
+		key.Dst = toAddr(fromWord(f.value.NatSrc))
+	}
 	switch {
 	case f.key.Dir == flowFromTunnel:
 		key.Scope, key.Dir = f.value.Ifindex, flowFromPort
 	case f.value.Nh.Kind == uint8(Local):
 		key.Scope, key.Dir = f.value.Nh.Ifindex, flowFromPort
-	case f.value.Nh.Encap == uint8(VXLAN):
+	case f.value.Nh.Encap == uint8(VXLAN) && f.value.Foreign == 0:
 		key.Scope, key.Dir = flowScopeVRF|f.value.Vrf, flowFromTunnel
 	default:
 		key.Scope, key.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
 	}
-	return !errors.Is(d.maps().FlowV1.Lookup(key, &bpfFlow{}), ebpf.ErrKeyNotExist)
+	// One that only waits for an answer, see enter_answer of the programs, has no
+	// packets and is none.
+	var answer bpfFlow
+	err := d.maps().FlowV2.Lookup(key, &answer)
+	return err == nil && answer.Packets > 0 || err != nil && !errors.Is(err, ebpf.ErrKeyNotExist)
 }
 
 // purgeFlows deletes the flows from and to a port.
@@ -150,7 +160,7 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 			live++
 			continue
 		}
-		if err := deleted(d.maps().FlowV1.Delete(f.key)); err != nil {
+		if err := deleted(d.maps().FlowV2.Delete(f.key)); err != nil {
 			return removed, live, fmt.Errorf("delete flow: %w", err)
 		}
 		removed++

@@ -6,15 +6,44 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
 
-// Maps of routes as they were before next hops had ids.
+// Maps of earlier layouts: routes before next hops had ids, flows before their
+// addresses were translated.
 const (
 	hostRoutesBefore = "host_route_v1"
 	routesBefore     = "route_v1"
+	flowsBefore      = "flow_v1"
 )
+
+// flowBefore is the value of a flow, which has become longer since.
+type flowBefore [104]byte
+
+// migrateFlows takes over the flows of an earlier layout, for their counts and
+// so that they stay with their members of groups.
+func (d *Dataplane) migrateFlows() error {
+	var keys []bpfFlowKey
+	var values [][unsafe.Sizeof(bpfFlow{})]byte
+	if err := migrate(d, flowsBefore, func(k bpfFlowKey, v flowBefore) {
+		var longer [unsafe.Sizeof(bpfFlow{})]byte
+		copy(longer[:], v[:])
+		keys, values = append(keys, k), append(values, longer)
+	}); err != nil {
+		return err
+	}
+	for len(keys) > 0 {
+		n := min(len(keys), routeBatch)
+		// What has no room is decided anew like any other flow.
+		if _, err := d.maps().FlowV2.BatchUpdate(keys[:n], values[:n], nil); err != nil && !errors.Is(err, errTooMany) {
+			return fmt.Errorf("take over flows of an earlier layout: %w", err)
+		}
+		keys, values = keys[n:], values[n:]
+	}
+	return d.removePins(flowsBefore)
+}
 
 // routeBefore is the value that they had: the next hop itself, with the
 // interface where it is local.
@@ -55,7 +84,11 @@ func (d *Dataplane) migrateRoutes(vifs map[int]bpfVif) error {
 	if err := d.PutRoutes(routes); err != nil {
 		return fmt.Errorf("take over routes of an earlier layout: %w", err)
 	}
-	for _, name := range []string{hostRoutesBefore, routesBefore} {
+	return d.removePins(hostRoutesBefore, routesBefore)
+}
+
+func (d *Dataplane) removePins(names ...string) error {
+	for _, name := range names {
 		if err := os.Remove(filepath.Join(d.mapDir(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove pin of an earlier layout: %w", err)
 		}

@@ -86,8 +86,17 @@ func (d *Dataplane) writePort(p Port, old *Port) error {
 	if p.Blocked {
 		vif.Blocked = 1
 	}
+	if len(p.Foreign) > 0 {
+		vif.Foreign = 1
+		if err := d.putForeign(p); err != nil {
+			return err
+		}
+	}
 	if err := d.maps().VifV1.Put(uint32(p.IfIndex), vif); err != nil {
 		return fmt.Errorf("write port: %w", err)
+	}
+	if err := d.trimForeign(p); err != nil {
+		return err
 	}
 	for _, a := range p.Addresses {
 		key := bpfPortAddrKey{Ifindex: uint32(p.IfIndex), Addr: toAddr(a)}
@@ -235,6 +244,9 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	}
 	if err := d.deletePolicy(ifindex); err != nil {
 		return fmt.Errorf("delete policy: %w", err)
+	}
+	if err := d.trimForeign(Port{IfIndex: ifindex}); err != nil {
+		return err
 	}
 	if err := errors.Join(d.purgeFlows(ifindex), d.purgeFragments(ifindex, vif.Label)); err != nil {
 		return err

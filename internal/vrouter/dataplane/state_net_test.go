@@ -396,7 +396,7 @@ func TestNetAdoption(t *testing.T) {
 	b.must(b.dp.Close())
 	b.config.FlowEntries = 4096 // a pinned map keeps its size
 	b.open()
-	if got := b.dp.maps().FlowV1.MaxEntries(); got != 1024 {
+	if got := b.dp.maps().FlowV2.MaxEntries(); got != 1024 {
 		t.Errorf("adopted flow table has %d entries, want 1024", got)
 	}
 	ports, err := b.dp.Ports()

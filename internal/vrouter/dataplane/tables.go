@@ -28,8 +28,8 @@ func OpenTables(pinDir string) (*Tables, error) {
 	m := &bpfMaps{}
 	t := &Tables{maps: m}
 	for name, field := range map[string]**ebpf.Map{
-		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
-		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV1: &m.FlowV1,
+		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
+		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV2: &m.FlowV2,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV1: &m.FlowMadeV1, bpfMapFlowGoneV1: &m.FlowGoneV1,
 		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
 		bpfMapPortPolicyV1: &m.PortPolicyV1, bpfMapPolicySetV1: &m.PolicySetV1,
@@ -93,12 +93,20 @@ func (t *Tables) Ports() (map[int]Port, error) {
 	if err != nil {
 		return nil, err
 	}
+	foreign, err := entries[uint32, bpfForeign](t.maps.ForeignV1, "foreign addresses of ports")
+	if err != nil {
+		return nil, err
+	}
 	ports := make(map[int]Port, len(vifs))
 	for ifindex, v := range vifs {
-		ports[ifindex] = Port{
+		p := Port{
 			IfIndex: ifindex, Name: nameOf(v.Name), VRF: v.Vrf, Label: v.Label,
 			MAC: MAC(v.Mac), Blocked: v.Blocked != 0,
 		}
+		if list, ok := foreign[uint32(ifindex)]; ok && v.Foreign != 0 {
+			p.Foreign = fromForeign(&list)
+		}
+		ports[ifindex] = p
 	}
 	for k := range addrs {
 		if p, ok := ports[int(k.Ifindex)]; ok {
@@ -284,7 +292,7 @@ func (g generations) policyOf(f bpfFlow) uint32 {
 type rawFlow = entry[bpfFlowKey, bpfFlow]
 
 func (t *Tables) rawFlows() iter.Seq2[rawFlow, error] {
-	return batches[bpfFlowKey, bpfFlow](t.maps.FlowV1, "flows")
+	return batches[bpfFlowKey, bpfFlow](t.maps.FlowV2, "flows")
 }
 
 // entry is one of a map.

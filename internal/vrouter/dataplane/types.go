@@ -58,6 +58,8 @@ type Port struct {
 	MAC MAC `json:"mac"`
 	// Addresses are all that the container may send from and is sent to.
 	Addresses []netip.Addr `json:"addresses"`
+	// Foreign are addresses that it has in other networks.
+	Foreign []ForeignAddress `json:"foreign,omitempty"`
 	// Blocked drops everything in both directions.
 	Blocked bool `json:"blocked"`
 }
@@ -68,8 +70,11 @@ func (p Port) Equal(q Port) bool {
 	a, b := slices.Clone(p.Addresses), slices.Clone(q.Addresses)
 	slices.SortFunc(a, netip.Addr.Compare)
 	slices.SortFunc(b, netip.Addr.Compare)
+	f, g := slices.Clone(p.Foreign), slices.Clone(q.Foreign)
+	slices.SortFunc(f, compareForeign)
+	slices.SortFunc(g, compareForeign)
 	return p.IfIndex == q.IfIndex && p.Name == q.Name && p.VRF == q.VRF && p.Label == q.Label &&
-		p.MAC == q.MAC && p.Blocked == q.Blocked && slices.Equal(slices.Compact(a), slices.Compact(b))
+		p.MAC == q.MAC && p.Blocked == q.Blocked && slices.Equal(slices.Compact(a), slices.Compact(b)) && slices.Equal(f, g)
 }
 
 func (p Port) validate() error {
@@ -92,7 +97,7 @@ func (p Port) validate() error {
 			return fmt.Errorf("address %s is not IPv4", a)
 		}
 	}
-	return nil
+	return validateForeign(p.Foreign)
 }
 
 // RouteKey names a route. Prefix is masked: 10.0.0.0/8, never 10.1.0.0/8.
@@ -159,8 +164,11 @@ type Flow struct {
 	NextHop NextHop `json:"next_hop"`
 	// OuterSource is the only node a FromTunnel flow is accepted from.
 	OuterSource netip.Addr `json:"outer_source,omitzero"`
-	Packets     uint64     `json:"packets"`
-	Bytes       uint64     `json:"bytes"`
+	// NATSrc and NATDst are what the packets' addresses are made to be.
+	NATSrc  netip.Addr `json:"nat_src,omitzero"`
+	NATDst  netip.Addr `json:"nat_dst,omitzero"`
+	Packets uint64     `json:"packets"`
+	Bytes   uint64     `json:"bytes"`
 	// Created and LastSeen are times of the monotonic clock, see Now.
 	Created  time.Duration `json:"created"`
 	LastSeen time.Duration `json:"last_seen"`

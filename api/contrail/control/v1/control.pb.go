@@ -1453,8 +1453,10 @@ type Port struct {
 	// what leaves it may be of any source, and is looked up in this VRF.
 	Passage uint32 `protobuf:"varint,15,opt,name=passage,proto3" json:"passage,omitempty"`
 	// Vni by which others send to the VRF in VXLAN.
-	Vni           uint32      `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
-	Policy        *PortPolicy `protobuf:"bytes,16,opt,name=policy,proto3" json:"policy,omitempty"`
+	Vni    uint32      `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
+	Policy *PortPolicy `protobuf:"bytes,16,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Foreign are the addresses that it has in other networks.
+	Foreign       []*ForeignAddress `protobuf:"bytes,17,rep,name=foreign,proto3" json:"foreign,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1597,6 +1599,13 @@ func (x *Port) GetVni() uint32 {
 func (x *Port) GetPolicy() *PortPolicy {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *Port) GetForeign() []*ForeignAddress {
+	if x != nil {
+		return x.Foreign
 	}
 	return nil
 }
@@ -2152,6 +2161,80 @@ func (*PolicyGone_Set) isPolicyGone_What() {}
 
 func (*PolicyGone_Block) isPolicyGone_What() {}
 
+// ForeignAddress is a floating or an alias address of a port. What comes for it
+// is delivered to the port, and what the port sends into its network is from it.
+type ForeignAddress struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Vrf of the network that it is of.
+	Vrf uint32 `protobuf:"varint,2,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	// Fixed is the port's own address that it is translated to and from; the same
+	// as address for an alias, which the port uses as it is.
+	Fixed string `protobuf:"bytes,3,opt,name=fixed,proto3" json:"fixed,omitempty"`
+	// AnswersOnly: the port does not begin anything by it.
+	AnswersOnly   bool `protobuf:"varint,4,opt,name=answers_only,json=answersOnly,proto3" json:"answers_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForeignAddress) Reset() {
+	*x = ForeignAddress{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForeignAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForeignAddress) ProtoMessage() {}
+
+func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
+func (*ForeignAddress) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ForeignAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ForeignAddress) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
+func (x *ForeignAddress) GetFixed() string {
+	if x != nil {
+		return x.Fixed
+	}
+	return ""
+}
+
+func (x *ForeignAddress) GetAnswersOnly() bool {
+	if x != nil {
+		return x.AnswersOnly
+	}
+	return false
+}
+
 type PortGone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	InterfaceId   string                 `protobuf:"bytes,1,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
@@ -2161,7 +2244,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2256,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2269,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2210,7 +2293,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2305,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2318,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2273,7 +2356,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2368,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2381,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -2342,7 +2425,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2437,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2450,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -2430,7 +2513,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2525,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2538,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Path) GetNextHop() string {
@@ -2573,7 +2656,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2668,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2681,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -2625,7 +2708,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2720,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2733,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -2675,7 +2758,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2770,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2783,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -2756,7 +2839,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2851,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2864,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -2805,7 +2888,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2900,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2913,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -2960,7 +3043,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
-	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xf4\x03\n" +
+	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xb3\x04\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -2979,7 +3062,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\tnamespace\x18\r \x01(\tR\tnamespace\x12\x18\n" +
 	"\apassage\x18\x0f \x01(\rR\apassage\x12\x10\n" +
 	"\x03vni\x18\x0e \x01(\rR\x03vni\x127\n" +
-	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\"\xeb\x01\n" +
+	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\x12=\n" +
+	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\"\xeb\x01\n" +
 	"\n" +
 	"PortPolicy\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\rR\anetwork\x12'\n" +
@@ -3024,7 +3108,12 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"PolicyGone\x12\x12\n" +
 	"\x03set\x18\x01 \x01(\fH\x00R\x03set\x12\x16\n" +
 	"\x05block\x18\x02 \x01(\fH\x00R\x05blockB\x06\n" +
-	"\x04what\"-\n" +
+	"\x04what\"u\n" +
+	"\x0eForeignAddress\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03vrf\x18\x02 \x01(\rR\x03vrf\x12\x14\n" +
+	"\x05fixed\x18\x03 \x01(\tR\x05fixed\x12!\n" +
+	"\fanswers_only\x18\x04 \x01(\bR\vanswersOnly\"-\n" +
 	"\bPortGone\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\"b\n" +
 	"\x05Route\x12\x10\n" +
@@ -3096,7 +3185,7 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
@@ -3120,17 +3209,18 @@ var file_contrail_control_v1_control_proto_goTypes = []any{
 	(*PolicySelector)(nil),  // 19: contrail.control.v1.PolicySelector
 	(*PortRange)(nil),       // 20: contrail.control.v1.PortRange
 	(*PolicyGone)(nil),      // 21: contrail.control.v1.PolicyGone
-	(*PortGone)(nil),        // 22: contrail.control.v1.PortGone
-	(*Route)(nil),           // 23: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 24: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 25: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 26: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 27: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 28: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 29: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 30: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 31: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 32: contrail.types.v1.Position
+	(*ForeignAddress)(nil),  // 22: contrail.control.v1.ForeignAddress
+	(*PortGone)(nil),        // 23: contrail.control.v1.PortGone
+	(*Route)(nil),           // 24: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 25: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 26: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 27: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 28: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 29: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 30: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 31: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 32: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 33: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
@@ -3140,49 +3230,50 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	6,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	32, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	33, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	11, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	9,  // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	11, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	32, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	33, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	10, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	32, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	33, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
 	13, // 15: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
 	14, // 16: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	22, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	23, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	27, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	28, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	29, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	31, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	30, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	24, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	25, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	23, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	24, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	28, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	29, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	30, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	32, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	31, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	25, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	26, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
 	17, // 26: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
 	16, // 27: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
 	21, // 28: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
 	0,  // 29: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
 	15, // 30: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	18, // 31: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	19, // 32: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	19, // 33: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	20, // 34: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	20, // 35: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	26, // 36: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	26, // 37: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	26, // 38: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 39: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	10, // 40: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	8,  // 41: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	3,  // 42: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	12, // 43: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	4,  // 44: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	43, // [43:45] is the sub-list for method output_type
-	41, // [41:43] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	22, // 31: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	18, // 32: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	19, // 33: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	19, // 34: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	20, // 35: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	20, // 36: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	27, // 37: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	27, // 38: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	27, // 39: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 40: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	10, // 41: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	8,  // 42: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	3,  // 43: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	12, // 44: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	4,  // 45: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	44, // [44:46] is the sub-list for method output_type
+	42, // [42:44] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -3223,7 +3314,7 @@ func file_contrail_control_v1_control_proto_init() {
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -3233,7 +3324,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

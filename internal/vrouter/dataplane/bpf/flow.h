@@ -74,7 +74,9 @@ static __always_inline void touch(struct __sk_buff *skb, struct flow *f, __u32 b
 }
 
 /* The key of the entry that answers have: those of a neighbour on this
- * node come from its port, all others by tunnel. label is the port's own. */
+ * node come from its port, all others by tunnel. label is the port's own. Who
+ * answers does so from the address that the packet was delivered to, to the one
+ * that it came from. */
 static __always_inline void reverse_key(const struct flow_key *key, const struct flow *f,
 					__u32 label, struct flow_key *r)
 {
@@ -89,6 +91,10 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 		r->sport = key->sport;
 		r->dport = bpf_htons(icmp_reverse(bpf_ntohs(key->dport)));
 	}
+	if (f->nat_dst)
+		map_v4(&r->src, f->nat_dst);
+	if (f->nat_src)
+		map_v4(&r->dst, f->nat_src);
 	if (key->dir == FLOW_FROM_TUNNEL) {
 		r->scope = f->ifindex;
 		r->dir = FLOW_FROM_PORT;
@@ -96,7 +102,8 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 		r->scope = f->nh.ifindex;
 		r->dir = FLOW_FROM_PORT;
 	} else {
-		r->scope = f->nh.encap == ENCAP_VXLAN ? FLOW_SCOPE_VRF | f->vrf : label;
+		/* To an address of another network they come by the label. */
+		r->scope = f->nh.encap == ENCAP_VXLAN && !f->foreign ? FLOW_SCOPE_VRF | f->vrf : label;
 		r->dir = FLOW_FROM_TUNNEL;
 	}
 }
@@ -108,7 +115,8 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
  *
  * A port has one quota for the flows it starts and one for those that others
  * start towards it, so that a flood cannot keep it from starting its own.
- * Answers to what is in the table are let in beyond it.
+ * Answers to what is in the table are let in beyond it. An entry without bytes
+ * is for a packet that may come.
  */
 static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_key *key,
 				      const struct flow *old, struct flow *f,
@@ -116,7 +124,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 
-	f->packets = packets_of(skb);
+	f->packets = bytes ? packets_of(skb) : 0;
 	f->bytes = bytes;
 	f->last_seen = now;
 	f->created = now;
@@ -126,7 +134,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 		f->created = old->created;
 		/* Another port now has the address: the count stays with the
 		 * slot until the next sweep sets it right. */
-		bpf_map_update_elem(&flow_v1, key, f, BPF_EXIST);
+		bpf_map_update_elem(&flow_v2, key, f, BPF_EXIST);
 		return DROP_NONE;
 	}
 
@@ -140,12 +148,12 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 		struct flow_key reverse;
 
 		reverse_key(key, f, label, &reverse);
-		if (!bpf_map_lookup_elem(&flow_v1, &reverse)) {
+		if (!bpf_map_lookup_elem(&flow_v2, &reverse)) {
 			__sync_fetch_and_add(made, -1);
 			return DROP_FLOW_QUOTA;
 		}
 	}
-	long err = bpf_map_update_elem(&flow_v1, key, f, BPF_NOEXIST);
+	long err = bpf_map_update_elem(&flow_v2, key, f, BPF_NOEXIST);
 	if (!err)
 		return DROP_NONE;
 	__sync_fetch_and_add(made, -1);

@@ -32,6 +32,22 @@ struct {
 	__type(value, __u32);
 } port_addr_v1 SEC(".maps");
 
+/* The addresses that ports have in other networks, by address, and as lists. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct port_addr_key);
+	__type(value, struct foreign_addr);
+} foreign_addr_v1 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct foreign);
+} foreign_v1 SEC(".maps");
+
 /* MPLS label to interface index. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -108,7 +124,7 @@ struct {
 	__uint(max_entries, 524288);
 	__type(key, struct flow_key);
 	__type(value, struct flow);
-} flow_v1 SEC(".maps");
+} flow_v2 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -16,16 +16,13 @@
 
 static __always_inline struct route *find_route(__u32 vrf, const struct addr *a)
 {
-	struct host_route_key host = { .vrf = vrf, .addr = *a };
-	struct route *r = bpf_map_lookup_elem(&host_route_v2, &host);
+	/* The tail of the one key is the other: the stack is small. */
+	struct route_key key = { .prefix_len = 32 + 128, .vrf = vrf, .addr = *a };
+	struct route *r = bpf_map_lookup_elem(&host_route_v2, (struct host_route_key *)&key.vrf);
 
 	if (r)
 		return r;
-	struct route_key key = {
-		.prefix_len = 32 + 128,
-		.vrf = bpf_htonl(vrf),
-		.addr = *a,
-	};
+	key.vrf = bpf_htonl(vrf);
 	return bpf_map_lookup_elem(&route_v2, &key);
 }
 
@@ -147,10 +144,11 @@ static __always_inline const struct route *leads_to_node(const struct route *r,
  * others. */
 static __always_inline int is_behind(const struct route *r, __u32 label)
 {
-	const struct addr here = {};
+	if (r->next_hop >= NEXT_HOP_ID_FIRST) {
+		struct ecmp_member_key key = { .group = r->next_hop, .label = label };
 
-	if (r->next_hop >= NEXT_HOP_ID_FIRST)
-		r = find_member(r->next_hop, label, &here);
+		r = bpf_map_lookup_elem(&ecmp_member_v1, &key);
+	}
 	return r && r->next_hop == NEXT_HOP_ID_LOCAL && r->label == label && r->behind;
 }
 

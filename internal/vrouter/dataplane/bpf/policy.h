@@ -182,13 +182,17 @@ __noinline int ask_port(struct policy_query *q, struct port_policy *policy,
 		   DROP_POLICY_GROUP);
 }
 
-/* Fills in what a connection is by the key of one of its directions. */
-static __always_inline void describe(struct policy_query *q, const struct packet *p, int answer)
+/* Fills in what a connection is by the key of one of its directions. A port with
+ * a translated address is known by that, as it is at the other end. */
+static __always_inline void describe(struct policy_query *q, const struct packet *p,
+				     const struct flow *f, int answer)
 {
 	const struct flow_key *k = &p->key;
 
 	q->src.addr = answer ? k->dst : k->src;
 	q->dst.addr = answer ? k->src : k->dst;
+	if (f->nat_src)
+		map_v4(answer ? &q->dst.addr : &q->src.addr, f->nat_src);
 	q->service = 4 << 8 | k->proto;
 	if (k->proto == IPPROTO_ICMP) {
 		__u16 type = bpf_ntohs(k->dport);
@@ -242,10 +246,10 @@ __noinline int is_about_flow(struct __sk_buff *skb, struct packet *p, struct flo
 		key->sport = 0;
 		key->dport = 0;
 	}
-	if (bpf_map_lookup_elem(&flow_v1, key))
+	if (bpf_map_lookup_elem(&flow_v2, key))
 		return 1;
 	reverse_key(key, f, label, &q->reverse);
-	return bpf_map_lookup_elem(&flow_v1, &q->reverse) != 0;
+	return bpf_map_lookup_elem(&flow_v2, &q->reverse) != 0;
 }
 
 /* The packet passes and has no entry. */
@@ -286,12 +290,12 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		f->role = old->role;
 	} else {
 		reverse_key(&p->key, f, label, &q->reverse);
-		struct flow *back = bpf_map_lookup_elem(&flow_v1, &q->reverse);
+		struct flow *back = bpf_map_lookup_elem(&flow_v2, &q->reverse);
 
 		if (!back && q->reverse.dir == FLOW_FROM_TUNNEL) {
 			/* The far end may send in another encapsulation. */
 			q->reverse.scope = f->nh.encap == ENCAP_VXLAN ? label : FLOW_SCOPE_VRF | f->vrf;
-			back = bpf_map_lookup_elem(&flow_v1, &q->reverse);
+			back = bpf_map_lookup_elem(&flow_v2, &q->reverse);
 		}
 		f->role = back && back->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
 	}
@@ -308,7 +312,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	__u32 far = local ? other->identity : f->nh.identity;
 	__u32 far_network = network_of(far);
 
-	describe(q, p, answer);
+	describe(q, p, f, answer);
 	q->src.identity = leaves ? own->identity : far;
 	q->src.network = leaves ? network : far_network;
 	q->dst.identity = leaves ? far : own->identity;
@@ -321,8 +325,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_NONE;
 	if (reason && (old || answer)) { /* both directions begin anew */
 		reverse_key(&p->key, f, label, &q->reverse);
-		bpf_map_delete_elem(&flow_v1, &p->key);
-		bpf_map_delete_elem(&flow_v1, &q->reverse);
+		bpf_map_delete_elem(&flow_v2, &p->key);
+		bpf_map_delete_elem(&flow_v2, &q->reverse);
 	}
 	return reason;
 }

@@ -87,7 +87,7 @@ struct vif {
 	__u32 slot; /* index into the per-port arrays (counters, flow counts) */
 	__u8 mac[6];
 	__u8 blocked;
-	__u8 pad;
+	__u8 foreign; /* it has addresses of other networks */
 	struct addr primary; /* one of port_addrs, at hand without a lookup */
 	char name[16];
 };
@@ -95,6 +95,26 @@ struct vif {
 struct port_addr_key {
 	__u32 ifindex;
 	struct addr addr;
+};
+
+/*
+ * The addresses that a port has in other networks. What comes for addr is
+ * delivered to fixed, one of the port's own, and what leaves from fixed into
+ * that network is from addr. An alias is used by the port itself: both are one.
+ */
+#define FOREIGN_ADDRS 16
+#define FOREIGN_BEGINS 1 /* the port may begin by it, not only answer */
+
+struct foreign_addr {
+	__u32 vrf;
+	__be32 addr;
+	__be32 fixed;
+	__u32 flags;
+};
+
+struct foreign {
+	__u32 count;
+	struct foreign_addr addr[FOREIGN_ADDRS];
 };
 
 struct host_route_key {
@@ -153,10 +173,13 @@ struct flow {
 	__u8 dmac[6];   /* MAC of the receiver: local delivery and VXLAN */
 	__be16 udp_sport; /* tunnel: outer source port (RFC 7510 section 3) */
 	__u8 role;        /* enum flow_role */
-	__u8 pad;
+	__u8 foreign;     /* the port has an address of another network for it */
 	/* FROM_TUNNEL: remote is the only outer source allowed. */
 	struct next_hop nh;
 	__u32 policy;
+	/* What the addresses of the packet are made to be; 0 is left. */
+	__be32 nat_src;
+	__be32 nat_dst;
 };
 
 #define NO_SLOT 0xffffffffU
@@ -196,11 +219,14 @@ _Static_assert(sizeof(struct receiver_mac) == 8, "receiver_mac");
 _Static_assert(sizeof(struct ecmp) == 1540, "ecmp");
 _Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");
+_Static_assert(sizeof(struct foreign) == 260, "foreign");
 _Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");
 _Static_assert(sizeof(struct host_route_key) == 20, "host_route_key");
 _Static_assert(sizeof(struct route_key) == 24, "route_key");
+_Static_assert(sizeof(struct route_key) - __builtin_offsetof(struct route_key, vrf) ==
+		       sizeof(struct host_route_key), "tail of route_key");
 _Static_assert(sizeof(struct flow_key) == 44, "flow_key");
-_Static_assert(sizeof(struct flow) == 104, "flow");
+_Static_assert(sizeof(struct flow) == 112, "flow");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct counters) == 32, "counters");
 _Static_assert(sizeof(struct drop_key) == 8, "drop_key");

@@ -23,6 +23,7 @@
 #include "encap.h"
 #include "flow.h"
 #include "maps.h"
+#include "nat.h"
 #include "nexthop.h"
 #include "parse.h"
 #include "policy.h"
@@ -62,7 +63,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 	if (!same_mac(arp->sender_mac, vif->mac))
 		return drop(skb, DROP_SOURCE_MAC, ifindex);
 	map_v4(&sender, arp->sender_ip);
-	if (!owns(vif, ifindex, &sender))
+	if (!owns(vif, ifindex, &sender) && !is_alias(find_foreign(vif, ifindex, &sender)))
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	map_v4(&target, arp->target_ip);
 	if (owns(vif, ifindex, &target))
@@ -99,6 +100,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 	if (kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p, f->nh.encap))
 		return drop(skb, DROP_TOO_BIG, ifindex);
+	if ((f->nat_src || f->nat_dst) && translate(skb, f->nat_src, f->nat_dst))
+		return drop(skb, DROP_MALFORMED, ifindex);
 	if (decrement_ttl(skb, sizeof(struct ethhdr)))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	if (kind == NEXT_HOP_LOCAL) {
@@ -114,20 +117,26 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 /* Decides a flow that a container starts or whose decision is outdated. */
 static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 				       struct vif *vif, struct flow *f,
-				       const struct flow *old)
+				       struct flow *old)
 {
 	if (!p || !vif || !f)
 		return DROP_MALFORMED;
 	/* 224.0.0.0/3 holds multicast, reserved space and the broadcast. */
 	if ((bpf_ntohl(p->key.dst.w[3]) >> 29) == 7)
 		return DROP_MULTICAST;
-	struct route *r = find_route(vif->vrf, &p->key.dst);
+	f->vrf = vif->vrf;
+	if (vif->foreign) {
+		int reason = find_way(vif, &p->key, old, f);
+
+		if (reason)
+			return reason;
+	}
+	struct route *r = find_route(f->vrf, &p->key.dst);
 	if (!r)
 		return DROP_NO_ROUTE;
 	int reason = resolve(r, &p->key, old, &f->nh, f->dmac);
 	if (reason)
 		return reason;
-	f->vrf = vif->vrf;
 	f->ifindex = p->key.scope;
 	f->slot = vif->slot;
 	f->out_slot = NO_SLOT;
@@ -145,8 +154,14 @@ static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 			return DROP_BLOCKED;
 		/* A route that is outdated must not lead to whoever has the
 		 * label now. */
-		if (!may_have(to, f->nh.ifindex, &p->key.dst))
-			return DROP_DESTINATION_ADDRESS;
+		if (!may_have(to, f->nh.ifindex, &p->key.dst)) {
+			const struct foreign_addr *a = find_foreign(to, f->nh.ifindex, &p->key.dst);
+
+			if (!a)
+				return DROP_DESTINATION_ADDRESS;
+			if (!is_alias(a))
+				f->nat_dst = a->fixed;
+		}
 		copy_mac(f->dmac, to->mac);
 		f->out_slot = to->slot;
 		return DROP_NONE;
@@ -184,7 +199,7 @@ int vif_rx(struct __sk_buff *skb)
 		p.key.dir = FLOW_FROM_PORT;
 		if (p.fragment)
 			follow_fragment(&p);
-		old = bpf_map_lookup_elem(&flow_v1, &p.key);
+		old = bpf_map_lookup_elem(&flow_v2, &p.key);
 		/* The key says that the port had the source address in this
 		 * generation. The interface guards against an entry that is
 		 * given to another port's flow while we hold it. */
@@ -207,7 +222,7 @@ int vif_rx(struct __sk_buff *skb)
 		return answer_arp(skb, vif, ifindex);
 	if (proto != bpf_htons(ETH_P_IP))
 		return drop(skb, DROP_PROTOCOL, ifindex);
-	if (!may_have(vif, ifindex, &p.key.src))
+	if (!may_send_from(vif, ifindex, &p.key.src))
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	if (!same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
@@ -223,7 +238,10 @@ int vif_rx(struct __sk_buff *skb)
 		reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
-	return forward(skb, &p, &fresh, ifindex);
+	int verdict = forward(skb, &p, &fresh, ifindex);
+	if (fresh.nat_dst)
+		enter_answer(skb, &p.key, &fresh, vif->label);
+	return verdict;
 }
 
 /*
@@ -245,11 +263,19 @@ static __noinline int decide_from_tunnel(struct packet *p, const struct arrival 
 		return DROP_LABEL;
 	if (vif->blocked)
 		return DROP_BLOCKED;
-	if (!may_have(vif, f->ifindex, &p->key.dst))
-		return DROP_DESTINATION_ADDRESS;
+	f->vrf = vif->vrf;
+	if (!may_have(vif, f->ifindex, &p->key.dst)) {
+		const struct foreign_addr *own = find_foreign(vif, f->ifindex, &p->key.dst);
+
+		if (!own)
+			return DROP_DESTINATION_ADDRESS;
+		f->vrf = own->vrf;
+		if (!is_alias(own))
+			f->nat_dst = own->fixed;
+	}
 	if (!for_mac(a, vif->mac))
 		return DROP_DESTINATION_MAC;
-	struct route *back = find_route(vif->vrf, &p->key.src);
+	struct route *back = find_route(f->vrf, &p->key.src);
 	if (!back)
 		return DROP_NO_SOURCE_ROUTE;
 	struct addr outer;
@@ -263,7 +289,6 @@ static __noinline int decide_from_tunnel(struct packet *p, const struct arrival 
 	f->nh.label = p->key.scope;
 	f->nh.remote = outer;
 	f->nh.identity = far->identity;
-	f->vrf = vif->vrf;
 	f->slot = vif->slot;
 	f->out_slot = vif->slot;
 	copy_mac(f->dmac, vif->mac);
@@ -276,10 +301,13 @@ static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
 	__u8 dmac[6];
 	__u32 ifindex = f->nh.ifindex;
 	__u32 slot = f->out_slot;
+	__be32 nat_dst = f->nat_dst;
 
 	copy_mac(dmac, f->dmac);
 	if (decapsulate(skb, size))
 		return drop(skb, DROP_DECAPSULATE, underlay);
+	if (nat_dst && translate(skb, 0, nat_dst))
+		return drop(skb, DROP_MALFORMED, ifindex);
 	return deliver(skb, dmac, ifindex, slot);
 }
 
@@ -318,7 +346,7 @@ int underlay_rx(struct __sk_buff *skb)
 	p.key.dir = FLOW_FROM_TUNNEL;
 	if (p.fragment)
 		follow_fragment(&p);
-	struct flow *old = bpf_map_lookup_elem(&flow_v1, &p.key);
+	struct flow *old = bpf_map_lookup_elem(&flow_v2, &p.key);
 	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
 	    old->nh.label == p.key.scope && old->nh.remote.w[3] == a.source &&
 	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
@@ -335,7 +363,10 @@ int underlay_rx(struct __sk_buff *skb)
 		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - a.size, p.key.scope);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh.ifindex);
-	return receive(skb, &fresh, a.size, underlay);
+	int verdict = receive(skb, &fresh, a.size, underlay);
+	if (fresh.nat_dst)
+		enter_answer(skb, &p.key, &fresh, p.key.scope);
+	return verdict;
 }
 
 char __license[] SEC("license") = "Dual MIT/GPL";
