@@ -123,6 +123,16 @@ func list(t *testing.T, c *controllers.Controller) map[string]string {
 	return states
 }
 
+// threeVote waits until none of three members is a learner any more, so that two
+// go on without the third.
+func threeVote(t *testing.T, m *controllers.Controller) {
+	t.Helper()
+	eventually(t, "three full members", func() bool {
+		states := list(t, m)
+		return len(states) == 3 && strings.Count(strings.Join(values(states), " "), "follower") == 2
+	})
+}
+
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)

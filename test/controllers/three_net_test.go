@@ -26,13 +26,7 @@ func TestNetThreeControllers(t *testing.T) {
 	a.Stop()
 	a.Alone = false
 	set.StartAll()
-	full := func() {
-		t.Helper()
-		eventually(t, "three full members", func() bool {
-			states := list(t, b)
-			return len(states) == 3 && strings.Count(strings.Join(values(states), " "), "follower") == 2
-		})
-	}
+	full := func() { threeVote(t, b) }
 	full()
 	for _, m := range set.Members {
 		newClient(t, m).mustRead(t, old)
