@@ -170,11 +170,11 @@ type bpfPolicyQuery struct {
 	Dport      uint16
 	Number     uint32
 	Search     uint32
+	Searches   uint32
 	First      uint32
 	From       uint32
 	To         uint32
 	Hits       uint32
-	_          [4]byte
 	High       [25]uint64
 	Low        [25]uint64
 	Head       [52]uint64

@@ -108,6 +108,10 @@ _Static_assert(BITS_TAGS == BITS_SRC_IDENTITY + TABLE_SAME, "searches");
 _Static_assert(POLICY_HEAD_TABLES + TABLE_END <= POLICY_HEAD_BITS, "head");
 _Static_assert(POLICY_HEAD_WORDS % POLICY_ROW_WORDS == 0, "head rows");
 
+/* From here on the head is about equal tags. */
+#define POLICY_SAME_ROW ((POLICY_HEAD_BITS + 2 * BITS_SAME) / POLICY_ROW_WORDS)
+_Static_assert((POLICY_HEAD_BITS + 2 * BITS_SAME) % POLICY_ROW_WORDS == 0, "same row");
+
 /* A set with up to this many rules has its bitmaps in one word each. */
 #define POLICY_SMALL 64
 
@@ -131,6 +135,7 @@ struct policy_query {
 	 * this it is still to look at. In memory, as the verifier would tell apart
 	 * all ways that bounds in registers can come about. */
 	__u32 search;
+	__u32 searches; /* how many there are */
 	__u32 first;
 	__u32 from;
 	__u32 to;
@@ -222,7 +227,7 @@ static long search_step(__u32 step, struct policy_walk *walk)
 		return 1;
 	if (q->from >= q->to) {
 		end_search(walk, search);
-		if (++search >= SEARCHES)
+		if (++search >= q->searches || search >= SEARCHES)
 			return 1;
 		__u32 table = search < TABLE_SAME ? search : TABLE_SAME;
 		__u64 where = q->head[POLICY_HEAD_TABLES + table];
@@ -272,6 +277,8 @@ static __always_inline void search_for_side(struct policy_query *q, const struct
 	search_for(q, TABLE_SRC_PREFIX + side, high_of(&e->addr), low_of(&e->addr));
 	if (own == NO_KEY)
 		q->top[BITS_SRC_OWN + side] = 0;
+	if (q->searches == TABLE_SAME)
+		return;
 	for (__u32 i = 0; i < POLICY_SAME_LISTS; i++)
 		search_for(q, TABLE_SAME + 2 * i + side, i, e->identity);
 }
@@ -281,7 +288,9 @@ static __always_inline void search(void *set, struct policy_query *q)
 {
 	struct policy_walk walk = { .set = set, .q = q };
 	__u64 where = q->head[POLICY_HEAD_TABLES];
+	__u32 lists = q->head[POLICY_HEAD_KNOWN] >> 32;
 
+	q->searches = TABLE_SAME + 2 * lists;
 	search_for_side(q, &q->src, 0);
 	search_for_side(q, &q->dst, 1);
 	search_for(q, TABLE_SERVICE, 0, q->service);
@@ -299,6 +308,8 @@ static __always_inline void search(void *set, struct policy_query *q)
 		q->top[BITS_SERVICE] = q->top[other];
 		q->pages[BITS_SERVICE] = q->pages[other];
 	}
+	if (!lists)
+		return;
 	for (int i = 0; i < POLICY_SAME_LISTS; i++) {
 		__u64 tags = q->top[BITS_TAGS + 2 * i];
 
@@ -375,6 +386,8 @@ __noinline int ask_set(struct policy_query *q)
 	if (!set)
 		return POLICY_UNKNOWN;
 	for (__u32 i = 0; i < POLICY_HEAD_WORDS / POLICY_ROW_WORDS; i++) {
+		if (i == POLICY_SAME_ROW && !(q->head[POLICY_HEAD_KNOWN] >> 32))
+			break; /* few sets ask for equal tags */
 		struct policy_row *row = bpf_map_lookup_elem(set, &i);
 
 		if (!row)
@@ -385,8 +398,9 @@ __noinline int ask_set(struct policy_query *q)
 	__u32 known = q->head[POLICY_HEAD_KNOWN];
 	if (q->src.identity > known || q->dst.identity > known)
 		return POLICY_UNKNOWN;
+	int same = q->head[POLICY_HEAD_KNOWN] >> 32 != 0;
 	for (int i = 0; i < BITS_HEAD; i++) {
-		q->top[i] = q->head[POLICY_HEAD_BITS + 2 * i];
+		q->top[i] = i < BITS_SAME || same ? q->head[POLICY_HEAD_BITS + 2 * i] : 0;
 		q->pages[i] = q->head[POLICY_HEAD_BITS + 2 * i + 1];
 	}
 	search(set, q);
