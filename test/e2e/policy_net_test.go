@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 )
 
@@ -161,6 +162,34 @@ func TestNetSecurityGroups(t *testing.T) {
 	c.api(t, "PUT", "/security-group/"+members, map[string]any{"security-group": entries(portRule("any", local, anyone, -1))}, nil)
 	c.allow(t, far, server, map[string]bool{"icmp": true})
 	c.allow(t, near, server, noWay)
+
+	// The same while the processes are away that said so, and after their return.
+	held := func(when string) {
+		t.Helper()
+		if err := c.check(t, far, server.Address(), "icmp", "3s"); err != nil {
+			t.Errorf("%s: what is allowed is refused: %v", when, err)
+		}
+		for _, way := range ways {
+			if err := c.check(t, near, server.Address(), way, "500ms"); err == nil {
+				t.Errorf("%s: %s is not refused", when, way)
+			}
+		}
+	}
+	for _, victim := range []string{"controller control", "vrouter-agent --name " + c.Node(1)} {
+		pid, err := c.pidOf(victim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kill(t, pid, syscall.SIGSTOP)
+		held(victim + " is stopped")
+		kill(t, pid, syscall.SIGCONT)
+		c.killOne(t, victim, func() {})
+		held(victim + " was killed")
+	}
+	// Who comes after that is known to the sets there are.
+	late := c.inNetwork(t, "/ruled/late", "grouped", 2)
+	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, late), "security-group", members, nil)
+	c.allow(t, late, server, map[string]bool{"icmp": true})
 }
 
 // TestNetFirewall: a firewall rule by tags, first match first.
