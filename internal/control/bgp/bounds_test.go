@@ -126,15 +126,7 @@ func TestDeafPeer(t *testing.T) {
 		}
 		told <- n
 	}()
-	routes := make([]Route, 100_000) // more than buffers take
-	for n := range routes {
-		r := &routes[n]
-		r.NLRI = PrefixNLRI(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(n >> 16), byte(n >> 8), byte(n)}), 32))
-		r.Attrs = &Attrs{NextHop: addr(9), MED: Some(uint32(n)), Communities: make([]uint32, 20)}
-	}
-	if err := s.sp.Put(routes...); err != nil {
-		t.Fatal(err)
-	}
+	s.fill()
 	s.told("b")
 	for n := 0; n < 20*most; n += 100 {
 		var pack [][]byte
@@ -166,7 +158,7 @@ func TestDeafPeer(t *testing.T) {
 	s.poll("what is gone is forgotten", func() string {
 		s.sp.rib.mu.Lock()
 		defer s.sp.rib.mu.Unlock()
-		if n := len(s.sp.rib.tables[Inet.index()].rows); n > len(routes)+most {
+		if n := len(s.sp.rib.tables[Inet.index()].rows); n > filling+most {
 			return fmt.Sprintf("%d rows", n)
 		}
 		return ""
@@ -177,6 +169,62 @@ func TestDeafPeer(t *testing.T) {
 	other.Close()
 	if n := <-told; n < 1000 {
 		t.Errorf("the other peer was told %d messages", n)
+	}
+}
+
+// filling is how many routes are more than buffers take.
+const filling = 100_000
+
+func (s *script) fill() {
+	s.t.Helper()
+	routes := make([]Route, filling)
+	for n := range routes {
+		r := &routes[n]
+		r.NLRI = PrefixNLRI(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(n >> 16), byte(n >> 8), byte(n)}), 32))
+		r.Attrs = &Attrs{NextHop: addr(9), MED: Some(uint32(n)), Communities: make([]uint32, 20)}
+	}
+	if err := s.sp.Put(routes...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Peers that read nothing are let go of all together: what follows for others
+// does not wait for one after the other.
+func TestDeafPeersGo(t *testing.T) {
+	peers := map[string]PeerConfig{}
+	for n := range 6 {
+		c := passivePeer
+		c.Addr, c.AS = netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + n)}), 65001+uint32(n)
+		peers[fmt.Sprint(n)] = c
+	}
+	s := scripted(t, peers)
+	for n := range len(peers) {
+		c := peers[fmt.Sprint(n)]
+		w := s.from(c.Addr.String())
+		if err := w.Conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
+			t.Fatal(err)
+		}
+		w.establish(openOf(t, c.AS, fmt.Sprintf("10.0.1.%d", n), 90, Inet))
+		s.state(fmt.Sprint(n), Established)
+	}
+	s.fill()
+	last := map[string]uint64{}
+	since := time.Now()
+	s.poll("that nothing can be sent any more", func() string {
+		for _, p := range s.sp.Peers() {
+			if sent := p.Counters.BytesOut; sent == 0 || sent != last[p.Name] {
+				last[p.Name], since = sent, time.Now()
+			}
+		}
+		if time.Since(since) < 500*time.Millisecond {
+			return "some is sent"
+		}
+		return ""
+	})
+	began := time.Now()
+	s.sp.SetPeers(nil)
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %s to let go of %d peers", took, len(peers))
 	}
 }
 

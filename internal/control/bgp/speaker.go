@@ -195,6 +195,7 @@ func (s *Speaker) SetPeers(wanted map[string]PeerConfig) map[string]error {
 		}
 	}
 	s.mu.Unlock()
+	var stopping sync.WaitGroup // each may take a second, if it reads nothing
 	for name, p := range stopped {
 		reason := cease(ceaseDeconfigured, "")
 		if c, ok := good[name]; ok {
@@ -203,8 +204,9 @@ func (s *Speaker) SetPeers(wanted map[string]PeerConfig) map[string]error {
 				reason = cease(ceaseShutdown, c.Message)
 			}
 		}
-		p.stop(reason, false)
+		stopping.Go(func() { p.stop(reason, false) })
 	}
+	stopping.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range stopped {
