@@ -330,6 +330,8 @@ type ShownColleague struct {
 	// Nodes of which it reports, and those of them that have a session there.
 	Nodes int `json:"nodes"`
 	Live  int `json:"live"`
+	// Paths are those that routers told it.
+	Paths int `json:"paths"`
 }
 
 func (x *Exchange) show() []ShownColleague {
@@ -349,6 +351,7 @@ func (x *Exchange) show() []ShownColleague {
 	x.tables.mu.Lock()
 	defer x.tables.mu.Unlock()
 	for i := range shown {
+		shown[i].Paths = x.tables.rib.Heard(shown[i].Address)
 		for _, n := range x.tables.nodes {
 			if r := n.reports[shown[i].Address]; r != nil {
 				shown[i].Nodes++

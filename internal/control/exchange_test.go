@@ -177,6 +177,9 @@ func TestLearnedRoutesAreExchanged(t *testing.T) {
 	if !reflect.DeepEqual(want, have) {
 		t.Errorf("the third has %+v, want %+v", have, want)
 	}
+	if shown := exchange.show(); shown[0].Paths+shown[1].Paths != 1 {
+		t.Errorf("the third shows %+v, want one path", shown)
+	}
 	worse := gatewayPath("b", "192.0.2.2", 21)
 	worse.MED = 8
 	two.say(farAway, worse)

@@ -378,7 +378,7 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	}
 	b.rib.Flush()
 	r := b.rib
-	if n := len(r.vrfs) + len(r.external) + len(r.attributes) + len(r.sets) + len(r.importers) + len(r.exporters) +
+	if n := len(r.vrfs) + len(r.external) + len(r.heard) + len(r.attributes) + len(r.sets) + len(r.importers) + len(r.exporters) +
 		len(r.byVia) + len(r.byFrom) + len(r.dirty) + len(r.changed) + r.routes + r.paths; n != 0 {
 		t.Fatalf("left after all was withdrawn: vrfs %v, external %v, attributes %d, sets %d, importers %v, exporters %v, %d routes, %d paths",
 			r.vrfs, r.external, len(r.attributes), len(r.sets), r.importers, r.exporters, r.routes, r.paths)

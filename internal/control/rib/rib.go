@@ -29,9 +29,11 @@ type Encoder func(vrf uint32, key Key, paths []*Path) []byte
 
 // RIB is the routes of all VRFs.
 type RIB struct {
-	encode     Encoder
-	vrfs       map[uint32]*vrf
-	external   map[externalKey]*Path
+	encode   Encoder
+	vrfs     map[uint32]*vrf
+	external map[externalKey]*Path
+	// heard counts those by control node.
+	heard      map[string]int
 	attributes map[string]*sharedAttributes
 	sets       map[string]*targetSet
 	// importers are the VRFs, exporters the lists of paths, by target.
@@ -92,7 +94,7 @@ type route struct {
 // New returns a RIB without routes.
 func New(encode Encoder) *RIB {
 	return &RIB{
-		encode: encode, vrfs: map[uint32]*vrf{}, external: map[externalKey]*Path{},
+		encode: encode, vrfs: map[uint32]*vrf{}, external: map[externalKey]*Path{}, heard: map[string]int{},
 		attributes: map[string]*sharedAttributes{}, sets: map[string]*targetSet{},
 		importers: map[topic]map[*vrf]struct{}{}, exporters: map[topic]map[*targetSet]struct{}{},
 		byVia: map[spot]map[*derivation]struct{}{}, byFrom: map[uint32]map[*derivation]struct{}{},
@@ -249,6 +251,9 @@ func (r *RIB) AgeExternal(via string) {
 	}
 }
 
+// Heard is how many paths other routers told a control node.
+func (r *RIB) Heard(via string) int { return r.heard[via] }
+
 // External are the paths of other routers to a key under a route distinguisher.
 func (r *RIB) External(rd RD, key Key) iter.Seq[*Path] {
 	return func(yield func(*Path) bool) {
@@ -316,6 +321,8 @@ func (r *RIB) replace(old, p *Path) {
 		r.unlist(old)
 		if old.origin != nil {
 			old.origin.own--
+		} else if r.heard[old.Via]--; r.heard[old.Via] == 0 {
+			delete(r.heard, old.Via)
 		}
 		r.release(old.sharedAttributes)
 		r.paths--
@@ -323,6 +330,9 @@ func (r *RIB) replace(old, p *Path) {
 	if p != nil {
 		r.list(p)
 		r.forEach(p, func(v *vrf) { v.add(p) })
+		if p.origin == nil {
+			r.heard[p.Via]++
+		}
 		r.paths++
 	}
 }
