@@ -423,6 +423,36 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestPortsHaveTheirNetworksVNI: agents are told by which identifier others
+// send to a port's network, and when that becomes another.
+func TestPortsHaveTheirNetworksVNI(t *testing.T) {
+	b := newBench()
+	b.vrouters.VXLANNetworkIdentifierMode = "configured"
+	b.configure()
+	b.node("n1", "172.31.0.11", 1500)
+	b.connect("n1", batch)
+	blue := func(vni int64) {
+		number := int64(1)
+		b.apply(model.Batch{Objects: []model.Object{&model.VirtualNetwork{
+			Meta:                     model.Meta{UUID: id("net", "blue"), FQName: []string{"default-domain", "p", "blue"}},
+			VirtualNetworkNetworkID:  &number,
+			VirtualNetworkProperties: &model.VirtualNetworkType{VXLANNetworkIdentifier: &vni},
+		}}})
+	}
+	blue(77)
+	iface := b.attach("c", "blue", "n1", "10.0.0.3", 16)
+	for _, vni := range []int64{77, 78} {
+		blue(vni)
+		b.step()
+		if err := b.agents["n1"].drain(); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.agents["n1"].state.ports[iface].GetVni(); got != uint32(vni) {
+			t.Errorf("port has VNI %d, want %d", got, vni)
+		}
+	}
+}
+
 func TestClusterMTU(t *testing.T) {
 	b := newBench()
 	b.connect("n1", batch)

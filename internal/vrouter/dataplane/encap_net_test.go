@@ -85,6 +85,17 @@ func TestNetTunnelsAreTaken(t *testing.T) {
 			t.Errorf("flow is %+v", f)
 		}
 	}
+	// Who answers is known as that, whichever side begins.
+	out := ipv4(farAddr2, addr1, layers.IPProtocolUDP)
+	begin := serialize(ethernet(farMAC, mac1), out, udp(out, 2000, 80), payload)
+	back := ipv4(addr1, farAddr2, layers.IPProtocolUDP)
+	b.fromWire(byVXLAN(remoteIP, localIP, vni, 50000, begin))
+	b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), back, udp(back, 80, 2000), payload))
+	for _, f := range b.flows() {
+		if ports := [2]uint16{f.SrcPort, f.DstPort}; ports == [2]uint16{80, 2000} != f.Answers {
+			t.Errorf("flow is %+v", f)
+		}
+	}
 	// Of an answered flow each direction finds the other's entry.
 	b.fromPort(b.port1, udpFrame(mac1, addr1, farAddr2))
 	now, err := Now()
@@ -94,8 +105,8 @@ func TestNetTunnelsAreTaken(t *testing.T) {
 	verdict, _ := b.fromWire(byVXLAN(remoteIP, localIP, vni, 50000, answer))
 	wantVerdict(t, verdict, tcRedirect)
 	later := DefaultAges().Unanswered * 2
-	if _, live, err := b.dp.SweepFlows(now+later, DefaultAges()); err != nil || live != 2 {
-		t.Errorf("%d flows are left, %v, want the two that answer each other: %+v", live, err, b.flows())
+	if _, live, err := b.dp.SweepFlows(now+later, DefaultAges()); err != nil || live != 4 {
+		t.Errorf("%d flows are left, %v, want the four that answer each other: %+v", live, err, b.flows())
 	}
 }
 
@@ -171,6 +182,9 @@ func TestNetAnswersNeighbours(t *testing.T) {
 	ask := func(from netip.Addr, vni uint32, arp *layers.ARP) []byte {
 		return byVXLAN(from, localIP, vni, 50000, frame(farMAC, everybody, arp))
 	}
+	// A route may be outdated: the port with the label has another address now.
+	former := netip.MustParseAddr("10.32.0.90")
+	b.must(b.dp.PutRoute(host(vrf, former), NextHop{Kind: Local, Label: label1}))
 	good := request(farMAC, farAddr2, addr1)
 	verdict, out := b.fromWire(ask(remoteIP, vni, good))
 	wantVerdict(t, verdict, tcRedirect)
@@ -189,6 +203,7 @@ func TestNetAnswersNeighbours(t *testing.T) {
 		reason DropReason
 	}{
 		{"for nobody here", ask(remoteIP, vni, request(farMAC, farAddr2, farAddr)), DropARP},
+		{"for an address that the port had", ask(remoteIP, vni, request(farMAC, farAddr2, former)), DropARP},
 		{"for an address unknown", ask(remoteIP, vni, request(farMAC, farAddr2, netip.MustParseAddr("10.40.0.1"))), DropARP},
 		{"probe", ask(remoteIP, vni, request(farMAC, netip.IPv4Unspecified(), addr1)), DropARP},
 		{"reply", ask(remoteIP, vni, answer), DropARP},
@@ -243,5 +258,54 @@ func TestNetTooBigByEncapsulation(t *testing.T) {
 		wantVerdict(t, verdict, tcRedirect)
 		verdict, _ = b.fromPort(b.port1, of(fits+1))
 		b.wantDrop(verdict, DropTooBig, b.port1.IfIndex)
+	}
+}
+
+// A host behind two routers: what it sends comes by either, and what is for it
+// goes to one of them, with its MAC. An address that ports here and elsewhere
+// share is delivered to the one here.
+func TestNetGroupsByVXLAN(t *testing.T) {
+	b := newTunnelBench(t)
+	shared := addr1b
+	members := func(hops ...NextHop) NextHop {
+		list := make([]Member, len(hops))
+		for i, h := range hops {
+			list[i].NextHop = h
+		}
+		return Share(list)
+	}
+	to := func(node netip.Addr) NextHop {
+		return NextHop{Kind: Tunnel, Remote: node, Encapsulation: VXLAN, VNI: farVNI, MAC: farMAC}
+	}
+	routes := map[RouteKey]NextHop{
+		host(vrf, farAddr2): members(to(remoteIP), to(otherIP)),
+		host(vrf, shared):   members(NextHop{Kind: Local, Label: label1}, NextHop{Kind: Tunnel, Remote: otherIP, Encapsulation: VXLAN, VNI: vni}),
+	}
+	b.must(b.dp.PutRoutes(routes))
+	have, err := b.dp.Routes()
+	b.must(err)
+	for key, want := range routes {
+		if have[key] != want {
+			t.Errorf("route %s leads to %s, want %s", key, have[key], want)
+		}
+	}
+	inner := between(farMAC, mac1, udpFrame(mac1, farAddr2, shared))
+	for _, node := range []netip.Addr{remoteIP, otherIP} {
+		verdict, _ := b.fromWire(byVXLAN(node, localIP, vni, 50000, inner))
+		wantVerdict(t, verdict, tcRedirect)
+	}
+	verdict, _ := b.fromWire(byVXLAN(netip.MustParseAddr("172.31.0.14"), localIP, vni, 50000, inner))
+	b.wantDrop(verdict, DropTunnelSource, b.port1.IfIndex)
+	verdict, out := b.fromPort(b.port1, udpFrame(mac1, addr1, farAddr2))
+	wantVerdict(t, verdict, tcRedirect)
+	if MAC(out[14+36:]) != farMAC {
+		t.Errorf("inner destination is %s, want %s", MAC(out[14+36:]), farMAC)
+	}
+	// Nothing of it is left when nothing needs it.
+	b.must(b.dp.DeleteRoutes([]RouteKey{host(vrf, farAddr2), host(vrf, shared)}))
+	b.must(b.dp.SweepNextHops())
+	macs, err := entries[uint32, bpfReceiverMac](b.dp.maps().NextHopMacV1, "MACs")
+	if err != nil || len(macs) != 0 {
+		t.Errorf("MACs of next hops are left: %v, %v", macs, err)
 	}
 }
