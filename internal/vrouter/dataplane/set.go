@@ -65,14 +65,6 @@ type Selector struct {
 	Tags []uint32
 }
 
-// matchesIdentity tells whether the selector chooses who has an identity,
-// wherever it is.
-func (s *Selector) matchesIdentity(network uint32, groups, tags []uint32) bool {
-	return network != 0 && slices.Contains(s.Networks, network) ||
-		slices.ContainsFunc(s.Groups, func(g uint32) bool { return slices.Contains(groups, g) }) ||
-		len(s.Tags) > 0 && !slices.ContainsFunc(s.Tags, func(t uint32) bool { return !slices.Contains(tags, t) })
-}
-
 // protocolsWithPorts are TCP, UDP, DCCP, SCTP and UDP-Lite.
 var protocolsWithPorts = []int16{6, 17, 33, 132, 136}
 
