@@ -315,6 +315,13 @@ func TestNetPolicyOfFragments(t *testing.T) {
 		verdict, _ := b.fromPort(b.port1, frame)
 		wantVerdict(t, verdict, tcRedirect)
 	}
+	// None may overwrite the header of TCP.
+	for offset, want := range map[uint16]DropReason{1: DropMalformed, 2: DropMalformed, 3: DropFragment} {
+		tcp := ipv4(addr1, farAddr, layers.IPProtocolTCP)
+		tcp.FragOffset = offset
+		verdict, _ := b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), tcp, payload))
+		b.wantDrop(verdict, want, b.port1.IfIndex)
+	}
 	policy.Sets[Leaving] = nothing.ID
 	b.putPolicy(b.port1, policy, nothing)
 	for _, frame := range [][]byte{first, later} {

@@ -190,6 +190,11 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset,
 	/* Only the first fragment has ports, see follow_fragment. */
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET)) {
 		p->fragment = FRAGMENT_LATER;
+		/* It must not overwrite the header that was judged (RFC 1858
+		 * section 3.2); others have 8 bytes, which none can reach. */
+		if (p->key.proto == IPPROTO_TCP &&
+		    (bpf_ntohs(ip->frag_off) & IP_FRAGMENT_OFFSET) * 8 < 20)
+			return DROP_MALFORMED;
 		return DROP_NONE;
 	}
 	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS))
