@@ -129,7 +129,7 @@ func policyTable() table {
 			}},
 			{Name: "ActionListType", new: func() any { return new(ActionListType) }, Fields: []*Field{
 				{Name: "alert", Value: Value{Type: "boolean"}, Effective: false},
-				{Name: "apply_service", Value: Value{Type: "string", List: true}, Effective: false},
+				{Name: "apply_service", Value: Value{Type: "string", List: true}, Effective: true},
 				{Name: "assign_routing_instance", Value: Value{Type: "string"}, Effective: false},
 				{Name: "gateway_name", Value: Value{Type: "string"}, Effective: false},
 				{Name: "log", Value: Value{Type: "boolean"}, Effective: false},

@@ -56,7 +56,7 @@ type LoadbalancerPool struct {
 func (*LoadbalancerPool) Kind() Kind { return KindLoadbalancerPool }
 
 // PortTuple is an object of the type port-tuple.
-// The interfaces of one instance of a service.
+// The interfaces of one instance of a service, which refer to it.
 type PortTuple struct {
 	Meta
 }
@@ -121,7 +121,7 @@ type ServiceHealthCheck struct {
 func (*ServiceHealthCheck) Kind() Kind { return KindServiceHealthCheck }
 
 // ServiceInstance is an object of the type service-instance.
-// An instance of a service template, placed between networks.
+// A service that rules of network policies of its project can send traffic through.
 type ServiceInstance struct {
 	Meta
 	ServiceInstanceBGPEnabled *bool                `json:"service_instance_bgp_enabled,omitempty"`

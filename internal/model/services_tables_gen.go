@@ -64,7 +64,7 @@ func servicesTable() table {
 				},
 			},
 			{
-				Kind: KindPortTuple, Name: "port_tuple", Doc: "The interfaces of one instance of a service.", Effect: "none",
+				Kind: KindPortTuple, Name: "port_tuple", Doc: "The interfaces of one instance of a service, which refer to it.", Effect: "partial",
 				new:     func() Object { return new(PortTuple) },
 				Parents: []Kind{KindServiceInstance},
 				References: []*ReferenceType{
@@ -129,7 +129,7 @@ func servicesTable() table {
 				},
 			},
 			{
-				Kind: KindServiceInstance, Name: "service_instance", Doc: "An instance of a service template, placed between networks.", Effect: "none",
+				Kind: KindServiceInstance, Name: "service_instance", Doc: "A service that rules of network policies of its project can send traffic through.", Effect: "partial",
 				new:     func() Object { return new(ServiceInstance) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
@@ -139,7 +139,7 @@ func servicesTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "instance-ip", Attr: "ServiceInterfaceTag", Presence: "system", Effective: false, Derived: true},
-					{Target: "service-template", Attr: "", Presence: "required", Effective: false},
+					{Target: "service-template", Attr: "", Presence: "required", Effective: true},
 				},
 			},
 			{
@@ -147,12 +147,12 @@ func servicesTable() table {
 				new: func() Object { return new(ServiceObject) },
 			},
 			{
-				Kind: KindServiceTemplate, Name: "service_template", Doc: "The kind of a service and its interfaces.", Effect: "none",
+				Kind: KindServiceTemplate, Name: "service_template", Doc: "The kind of a service and its interfaces.", Effect: "partial",
 				new:     func() Object { return new(ServiceTemplate) },
 				Parents: []Kind{KindDomain},
 				Properties: []*Property{
 					{Name: "service_config_managed", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
-					{Name: "service_template_properties", Value: Value{Type: "ServiceTemplateType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "service_template_properties", Value: Value{Type: "ServiceTemplateType"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "service-appliance-set", Attr: "", Presence: "", Effective: false},
@@ -263,18 +263,18 @@ func servicesTable() table {
 				{Name: "static_route_enable", Value: Value{Type: "boolean"}, Effective: true},
 			}},
 			{Name: "ServiceTemplateType", new: func() any { return new(ServiceTemplateType) }, Fields: []*Field{
-				{Name: "availability_zone_enable", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "flavor", Value: Value{Type: "string"}, Effective: true},
-				{Name: "image_name", Value: Value{Type: "string"}, Effective: true},
-				{Name: "instance_data", Value: Value{Type: "string"}, Effective: true},
-				{Name: "interface_type", Value: Value{Type: "ServiceTemplateInterfaceType", List: true}, Presence: "required", Effective: true},
-				{Name: "ordered_interfaces", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "availability_zone_enable", Value: Value{Type: "boolean"}, Effective: false},
+				{Name: "flavor", Value: Value{Type: "string"}, Effective: false},
+				{Name: "image_name", Value: Value{Type: "string"}, Effective: false},
+				{Name: "instance_data", Value: Value{Type: "string"}, Effective: false},
+				{Name: "interface_type", Value: Value{Type: "ServiceTemplateInterfaceType", List: true}, Presence: "required", Effective: false},
+				{Name: "ordered_interfaces", Value: Value{Type: "boolean"}, Effective: false},
 				{Name: "service_mode", Value: Value{Type: "string", Named: "ServiceModeType", Enum: []string{"transparent", "in-network", "in-network-nat"}}, Presence: "required", Effective: true},
-				{Name: "service_scaling", Value: Value{Type: "boolean"}, Effective: true},
+				{Name: "service_scaling", Value: Value{Type: "boolean"}, Effective: false},
 				{Name: "service_type", Value: Value{Type: "string", Named: "ServiceType", Enum: []string{"firewall", "analyzer", "source-nat", "loadbalancer"}}, Presence: "required", Effective: true},
-				{Name: "service_virtualization_type", Value: Value{Type: "string", Named: "ServiceVirtualizationType", Enum: []string{"virtual-machine", "network-namespace", "vrouter-instance", "physical-device"}}, Effective: true},
-				{Name: "version", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2))}, Effective: true},
-				{Name: "vrouter_instance_type", Value: Value{Type: "string", Named: "VRouterInstanceType", Enum: []string{"libvirt-qemu", "docker"}}, Effective: true},
+				{Name: "service_virtualization_type", Value: Value{Type: "string", Named: "ServiceVirtualizationType", Enum: []string{"virtual-machine", "network-namespace", "vrouter-instance", "physical-device"}}, Effective: false},
+				{Name: "version", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2))}, Effective: false},
+				{Name: "vrouter_instance_type", Value: Value{Type: "string", Named: "VRouterInstanceType", Enum: []string{"libvirt-qemu", "docker"}}, Effective: false},
 			}},
 			{Name: "VirtualIpType", new: func() any { return new(VirtualIpType) }, Fields: []*Field{
 				{Name: "address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Presence: "system", Effective: true},
