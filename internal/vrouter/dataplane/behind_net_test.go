@@ -83,6 +83,8 @@ func TestNetContainerRoutes(t *testing.T) {
 	}
 	run(host, "ip", "route", "add", "10.0.0.0/8", "via", gateway.String())
 	run(router.NS, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+	// It has an address there itself, from which it asks by ARP when it answers.
+	run(router.NS, "ip", "address", "add", "192.0.2.2/32", "dev", "lo")
 	for _, k := range []*container{here, far} {
 		run(k.NS, "ip", "route", "add", "192.0.2.0/24", "dev", "eth0")
 	}
@@ -102,6 +104,10 @@ func TestNetContainerRoutes(t *testing.T) {
 	for _, k := range []*container{here, far} {
 		if err := k.ping(behind); err != nil {
 			t.Errorf("%s to the host behind the router: %v", k.Name(), err)
+		}
+		run(router.NS, "ip", "neigh", "flush", "dev", "eth0")
+		if err := k.ping(netip.MustParseAddr("192.0.2.2")); err != nil {
+			t.Errorf("%s to the router's address in the prefix: %v", k.Name(), err)
 		}
 		run(host, "ping", "-n", "-c", "1", "-W", "2", k.addr.String())
 	}

@@ -63,10 +63,11 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 	if (!same_mac(arp->sender_mac, vif->mac))
 		return drop(skb, DROP_SOURCE_MAC, ifindex);
 	map_v4(&sender, arp->sender_ip);
-	if (!owns(vif, ifindex, &sender) && !is_alias(find_foreign(vif, ifindex, &sender)))
+	/* A container asks from the address that it is about to send from. */
+	if (!may_send_from(vif, ifindex, &sender))
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	map_v4(&target, arp->target_ip);
-	if (owns(vif, ifindex, &target))
+	if (owns(vif, ifindex, &target) || is_alias(find_foreign(vif, ifindex, &target)))
 		return drop(skb, DROP_ARP, ifindex);
 
 	copy_mac(eth->h_dest, vif->mac);
