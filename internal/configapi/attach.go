@@ -401,13 +401,7 @@ func protoAddress(a netip.Addr, s *subnet, ip string) *configv1.Address {
 // containerMTU is the smallest fabric MTU of all nodes less what the largest
 // encapsulation adds; 0 when no node has joined.
 func containerMTU(v *model.View) uint32 {
-	var smallest uint32
-	for _, n := range v.Nodes() {
-		if smallest == 0 || n.FabricMTU < smallest {
-			smallest = n.FabricMTU
-		}
-	}
-	return lessOverhead(v, smallest)
+	return lessOverhead(v, v.SmallestFabricMTU(""))
 }
 
 func lessOverhead(v *model.View, mtu uint32) uint32 {

@@ -117,7 +117,7 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(s.references, float64(v.CountReferences()))
 		gauge(s.bindings, float64(v.CountBindings()))
-		gauge(s.nodes, float64(len(v.Nodes())))
+		gauge(s.nodes, float64(v.CountNodes()))
 		gauge(s.revision, float64(v.Position().Revision))
 		networks = networksWithSubnets(v, everything)
 	})

@@ -67,14 +67,11 @@ func checkJoin(ctx context.Context, r *configv1.JoinRequest) (model.Node, error)
 
 // join makes or refreshes a node and returns the MTU of containers with it.
 func (c *change) join(n model.Node) (uint32, error) {
-	for _, other := range c.v.Nodes() {
-		switch {
-		case other.UUID == n.UUID:
-		case other.Name == n.Name:
-			return 0, taken("name %q is that of node %s; if that one is gone for good, run `contrail node remove %s`", n.Name, other.UUID, other.UUID)
-		case other.Address == n.Address:
-			return 0, taken("address %s is that of node %s (%s); if that one is gone for good, run `contrail node remove %s`", n.Address, other.Name, other.UUID, other.Name)
-		}
+	if other, ok := c.v.NodeByName(n.Name); ok && other.UUID != n.UUID {
+		return 0, taken("name %q is that of node %s; if that one is gone for good, run `contrail node remove %s`", n.Name, other.UUID, other.UUID)
+	}
+	if other, ok := c.v.NodeByAddress(n.Address); ok && other.UUID != n.UUID {
+		return 0, taken("address %s is that of node %s (%s); if that one is gone for good, run `contrail node remove %s`", n.Address, other.Name, other.UUID, other.Name)
 	}
 	mtu := mtuWith(c.v, n)
 	known, ok := c.v.Node(n.UUID)
@@ -129,10 +126,8 @@ func (c *change) createRouter(n model.Node) error {
 // mtuWith is the MTU of containers when n is as it says.
 func mtuWith(v *model.View, n model.Node) uint32 {
 	smallest := n.FabricMTU
-	for _, other := range v.Nodes() {
-		if other.UUID != n.UUID {
-			smallest = min(smallest, other.FabricMTU)
-		}
+	if others := v.SmallestFabricMTU(n.UUID); others != 0 {
+		smallest = min(smallest, others)
 	}
 	return lessOverhead(v, smallest)
 }

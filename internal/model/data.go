@@ -20,6 +20,9 @@ type data struct {
 	edges    map[ends]*edge
 	nodes    map[string]*Node
 	nodeName map[string]*Node
+	nodeAddr map[string]*Node
+	// nodeMTUs counts the nodes by the MTU of their fabric.
+	nodeMTUs map[uint32]int
 	bindings map[string]*binding
 	bound    map[string][]*binding // by node
 	cache    *cache
@@ -87,6 +90,8 @@ func newData(unreadable func(Entity, error)) *data {
 		edges:    map[ends]*edge{},
 		nodes:    map[string]*Node{},
 		nodeName: map[string]*Node{},
+		nodeAddr: map[string]*Node{},
+		nodeMTUs: map[uint32]int{},
 		bindings: map[string]*binding{},
 		bound:    map[string][]*binding{},
 		cache:    &cache{limit: cacheLimit, unreadable: unreadable},
@@ -340,6 +345,8 @@ func (d *data) putNode(n Node) {
 	d.removeNode(n.UUID)
 	d.nodes[n.UUID] = &n
 	d.nodeName[n.Name] = &n
+	d.nodeAddr[n.Address] = &n
+	d.nodeMTUs[n.FabricMTU]++
 }
 
 func (d *data) removeNode(id string) {
@@ -350,6 +357,12 @@ func (d *data) removeNode(id string) {
 	delete(d.nodes, id)
 	if d.nodeName[n.Name] == n {
 		delete(d.nodeName, n.Name)
+	}
+	if d.nodeAddr[n.Address] == n {
+		delete(d.nodeAddr, n.Address)
+	}
+	if d.nodeMTUs[n.FabricMTU]--; d.nodeMTUs[n.FabricMTU] == 0 {
+		delete(d.nodeMTUs, n.FabricMTU)
 	}
 }
 

@@ -177,13 +177,25 @@ func nameIsTaken(n *naive, b *Batch, e Entity, name string) bool {
 	return false
 }
 
+func (n *naive) smallestFabricMTU(but string) (smallest uint32) {
+	for id, node := range n.nodes {
+		if id != but && (smallest == 0 || node.FabricMTU < smallest) {
+			smallest = node.FabricMTU
+		}
+	}
+	return smallest
+}
+
 func randomRecords(t *rapid.T, b *Batch) {
 	if rapid.IntRange(0, 3).Draw(t, "node") == 0 {
 		id := rapid.SampledFrom(worldNodes).Draw(t, "node id")
 		if rapid.Bool().Draw(t, "delete node") {
 			b.DeleteNodes = append(b.DeleteNodes, id)
 		} else {
-			b.Nodes = append(b.Nodes, Node{UUID: id, Name: "name of " + id, FabricMTU: rapid.Uint32().Draw(t, "mtu"), Revision: b.Position.Revision})
+			b.Nodes = append(b.Nodes, Node{
+				UUID: id, Name: "name of " + id, Address: rapid.SampledFrom([]string{"first of ", "second of "}).Draw(t, "address") + id,
+				FabricMTU: rapid.Uint32Range(1400, 1402).Draw(t, "mtu"), Revision: b.Position.Revision,
+			})
 		}
 	}
 	bound := map[string]bool{}
@@ -227,6 +239,12 @@ func checkView(t *rapid.T, v *View, n *naive) {
 		equal(t, "node "+id, []any{node, ok}, []any{want, there})
 		node, ok = v.NodeByName("name of " + id)
 		equal(t, "node by name "+id, []any{node, ok}, []any{want, there})
+		for _, address := range []string{"first of ", "second of "} {
+			node, ok = v.NodeByAddress(address + id)
+			equal(t, "node by address "+address+id, ok, there && want.Address == address+id)
+			equal(t, "node by address "+address+id, !ok || node == want, true)
+		}
+		equal(t, "smallest fabric MTU of others than "+id, v.SmallestFabricMTU(id), n.smallestFabricMTU(id))
 		var bound []Binding
 		for _, vmi := range slices.Sorted(maps.Keys(n.bindings)) {
 			if n.bindings[vmi].Node == id {
@@ -236,6 +254,8 @@ func checkView(t *rapid.T, v *View, n *naive) {
 		equal(t, "bindings of "+id, append([]Binding(nil), v.BindingsOfNode(id)...), bound)
 	}
 	equal(t, "nodes", len(v.Nodes()), len(n.nodes))
+	equal(t, "number of nodes", v.CountNodes(), len(n.nodes))
+	equal(t, "smallest fabric MTU", v.SmallestFabricMTU(""), n.smallestFabricMTU(""))
 	equal(t, "number of bindings", v.CountBindings(), len(n.bindings))
 	all := slices.SortedFunc(v.Bindings(), func(a, b Binding) int { return strings.Compare(a.Interface, b.Interface) })
 	for _, b := range all {
@@ -456,7 +476,7 @@ func checkNothingIsLeft(t *rapid.T, d *data) {
 			t.Fatalf("%d of %s are left, with %d names", len(of.vertices), kind, len(of.names))
 		}
 	}
-	if n := len(d.vertices) + len(d.edges) + len(d.nodes) + len(d.nodeName) + len(d.bindings) + len(d.bound); n > 0 {
+	if n := len(d.vertices) + len(d.edges) + len(d.nodes) + len(d.nodeName) + len(d.nodeAddr) + len(d.nodeMTUs) + len(d.bindings) + len(d.bound); n > 0 {
 		t.Fatalf("%d entries are left: %+v", n, d)
 	}
 	if c := d.cache; c.size > c.limit {

@@ -338,6 +338,28 @@ func (v *View) Node(uuid string) (Node, bool) { return valueOf(v.data.nodes[uuid
 // NodeByName returns the node with the name.
 func (v *View) NodeByName(name string) (Node, bool) { return valueOf(v.data.nodeName[name]) }
 
+// NodeByAddress returns the node with the address on the fabric.
+func (v *View) NodeByAddress(address string) (Node, bool) { return valueOf(v.data.nodeAddr[address]) }
+
+// CountNodes is the number of nodes.
+func (v *View) CountNodes() int { return len(v.data.nodes) }
+
+// SmallestFabricMTU is that of all nodes but one, which need not exist; 0 when
+// there is none.
+func (v *View) SmallestFabricMTU(but string) uint32 {
+	smallest := uint32(0)
+	without := v.data.nodes[but]
+	for mtu, count := range v.data.nodeMTUs {
+		if without != nil && without.FabricMTU == mtu {
+			count--
+		}
+		if count > 0 && (smallest == 0 || mtu < smallest) {
+			smallest = mtu
+		}
+	}
+	return smallest
+}
+
 func valueOf(n *Node) (Node, bool) {
 	if n == nil {
 		return Node{}, false
