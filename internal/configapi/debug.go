@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/pprof"
 	"time"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -25,11 +24,7 @@ func (a *API) debug() http.Handler {
 	mux.HandleFunc("GET /debug/graph", a.debugGraph)
 	mux.HandleFunc("GET /debug/ledger", a.debugLedger)
 	mux.HandleFunc("GET /debug/requests", a.debugRequests)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	serve.RegisterProfiles(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if serve.CallerOf(r.Context()).Via != "unix" {
 			fail(w, denied("/debug answers on the unix socket of the configuration API only; see --listen-unix"))
@@ -63,7 +58,7 @@ func (a *API) debugGraph(w http.ResponseWriter, _ *http.Request) {
 				out.Objects[t.Kind] = n
 			}
 		}
-		out.References, out.Bindings, out.Nodes = v.CountReferences(), v.CountBindings(), len(v.Nodes())
+		out.References, out.Bindings, out.Nodes = v.CountReferences(), v.CountBindings(), v.CountNodes()
 	})
 	showJSON(w, out)
 }

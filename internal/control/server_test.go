@@ -488,17 +488,22 @@ func TestIntrospection(t *testing.T) {
 	for path, want := range map[string]int{
 		"/policy": 400, "/policy?interface=x": 400,
 		"/routes": 400, "/routes?network=x": 400, "/routes?network=77": 400, "/explain?prefix=10": 400, "/explain": 400, "/metrics": 200,
+		"/debug/pprof/heap": 200,
 	} {
 		if code, text := c.get(path); code != want {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
 	}
-	client, base, err := serve.Client(c.address, c.credentials(ctls.RoleNode, id("node", "n1")), false, ctls.RoleController)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.CloseIdleConnections()
-	if code, _ := get(t, client, base+"/routes?network=1"); code != http.StatusForbidden {
-		t.Errorf("a node looked at routes: %d", code)
+	for _, x := range []struct{ role, node, path string }{
+		{ctls.RoleNode, id("node", "n1"), "/routes?network=1"}, {ctls.RoleController, "", "/debug/pprof/heap"},
+	} {
+		client, base, err := serve.Client(c.address, c.credentials(x.role, x.node), false, ctls.RoleController)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.CloseIdleConnections()
+		if code, _ := get(t, client, base+x.path); code != http.StatusForbidden {
+			t.Errorf("a %s looked at %s: %d", x.role, x.path, code)
+		}
 	}
 }
