@@ -35,7 +35,7 @@ while the store or the configuration API is away.`,
 			if err != nil {
 				return err
 			}
-			boundGarbage()
+			boundGarbage(mostControlRoom)
 			graph := model.NewGraph()
 			node := control.New(log, control.Config{Router: router, Policies: true}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())
@@ -66,7 +66,7 @@ while the store or the configuration API is away.`,
 					beside.Go(func() { _ = others.Announce(ctx, s) }) // ends with ctx
 					followers = append(followers, others)
 				}
-				return s.Follow(ctx, append(followers, store.Into(log, graph))...)
+				return s.Follow(ctx, append(followers, store.Into(log, graph, control.Unread...))...)
 			})
 			group.Add("routes", node.Run)
 			group.Add("sessions", server.Run)

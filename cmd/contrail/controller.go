@@ -321,7 +321,7 @@ func newStoreCommand() *cobra.Command {
 			cfg.Quota, cfg.Reserve = int64(space.quota), int64(space.reserve)
 			// etcd makes its socket with the mode that the umask leaves.
 			unix.Umask(0o077)
-			boundGarbage()
+			boundGarbage(mostRoom)
 			return store.Serve(cmd.Context(), log, cfg)
 		},
 	}
@@ -360,7 +360,7 @@ func newConfigCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			boundGarbage()
+			boundGarbage(mostRoom)
 			if cfg.Pool, err = netip.ParsePrefix(pool); err != nil {
 				return fmt.Errorf("--pool %q: want an IPv4 prefix such as %s", pool, defaultPool)
 			}

@@ -23,8 +23,10 @@ const (
 	// that is read as a whole allocates hundreds of megabytes: less room would
 	// have it collect all the time.
 	leastRoom = 64 << 20
-	// mostRoom bounds what a busy process takes beyond what it keeps.
-	mostRoom = 512 << 20
+	// mostRoom bounds what a busy store or API takes beyond what it keeps, and
+	// mostControlRoom a control node, which keeps as much and throws away less.
+	mostRoom        = 512 << 20
+	mostControlRoom = 128 << 20
 	// roomForKept is the room for each byte that is kept, after startTime.
 	roomForKept = 2
 	startTime   = 10 * time.Second
@@ -41,9 +43,9 @@ const (
 
 // boundGarbage bounds the memory of this process beyond what it keeps, unless
 // the environment sets GOGC.
-func boundGarbage() {
+func boundGarbage(most uint64) {
 	if os.Getenv("GOGC") == "" {
-		afterCollection(time.Now())
+		afterCollection(bounds{time.Now(), most})
 		go giveBack()
 	}
 }
@@ -51,19 +53,25 @@ func boundGarbage() {
 // collection is garbage that the next collection finds.
 type collection struct{ _ [16]byte }
 
+// bounds are those of a process.
+type bounds struct {
+	started  time.Time
+	mostRoom uint64
+}
+
 // afterCollection sets when the next collection is, now and after each.
-func afterCollection(started time.Time) {
-	debug.SetGCPercent(percent(readMetrics("/gc/heap/live:bytes")[0], time.Since(started)))
-	runtime.AddCleanup(&collection{}, afterCollection, started)
+func afterCollection(b bounds) {
+	debug.SetGCPercent(b.percent(readMetrics("/gc/heap/live:bytes")[0], time.Now()))
+	runtime.AddCleanup(&collection{}, afterCollection, b)
 }
 
 // percent is how much may be allocated, of what is kept, until the next
 // collection.
-func percent(kept uint64, sinceStart time.Duration) int {
+func (b bounds) percent(kept uint64, now time.Time) int {
 	kept = max(kept, 1)
 	room := uint64(leastRoom)
-	if sinceStart > startTime {
-		room = min(max(roomForKept*kept, leastRoom), mostRoom)
+	if now.Sub(b.started) > startTime {
+		room = min(max(roomForKept*kept, leastRoom), b.mostRoom)
 	}
 	return int(min(max(room*100/kept, leastPercent), mostPercent))
 }

@@ -13,18 +13,21 @@ func TestPercent(t *testing.T) {
 		name string
 		kept uint64
 		up   time.Duration
+		most uint64
 		want int
 	}{
-		{"nothing", 0, time.Hour, mostPercent},
-		{"little", 8 * mebibyte, time.Hour, 800},
-		{"room for what is kept", 100 * mebibyte, time.Hour, 200},
-		{"no more than the most", 512 * mebibyte, time.Hour, 100},
-		{"huge", 8192 * mebibyte, time.Hour, leastPercent},
-		{"little at start", 8 * mebibyte, time.Second, 800},
-		{"much at start", 128 * mebibyte, time.Second, 50},
-		{"huge at start", 1024 * mebibyte, time.Second, leastPercent},
+		{"nothing", 0, time.Hour, mostRoom, mostPercent},
+		{"little", 8 * mebibyte, time.Hour, mostRoom, 800},
+		{"room for what is kept", 100 * mebibyte, time.Hour, mostRoom, 200},
+		{"no more than the most", 512 * mebibyte, time.Hour, mostRoom, 100},
+		{"no more than the most of a control node", 256 * mebibyte, time.Hour, mostControlRoom, 50},
+		{"huge", 8192 * mebibyte, time.Hour, mostRoom, leastPercent},
+		{"little at start", 8 * mebibyte, time.Second, mostRoom, 800},
+		{"much at start", 128 * mebibyte, time.Second, mostRoom, 50},
+		{"huge at start", 1024 * mebibyte, time.Second, mostRoom, leastPercent},
 	} {
-		if got := percent(test.kept, test.up); got != test.want {
+		b := bounds{mostRoom: test.most}
+		if got := b.percent(test.kept, b.started.Add(test.up)); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
 	}
@@ -34,7 +37,7 @@ func TestPercent(t *testing.T) {
 func TestBoundGarbage(t *testing.T) {
 	before := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetGCPercent(before) })
-	afterCollection(time.Now())
+	afterCollection(bounds{time.Now(), mostRoom})
 	kept := make([]byte, 2*leastRoom)
 	deadline := time.Now().Add(time.Minute)
 	for {

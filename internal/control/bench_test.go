@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func converge(b *testing.B, networks, nodes, attachments int) {
 		running.Go(func() {
 			defer s.close()
 			server := &Server{cfg: Config{KeepAlive: time.Second, Stuck: time.Minute}, tables: t}
-			_ = s.run(ctx, server.sender(ctx, s, func(f *frame) error { // ends with ctx
+			_ = s.run(ctx, server.benchSender(s, func(f *frame) error { // ends with ctx
 				switch f.body[0] >> 3 { // the number of the field that the message has
 				case fieldPort:
 					return s.answer(f)
@@ -80,6 +81,11 @@ func converge(b *testing.B, networks, nodes, attachments int) {
 	cancel()
 	running.Wait()
 	b.StartTimer()
+}
+
+// benchSender sends without a network.
+func (s *Server) benchSender(session *session, send func(*frame) error) *sender {
+	return s.sender(session, func(frames iter.Seq[*frame]) error { return each(frames, send) }, func() {})
 }
 
 // Fields of ControlMessage.
@@ -118,7 +124,7 @@ func BenchmarkChange(b *testing.B) {
 		running.Go(func() {
 			defer s.close()
 			server := &Server{cfg: Config{KeepAlive: time.Minute, Stuck: time.Minute}, tables: t}
-			_ = s.run(ctx, server.sender(ctx, s, func(f *frame) error { // ends with ctx
+			_ = s.run(ctx, server.benchSender(s, func(f *frame) error { // ends with ctx
 				if f.body[0]>>3 == fieldRoute {
 					told.Done()
 				}

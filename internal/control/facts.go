@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -10,6 +11,10 @@ import (
 	"github.com/contrail-mesos/contrail/internal/control/rib"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
+
+// Unread are the properties that a control node asks of no object; its graph may
+// be without them. They are half of a small object.
+var Unread = []string{"id_perms", "perms2"}
 
 // attachment is what the graph says of one interface that is bound to a node.
 // It is never changed.
@@ -62,11 +67,13 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	if !ok {
 		return nil
 	}
-	vmi, ok := model.Get[*model.VirtualMachineInterface](v, iface)
-	if !ok {
+	// There may be a thousand of them in a second: what is needed is read from
+	// the stored forms, which are not decoded.
+	vmi, ok := v.Stored(iface)
+	if !ok || vmi.Kind != model.KindVirtualMachineInterface {
 		return nil
 	}
-	a := &attachment{Binding: binding, mac: macOf(vmi), displayName: vmi.DisplayName, localPreference: defaultPreference}
+	a := &attachment{Binding: binding, mac: macOf(vmi), localPreference: preferenceOf(vmi)}
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		// An interface has one network; the lowest number, should there be more.
 		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
@@ -76,13 +83,11 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	if a.vrf == 0 {
 		return nil
 	}
-	if vm, ok := model.Get[*model.VirtualMachine](v, binding.Machine); ok && vm.DisplayName != "" {
-		a.displayName = vm.DisplayName
+	if vm, ok := v.Stored(binding.Machine); ok && vm.Kind == model.KindVirtualMachine {
+		a.displayName = vm.Text("display_name")
 	}
-	if p := vmi.VirtualMachineInterfaceProperties; p != nil {
-		if n := model.ValueOr(p.LocalPreference, 0); n > 0 && n <= 1<<32-1 {
-			a.localPreference = uint32(n)
-		}
+	if a.displayName == "" {
+		a.displayName = vmi.Text("display_name")
 	}
 	a.readAddresses(v)
 	f.readForeign(v, a)
@@ -99,12 +104,12 @@ const defaultPreference = 100
 
 func (a *attachment) readAddresses(v *model.View) {
 	for r := range v.BackReferenceSeq(a.Interface, model.KindInstanceIP) {
-		ip, ok := model.Get[*model.InstanceIP](v, r.From.UUID)
+		ip, ok := v.Stored(r.From.UUID)
 		if !ok {
 			continue
 		}
-		if addr, err := netip.ParseAddr(ip.InstanceIPAddress); err == nil {
-			a.addresses = append(a.addresses, address{addr, ip.InstanceIPMode == "active-active"})
+		if addr, err := netip.ParseAddr(ip.Text("instance_ip_address")); err == nil {
+			a.addresses = append(a.addresses, address{addr, ip.Text("instance_ip_mode") == "active-active"})
 		}
 	}
 	slices.SortFunc(a.addresses, func(x, y address) int { return x.Compare(y.Addr) })
@@ -194,15 +199,24 @@ func networkOfFloating(v *model.View, f *model.FloatingIP) string {
 	return ""
 }
 
-func macOf(vmi *model.VirtualMachineInterface) string {
-	if macs := vmi.VirtualMachineInterfaceMACAddresses; macs != nil && len(macs.MACAddress) > 0 {
-		return macs.MACAddress[0]
+func macOf(vmi model.Stored) string {
+	var macs []string
+	if list, ok := vmi.Member("virtual_machine_interface_mac_addresses", "mac_address"); ok && json.Unmarshal(list, &macs) == nil && len(macs) > 0 {
+		return macs[0]
 	}
 	mac, err := model.MACOf(vmi.UUID)
 	if err != nil {
 		return ""
 	}
 	return mac.String()
+}
+
+func preferenceOf(vmi model.Stored) uint32 {
+	n := uint32(0)
+	if p, ok := vmi.Member("virtual_machine_interface_properties", "local_preference"); !ok || json.Unmarshal(p, &n) != nil || n == 0 {
+		return defaultPreference
+	}
+	return n
 }
 
 func (a *attachment) equal(b *attachment) bool {
@@ -279,6 +293,8 @@ type update struct {
 	nodes       map[string]*model.Node
 	// encapsulations are nil where they were not read.
 	encapsulations []compile.Encapsulation
+	// fabricMTU is the smallest of all nodes, 0 when there are none.
+	fabricMTU uint32
 	// peering is read where rereadPeering is set.
 	rereadPeering bool
 	peering       *peering
@@ -309,6 +325,7 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
+		u.fabricMTU = v.SmallestFabricMTU("")
 		report := f.compiler.Apply(v, changes)
 		compiled := report.Instances
 		for network, change := range compiled {

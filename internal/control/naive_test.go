@@ -54,7 +54,8 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			if from == nil || !joined || n.Address == "" || !s.usable {
 				continue
 			}
-			mac, _ := net.ParseMAC(macOf(mustGet(v, b.Interface)))
+			vmi, _ := v.Stored(b.Interface)
+			mac, _ := net.ParseMAC(macOf(vmi))
 			path := &controlv1.Path{
 				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number, Mac: mac,
 				Vni: from.Number, Encapsulations: encapsulations(""), LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
@@ -235,11 +236,6 @@ func choose(list []candidate) []*controlv1.Path {
 		}
 	}
 	return paths
-}
-
-func mustGet(v *model.View, iface string) *model.VirtualMachineInterface {
-	vmi, _ := model.Get[*model.VirtualMachineInterface](v, iface)
-	return vmi
 }
 
 func meet(a, b []compile.Target) bool {

@@ -81,6 +81,9 @@ func (t *tables) putPassages(service string, now *compile.Passages) {
 
 // need counts a port, or no longer counts it, where its node needs routes.
 func (n *node) need(a *attachment, times int) {
+	if n.session != nil {
+		n.session.choose = true
+	}
 	needed := []uint32{a.vrf, a.passage}
 	for _, f := range a.foreign {
 		needed = append(needed, f.vrf)

@@ -21,7 +21,7 @@ type port struct {
 	// down: the agent said so.
 	down bool
 	// offered are the routes that lead to it.
-	offered map[offer]struct{}
+	offered []offer
 	// counted: it is one of the ports of its node that its network has up.
 	counted bool
 }
@@ -85,21 +85,21 @@ func (n *node) withdraw(iface string) {
 
 // announce brings the paths to a port to what is known of it.
 func (t *tables) announce(p *port) {
-	now := map[offer]struct{}{}
+	before := p.offered
+	p.offered = make([]offer, 0, max(len(before), len(p.addresses)+len(p.foreign)))
 	put := func(vrf uint32, key rib.Key, s rib.Spec) {
-		now[offer{vrf, key, s.Source}] = struct{}{}
+		p.offered = append(p.offered, offer{vrf, key, s.Source})
 		t.rib.Put(vrf, key, s)
 	}
 	t.offerAddresses(p, put)
 	if t.bridges(t.network(p.vrf)) {
 		t.offerMACs(p, put)
 	}
-	for o := range p.offered {
-		if _, stays := now[o]; !stays {
+	for _, o := range before {
+		if !slices.Contains(p.offered, o) {
 			t.rib.Remove(o.vrf, o.key, o.source)
 		}
 	}
-	p.offered = now
 	t.count(p, p.usable())
 }
 
@@ -216,7 +216,7 @@ func (t *tables) announceNode(w *network, n *node) {
 
 // retract takes away everything that leads to a port.
 func (t *tables) retract(p *port) {
-	for o := range p.offered {
+	for _, o := range p.offered {
 		t.rib.Remove(o.vrf, o.key, o.source)
 	}
 	p.offered = nil

@@ -5,31 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"sync"
 	"time"
 )
 
 var errStuck = errors.New("the agent does not read what it is sent")
 
-type writerKey struct{}
-
-// withWriter lets a handler of streams bound how long a write may take, which
-// a stream alone does not.
-func withWriter(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), writerKey{}, http.NewResponseController(w))))
-	})
-}
-
 // sender sends a session's messages: when it is its turn, and not to an agent
 // that does not read.
 type sender struct {
 	session *session
-	send    func(*frame) error
-	every   time.Duration // between keep-alives
-	stuck   time.Duration
-	timer   *time.Timer
+	// send sends messages together; cut ends that in the middle.
+	send  func(iter.Seq[*frame]) error
+	cut   func()
+	every time.Duration // between keep-alives
+	stuck time.Duration
+	timer *time.Timer
 	// mu keeps the timer from a writer that is closed.
 	mu     sync.Mutex
 	closed bool
@@ -44,16 +35,15 @@ type sender struct {
 // turn is the longest that a session has its turn.
 const turn = 10 * time.Second
 
-func (s *Server) sender(ctx context.Context, session *session, send func(*frame) error) *sender {
-	o := &sender{session: session, send: send, every: s.cfg.KeepAlive, stuck: s.cfg.Stuck, turns: s.snapshots, done: func() {}}
-	writer, _ := ctx.Value(writerKey{}).(*http.ResponseController)
-	o.timer = time.AfterFunc(o.stuck, func() { o.giveUp(writer) })
+func (s *Server) sender(session *session, send func(iter.Seq[*frame]) error, cut func()) *sender {
+	o := &sender{session: session, send: send, cut: cut, every: s.cfg.KeepAlive, stuck: s.cfg.Stuck, turns: s.snapshots, done: func() {}}
+	o.timer = time.AfterFunc(o.stuck, o.giveUp)
 	o.timer.Stop()
 	return o
 }
 
 // giveUp ends the session in the middle of a write.
-func (o *sender) giveUp(writer *http.ResponseController) {
+func (o *sender) giveUp() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -61,9 +51,7 @@ func (o *sender) giveUp(writer *http.ResponseController) {
 	}
 	o.session.tables.metrics.stuck.Inc()
 	o.session.end(errStuck)
-	if writer != nil {
-		_ = writer.SetWriteDeadline(time.Now())
-	}
+	o.cut()
 }
 
 // admit waits until it is the session's turn to be sent all tables. Who goes on
@@ -94,10 +82,8 @@ func (o *sender) admit(ctx context.Context) error {
 func (o *sender) all(frames iter.Seq[*frame]) error {
 	o.timer.Reset(o.stuck)
 	defer o.timer.Stop()
-	for f := range frames {
-		if err := o.send(f); err != nil {
-			return fmt.Errorf("send to node %s: %w", o.session.node.id, err)
-		}
+	if err := o.send(frames); err != nil {
+		return fmt.Errorf("send to node %s: %w", o.session.node.id, err)
 	}
 	return nil
 }

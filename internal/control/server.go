@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -139,7 +140,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	// Agents sit on the same fabric: compressing for each of a thousand streams
 	// would cost more than it saves, and would undo encoding once.
-	mux.Handle(controlv1connect.ControlSessionProcedure, withWriter(connect.NewBidiStreamHandler(
+	mux.Handle(controlv1connect.ControlSessionProcedure, withGather(connect.NewBidiStreamHandler(
 		controlv1connect.ControlSessionProcedure, s.session,
 		connect.WithCodec(binaryCodec{}), connect.WithCodec(jsonCodec{}),
 		connect.WithCompression("gzip", nil, nil), connect.WithReadMaxBytes(maxAgentMessage))))
@@ -179,7 +180,10 @@ func (s *Server) session(ctx context.Context, stream *agentStream) error {
 	}
 	opened <- session
 	s.log.Info("session opened", "node", caller.Node, "boot", first.BootId)
-	out := s.sender(ctx, session, stream.Send)
+	response := gatherOf(ctx)
+	out := s.sender(session, func(frames iter.Seq[*frame]) error {
+		return response.together(func() error { return each(frames, stream.Send) })
+	}, response.cut)
 	if err = out.admit(ctx); err == nil {
 		err = session.run(ctx, out)
 	}
@@ -190,6 +194,15 @@ func (s *Server) session(ctx context.Context, stream *agentStream) error {
 	session.close()
 	s.log.Info("session ended", "node", caller.Node, "cause", err)
 	return asConnectError(err)
+}
+
+func each(frames iter.Seq[*frame], send func(*frame) error) error {
+	for f := range frames {
+		if err := send(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Server) await(ctx context.Context, hello <-chan *controlv1.Hello) (*controlv1.Hello, error) {

@@ -1,11 +1,11 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -47,7 +47,11 @@ type session struct {
 	// layer2: the agent wants MAC and multicast routes too.
 	layer2 bool
 	ports  *reading
-	vrfs   map[uint32]*reading
+	// vrfs are those that the node's ports need, by number. They are chosen anew
+	// when the node needs others, or other feeds are there than chosen names.
+	vrfs   []*reading
+	choose bool
+	chosen uint64
 	// earlier are the places of the agent's last session, by VRF.
 	earlier map[uint32]*controlv1.TableCursor
 	sent    uint64
@@ -63,7 +67,7 @@ func (t *tables) open(id string, hello *controlv1.Hello, end context.CancelCause
 	}
 	s = &session{
 		tables: t, node: n, bootID: hello.GetBootId(), layer2: hello.GetLayer2(), since: time.Now(), end: end,
-		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, vrfs: map[uint32]*reading{},
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), limit: batch, choose: true,
 	}
 	n.session = s
 	s.earlier = make(map[uint32]*controlv1.TableCursor, len(hello.GetTables()))
@@ -129,12 +133,13 @@ func (s *session) run(ctx context.Context, to *sender) error {
 	}
 }
 
-// frames are messages at a position. The last one completes it, unless there is
-// more to say.
+// frames are messages at a position, each valid until the next. The last one
+// completes it, unless there is more to say.
 func frames(position *stamp, bodies [][]byte, complete bool) iter.Seq[*frame] {
 	return func(yield func(*frame) bool) {
+		f := &frame{position: position.plain}
 		for i, body := range bodies {
-			f := &frame{position.plain, body}
+			f.body = body
 			if complete && i == len(bodies)-1 {
 				f.position = position.complete
 			}
@@ -177,9 +182,10 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	if ended {
 		out = append(out, endOfPortsMessage())
 	}
-	out = s.choose(out)
-	for _, number := range slices.Sorted(maps.Keys(s.vrfs)) {
-		r := s.vrfs[number]
+	if s.choose || s.chosen != t.rib.FeedsVersion() {
+		out = s.chooseVRFs(out)
+	}
+	for _, r := range s.vrfs {
 		if r.synced && r.behind() == 0 {
 			continue
 		}
@@ -188,7 +194,7 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 		}
 		if !t.returning() && r.end() {
 			ended = true
-			out = append(out, endOfVRFMessage(number))
+			out = append(out, endOfVRFMessage(r.number))
 		}
 	}
 	if ended || s.cutOff != t.cutOff {
@@ -209,26 +215,28 @@ func (s *session) outdated() bool {
 		!slices.Equal(s.encapsulations, t.encapsulations)
 }
 
-// choose makes the session's VRFs those that the node's ports need.
-func (s *session) choose(out [][]byte) [][]byte {
-	for number, r := range s.vrfs {
-		unicast, _, ok := s.tables.rib.Feeds(number)
-		if ok && r.unicast.Of(unicast) && s.node.vrfs[number] > 0 {
-			continue
+// chooseVRFs makes the session's VRFs those that the node's ports need.
+func (s *session) chooseVRFs(out [][]byte) [][]byte {
+	s.choose, s.chosen = false, s.tables.rib.FeedsVersion()
+	s.vrfs = slices.DeleteFunc(s.vrfs, func(r *reading) bool {
+		unicast, _, ok := s.tables.rib.Feeds(r.number)
+		if ok && r.unicast.Of(unicast) && s.node.vrfs[r.number] > 0 {
+			return false
 		}
 		r.close()
-		delete(s.vrfs, number)
-		out = append(out, vrfGoneMessage(number))
-	}
+		out = append(out, vrfGoneMessage(r.number))
+		return true
+	})
 	for number := range s.node.vrfs {
 		unicast, layer2, ok := s.tables.rib.Feeds(number)
-		if _, has := s.vrfs[number]; has || !ok {
+		at, has := slices.BinarySearchFunc(s.vrfs, number, func(r *reading, n uint32) int { return cmp.Compare(r.number, n) })
+		if has || !ok {
 			continue
 		}
 		if !s.layer2 {
 			layer2 = nil
 		}
-		s.vrfs[number] = s.read(number, unicast, layer2)
+		s.vrfs = slices.Insert(s.vrfs, at, s.read(number, unicast, layer2))
 	}
 	return out
 }

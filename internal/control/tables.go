@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -38,6 +37,7 @@ type tables struct {
 	// is what they leave for containers.
 	encapsulations []compile.Encapsulation
 	mtu            uint32
+	fabricMTU      uint32 // the smallest of all nodes, 0 when there are none
 	// settling: the store was restored and lacks what nodes have not reported.
 	settling bool
 	recovery *settling
@@ -140,9 +140,10 @@ func (t *tables) apply(u *update) {
 	if u.everything {
 		t.addMissing(u)
 	}
-	if u.encapsulations != nil && !slices.Equal(u.encapsulations, t.encapsulations) {
+	if t.fabricMTU = u.fabricMTU; u.encapsulations != nil && !slices.Equal(u.encapsulations, t.encapsulations) {
 		t.setEncapsulations(u.encapsulations)
 	}
+	t.measure()
 	for network, i := range u.instances {
 		if i != nil {
 			t.putInstance(network, i)
@@ -203,7 +204,7 @@ func (t *tables) addMissing(u *update) {
 func (t *tables) node(id string) *node {
 	n, ok := t.nodes[id]
 	if !ok {
-		n = &node{id: id, feed: feed.New(), rows: map[string]*portRow{}, policies: map[policyKey]*policyRow{}, messages: t.messages, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]time.Time{}, reports: map[string]*report{}}
+		n = &node{id: id, feed: feed.NewForOne(), rows: map[string]*portRow{}, policies: map[policyKey]*policyRow{}, messages: t.messages, ports: map[string]*port{}, vrfs: map[uint32]int{}, early: map[string]time.Time{}, reports: map[string]*report{}}
 		n.shared.node = n
 		t.nodes[id] = n
 	}
@@ -229,19 +230,15 @@ func (t *tables) putNode(id string, record *model.Node) {
 		}
 	}
 	t.tidyNode(n)
-	t.measure()
 }
 
 // measure finds the MTU of containers.
 func (t *tables) measure() {
-	overhead := compile.Overhead(t.encapsulations)
-	smallest := uint32(0)
-	for _, n := range t.nodes {
-		if n.record != nil && n.record.FabricMTU > overhead && (smallest == 0 || n.record.FabricMTU < smallest) {
-			smallest = n.record.FabricMTU
-		}
+	overhead, fabric := compile.Overhead(t.encapsulations), t.fabricMTU
+	if fabric <= overhead {
+		fabric = defaultFabricMTU
 	}
-	if mtu := cmp.Or(smallest, defaultFabricMTU) - overhead; mtu != t.mtu {
+	if mtu := fabric - overhead; mtu != t.mtu {
 		t.mtu = mtu
 		t.touchAll()
 	}
@@ -250,7 +247,6 @@ func (t *tables) measure() {
 // setEncapsulations has all be told what nodes take, and agents what they prefer.
 func (t *tables) setEncapsulations(list []compile.Encapsulation) {
 	t.encapsulations = list
-	t.measure()
 	for _, w := range t.networks {
 		t.announceNetwork(w)
 	}

@@ -65,6 +65,35 @@ func ParseStored(e Entity, data []byte) (Stored, error) {
 	return s, nil
 }
 
+// Without is the stored form without some of its properties, for who keeps many
+// objects of which nobody will ask that.
+func (s Stored) Without(properties ...string) Stored {
+	var most [2048]byte // of an object, as a rule
+	kept, named := append(most[:0], '{'), s.name
+	walk := walkObject(s.JSON)
+	for {
+		from := walk.at
+		name, value, ok := walk.next()
+		if !ok {
+			break
+		}
+		if slices.Contains(properties, string(name)) {
+			continue
+		}
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		end := walk.from + len(value)
+		if named == (span{uint32(walk.from), uint32(end)}) {
+			at := uint32(len(kept) + walk.from - from)
+			s.name = span{at, at + uint32(len(value))}
+		}
+		kept = append(kept, s.JSON[from:end]...)
+	}
+	s.JSON = bytes.Clone(append(kept, '}'))
+	return s
+}
+
 // known returns the constant for a kind that the model has, so that a million
 // objects do not keep a million copies of its name.
 func known(k Kind) Kind {
@@ -98,6 +127,15 @@ func (s Stored) Member(property, field string) (json.RawMessage, bool) {
 		return nil, false
 	}
 	return member(p, field)
+}
+
+// Text is a property that is a string; empty when it is absent, or no string.
+func (s Stored) Text(property string) string {
+	value, ok := s.Property(property)
+	if !ok {
+		return ""
+	}
+	return text(value)
 }
 
 // Properties calls f with each property as JSON, in the order of the stored

@@ -99,20 +99,22 @@ func (t *Txn) fail(err error) {
 	}
 }
 
-// Into returns the follower that keeps a graph. What it cannot read, because a
-// newer version wrote it, is logged and left out.
-func Into(log *slog.Logger, g *model.Graph) Follower {
+// Into returns the follower that keeps a graph, of objects without the named
+// properties. What it cannot read, because a newer version wrote it, is logged
+// and left out.
+func Into(log *slog.Logger, g *model.Graph, without ...string) Follower {
 	g.OnUnreadable(func(e model.Entity, err error) {
 		log.Error("cannot read an object of the store; it is hidden", "object", e.String(), "error", err)
 	})
-	return &graphFollower{log: log, graph: g}
+	return &graphFollower{log: log, graph: g, without: without}
 }
 
 type graphFollower struct {
-	log   *slog.Logger
-	graph *model.Graph
-	epoch uint64
-	load  *model.Load
+	log     *slog.Logger
+	graph   *model.Graph
+	without []string
+	epoch   uint64
+	load    *model.Load
 	// loading is the position of the snapshot that is being loaded.
 	loading model.Position
 }
@@ -145,6 +147,11 @@ func (f *graphFollower) batch(at model.Position, entries []Entry) model.Batch {
 	for _, e := range entries {
 		if err := addTo(&b, e); err != nil {
 			f.log.Error("cannot read a key of the store; leaving it out", "key", e.Key, "error", err)
+		}
+	}
+	if len(f.without) > 0 {
+		for i := range b.Stored {
+			b.Stored[i] = b.Stored[i].Without(f.without...)
 		}
 	}
 	return b

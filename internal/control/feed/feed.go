@@ -46,13 +46,6 @@ func (r *Row) Present() bool { return r.seq != 0 && !r.gone }
 // Held tells whether the feed has the row, be it only to say that it is gone.
 func (r *Row) Held() bool { return r.seq != 0 }
 
-func (r *Row) message() []byte {
-	if r.body == nil {
-		r.body = r.item.Message(r.gone)
-	}
-	return r.body
-}
-
 // Feed holds rows in the order of their last change.
 type Feed struct {
 	// id tells it from all others, of earlier processes too.
@@ -67,7 +60,8 @@ type Feed struct {
 	limit   int
 	cursors map[*Cursor]struct{}
 	// read: there was a reader.
-	read bool
+	read   bool
+	forOne bool
 	// graves are the last rows that are gone and forgotten, by seq, ascending.
 	graves []grave
 	// floor is the seq of the last one of which not even the message is left. A
@@ -97,11 +91,31 @@ func New() *Feed {
 	return &Feed{id: rand.Uint64(), limit: shortestLog, cursors: map[*Cursor]struct{}{}}
 }
 
+// NewForOne returns an empty feed that only ever has one reader at a time: no
+// message is kept for others.
+func NewForOne() *Feed {
+	f := New()
+	f.forOne = true
+	return f
+}
+
 // Len is the number of rows that are not gone.
 func (f *Feed) Len() int { return f.size }
 
 // Readers is the number of cursors.
 func (f *Feed) Readers() int { return len(f.cursors) }
+
+// message is that of a row.
+func (f *Feed) message(r *Row) []byte {
+	if r.body != nil {
+		return r.body
+	}
+	body := r.item.Message(r.gone)
+	if !f.forOne {
+		r.body = body
+	}
+	return body
+}
 
 // Put says that an item is new, or has changed.
 func (f *Feed) Put(r *Row, item Item) {
@@ -130,7 +144,7 @@ func (f *Feed) Remove(r *Row) {
 // forget lets go of a row that is gone.
 func (f *Feed) forget(r *Row, seq uint64) {
 	if f.read {
-		f.graves = append(f.graves, grave{seq, r.message()})
+		f.graves = append(f.graves, grave{seq, f.message(r)})
 	} else {
 		f.floor = seq
 	}
@@ -254,7 +268,7 @@ func (c *Cursor) Next(out [][]byte, limit int) ([][]byte, bool) {
 			return out, false
 		}
 		limit--
-		out = append(out, e.row.message())
+		out = append(out, c.feed.message(e.row))
 		c.at = e.seq
 	}
 	c.at = c.feed.last

@@ -29,9 +29,11 @@ type Encoder func(vrf uint32, key Key, paths []*Path) []byte
 
 // RIB is the routes of all VRFs.
 type RIB struct {
-	encode   Encoder
-	vrfs     map[uint32]*vrf
-	external map[externalKey]*Path
+	encode Encoder
+	// feedsVersion counts how often Feeds has come to answer something else.
+	feedsVersion uint64
+	vrfs         map[uint32]*vrf
+	external     map[externalKey]*Path
 	// heard counts those by control node.
 	heard      map[string]int
 	attributes map[string]*sharedAttributes
@@ -134,7 +136,10 @@ func (r *RIB) tidy(v *vrf) {
 // SetVRF sets the configuration of a VRF.
 func (r *RIB) SetVRF(c VRF) {
 	v := r.vrf(c.Number)
-	v.configured = true
+	if !v.configured {
+		v.configured = true
+		r.feedsVersion++
+	}
 	if !reflect.DeepEqual(v.VRF, c) {
 		r.configure(v, c)
 	}
@@ -148,6 +153,7 @@ func (r *RIB) RemoveVRF(number uint32) {
 		return
 	}
 	v.configured = false
+	r.feedsVersion++
 	r.configure(v, VRF{Number: number})
 	r.wakeLater(v.unicast)
 	r.wakeLater(v.layer2)
@@ -456,6 +462,9 @@ func (r *RIB) Feeds(number uint32) (unicast, layer2 *feed.Feed, ok bool) {
 	}
 	return v.unicast, v.layer2, true
 }
+
+// FeedsVersion is another whenever Feeds may answer something else.
+func (r *RIB) FeedsVersion() uint64 { return r.feedsVersion }
 
 // code is what equal lists of targets have alike.
 func code(targets []Target, external bool) string {
