@@ -37,8 +37,10 @@ func newBenchAgentsCommand() *cobra.Command {
 the sessions of all their agents at once, and measures: how long it takes until
 each agent was told all routes of its networks; how long a single change takes to
 reach each agent that has to know; and how the control nodes keep up while
-containers come and go. Each time it checks that the agents were told exactly
-what they should have been. In the end it removes what it made.
+containers come and go. With --lose one of several control nodes is ended then,
+and it measures how long it takes until all agents have gone to others and been
+told everything. Each time it checks that the agents were told exactly what they
+should have been. In the end it removes what it made.
 
 The agents' certificates are signed with the cluster's authority. The load is
 real: run it against a cluster that nobody depends on.`,
@@ -82,6 +84,7 @@ real: run it against a cluster that nobody depends on.`,
 	flags.IntVar(&c.NetworksEach, "networks-each", 20, "`number` of networks that each node has containers in")
 	flags.IntVar(&c.Changes, "changes", 50, "`number` of containers that come and go one by one")
 	flags.DurationVar(&c.Churn, "churn", 10*time.Second, "how long containers come and go as fast as the configuration API allows")
+	flags.StringVar(&c.Lose, "lose", "", "shell `command` that ends one of the control nodes, when all else has been measured")
 	flags.DurationVar(&c.Patience, "patience", time.Minute, "how long to wait for agents to be told before giving up")
 	for _, name := range []string{"control", "authority"} {
 		_ = cmd.MarkFlagRequired(name) // fails for unknown names only
@@ -100,6 +103,9 @@ func printAgents(w io.Writer, r *simulate.Result) error {
 	if r.Churn.For > 0 {
 		fmt.Fprintf(table, "churn\t%.0f changes/s, %d told, all right %s after the last\n",
 			float64(r.Churn.Changes)/r.Churn.For.Seconds(), r.Churn.Deliveries, round(r.Churn.Settled))
+	}
+	if r.Loss.Resync > 0 {
+		fmt.Fprintf(table, "a control node lost\t%d sessions told all by others after %s\n", r.Loss.Sessions, round(r.Loss.Resync))
 	}
 	return table.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -34,8 +35,13 @@ type agent struct {
 	// plan has the network of each port that is to be attached.
 	plan   []*network
 	joined bool
-	// sessions of this agent; set before they run.
+	// sessions of this agent, and the control nodes as it reaches them; set before
+	// the sessions run.
 	sessions []*session
+	nodes    []controlv1connect.ControlClient
+	close    []func()
+	// mu keeps two sessions from going to the same control node.
+	mu sync.Mutex
 }
 
 func newAgent(f *fleet, index int) *agent {
@@ -103,14 +109,14 @@ func (a *agent) detach(ctx context.Context, from *network, n int, hash uint64) e
 	return nil
 }
 
-// session is a stream to one control node, and what it has said.
+// session is a stream to a control node, and what it has said. When the stream
+// ends the session goes on with another one.
 type session struct {
-	agent   *agent
-	address string
-	client  controlv1connect.ControlClient
-	close   func()
+	agent *agent
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// node is the control node, or the next one to be tried.
+	node  int
 	vrfs  map[uint32]*table
 	ports map[string]uint32 // VRF of each
 	// ended is why the last stream ended.
@@ -130,42 +136,78 @@ func (a *agent) connect() error {
 	if err != nil {
 		return err
 	}
-	for n := range a.fleet.Sessions {
-		address := a.fleet.Control[(a.index+n)%len(a.fleet.Control)]
+	for _, address := range a.fleet.Control {
 		client, base, err := serve.Client(address, credentials, true, ctls.RoleController)
 		if err != nil {
 			return err
 		}
-		a.sessions = append(a.sessions, &session{
-			agent: a, address: address, client: controlv1connect.NewControlClient(client, base, connect.WithGRPC()), close: client.CloseIdleConnections,
-		})
+		a.nodes = append(a.nodes, controlv1connect.NewControlClient(client, base, connect.WithGRPC()))
+		a.close = append(a.close, client.CloseIdleConnections)
+	}
+	for n := range a.fleet.Sessions {
+		s := &session{agent: a, node: (a.index + n) % len(a.fleet.Control)}
+		s.forget(nil)
+		a.sessions = append(a.sessions, s)
 	}
 	return nil
 }
 
-// run keeps the session until ctx ends: it is opened again when it breaks.
+func (a *agent) disconnect() {
+	for _, closeIdle := range a.close {
+		closeIdle()
+	}
+}
+
+// spread is within which time an agent goes to another control node.
+const spread = time.Second
+
+// run keeps the session until ctx ends.
 func (s *session) run(ctx context.Context) {
-	defer s.close()
-	for ctx.Err() == nil {
+	for {
 		err := s.once(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		s.mu.Lock()
-		s.ended = err
-		s.mu.Unlock()
+		s.forget(err)
+		timer := time.NewTimer(rand.N(spread))
 		select {
 		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond): // a real agent waits, too
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		s.agent.moveOn(s)
+	}
+}
+
+// moveOn has a session try the next control node with which the agent has no
+// other session.
+func (a *agent) moveOn(s *session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	taken := map[int]bool{}
+	for _, other := range a.sessions {
+		if other != s {
+			taken[other.with()] = true
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.node = (s.node + 1) % len(a.nodes); !taken[s.node] {
+			return
+		}
+	}
+}
+
+// with is the control node that the session is with.
+func (s *session) with() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.node
 }
 
 func (s *session) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.forget()
-	stream := s.client.Session(ctx)
+	stream := s.agent.nodes[s.with()].Session(ctx)
 	if err := stream.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_Hello{Hello: &controlv1.Hello{BootId: bootID}}}); err != nil {
 		_, reason := stream.Receive()
 		return fmt.Errorf("begin session: %w", reason)
@@ -184,14 +226,14 @@ func (s *session) once(ctx context.Context) error {
 	}
 }
 
-// forget drops what an earlier stream said.
-func (s *session) forget() {
+// forget drops what a stream said that has ended.
+func (s *session) forget(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.vrfs {
 		s.agent.fleet.routes.Add(-int64(len(t.routes)))
 	}
-	s.vrfs, s.ports = map[uint32]*table{}, map[string]uint32{}
+	s.vrfs, s.ports, s.ended = map[uint32]*table{}, map[string]uint32{}, why
 }
 
 // take takes a message in, and returns the port that is to be reported as up.
@@ -246,6 +288,7 @@ func (s *session) put(vrf uint32, prefix string) {
 func (s *session) remove(vrf uint32, prefix string) {
 	f, t, hash := s.agent.fleet, s.table(vrf), maphash.String(s.agent.fleet.seed, prefix)
 	f.deliveries.Add(1)
+	f.withdrawals.Add(1)
 	if _, has := t.routes[hash]; has {
 		delete(t.routes, hash)
 		t.sum -= hash
@@ -263,18 +306,20 @@ func (s *session) right(n *network) error {
 	n.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.vrfs[vrf]
+	t, from := s.vrfs[vrf], s.agent.fleet.Control[s.node]
 	switch {
 	case t == nil && s.ended != nil:
-		return fmt.Errorf("node %d has no session with %s: %w", s.agent.index, s.address, s.ended)
+		return fmt.Errorf("node %d has no session with %s; the last one: %w", s.agent.index, from, s.ended)
 	case t == nil:
-		return fmt.Errorf("node %d was told nothing of %s by %s", s.agent.index, n.name, s.address)
+		return fmt.Errorf("node %d was told nothing of %s by %s", s.agent.index, n.name, from)
+	case s.agent.fleet.isLost(from):
+		return fmt.Errorf("node %d has not noticed that %s is lost", s.agent.index, from)
 	case len(t.routes) != routes:
-		return fmt.Errorf("node %d was told %d routes of %s by %s, want %d", s.agent.index, len(t.routes), n.name, s.address, routes)
+		return fmt.Errorf("node %d was told %d routes of %s by %s, want %d", s.agent.index, len(t.routes), n.name, from, routes)
 	case t.sum != sum:
-		return fmt.Errorf("node %d was told other routes of %s by %s than there are", s.agent.index, n.name, s.address)
+		return fmt.Errorf("node %d was told other routes of %s by %s than there are", s.agent.index, n.name, from)
 	case !t.done:
-		return fmt.Errorf("node %d was not told the end of %s by %s", s.agent.index, n.name, s.address)
+		return fmt.Errorf("node %d was not told the end of %s by %s", s.agent.index, n.name, from)
 	}
 	return nil
 }

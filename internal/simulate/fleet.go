@@ -37,6 +37,8 @@ type Config struct {
 	// Changes are measured one by one, then containers come and go for Churn.
 	Changes int
 	Churn   time.Duration
+	// Lose is a command that ends one of the control nodes; none if empty.
+	Lose string
 	// Patience bounds the wait for a state that is to come.
 	Patience time.Duration
 }
@@ -51,6 +53,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("%d agents: want 1 to %d", c.Agents, 1<<16)
 	case c.NetworksEach < 1 || c.NetworksEach > c.Networks:
 		return fmt.Errorf("%d networks for each agent: want 1 to %d, the number of networks", c.NetworksEach, c.Networks)
+	case c.Lose != "" && c.Sessions == len(c.Control):
+		return fmt.Errorf("%d sessions for each agent with all control nodes: want fewer, or there is none to go to when one is lost", c.Sessions)
 	case c.Ports < c.NetworksEach:
 		return fmt.Errorf("%d ports for each agent: want at least %d, one for each of its networks", c.Ports, c.NetworksEach)
 	}
@@ -72,9 +76,12 @@ type fleet struct {
 	networks []*network
 	// routes is how many routes all sessions have been told and not taken back.
 	routes atomic.Int64
-	// deliveries counts the messages about routes.
-	deliveries atomic.Int64
-	probe      atomic.Pointer[probe]
+	// deliveries counts the messages about routes, withdrawals those that one is
+	// gone.
+	deliveries, withdrawals atomic.Int64
+	// lost is the address of the control node that was ended.
+	lost  atomic.Pointer[string]
+	probe atomic.Pointer[probe]
 }
 
 // network is a network as it should be, by what was attached.

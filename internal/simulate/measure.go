@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ type Result struct {
 	// of the route that came or went; one value for each agent that had to be.
 	Change Percentiles `json:"change"`
 	Churn  Churn       `json:"churn"`
+	Loss   Loss        `json:"loss"`
 }
 
 // Percentiles of a number of values.
@@ -46,11 +48,26 @@ type Churn struct {
 	Settled time.Duration `json:"settled"`
 }
 
+// Loss is that of a control node.
+type Loss struct {
+	// Sessions that had to go to another one.
+	Sessions int `json:"sessions"`
+	// Resync is the time from the begin of the command that ended the control node
+	// until each agent had all its sessions again, and each of them had been told
+	// all routes.
+	Resync time.Duration `json:"resync"`
+}
+
 func (f *fleet) measure(ctx context.Context) (result *Result, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
+	defer func() {
+		cancel()
+		running.Wait()
+		for _, a := range f.agents {
+			a.disconnect()
+		}
+	}()
 	for _, a := range f.agents {
 		if err := a.connect(); err != nil {
 			return nil, err
@@ -71,7 +88,10 @@ func (f *fleet) measure(ctx context.Context) (result *Result, err error) {
 		return nil, err
 	}
 	f.log.Info("changes measured", "p50", result.Change.P50, "p99", result.Change.P99)
-	result.Churn, err = f.churn(ctx)
+	if result.Churn, err = f.churn(ctx); err != nil {
+		return nil, err
+	}
+	result.Loss, err = f.lose(ctx)
 	return result, err
 }
 
@@ -190,12 +210,10 @@ func (f *fleet) observe(ctx context.Context, n *network, gone bool, change func(
 	case <-timer.C:
 		return nil, fmt.Errorf("one change of %s, not within %s: %d of %d agents were not told", n.name, f.Patience, p.missing.Load(), len(n.agents))
 	}
+	// Other sessions of the agents may be told later, and wait for the lock.
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	var times []time.Duration
-	for _, t := range p.seen {
-		times = append(times, t)
-	}
+	times := slices.Collect(maps.Values(p.seen))
+	p.mu.Unlock()
 	return times, f.settled(ctx, "one change")
 }
 

@@ -23,13 +23,17 @@ type bench struct {
 
 // Run measures the control node. Each crowd is played once whatever rounds is:
 // it measures hundreds of changes by itself. Rounds count for the reflection of
-// routes between BGP peers.
+// routes between BGP peers. FULL=1 adds the crowd that loses a controller.
 func Run(ctx context.Context, rounds int) (*report.Area, error) {
 	reflected, err := reflect.Run(ctx, rounds)
 	if err != nil {
 		return nil, err
 	}
-	area, err := run(ctx, usualAgents())
+	crowds := usualAgents()
+	if os.Getenv("FULL") == "1" {
+		crowds = append(crowds, manyAgents()...)
+	}
+	area, err := run(ctx, crowds)
 	if err != nil {
 		return nil, err
 	}
