@@ -70,8 +70,8 @@ func New(t TB, name string) *NS {
 	return n
 }
 
-// create makes a namespace on a thread of its own, which ends with it: that is
-// simpler to get right than to go back.
+// create makes a namespace. Its thread goes back to where it was: programs that
+// it has started may be set to end with it.
 func create() (netns.NsHandle, error) {
 	type result struct {
 		handle netns.NsHandle
@@ -79,12 +79,22 @@ func create() (netns.NsHandle, error) {
 	}
 	done := make(chan result)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread()
+		home, err := netns.Get()
+		if err != nil {
+			done <- result{netns.None(), err}
+			return
+		}
+		defer home.Close()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			done <- result{netns.None(), err}
 			return
 		}
 		handle, err := netns.Get()
+		// A thread that cannot go back ends with its goroutine.
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
 		done <- result{handle, err}
 	}()
 	r := <-done

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,15 +51,13 @@ func connected(m *controllers.Controller) (addresses []string) {
 // store says so.
 func TestNetControlNodesFindEachOther(t *testing.T) {
 	set := controllers.New(t, root, "a", "b", "c")
-	for _, m := range set.Members {
-		m.Args = append(m.Args, "--listen-tls", net.JoinHostPort(m.Address.String(), "5269"))
-	}
+	set.ListenForAgents()
 	a, b, c := set.Members[0], set.Members[1], set.Members[2]
 	hears := func(what string, m *controllers.Controller, others ...*controllers.Controller) {
 		t.Helper()
 		want := []string{}
 		for _, o := range others {
-			want = append(want, net.JoinHostPort(o.Address.String(), "5269"))
+			want = append(want, o.Control())
 		}
 		eventually(t, what, func() bool { return fmt.Sprint(connected(m)) == fmt.Sprint(want) })
 	}
