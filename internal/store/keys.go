@@ -90,7 +90,12 @@ var followed = []Space{
 const EpochKey Key = "epoch"
 
 func key(space Space, segments ...string) Key {
+	size := len(space) + len(segments)
+	for _, s := range segments {
+		size += len(s)
+	}
 	var b strings.Builder
+	b.Grow(size) // most have nothing to escape
 	b.WriteString(string(space))
 	for _, s := range segments {
 		b.WriteByte('/')

@@ -7,6 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
 )
 
 // Transactions are made of etcd's messages themselves: its client would copy
@@ -23,6 +25,17 @@ const (
 // for a store that is starting again.
 var callOptions = []grpc.CallOption{
 	grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(maxSent), grpc.MaxCallRecvMsgSize(maxReceived),
+}
+
+// gRPC clears each buffer that it takes, and has none between 32 KiB and a
+// megabyte, which is where groups of transactions are, and what the watch tells
+// of them. It wants to know before anything is sent.
+func init() {
+	pool, err := mem.NewBinaryTieredBufferPool(8, 12, 14, 15, 16, 17, 18, 20)
+	if err != nil {
+		panic("buffers of gRPC: " + err.Error()) // the sizes are in order
+	}
+	experimental.SetDefaultBufferPool(pool)
 }
 
 // transact sends a transaction, once.

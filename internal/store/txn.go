@@ -24,6 +24,9 @@ const (
 	// less our own guards.
 	defaultOps  = 128
 	externalOps = 120
+	// usualKeys is how many keys and guards there is room for at first: an
+	// attachment has hardly more.
+	usualKeys = 24
 )
 
 // ErrUnknown says that it is not known whether a transaction happened: Settle
@@ -110,7 +113,11 @@ type Txn struct {
 // Txn begins a transaction, which can only happen in the present epoch. Nothing
 // is sent before Commit.
 func (s *Store) Txn() *Txn {
-	return &Txn{store: s, epoch: s.Epoch(), guarded: map[Guard]bool{}, keys: map[Key]bool{}}
+	return &Txn{
+		store: s, epoch: s.Epoch(),
+		guards: make([]Guard, 0, usualKeys), guarded: make(map[Guard]bool, usualKeys),
+		ops: make([]*pb.RequestOp, 0, usualKeys), keys: make(map[Key]bool, usualKeys),
+	}
 }
 
 // Epoch in which the transaction began.
