@@ -26,7 +26,7 @@ const (
 	// mostRoom bounds what a busy store or API takes beyond what it keeps, and
 	// mostControlRoom a control node, which keeps as much and throws away less.
 	mostRoom        = 512 << 20
-	mostControlRoom = 128 << 20
+	mostControlRoom = 96 << 20
 	// roomForKept is the room for each byte that is kept, after startTime.
 	roomForKept = 2
 	startTime   = 10 * time.Second

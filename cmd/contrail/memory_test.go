@@ -20,7 +20,7 @@ func TestPercent(t *testing.T) {
 		{"little", 8 * mebibyte, time.Hour, mostRoom, 800},
 		{"room for what is kept", 100 * mebibyte, time.Hour, mostRoom, 200},
 		{"no more than the most", 512 * mebibyte, time.Hour, mostRoom, 100},
-		{"no more than the most of a control node", 256 * mebibyte, time.Hour, mostControlRoom, 50},
+		{"no more than the most of a control node", 384 * mebibyte, time.Hour, mostControlRoom, 25},
 		{"huge", 8192 * mebibyte, time.Hour, mostRoom, leastPercent},
 		{"little at start", 8 * mebibyte, time.Second, mostRoom, 800},
 		{"much at start", 128 * mebibyte, time.Second, mostRoom, 50},
