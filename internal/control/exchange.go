@@ -281,7 +281,10 @@ func (x *Exchange) listen(ctx context.Context, c *colleague) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	return fmt.Errorf("listen: %w", stream.Err())
+	if err := stream.Err(); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return errors.New("it ended the stream")
 }
 
 // named is what a stream has told of, nil once it has told of all.
