@@ -299,9 +299,6 @@ func (t portTarget) Delete(_ context.Context, ifindex int) error { return t.plan
 type routeTarget struct{ plane Dataplane }
 
 func (t routeTarget) List(context.Context) (map[dataplane.RouteKey]dataplane.NextHop, error) {
-	if err := t.plane.SweepNextHops(); err != nil {
-		return nil, err
-	}
 	return t.plane.Routes()
 }
 

@@ -2,6 +2,7 @@ package vrouter
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -173,7 +174,8 @@ func (a *Agent) followClassic(r *record, links map[int]string) {
 	a.update(r, &next)
 }
 
-// sweepEvery is the pause between two walks through the flow table.
+// sweepEvery is the pause between two looks for what nobody needs any more:
+// flows, and what routes and ports that are gone had.
 const sweepEvery = 5 * time.Second
 
 // flowCount is of the last walk.
@@ -190,8 +192,8 @@ func (a *Agent) runFlows(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		live, err := a.sweepFlows()
-		if err != nil && !failing {
-			a.log.Warn("flow table cannot be swept", "error", err)
+		if err = errors.Join(err, a.dataplane.SweepNextHops()); err != nil && !failing {
+			a.log.Warn("the data plane cannot be swept", "error", err)
 		}
 		failing = err != nil
 		a.flows.live.Store(int64(live))
