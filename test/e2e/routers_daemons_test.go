@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,15 +30,20 @@ type fabricRouter struct {
 	dir     string
 	command []string
 	process *exec.Cmd
-	out     *bytes.Buffer
+	out     *os.File // what all daemons of the namespace say
 }
 
 // onFabric makes the namespace: number N has 172.31.0.(200+N).
 func (c *cluster) onFabric(t *testing.T, name string, n int) *fabricRouter {
 	t.Helper()
 	r := &fabricRouter{
-		ns: nstest.New(t, name), address: netip.AddrFrom4([4]byte{172, 31, 0, byte(200 + n)}), dir: t.TempDir(), out: &bytes.Buffer{},
+		ns: nstest.New(t, name), address: netip.AddrFrom4([4]byte{172, 31, 0, byte(200 + n)}), dir: t.TempDir(),
 	}
+	var err error
+	if r.out, err = os.OpenFile(filepath.Join(r.dir, "output"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.out.Close() })
 	port := "router-" + strconv.Itoa(n)
 	for _, command := range []string{
 		"link add " + port + " type veth peer name eth0 netns " + r.ns.Path(), "link set " + port + " master fabric up",
@@ -74,7 +78,8 @@ func (r *fabricRouter) launch(t *testing.T, command ...string) {
 	t.Cleanup(func() {
 		r.kill()
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", command[0], r.out)
+			said, err := os.ReadFile(r.out.Name())
+			t.Logf("output up to the end of %s (%v):\n%s", command[0], err, said)
 		}
 	})
 }
