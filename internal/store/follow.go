@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,9 +47,19 @@ var (
 	errRestored  = errors.New("the store was restored")
 )
 
+// errWatchClosed is why a watch ended that did not say why.
+var errWatchClosed = errors.New("the watch was closed")
+
 // restoringPause is how soon a follower looks again whether a restore has ended,
 // doubled by Follow.
 const restoringPause = 100 * time.Millisecond
+
+const (
+	// longestResume bounds the pause before a watch is resumed.
+	longestResume = 500 * time.Millisecond
+	// lastingWatch is how long a watch lasts that had something to end it.
+	lastingWatch = 2 * time.Second
+)
 
 // pulse is how often a follower asks the store how far it is.
 const pulse = time.Second
@@ -109,9 +120,10 @@ func (s *Store) watch(ctx context.Context, revision int64, followers []Follower)
 	var applied atomic.Int64
 	applied.Store(revision)
 	pulsing.Go(func() { cancel(s.pulse(ctx, &applied)) })
-	for {
+	for delay := time.Duration(0); ; {
+		started := time.Now()
 		watchCtx, stop := context.WithCancel(ctx)
-		err := s.watchOnce(watchCtx, &applied, followers)
+		ended, err := s.watchOnce(watchCtx, &applied, followers)
 		stop()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -119,7 +131,15 @@ func (s *Store) watch(ctx context.Context, revision int64, followers []Follower)
 		if err != nil {
 			return err
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil {
+		// A member without a leader ends each watch at once, for as long as it has
+		// none. The first says so.
+		level := slog.LevelDebug
+		if delay == 0 || time.Since(started) > lastingWatch {
+			delay, level = 0, slog.LevelWarn
+		}
+		s.log.Log(ctx, level, "watch ended; resuming", "error", ended, "revision", applied.Load())
+		delay = min(max(2*delay, 50*time.Millisecond), longestResume)
+		if err := wait(ctx, delay); err != nil {
 			return context.Cause(ctx)
 		}
 	}
@@ -141,28 +161,26 @@ func (s *Store) pulse(ctx context.Context, applied *atomic.Int64) error {
 	}
 }
 
-// watchOnce returns nil when the watch ended by itself.
-func (s *Store) watchOnce(ctx context.Context, applied *atomic.Int64, followers []Follower) error {
+// watchOnce returns why the watch ended by itself, or an error that no other
+// watch would mend.
+func (s *Store) watchOnce(ctx context.Context, applied *atomic.Int64, followers []Follower) (ended, err error) {
 	revision := applied.Load()
 	// A member that lost its leader must not keep us waiting: the watch ends
 	// and goes on elsewhere.
 	watch := s.client.Watch(clientv3.WithRequireLeader(ctx), s.prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1), clientv3.WithProgressNotify())
 	for resp := range watch {
 		if errors.Is(resp.Err(), rpctypes.ErrCompacted) {
-			return errCompacted
+			return nil, errCompacted
 		}
 		if err := resp.Err(); err != nil {
-			if ctx.Err() == nil {
-				s.log.Warn("watch ended; resuming", "error", err, "revision", applied.Load())
-			}
-			return nil
+			return err, nil
 		}
 		if resp.IsProgressNotify() {
 			if resp.Header.Revision <= applied.Load() {
 				continue
 			}
 			if err := s.apply(resp.Header.Revision, nil, followers); err != nil {
-				return err
+				return nil, err
 			}
 			applied.Store(resp.Header.Revision)
 			continue
@@ -173,16 +191,16 @@ func (s *Store) watchOnce(ctx context.Context, applied *atomic.Int64, followers 
 				n++
 			}
 			if s.restored(events[:n]) {
-				return errRestored
+				return nil, errRestored
 			}
 			if err := s.apply(events[0].Kv.ModRevision, events[:n], followers); err != nil {
-				return err
+				return nil, err
 			}
 			applied.Store(events[0].Kv.ModRevision)
 			events = events[n:]
 		}
 	}
-	return nil
+	return errWatchClosed, nil
 }
 
 // restored tells whether a revision begins a new epoch.
