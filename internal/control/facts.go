@@ -228,6 +228,9 @@ func (a *attachment) equal(b *attachment) bool {
 // instance is the forwarding table of a network. It is never changed.
 type instance struct {
 	*compile.Instance
+	// importing are the route targets by which routes come in: those of Import,
+	// and those of links where they may be used.
+	importing        []compile.Target
 	imports, exports []rib.Target // sorted
 	// external are those imported targets under which routers outside may bring
 	// routes in.
@@ -241,11 +244,16 @@ func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 	if i == nil {
 		return nil
 	}
-	x := &instance{Instance: i, imports: targetsOf(i.Import), exports: targetsOf(i.Export)}
+	x := &instance{Instance: i, importing: i.Import, exports: targetsOf(i.Export)}
 	if f.policies {
 		x.chains = chainsOf(i.Chains)
-		x.imports = targetsOf(slices.Concat(i.Import, i.LinkTargets()))
+		if len(i.Links) > 0 {
+			x.importing = slices.Concat(i.Import, i.LinkTargets())
+			slices.Sort(x.importing)
+			x.importing = slices.Compact(x.importing)
+		}
 	}
+	x.imports = targetsOf(x.importing)
 	// The target that a network was given is not for anybody outside: nobody
 	// may bring routes in under it, and it alone makes no network known there.
 	asn := compile.ASN(v)

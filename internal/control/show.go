@@ -91,7 +91,7 @@ func (t *tables) showInstances() []ShownInstance {
 		i := w.instance
 		x := ShownInstance{
 			VRF: i.Number, Network: i.Network, Name: i.Name, VNI: i.VXLAN, Layer2: i.Layer2,
-			Import: i.Import, Export: i.Export, Routes: t.rib.Len(i.Number),
+			Import: w.instance.importing, Export: i.Export, Routes: t.rib.Len(i.Number),
 		}
 		shown = append(shown, x)
 	}
@@ -149,7 +149,7 @@ func (t *tables) showImports(network string) ([]ShownImport, error) {
 		if only != 0 && w.number != only {
 			continue
 		}
-		for _, target := range w.instance.Import {
+		for _, target := range w.instance.importing {
 			from := slices.DeleteFunc(slices.Clone(exporters[target]), func(n ShownName) bool { return n.VRF == w.number })
 			if from == nil {
 				from = []ShownName{}

@@ -585,6 +585,12 @@ func TestPoliciesConnectNetworks(t *testing.T) {
 	if p := b.agents["n2"].state.routes[2]["10.0.0.3/32"].Paths[0]; p.OriginNetwork != 1 || p.NextHop != "172.31.0.11" {
 		t.Errorf("the path is %v, want one of blue", p)
 	}
+	imports, err := b.tables.showImports("red")
+	if err != nil || !slices.ContainsFunc(imports, func(i ShownImport) bool {
+		return slices.ContainsFunc(i.From, func(n ShownName) bool { return n.VRF == 1 })
+	}) {
+		t.Errorf("red is shown to import %v (%v), want blue among them", imports, err)
+	}
 	if external := b.tables.networks[2].instance.external; len(external) != 0 {
 		t.Errorf("routers may bring routes in under %v", external)
 	}
