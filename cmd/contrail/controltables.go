@@ -88,8 +88,8 @@ why, and for paths that other networks have why this one has not.`,
 		`Lists the rules that follow from network policies, security groups and firewall
 policies for the traffic of a port: of each set the first rule that matches
 decides, and a packet has to pass all sets that there are. OWN NETWORK is the
-port's. A set of "timed" rules refuses nothing. These rules are not enforced yet.
-INTERFACE is the UUID or the full name of a virtual-machine-interface.`,
+port's. A set of "timed" rules refuses nothing. INTERFACE is the UUID or the full
+name of a virtual-machine-interface.`,
 		"  contrail control policy default-domain:mesos-default:web-1-eth0", cobra.ExactArgs(1),
 		func(ctx context.Context, c *cli.Control, w io.Writer, args []string, o cli.Output) error {
 			return c.Policy(ctx, w, args[0], o)

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 // Control asks a control node for its tables.
@@ -253,9 +255,15 @@ func (c *Control) Explain(ctx context.Context, w io.Writer, prefix, network stri
 func named(network string) url.Values {
 	q := url.Values{}
 	if network != "" {
-		q.Set("network", network)
+		q.Set("network", withoutType(model.KindVirtualNetwork, network))
 	}
 	return q
+}
+
+// withoutType is the name of an object that somebody names as Name shows it,
+// with its type.
+func withoutType(kind model.Kind, name string) string {
+	return strings.TrimPrefix(name, string(kind)+"/")
 }
 
 type controlPolicy struct {
@@ -270,7 +278,7 @@ type controlPolicy struct {
 
 // Policy lists the rules for the traffic of an interface.
 func (c *Control) Policy(ctx context.Context, w io.Writer, port string, output Output) error {
-	return show(ctx, c, w, "/policy", url.Values{"interface": {port}}, output, func(p controlPolicy) [][]string {
+	return show(ctx, c, w, "/policy", url.Values{"interface": {withoutType(model.KindVirtualMachineInterface, port)}}, output, func(p controlPolicy) [][]string {
 		rows := [][]string{{"SET", "ACTION", "SERVICE", "FROM", "TO", "RULE"}}
 		for _, set := range p.Sets {
 			name := set.Name

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -65,6 +66,12 @@ network   pass    tcp to 80                      own network  network 2  r1
           deny    any with the same tags 0x0004  any          any        r2
           deny    any                            any          any        no other
 arriving  deny    any                            any          any        no other`},
+		"names with types": {func(out *bytes.Buffer) error {
+			if err := c.Policy(context.Background(), io.Discard, "virtual-machine-interface/d:p:i", Text); err != nil {
+				return err
+			}
+			return c.Routes(context.Background(), out, "virtual-network/blue", JSON)
+		}, "\n" + answers["/routes?network=blue"]},
 		"json": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", JSON) }, "\n" + answers["/routes?network=blue"]},
 	} {
 		var out bytes.Buffer
