@@ -66,11 +66,34 @@ func toForeign(f ForeignAddress) bpfForeignAddr {
 func fromForeign(c *bpfForeign) []ForeignAddress {
 	var list []ForeignAddress
 	for _, a := range c.Addr[:min(c.Count, MaxForeign)] {
-		list = append(list, ForeignAddress{
-			Address: fromWord(a.Addr), VRF: a.Vrf, Fixed: fromWord(a.Fixed), AnswersOnly: a.Flags&foreignBegins == 0,
-		})
+		list = append(list, fromForeignAddr(a))
 	}
 	return list
+}
+
+func fromForeignAddr(a bpfForeignAddr) ForeignAddress {
+	return ForeignAddress{
+		Address: fromWord(a.Addr), VRF: a.Vrf, Fixed: fromWord(a.Fixed), AnswersOnly: a.Flags&foreignBegins == 0,
+	}
+}
+
+// addLostForeign adds to ports what the programs still take for theirs although
+// their list has it no more.
+func (t *Tables) addLostForeign(ports map[int]Port, vifs map[int]bpfVif) error {
+	all, err := entries[bpfPortAddrKey, bpfForeignAddr](t.maps.ForeignAddrV1, "foreign addresses")
+	if err != nil {
+		return err
+	}
+	for key, c := range all {
+		ifindex, address := int(key.Ifindex), fromAddr(key.Addr)
+		p, ok := ports[ifindex]
+		if !ok || vifs[ifindex].Foreign == 0 || slices.ContainsFunc(p.Foreign, func(f ForeignAddress) bool { return f.Address == address }) {
+			continue
+		}
+		p.Foreign = append(p.Foreign, fromForeignAddr(c))
+		ports[ifindex] = p
+	}
+	return nil
 }
 
 // putForeign writes the addresses that a port has in other networks.

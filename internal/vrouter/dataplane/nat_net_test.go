@@ -354,3 +354,40 @@ func TestNetAnswersToFloatingComeByLabel(t *testing.T) {
 		}
 	}
 }
+
+// TestNetPortCutOff: a port whose writing was cut off is not taken for one that
+// is as it should be; it is mended by the next who puts it, also after a restart.
+func TestNetPortCutOff(t *testing.T) {
+	b := newBench(t)
+	stays := ForeignAddress{Address: floating, VRF: poolVRF, Fixed: addr1}
+	goes := ForeignAddress{Address: alias, VRF: poolVRF, Fixed: alias}
+	b.float(stays, goes)
+	want := b.port1
+	want.Foreign = []ForeignAddress{stays}
+	sends := func() uint32 {
+		verdict, _ := b.fromPort(b.port1, udpFrame(mac1, alias, outside))
+		return verdict
+	}
+	wantVerdict(t, sends(), tcRedirect)
+
+	// Before what went was trimmed.
+	b.must(b.dp.putForeign(want))
+	b.must(b.dp.Close())
+	b.open()
+	if got, err := b.dp.Ports(); err != nil || got[want.IfIndex].Equal(want) {
+		t.Errorf("port still has the address %s, and is told to be %+v, %v", alias, got[want.IfIndex], err)
+	}
+	b.must(b.dp.PutPort(want))
+	b.wantDrop(sends(), DropSourceAddress, want.IfIndex)
+
+	// Before the label was written.
+	b.must(b.dp.maps().LabelV1.Delete(want.Label))
+	if got, err := b.dp.Ports(); err != nil || got[want.IfIndex].Equal(want) {
+		t.Errorf("port has no label, and is told to be %+v, %v", got[want.IfIndex], err)
+	}
+	b.must(b.dp.PutPort(want))
+	wantVerdict(t, b.receive(1000, 53), tcRedirect)
+	if got, err := b.dp.Ports(); err != nil || !got[want.IfIndex].Equal(want) {
+		t.Errorf("port is %+v, %v, want %+v", got[want.IfIndex], err, want)
+	}
+}

@@ -84,6 +84,8 @@ func (t *Tables) vifs() (map[int]bpfVif, error) {
 }
 
 // Ports returns all ports by interface index, also those whose device is gone.
+// One whose writing was cut off is not as it was to be: it has no label, or an
+// address of another network that it lost, until it is written again.
 func (t *Tables) Ports() (map[int]Port, error) {
 	vifs, err := t.vifs()
 	if err != nil {
@@ -97,6 +99,10 @@ func (t *Tables) Ports() (map[int]Port, error) {
 	if err != nil {
 		return nil, err
 	}
+	labels, err := t.Labels()
+	if err != nil {
+		return nil, err
+	}
 	ports := make(map[int]Port, len(vifs))
 	for ifindex, v := range vifs {
 		p := Port{
@@ -106,7 +112,13 @@ func (t *Tables) Ports() (map[int]Port, error) {
 		if list, ok := foreign[uint32(ifindex)]; ok && v.Foreign != 0 {
 			p.Foreign = fromForeign(&list)
 		}
+		if labels[v.Label] != ifindex {
+			p.Label = 0
+		}
 		ports[ifindex] = p
+	}
+	if err := t.addLostForeign(ports, vifs); err != nil {
+		return nil, err
 	}
 	for k := range addrs {
 		if p, ok := ports[int(k.Ifindex)]; ok {
