@@ -73,13 +73,15 @@ func (p *linkPolicy) chain(g *graph, policy *model.NetworkPolicy, index int, r l
 	for _, name := range names {
 		o, ok := byName[*model.ServiceInstance](g, model.KindServiceInstance, name)
 		switch {
+		// Its name alone says so: whether others have a service is not for all who
+		// read the policy.
+		case !isBeside(&policy.Meta, name), ok && o.ParentUUID != policy.ParentUUID:
+			p.problem(r, "sends traffic through service-instance %s, which is of another project; make one in the project of the policy", name)
+			return
 		case !ok:
 			p.Problems = append(p.Problems, Problem{
 				About: p.From, Text: "rule " + r.UUID + " sends traffic through service-instance " + name + ", which does not exist (yet)", Missing: true,
 			})
-			return
-		case o.ParentUUID != policy.ParentUUID:
-			p.problem(r, "sends traffic through service-instance %s, which is of another project; make one in the project of the policy", name)
 			return
 		case slices.Contains(c.Services, o.UUID):
 			p.problem(r, "sends traffic through service-instance %s twice, in a circle; name it once", name)
@@ -88,6 +90,12 @@ func (p *linkPolicy) chain(g *graph, policy *model.NetworkPolicy, index int, r l
 		c.Services = append(c.Services, o.UUID)
 	}
 	p.Chains = append(p.Chains, c)
+}
+
+// isBeside tells whether a full name is one of a child of an object's parent.
+func isBeside(m *model.Meta, name string) bool {
+	last, beside := strings.CutPrefix(name, model.FQString(m.FQName[:max(len(m.FQName)-1, 0)])+":")
+	return beside && !strings.Contains(last, ":")
 }
 
 func (p *linkPolicy) problem(r linkRule, format string, args ...any) {

@@ -280,6 +280,14 @@ func TestSharedPassage(t *testing.T) {
 		if len(ps.Problems) != 1 || !strings.Contains(ps.Problems[0].Text, "two ways lead from its right to virtual-network d:p:green") {
 			t.Errorf("problems %v", ps.Problems)
 		}
+		// It is not for who may not see all that it names.
+		for hidden, want := range map[string]bool{"": true, green.UUID: false} {
+			e := Explain(v, blue.UUID)
+			e.ShowOnly(false, func(o Origin) bool { return o.UUID != hidden })
+			if got := slices.ContainsFunc(e.Problems, func(p Problem) bool { return strings.Contains(p.Text, "d:p:green") }); got != want {
+				t.Errorf("without %q, the problem is shown: %v", hidden, got)
+			}
+		}
 	})
 }
 

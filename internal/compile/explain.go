@@ -197,7 +197,10 @@ func (e *Explanation) ShowOnly(everything bool, sees func(Origin) bool) {
 			*o = Origin{Kind: o.Kind}
 		}
 	}
-	e.Problems = slices.DeleteFunc(e.Problems, func(p Problem) bool { return p.Missing || !sees(p.About) })
+	hidden := func(o Origin) bool { return !sees(o) }
+	e.Problems = slices.DeleteFunc(e.Problems, func(p Problem) bool {
+		return p.Missing || hidden(p.About) || slices.ContainsFunc(p.Names, hidden)
+	})
 	e.Unanswered = slices.DeleteFunc(e.Unanswered, func(l ExplainedLink) bool { return !sees(l.Network) })
 	for i := range e.Targets {
 		hide(&e.Targets[i].From)

@@ -24,4 +24,7 @@ type Problem struct {
 	// Missing: something is not there. What is not there in other projects is
 	// for operators to know only.
 	Missing bool `json:"-"`
+	// Names are other objects that the text names: it is for those who may see
+	// them all.
+	Names []Origin `json:"-"`
 }

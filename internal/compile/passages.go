@@ -189,8 +189,9 @@ func (p *Passages) passage(g *graph, service string, at side, chains []*Chain) P
 		before, known := next[network]
 		switch {
 		case known && before != behind:
-			p.Problems = append(p.Problems, Problem{About: p.Service, Text: fmt.Sprintf(
-				"two ways lead from its %s to virtual-network %s, and traffic takes one; use another service-instance for the other", at, networkOrigin(g, network).Name)})
+			to := networkOrigin(g, network)
+			p.Problems = append(p.Problems, Problem{About: p.Service, Names: []Origin{to}, Text: fmt.Sprintf(
+				"two ways lead from its %s to virtual-network %s, and traffic takes one; use another service-instance for the other", at, to.Name)})
 		case known:
 		case more:
 			own.Routes = append(own.Routes, c.routesThrough(g, behind, at)...)

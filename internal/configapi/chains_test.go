@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -119,6 +120,31 @@ func TestServiceInstancesOfChains(t *testing.T) {
 	}
 	for _, view := range views {
 		b.denies("GET", "/routing-instance/"+view, "", 404, view)
+	}
+}
+
+// TestServicesOfOthersAreNotTold: what a network is compiled to does not tell
+// whether another project has a service.
+func TestServicesOfOthersAreNotTold(t *testing.T) {
+	b := newBench(t, testConfig())
+	ids := b.tenants()
+	mine := ids["p1/virtual-network"]
+	b.serviceOf("p2", "fw")
+	name := fqName(b.get("virtual-network", mine))
+	told := func(service string) string {
+		policy := b.create("network-policy", strings.Replace(policyBetween("p1", "probe-"+service, name, "local"), `{"simple_action": "pass"}`,
+			fmt.Sprintf(`{"simple_action": "pass", "apply_service": ["default-domain:p2:%s"]}`, service), 1))
+		b.refer("virtual-network", mine, "network-policy", policy, atSequence)
+		_, text := b.callAs(member1, "GET", "/compile?network="+mine, "")
+		b.json("PUT", "/virtual-network/"+mine, `{"virtual-network": {"network_policy_refs": []}}`)
+		var e compile.Explanation
+		if err := json.Unmarshal([]byte(text), &e); err != nil || len(e.Problems) != 1 {
+			t.Fatalf("%s: %s", service, text)
+		}
+		return strings.Replace(e.Problems[0].Text, service, "NAME", 1)
+	}
+	if there, absent := told("fw"), told("none"); there != absent {
+		t.Errorf("of one that is there %q, of one that is not %q", there, absent)
 	}
 }
 
