@@ -110,6 +110,45 @@ func TestNetTunnelsAreTaken(t *testing.T) {
 	}
 }
 
+// A far end that sends in another encapsulation than it takes answers all the
+// same, and may say what is wrong with what it was sent.
+func TestNetAnswersInAnotherEncapsulation(t *testing.T) {
+	b := newTunnelBench(t)
+	dns := someSet("dns", allow(17, 53, anyone, anyone))
+	policy := Policy{Identity: member}
+	policy.Sets[Leaving], policy.Sets[Arriving] = dns.ID, nothing.ID
+	b.putPolicy(b.port1, policy, dns, nothing)
+	wire := map[netip.Addr]func(inner []byte) []byte{
+		farAddr:  func(inner []byte) []byte { return byVXLAN(remoteIP, localIP, vni, 50000, between(farMAC, mac1, inner)) },
+		farAddr2: func(inner []byte) []byte { return byGRE(remoteIP, localIP, label1, inner) },
+	}
+	for far, by := range wire {
+		verdict, _ := b.fromPort(b.port1, udpFrame(mac1, addr1, far))
+		wantVerdict(t, verdict, tcRedirect)
+		ip := ipv4(far, addr1, layers.IPProtocolUDP)
+		verdict, _ = b.fromWire(by(serialize(ethernet(farMAC, mac1), ip, udp(ip, 53, 1000), payload)))
+		wantVerdict(t, verdict, tcRedirect)
+	}
+	now, err := Now()
+	b.must(err)
+	if _, live, err := b.dp.SweepFlows(now+DefaultAges().Unanswered*2, DefaultAges()); err != nil || live != 4 {
+		t.Errorf("%d flows are left, %v, want the four that answer each other: %+v", live, err, b.flows())
+	}
+	b.forgetFlows()
+	policy.Sets[Arriving], policy.Sets[Leaving] = dns.ID, nothing.ID
+	b.putPolicy(b.port1, policy, dns, nothing)
+	for far, by := range wire {
+		ip := ipv4(far, addr1, layers.IPProtocolUDP)
+		asked := serialize(ethernet(farMAC, mac1), ip, udp(ip, 1000, 53), payload)
+		verdict, _ := b.fromWire(by(asked))
+		wantVerdict(t, verdict, tcRedirect)
+		verdict, _ = b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), ipv4(addr1, far, layers.IPProtocolICMPv4),
+			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodePort)},
+			gopacket.Payload(asked[14:])))
+		wantVerdict(t, verdict, tcRedirect)
+	}
+}
+
 func TestNetRefusedFromVXLAN(t *testing.T) {
 	b := newTunnelBench(t)
 	good := between(farMAC, mac1, udpFrame(mac1, farAddr2, addr1))

@@ -81,8 +81,8 @@ func icmpReverse(typ uint16) uint16 {
 	return typ
 }
 
-// answered says whether the other direction has an entry; reverse_key of the
-// programs makes the same key.
+// answered says whether the other direction has an entry; find_reverse of the
+// programs looks for it under the same keys.
 func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	key := bpfFlowKey{
 		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
@@ -106,11 +106,24 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	default:
 		key.Scope, key.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
 	}
-	// One that only waits for an answer, see enter_answer of the programs, has no
-	// packets and is none.
-	var answer bpfFlow
-	err := d.maps().FlowV2.Lookup(key, &answer)
-	return err == nil && answer.Packets > 0 || err != nil && !errors.Is(err, ebpf.ErrKeyNotExist)
+	if d.passed(key) {
+		return true
+	}
+	if key.Dir != flowFromTunnel {
+		return false
+	}
+	if key.Scope = flowScopeVRF | f.value.Vrf; f.value.Nh.Encap == uint8(VXLAN) {
+		key.Scope = vifs[int(f.value.Ifindex)].Label
+	}
+	return d.passed(key)
+}
+
+// passed says whether a flow has had a packet: one that only waits for an answer,
+// see enter_answer of the programs, has none.
+func (d *Dataplane) passed(key bpfFlowKey) bool {
+	var f bpfFlow
+	err := d.maps().FlowV2.Lookup(key, &f)
+	return err == nil && f.Packets > 0 || err != nil && !errors.Is(err, ebpf.ErrKeyNotExist)
 }
 
 // purgeFlows deletes the flows from and to a port.

@@ -10,8 +10,9 @@ static __always_inline __u32 packets_of(const struct __sk_buff *skb)
 	return skb->gso_segs ? skb->gso_segs : 1;
 }
 
-/* Counts a drop; not inlined, as it is off the path that must be fast. When the table of reasons is full the drop is counted under
- * interface 0, whose entries user space makes in advance. */
+/* Counts a drop; not inlined, as it is off the path that must be fast. When the
+ * table of reasons is full the drop is counted under interface 0, whose entries
+ * user space makes in advance. */
 static __noinline int count_drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
 {
 	struct drop_key key = { .reason = reason, .ifindex = ifindex };
@@ -108,6 +109,20 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 	}
 }
 
+/* The entry of a flow's other direction, or null. The far end may send in another
+ * encapsulation than it takes. *r is the key of the entry. */
+static __always_inline struct flow *find_reverse(const struct flow_key *key, const struct flow *f,
+						 __u32 label, struct flow_key *r)
+{
+	reverse_key(key, f, label, r);
+	struct flow *back = bpf_map_lookup_elem(&flow_v2, r);
+
+	if (back || r->dir != FLOW_FROM_TUNNEL)
+		return back;
+	r->scope = f->nh.encap == ENCAP_VXLAN ? label : FLOW_SCOPE_VRF | f->vrf;
+	return bpf_map_lookup_elem(&flow_v2, r);
+}
+
 /*
  * Enters a new decision, or replaces an outdated one: whole and in one step, as
  * two CPUs may be deciding the same flow by different generations. *f is filled
@@ -147,8 +162,7 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 	if (__sync_fetch_and_add(made, 1) - *gone >= port_flows) {
 		struct flow_key reverse;
 
-		reverse_key(key, f, label, &reverse);
-		if (!bpf_map_lookup_elem(&flow_v2, &reverse)) {
+		if (!find_reverse(key, f, label, &reverse)) {
 			__sync_fetch_and_add(made, -1);
 			return DROP_FLOW_QUOTA;
 		}

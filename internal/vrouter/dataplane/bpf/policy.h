@@ -248,8 +248,7 @@ __noinline int is_about_flow(struct __sk_buff *skb, struct packet *p, struct flo
 	}
 	if (bpf_map_lookup_elem(&flow_v2, key))
 		return 1;
-	reverse_key(key, f, label, &q->reverse);
-	return bpf_map_lookup_elem(&flow_v2, &q->reverse) != 0;
+	return find_reverse(key, f, label, &q->reverse) != 0;
 }
 
 /* The packet passes and has no entry. */
@@ -289,14 +288,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	if (old) {
 		f->role = old->role;
 	} else {
-		reverse_key(&p->key, f, label, &q->reverse);
-		struct flow *back = bpf_map_lookup_elem(&flow_v2, &q->reverse);
+		struct flow *back = find_reverse(&p->key, f, label, &q->reverse);
 
-		if (!back && q->reverse.dir == FLOW_FROM_TUNNEL) {
-			/* The far end may send in another encapsulation. */
-			q->reverse.scope = f->nh.encap == ENCAP_VXLAN ? label : FLOW_SCOPE_VRF | f->vrf;
-			back = bpf_map_lookup_elem(&flow_v2, &q->reverse);
-		}
 		f->role = back && back->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
 	}
 	if (!asks(own) && !asks(other))
