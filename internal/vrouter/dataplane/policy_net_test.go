@@ -260,6 +260,34 @@ func TestNetPortWithoutPolicy(t *testing.T) {
 	}
 }
 
+// A port that has come to an address of another is closed as long as it has no
+// policy: what was established with the other says nothing of it.
+func TestNetAddressOfAnotherPort(t *testing.T) {
+	b := newBench(t)
+	b.must(b.dp.PutVNI(vni, vrf))
+	near := udpFrame(mac2, addr2, addr1b)
+	far := byVXLAN(remoteIP, localIP, vni, 50000, between(mac2, RouterMAC(), udpFrame(mac2, farAddr, addr1b)))
+	pass := func() {
+		t.Helper()
+		verdict, _ := b.fromPort(b.port2, near)
+		wantVerdict(t, verdict, tcRedirect)
+		verdict, _ = b.fromWire(far)
+		wantVerdict(t, verdict, tcRedirect)
+	}
+	pass()
+	b.port1.Addresses = []netip.Addr{addr1}
+	b.putPort(b.port1)
+	next := Port{IfIndex: b.ns.Dummy("tap3").Attrs().Index, Name: "tap3", VRF: vrf, Label: 1003, MAC: MAC{2, 0, 0, 0, 0, 3}, Addresses: []netip.Addr{addr1b}}
+	b.ns.Must(func() error { return b.dp.PutPort(next) })
+	b.must(b.dp.PutRoute(host(vrf, addr1b), NextHop{Kind: Local, Label: next.Label}))
+	verdict, _ := b.fromPort(b.port2, near)
+	b.wantDrop(verdict, DropPolicyPending, b.port2.IfIndex)
+	verdict, _ = b.fromWire(far)
+	b.wantDrop(verdict, DropPolicyPending, next.IfIndex)
+	b.putPolicy(next, Policy{Identity: member})
+	pass()
+}
+
 // An identity that comes after a set is not decided about before the set knows
 // it: here, that it is denied before all are allowed.
 func TestNetIdentityAfterSet(t *testing.T) {

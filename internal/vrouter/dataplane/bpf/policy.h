@@ -251,6 +251,15 @@ __noinline int is_about_flow(struct __sk_buff *skb, struct packet *p, struct flo
 	return find_reverse(key, f, label, &q->reverse) != 0;
 }
 
+/* Whether a decision is about the same ports as an earlier one: an address may be
+ * another port's since then. */
+static __always_inline int same_ports(const struct flow *f, const struct flow *old)
+{
+	return old->ifindex == f->ifindex &&
+	       (f->nh.kind != NEXT_HOP_LOCAL ||
+		(old->nh.kind == NEXT_HOP_LOCAL && old->nh.ifindex == f->nh.ifindex));
+}
+
 /* The packet passes and has no entry. */
 #define PASS_ONCE -1
 
@@ -272,10 +281,11 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	int local = from_port && f->nh.kind == NEXT_HOP_LOCAL;
 	if (local)
 		other = bpf_map_lookup_elem(&port_policy_v1, &f->nh.ifindex);
+	int established = old && same_ports(f, old);
 	if (!own || (local && !other)) {
 		/* Of an earlier agent, or the control nodes are away: what is
 		 * established stays, and nothing new begins. */
-		if (!old)
+		if (!established)
 			return DROP_POLICY_PENDING;
 		f->role = old->role;
 		return DROP_NONE;
@@ -314,7 +324,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	if (!reason && local)
 		reason = ask_port(q, other, far_network, !leaves);
 	/* What is only not known yet does not end what is established. */
-	if (reason == DROP_POLICY_PENDING && old)
+	if (reason == DROP_POLICY_PENDING && established)
 		return DROP_NONE;
 	if (reason && (old || answer)) { /* both directions begin anew */
 		reverse_key(&p->key, f, label, &q->reverse);
