@@ -37,21 +37,7 @@ func (c *cluster) secondNetwork(t *testing.T) (name string) {
 func (c *cluster) forwards(t *testing.T, of task, on bool) {
 	t.Helper()
 	value := map[bool]string{true: "1", false: "0"}[on]
-	found, err := c.findProcesses()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range found {
-		in := []string{"nsenter", "-t", p.pid, "-n"}
-		addresses, _ := c.InHost(contextOf(t), append(in, "ip", "-4", "-o", "addr")...)
-		if strings.Contains(addresses, " "+of.Address()+"/") {
-			if out, err := c.InHost(contextOf(t), append(in, "sysctl", "-qw", "net.ipv4.ip_forward="+value)...); err != nil {
-				t.Fatalf("have %s forward: %v: %s", of.ID, err, out)
-			}
-			return
-		}
-	}
-	t.Fatalf("no process has the address %s of %s", of.Address(), of.ID)
+	c.inNamespaceOf(t, of, "sysctl", "-qw", "net.ipv4.ip_forward="+value)
 }
 
 // TestNetServiceOfTask: a policy leads the traffic between two networks through
@@ -73,25 +59,13 @@ func TestNetServiceOfTask(t *testing.T) {
 	}
 	c.forwards(t, service, true)
 
-	var made map[string]struct {
-		UUID string `json:"uuid"`
-	}
-	make := func(kind, parent string, properties map[string]any, name ...string) string {
-		properties["fq_name"], properties["parent_type"] = append([]string{"default-domain"}, name...), parent
-		made = nil
-		c.api(t, "POST", "/"+kind+"s", map[string]any{kind: properties}, &made)
-		id := made[kind].UUID
-		t.Cleanup(func() { c.api(t, "DELETE", "/"+kind+"/"+id, nil, nil) })
-		return id
-	}
-	template := make("service-template", "domain", map[string]any{"service_template_properties": map[string]any{"service_mode": "in-network"}}, "router")
+	template := c.below(t, "service-template", "domain", []string{"default-domain", "router"},
+		map[string]any{"service_template_properties": map[string]any{"service_mode": "in-network"}})
 	instance := c.object(t, "service-instance", "fw", map[string]any{})
 	c.refer(t, "service-instance", instance, "service-template", template, nil)
-	tuple := make("port-tuple", "service-instance", map[string]any{}, policyProject, "fw", "one")
+	tuple := c.below(t, "port-tuple", "service-instance", []string{"default-domain", policyProject, "fw", "one"}, nil)
 	for i, side := range []string{"left", "right"} {
-		of := service
-		of.IPAddresses = service.IPAddresses[i : i+1]
-		vmi := c.interfaceOf(t, of)
+		vmi := c.interfaceOf(t, service.IPAddresses[i].IPAddress)
 		c.api(t, "PUT", "/virtual-machine-interface/"+vmi, map[string]any{"virtual-machine-interface": map[string]any{
 			"virtual_machine_interface_properties": map[string]any{"service_interface_type": side},
 		}}, nil)

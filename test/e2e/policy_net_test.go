@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"syscall"
 	"testing"
 )
@@ -35,17 +36,26 @@ func (c *cluster) inNetwork(t *testing.T, id, network string, node int) task {
 	return c.running(t, id, 1)[0]
 }
 
-// object makes an object of a kind, which has the properties beside its name,
-// for as long as the test lasts.
-func (c *cluster) object(t *testing.T, kind, name string, properties map[string]any) (uuid string) {
+// below makes an object below another, for as long as the test lasts.
+func (c *cluster) below(t *testing.T, kind, parent string, name []string, properties map[string]any) (uuid string) {
 	t.Helper()
-	properties["fq_name"], properties["parent_type"] = []string{"default-domain", policyProject, name}, "project"
+	properties = maps.Clone(properties)
+	if properties == nil {
+		properties = map[string]any{}
+	}
+	properties["fq_name"], properties["parent_type"] = name, parent
 	var made map[string]struct {
 		UUID string `json:"uuid"`
 	}
 	c.api(t, "POST", "/"+kind+"s", map[string]any{kind: properties}, &made)
 	t.Cleanup(func() { c.api(t, "DELETE", "/"+kind+"/"+made[kind].UUID, nil, nil) })
 	return made[kind].UUID
+}
+
+// object makes an object of the project, likewise.
+func (c *cluster) object(t *testing.T, kind, name string, properties map[string]any) (uuid string) {
+	t.Helper()
+	return c.below(t, kind, "project", []string{"default-domain", policyProject, name}, properties)
 }
 
 // refer adds a reference, for as long as the test lasts.
@@ -60,27 +70,26 @@ func (c *cluster) refer(t *testing.T, kind, from, toKind, to string, attr any) {
 	t.Cleanup(func() { update("DELETE") })
 }
 
-// interfaceOf is the UUID of a task's interface.
-func (c *cluster) interfaceOf(t *testing.T, of task) string {
+// interfaceOf is the UUID of the interface with an address.
+func (c *cluster) interfaceOf(t *testing.T, address string) string {
 	t.Helper()
 	var list struct {
 		IPs []struct {
 			IP struct {
 				Address    string `json:"instance_ip_address"`
 				Interfaces []struct {
-					UUID string   `json:"uuid"`
-					To   []string `json:"to"`
+					UUID string `json:"uuid"`
 				} `json:"virtual_machine_interface_refs"`
 			} `json:"instance-ip"`
 		} `json:"instance-ips"`
 	}
 	c.api(t, "GET", "/instance-ips?detail=true", nil, &list)
 	for _, i := range list.IPs {
-		if refs := i.IP.Interfaces; i.IP.Address == of.Address() && len(refs) == 1 {
+		if refs := i.IP.Interfaces; i.IP.Address == address && len(refs) == 1 {
 			return refs[0].UUID
 		}
 	}
-	t.Fatalf("no interface has the address %s of %s", of.Address(), of.ID)
+	t.Fatalf("no interface has the address %s", address)
 	return ""
 }
 
@@ -98,14 +107,14 @@ func portRule(protocol string, src, dst map[string]any, port int) map[string]any
 }
 
 // becomes waits until a way from a task to an address is open, or is not.
-func (c *cluster) becomes(t *testing.T, from, to task, way string, open bool) {
+func (c *cluster) becomes(t *testing.T, from task, address, way string, open bool) {
 	t.Helper()
-	eventually(t, recovery, fmt.Sprintf("%s from %s to %s is open: %v", way, from.ID, to.ID, open), func() error {
+	eventually(t, recovery, fmt.Sprintf("%s from %s to %s is open: %v", way, from.ID, address, open), func() error {
 		timeout := "500ms"
 		if open {
 			timeout = "3s"
 		}
-		err := c.check(t, from, to.Address(), way, timeout)
+		err := c.check(t, from, address, way, timeout)
 		if (err == nil) != open {
 			return fmt.Errorf("it is %v: %w", err == nil, err)
 		}
@@ -117,7 +126,7 @@ func (c *cluster) becomes(t *testing.T, from, to task, way string, open bool) {
 func (c *cluster) allow(t *testing.T, from, to task, want map[string]bool) {
 	t.Helper()
 	for _, way := range ways {
-		c.becomes(t, from, to, way, want[way])
+		c.becomes(t, from, to.Address(), way, want[way])
 	}
 }
 
@@ -143,7 +152,7 @@ func TestNetSecurityGroups(t *testing.T) {
 	anyone := map[string]any{"subnet": map[string]any{"ip_prefix": "0.0.0.0", "ip_prefix_len": 0}}
 	local := map[string]any{"security_group": "local"}
 	group := c.object(t, "security-group", "web", entries(portRule("tcp", anyone, local, 7007)))
-	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, server), "security-group", group, nil)
+	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, server.Address()), "security-group", group, nil)
 	for _, client := range []task{near, far} {
 		c.allow(t, client, server, map[string]bool{"tcp": true})
 		// Nothing lets the server begin.
@@ -152,7 +161,7 @@ func TestNetSecurityGroups(t *testing.T) {
 	}
 	// Members of a group, wherever they are.
 	members := c.object(t, "security-group", "members", entries())
-	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, far), "security-group", members, nil)
+	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, far.Address()), "security-group", members, nil)
 	c.api(t, "PUT", "/security-group/"+group, map[string]any{"security-group": entries(
 		portRule("icmp", map[string]any{"security_group": "default-domain:" + policyProject + ":members"}, local, -1),
 	)}, nil)
@@ -188,7 +197,7 @@ func TestNetSecurityGroups(t *testing.T) {
 	}
 	// Who comes after that is known to the sets there are.
 	late := c.inNetwork(t, "/ruled/late", "grouped", 2)
-	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, late), "security-group", members, nil)
+	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, late.Address()), "security-group", members, nil)
 	c.allow(t, late, server, map[string]bool{"icmp": true})
 }
 
@@ -200,7 +209,7 @@ func TestNetFirewall(t *testing.T) {
 	other := c.inNetwork(t, "/ruled/other", "tagged", 1)
 	tier := func(value string, of task) {
 		tag := c.object(t, "tag", "tier="+value, map[string]any{"tag_type_name": "tier", "tag_value": value})
-		c.refer(t, "virtual-machine-interface", c.interfaceOf(t, of), "tag", tag, nil)
+		c.refer(t, "virtual-machine-interface", c.interfaceOf(t, of.Address()), "tag", tag, nil)
 	}
 	tier("web", web)
 	tier("db", db)

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,21 +12,6 @@ import (
 	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
-// below makes an object below another, for as long as the test lasts.
-func (c *cluster) below(t *testing.T, kind string, parent string, name []string, properties map[string]any) (uuid string) {
-	t.Helper()
-	if properties == nil {
-		properties = map[string]any{}
-	}
-	properties["fq_name"], properties["parent_type"] = name, parent
-	var made map[string]struct {
-		UUID string `json:"uuid"`
-	}
-	c.api(t, "POST", "/"+kind+"s", map[string]any{kind: properties}, &made)
-	t.Cleanup(func() { c.api(t, "DELETE", "/"+kind+"/"+made[kind].UUID, nil, nil) })
-	return made[kind].UUID
-}
-
 // foreignIP gives a task an address of a network, floating or alias.
 func (c *cluster) foreignIP(t *testing.T, kind, network, name string, of task) (address string) {
 	t.Helper()
@@ -36,7 +20,7 @@ func (c *cluster) foreignIP(t *testing.T, kind, network, name string, of task) (
 	id := c.below(t, kind+"-ip", kind+"-ip-pool", append(slices.Clone(pool), name), map[string]any{
 		"project_refs": []any{map[string]any{"to": []string{"default-domain", policyProject}}},
 	})
-	c.refer(t, kind+"-ip", id, "virtual-machine-interface", c.interfaceOf(t, of), nil)
+	c.refer(t, kind+"-ip", id, "virtual-machine-interface", c.interfaceOf(t, of.Address()), nil)
 	var got map[string]map[string]any
 	c.api(t, "GET", "/"+kind+"-ip/"+id, nil, &got)
 	return got[kind+"-ip"][kind+"_ip_address"].(string)
@@ -48,16 +32,7 @@ func (c *cluster) foreignIP(t *testing.T, kind, network, name string, of task) (
 func (c *cluster) reachable(t *testing.T, from task, address string, open bool) {
 	t.Helper()
 	for _, way := range []string{"icmp", "tcp"} {
-		eventually(t, recovery, fmt.Sprintf("%s from %s to %s is open: %v", way, from.ID, address, open), func() error {
-			timeout := "500ms"
-			if open {
-				timeout = "3s"
-			}
-			if err := c.check(t, from, address, way, timeout); (err == nil) != open {
-				return fmt.Errorf("it is %v: %w", err == nil, err)
-			}
-			return nil
-		})
+		c.becomes(t, from, address, way, open)
 	}
 }
 
@@ -139,7 +114,7 @@ func TestNetRouteBehindTask(t *testing.T) {
 	routes := func(route map[string]any) map[string]any { return map[string]any{"route": []any{route}} }
 	t.Run("table of the interface", func(t *testing.T) {
 		table := c.object(t, "interface-route-table", "behind", map[string]any{"interface_route_table_routes": routes(map[string]any{"prefix": "192.0.2.0/24"})})
-		c.refer(t, "virtual-machine-interface", c.interfaceOf(t, router), "interface-route-table", table, nil)
+		c.refer(t, "virtual-machine-interface", c.interfaceOf(t, router.Address()), "interface-route-table", table, nil)
 		open(t)
 	})
 	closed()

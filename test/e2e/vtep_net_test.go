@@ -122,35 +122,19 @@ func (v *frrVTEP) knows(t *testing.T, mac, node string) {
 // macOf is that of the interface with an address, as its node has it.
 func (c *cluster) macOf(t *testing.T, address string) string {
 	t.Helper()
-	var list struct {
-		IPs []struct {
-			IP struct {
-				Address    string `json:"instance_ip_address"`
-				Interfaces []struct {
-					UUID string `json:"uuid"`
-				} `json:"virtual_machine_interface_refs"`
-			} `json:"instance-ip"`
-		} `json:"instance-ips"`
+	var object struct {
+		Interface struct {
+			MACs struct {
+				List []string `json:"mac_address"`
+			} `json:"virtual_machine_interface_mac_addresses"`
+		} `json:"virtual-machine-interface"`
 	}
-	c.api(t, "GET", "/instance-ips?detail=true", nil, &list)
-	for _, ip := range list.IPs {
-		if ip.IP.Address != address || len(ip.IP.Interfaces) == 0 {
-			continue
-		}
-		var object struct {
-			Interface struct {
-				MACs struct {
-					List []string `json:"mac_address"`
-				} `json:"virtual_machine_interface_mac_addresses"`
-			} `json:"virtual-machine-interface"`
-		}
-		c.api(t, "GET", "/virtual-machine-interface/"+ip.IP.Interfaces[0].UUID, nil, &object)
-		if len(object.Interface.MACs.List) > 0 {
-			return object.Interface.MACs.List[0]
-		}
+	c.api(t, "GET", "/virtual-machine-interface/"+c.interfaceOf(t, address), nil, &object)
+	macs := object.Interface.MACs.List
+	if len(macs) == 0 {
+		t.Fatalf("the interface with the address %s has no MAC", address)
 	}
-	t.Fatalf("no interface has the address %s", address)
-	return ""
+	return macs[0]
 }
 
 // TestNetVTEP: FRR bridges a network of tasks to a host behind it, by EVPN and
