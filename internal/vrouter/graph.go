@@ -13,10 +13,19 @@ import (
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
+// A look at all ports is followed by a rest of so many times what it took: when
+// they change one by one, as a thousand do while they are plugged, some gather,
+// and most of the CPU is left to others. It is short where ports are few.
+const (
+	graphRest        = 4
+	longestGraphRest = 50 * time.Millisecond
+)
+
 // runGraph keeps ports as the graph has them: it fills in what a classic client
 // did not say, follows later changes, and removes ports that the graph lacks.
 func (a *Agent) runGraph(ctx context.Context) error {
 	for {
+		began := time.Now()
 		records, changed := a.registry.all()
 		for _, r := range records {
 			a.followGraph(r)
@@ -24,6 +33,11 @@ func (a *Agent) runGraph(ctx context.Context) error {
 		a.followPolicies(records)
 		a.vnis.Replace(a.routing.vnis())
 		a.routing.dropUnneeded()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(graphRest*time.Since(began), longestGraphRest)):
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
