@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
+	"github.com/contrail-mesos/contrail/test/bench/internal/process"
 )
 
 // trio is three controllers that keep a store together, on the loopback of this
@@ -82,7 +82,7 @@ func startTrio(ctx context.Context, binary, dir string) (*trio, error) {
 	}
 	var join []string
 	for _, name := range []string{"a", "b", "c"} {
-		addresses, err := freeAddresses(2)
+		addresses, err := process.FreeAddresses(2)
 		if err != nil {
 			return t, err
 		}
@@ -117,18 +117,4 @@ func (t *trio) stop() error {
 		errs = append(errs, c.stop())
 	}
 	return errors.Join(errs...)
-}
-
-// freeAddresses are TCP addresses that nobody listens on.
-func freeAddresses(n int) ([]string, error) {
-	var list []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // not before the next has another
-		list = append(list, l.Addr().String())
-	}
-	return list, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -49,7 +48,7 @@ func startControllers(ctx context.Context, binary, dir string, count int) (*cont
 	}
 	var join []string
 	for n := range count {
-		addresses, err := freeAddresses(3)
+		addresses, err := process.FreeAddresses(3)
 		if err != nil {
 			return s, err
 		}
@@ -174,18 +173,4 @@ func (s *controllers) watchPeak(ctx context.Context) func() int64 {
 		cancel()
 		return <-most
 	}
-}
-
-// freeAddresses are TCP addresses on which nobody listened a moment ago.
-func freeAddresses(n int) ([]string, error) {
-	var list []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // not before the next has another
-		list = append(list, l.Addr().String())
-	}
-	return list, nil
 }

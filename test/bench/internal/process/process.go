@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,4 +133,19 @@ func Eventually(ctx context.Context, try func() error) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// FreeAddresses are TCP addresses of the loopback on which nobody listened a
+// moment ago.
+func FreeAddresses(n int) ([]string, error) {
+	var list []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // not before the next has another
+		list = append(list, l.Addr().String())
+	}
+	return list, nil
 }
