@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -127,7 +128,7 @@ func (a *API) recordWrite(ctx context.Context, what audit, c *change, at model.P
 	changed := make([]string, 0, min(len(c.touched), mostTouched+1))
 	for i, t := range c.touched {
 		if i == mostTouched {
-			changed = append(changed, "...")
+			changed = append(changed, fmt.Sprintf("and %d more", len(c.touched)-mostTouched))
 			break
 		}
 		changed = append(changed, t.String())
