@@ -231,9 +231,7 @@ func learnedSpec(m *controlv1.LearnedPath) (rib.Spec, error) {
 	if m.GetStale() {
 		s.Flags |= rib.Stale
 	}
-	for _, e := range m.GetEncapsulations() {
-		s.Encapsulations |= 1 << (e - controlv1.Encapsulation_ENCAPSULATION_MPLS_OVER_UDP)
-	}
+	s.Encapsulations = encapsulationsOf(m.GetEncapsulations())
 	for _, target := range m.GetRouteTargets() {
 		s.Targets = append(s.Targets, rib.Target(target))
 	}

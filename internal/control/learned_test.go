@@ -37,6 +37,10 @@ func TestLearnedMessages(t *testing.T) {
 			t.Errorf("path of %s reads as %+v, %v, want %+v", key, s, err, want)
 		}
 	}
+	unknown := &controlv1.LearnedPath{NextHop: "192.0.2.1", Encapsulations: []controlv1.Encapsulation{-1, 0, controlv1.Encapsulation_ENCAPSULATION_VXLAN, 99}}
+	if s, err := learnedSpec(unknown); err != nil || s.Encapsulations != rib.VXLAN {
+		t.Errorf("encapsulations that nobody knows read as %v, %v", s.Encapsulations.Names(), err)
+	}
 	for name, m := range map[string]*controlv1.Learned{
 		"no prefix":    {},
 		"bad prefix":   {Prefix: "10.0.0.9"},

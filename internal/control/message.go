@@ -142,6 +142,16 @@ func encapsulationNumbers(set rib.Encapsulations) (list []controlv1.Encapsulatio
 	return list
 }
 
+// encapsulationsOf reads numbers, and leaves out those that a newer version may know.
+func encapsulationsOf(list []controlv1.Encapsulation) (set rib.Encapsulations) {
+	for _, e := range encapsulations {
+		if slices.Contains(list, e.wire) {
+			set |= e.bit
+		}
+	}
+	return set
+}
+
 // encapsulations are the same ones as the configuration, the tables and agents
 // know them.
 var encapsulations = []struct {
