@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (p Policy) validate() error {
 	if p.Identity.Network() == 0 {
 		return fmt.Errorf("network is 0; numbers start at 1")
 	}
-	return p.Identity.validate()
+	return nil
 }
 
 // liveSet is a set that is in the maps.
@@ -176,7 +177,8 @@ func (d *Dataplane) KnownPolicies() (map[int]Policy, error) {
 
 // PutPolicies gives ports their policies, with the sets that these name. What is
 // established is decided anew where something has changed. A port may come
-// later. A set that cannot be enforced refuses everything, and is an error.
+// later. A set that cannot be enforced refuses everything, and so does a port
+// with more groups and tags than an identity has; both are errors.
 func (d *Dataplane) PutPolicies(all map[int]Policy, sets map[SetID]*Set) error {
 	for ifindex, p := range all {
 		if err := p.validate(); err != nil {
@@ -187,7 +189,9 @@ func (d *Dataplane) PutPolicies(all map[int]Policy, sets map[SetID]*Set) error {
 	defer d.mu.Unlock()
 	var who []Identity
 	for _, p := range all {
-		who = append(who, p.Identity)
+		if p.Identity.validate() == nil {
+			who = append(who, p.Identity)
+		}
 	}
 	if err := d.know(who); err != nil {
 		return fmt.Errorf("put policies: %w", err)
@@ -214,6 +218,13 @@ func (d *Dataplane) PutPolicies(all map[int]Policy, sets map[SetID]*Set) error {
 
 // portPolicy makes sure that the sets of a policy are there; nil if one is not.
 func (d *Dataplane) portPolicy(p Policy, sets map[SetID]*Set) (*bpfPortPolicy, error) {
+	if err := p.Identity.validate(); err != nil {
+		live, closeErr := d.refusing()
+		if live == nil {
+			return nil, errors.Join(err, closeErr)
+		}
+		return &bpfPortPolicy{Sets: [policySets]uint32{live.number}}, err
+	}
 	c := &bpfPortPolicy{Identity: d.who.numbers[p.Identity]}
 	var errs []error
 	for i, id := range p.Sets {
@@ -318,6 +329,17 @@ func (d *Dataplane) putSet(s *Set) (*liveSet, error) {
 	}
 	live, closeErr := d.writeSet(&setIndex{id: s.ID})
 	return live, errors.Join(err, closeErr)
+}
+
+// refusesAll is the id of a set of no user's that refuses everything.
+var refusesAll = SetID(bytes.Repeat([]byte{0xff}, len(SetID{})))
+
+// refusing is that set.
+func (d *Dataplane) refusing() (*liveSet, error) {
+	if live := d.sets[refusesAll]; live != nil && live.index != nil {
+		return live, nil
+	}
+	return d.writeSet(&setIndex{id: refusesAll})
 }
 
 // writeSet writes a set under the number that it has, or a new one.

@@ -419,3 +419,36 @@ func TestNetSetThatIsTooMuch(t *testing.T) {
 		t.Errorf("deleting what is absent: %v", err)
 	}
 }
+
+// A port with more groups and tags than there is room for is closed, and is an
+// error: it does not keep the policy that it had before.
+func TestNetPortWithTooManyTags(t *testing.T) {
+	b := newBench(t)
+	b.wants(webTCP, 0)
+	tags := make([]uint32, maxIdentityValues+1)
+	for i := range tags {
+		tags[i] = uint32(i + 1)
+	}
+	many := Policy{Identity: NewIdentity(vrf, nil, tags)}
+	many.Sets[Arriving] = nothing.ID
+	for range 2 {
+		other := Policy{Identity: NewIdentity(vrf, nil, tags[:1])}
+		err := b.dp.PutPolicies(map[int]Policy{b.port1.IfIndex: many, b.port2.IfIndex: other}, map[SetID]*Set{nothing.ID: nothing})
+		if err == nil {
+			t.Error("no error says that the port has too many tags")
+		}
+		b.wants(webTCP, DropPolicyNetwork)
+		verdict, _ := b.fromPort(b.port2, udpFrame(mac2, addr2, farAddr))
+		wantVerdict(t, verdict, tcRedirect)
+		if all, err := b.dp.Policies(); err != nil || all[b.port1.IfIndex] == many || all[b.port2.IfIndex] != other {
+			t.Errorf("policies are %+v, %v; want that of port 2 to be %+v", all, err, other)
+		}
+		b.must(b.dp.Close())
+		b.open()
+	}
+	b.putPolicy(b.port1, Policy{Identity: member})
+	b.wants(webTCP, 0)
+	if sets, err := b.dp.setHeads(); err != nil || len(sets) != 0 {
+		t.Errorf("sets are %v, %v, want none", sets, err)
+	}
+}
