@@ -39,6 +39,7 @@ type TB interface {
 // Set is some controllers and the network between them.
 type Set struct {
 	t       TB
+	root    string // of the module
 	dir     string
 	binary  string
 	fabric  *nstest.NS
@@ -72,13 +73,9 @@ func New(t TB, root string, names ...string) *Set {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	s := &Set{t: t, dir: dir, binary: filepath.Join(dir, "contrail")}
+	s := &Set{t: t, root: root, dir: dir}
 	t.Cleanup(s.remove)
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", s.binary, "./cmd/contrail")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	s.binary = s.build("contrail")
 	s.certificate("authority")
 	s.fabric = nstest.New(t, "fabric")
 	s.fabric.Bridge("br0")
@@ -86,6 +83,21 @@ func New(t TB, root string, names ...string) *Set {
 		s.add(name, i+1)
 	}
 	return s
+}
+
+// build builds one of the programs, unless it has been.
+func (s *Set) build(program string) (path string) {
+	s.t.Helper()
+	path = filepath.Join(s.dir, program)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/"+program)
+	build.Dir, build.Env = s.root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		s.t.Fatalf("build: %v\n%s", err, out)
+	}
+	return path
 }
 
 func (s *Set) add(name string, number int) {

@@ -65,7 +65,7 @@ func (c *Controller) StartManager() {
 func (s *Set) AddNode(number int, manager *Controller) *Node {
 	t := s.t
 	t.Helper()
-	n := &Node{set: s, Name: "node-" + strconv.Itoa(number), bpf: nstest.BPFFS(t), plugin: s.buildPlugin()}
+	n := &Node{set: s, Name: "node-" + strconv.Itoa(number), bpf: nstest.BPFFS(t), plugin: s.build("contrail-cni")}
 	n.ns = nstest.New(t, n.Name)
 	if err := os.MkdirAll(n.path("run"), 0o700); err != nil {
 		t.Fatalf("%v", err)
@@ -102,16 +102,6 @@ func (s *Set) AddNode(number int, manager *Controller) *Node {
 		}
 	})
 	return n
-}
-
-func (s *Set) buildPlugin() string {
-	path := filepath.Join(s.dir, "contrail-cni")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "github.com/contrail-mesos/contrail/cmd/contrail-cni")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		s.t.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
 }
 
 func (n *Node) path(name string) string { return filepath.Join(n.set.dir, n.Name, name) }
