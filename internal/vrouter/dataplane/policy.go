@@ -53,6 +53,8 @@ type liveSet struct {
 	index *setIndex
 	// known is the highest identity that it decides about.
 	known uint32
+	// err says why it cannot be enforced and refuses everything; nil if it can.
+	err error
 }
 
 // policies is what the data plane knows of the maps of policy.
@@ -158,8 +160,8 @@ func (t *Tables) Policies() (map[int]Policy, error) {
 	return all, nil
 }
 
-// KnownPolicies are those of Policies whose sets this process has been told: only
-// these learn to decide about an identity that is new.
+// KnownPolicies are those of Policies whose sets this process has been told, and
+// enforces: only these learn to decide about an identity that is new.
 func (d *Dataplane) KnownPolicies() (map[int]Policy, error) {
 	all, err := d.Policies()
 	if err != nil {
@@ -169,7 +171,7 @@ func (d *Dataplane) KnownPolicies() (map[int]Policy, error) {
 	defer d.mu.Unlock()
 	maps.DeleteFunc(all, func(_ int, p Policy) bool {
 		return slices.ContainsFunc(p.Sets[:], func(id SetID) bool {
-			return id != (SetID{}) && (d.sets[id] == nil || d.sets[id].index == nil)
+			return id != (SetID{}) && (d.sets[id] == nil || d.sets[id].index == nil || d.sets[id].err != nil)
 		})
 	})
 	return all, nil
@@ -238,11 +240,11 @@ func (d *Dataplane) portPolicy(p Policy, sets map[SetID]*Set) (*bpfPortPolicy, e
 			}
 			var err error
 			if live, err = d.putSet(sets[id]); err != nil {
-				errs = append(errs, err)
+				return nil, errors.Join(append(errs, err)...)
 			}
-			if live == nil {
-				return nil, errors.Join(errs...)
-			}
+		}
+		if live.err != nil {
+			errs = append(errs, live.err)
 		}
 		c.Sets[i] = live.number
 	}
@@ -318,7 +320,7 @@ func (d *Dataplane) deletePolicy(ifindex int) error {
 }
 
 // putSet makes a set that ports may be given. One that cannot be enforced is
-// made to refuse everything, and comes with the error.
+// made to refuse everything, and has the error for all that are given it.
 func (d *Dataplane) putSet(s *Set) (*liveSet, error) {
 	index, err := indexSet(s)
 	if err == nil {
@@ -328,7 +330,14 @@ func (d *Dataplane) putSet(s *Set) (*liveSet, error) {
 		}
 	}
 	live, closeErr := d.writeSet(&setIndex{id: s.ID})
-	return live, errors.Join(err, closeErr)
+	if closeErr != nil {
+		return nil, errors.Join(err, closeErr)
+	}
+	live.err = err
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		live.index = nil // the kernel may take it the next time
+	}
+	return live, nil
 }
 
 // refusesAll is the id of a set of no user's that refuses everything.
@@ -356,7 +365,7 @@ func (d *Dataplane) writeSet(x *setIndex) (*liveSet, error) {
 	if err := d.swapSet(live.number, words); err != nil {
 		return nil, fmt.Errorf("write policy set %s: %w", x.id, err)
 	}
-	live.index, live.known = x, d.who.last
+	live.index, live.known, live.err = x, d.who.last, nil
 	d.sets[x.id] = live
 	return live, nil
 }
