@@ -259,6 +259,9 @@ func (d *Dataplane) adoptDevices(vifs map[int]bpfVif) error {
 			return err
 		}
 	}
+	if err := d.dropLostPolicies(vifs); err != nil {
+		return err
+	}
 	filtered, err := d.filtered()
 	if err != nil {
 		return err

@@ -96,6 +96,24 @@ func (d *Dataplane) adoptPolicies() error {
 	return nil
 }
 
+// dropLostPolicies removes those of devices that went before they were ports:
+// no DeletePort will, and KnownPolicies does not tell of them.
+func (d *Dataplane) dropLostPolicies(vifs map[int]bpfVif) error {
+	for ifindex := range maps.Clone(d.policies.ports) {
+		if _, known := vifs[ifindex]; known {
+			continue
+		}
+		_, err := d.links.LinkByIndex(ifindex)
+		if isGone(err) {
+			err = d.deletePolicy(ifindex)
+		}
+		if err != nil {
+			return fmt.Errorf("look after the policy of interface %d: %w", ifindex, err)
+		}
+	}
+	return nil
+}
+
 // setHead is what the head of a set says.
 type setHead struct {
 	id    SetID

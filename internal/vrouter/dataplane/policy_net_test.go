@@ -456,3 +456,24 @@ func TestNetPortWithTooManyTags(t *testing.T) {
 		t.Errorf("sets are %v, %v, want none", sets, err)
 	}
 }
+
+// What an agent that was killed wrote for a port that never came goes with the
+// next start, unless the device is still there.
+func TestNetPolicyOfDeviceThatIsGone(t *testing.T) {
+	b := newBench(t)
+	policy := Policy{Identity: member}
+	policy.Sets[Arriving] = toWeb.ID
+	const gone, loopback = 9999, 1
+	b.must(b.dp.PutPolicies(map[int]Policy{gone: policy}, map[SetID]*Set{toWeb.ID: toWeb}))
+	b.must(b.dp.PutPolicies(map[int]Policy{loopback: {Identity: member}}, nil))
+	b.must(b.dp.Close())
+	b.open()
+	all, err := b.dp.Policies()
+	_, stays := all[loopback]
+	if _, there := all[gone]; err != nil || there || !stays {
+		t.Errorf("policies are of %v, %v; want none of %d and one of %d", all, err, gone, loopback)
+	}
+	if sets, err := b.dp.setHeads(); err != nil || len(sets) != 0 {
+		t.Errorf("sets are %v, %v, want none", sets, err)
+	}
+}
