@@ -133,12 +133,20 @@ func tablesOf(g *graph, network string) []*routeTable {
 	return tables
 }
 
-// aggregatesOf are those that refer to the network's routing instance.
+// aggregatesOf are those that refer to the network's routing instance. Whoever
+// may use a network of another project cannot lead its traffic elsewhere.
 func aggregatesOf(g *graph, network string) []*routeAggregate {
 	var list []*routeAggregate
+	of := identities.get(g, network)
 	for _, r := range g.BackReferences(InstanceUUID(network), model.KindRouteAggregate) {
-		if a := routeAggregates.get(g, r.From.UUID); a != nil {
+		switch a := routeAggregates.get(g, r.From.UUID); {
+		case a == nil:
+		case of != nil && of.Project == a.Project:
 			list = append(list, a)
+		default:
+			list = append(list, &routeAggregate{From: a.From, Problems: []Problem{{
+				About: a.From, Text: "it has no effect on the network, which is of another project",
+			}}})
 		}
 	}
 	return list

@@ -37,17 +37,19 @@ var routeTables = &unit[routeTable]{name: "route-table", layer: 0, compute: func
 }}
 
 // InterfaceRoutes is an interface-route-table: prefixes that are behind the
-// interfaces which refer to it.
+// interfaces which refer to it. In a network of another project it has no
+// effect: whoever may use one cannot lead the traffic of others to himself. Its
+// owner can let others use a table of his.
 type InterfaceRoutes struct {
 	From Origin
-	// Interfaces are sorted.
+	// Interfaces are those that it acts on, sorted.
 	Interfaces []string
 	Routes     []StaticRoute
 	Problems   []Problem
 }
 
 var interfaceRoutes = &unit[InterfaceRoutes]{
-	name: "interface-routes", layer: 0, of: model.KindInterfaceRouteTable,
+	name: "interface-routes", layer: 1, of: model.KindInterfaceRouteTable,
 	compute: func(g *graph, id string) *InterfaceRoutes {
 		o, ok := get[*model.InterfaceRouteTable](g, model.KindInterfaceRouteTable, id)
 		if !ok {
@@ -56,11 +58,26 @@ var interfaceRoutes = &unit[InterfaceRoutes]{
 		t := routeTable{From: originOf(o)}
 		t.read(o.InterfaceRouteTableRoutes, false)
 		r := &InterfaceRoutes{From: t.From, Routes: t.Routes, Problems: t.Problems}
-		for _, vmi := range g.BackReferences(id, model.KindVirtualMachineInterface) {
-			r.Interfaces = append(r.Interfaces, vmi.From.UUID)
+		of := g.BackReferences(id, model.KindVirtualMachineInterface)
+		for _, vmi := range of {
+			if inProject(g, vmi.From.UUID, o.ParentUUID) {
+				r.Interfaces = append(r.Interfaces, vmi.From.UUID)
+			}
+		}
+		if len(r.Interfaces) < len(of) {
+			r.Problems = append(r.Problems, Problem{About: r.From, Text: "an interface that has it is in no network of its project, so it has no effect there; use a table of the network's project"})
 		}
 		return r
 	},
+}
+
+// inProject is whether an interface's network is of a project.
+func inProject(g *graph, vmi, project string) bool {
+	for _, r := range g.References(vmi, model.KindVirtualNetwork) {
+		of := identities.get(g, r.To.UUID)
+		return of != nil && of.Project == project
+	}
+	return false
 }
 
 func (t *routeTable) problem(format string, args ...any) {
@@ -122,6 +139,7 @@ type Aggregate struct {
 // routeAggregate is a route-aggregate.
 type routeAggregate struct {
 	From     Origin
+	Project  string
 	Entries  []Aggregate
 	Problems []Problem
 }
@@ -131,7 +149,7 @@ var routeAggregates = &unit[routeAggregate]{name: "route-aggregate", layer: 0, c
 	if !ok {
 		return nil
 	}
-	a := &routeAggregate{From: originOf(o)}
+	a := &routeAggregate{From: originOf(o), Project: o.ParentUUID}
 	problem := func(format string, args ...any) {
 		a.Problems = append(a.Problems, Problem{About: a.From, Text: fmt.Sprintf(format, args...)})
 	}

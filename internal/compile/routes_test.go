@@ -29,3 +29,52 @@ func TestAggregateWithoutNextHop(t *testing.T) {
 		}
 	})
 }
+
+// Whoever may use a network of another project, because it is shared, cannot
+// lead the traffic of others there to himself.
+func TestRoutesOfOthersHaveNoEffect(t *testing.T) {
+	w := &town{}
+	net := w.network("shared", 5)
+	vmi := &model.VirtualMachineInterface{Meta: meta(model.KindVirtualMachineInterface, "port")}
+	w.put(vmi)
+	w.refer(vmi, net, "")
+	tables, aggregates := map[string]*model.InterfaceRouteTable{}, map[string]*model.RouteAggregate{}
+	for _, project := range []string{net.ParentUUID, model.DerivedUUID("other")} {
+		table := &model.InterfaceRouteTable{
+			Meta:                      meta(model.KindInterfaceRouteTable, "table-"+project),
+			InterfaceRouteTableRoutes: &model.RouteTableType{Route: []model.RouteType{{Prefix: "0.0.0.0/1"}}},
+		}
+		aggregate := &model.RouteAggregate{
+			Meta:                  meta(model.KindRouteAggregate, "aggregate-"+project),
+			AggregateRouteNexthop: "10.0.0.9", AggregateRouteEntries: &model.RouteListType{Route: []string{"128.0.0.0/1"}},
+		}
+		table.ParentUUID, aggregate.ParentUUID = project, project
+		tables[project], aggregates[project] = table, aggregate
+		w.put(table)
+		w.put(aggregate)
+		w.refer(vmi, table, "")
+		w.batch.References = append(w.batch.References, model.Reference{
+			From: model.EntityOf(aggregate), To: model.Entity{Kind: model.KindRoutingInstance, UUID: InstanceUUID(net.UUID)},
+		})
+	}
+	w.view(func(v *model.View) {
+		g := graphOf(v)
+		for project, table := range tables {
+			own := project == net.ParentUUID
+			if r := interfaceRoutes.get(g, table.UUID); (len(r.Interfaces) == 1) != own || (len(r.Problems) == 1) == own {
+				t.Errorf("a table of the network's own project (%v) acts on %v, with problems %v", own, r.Interfaces, r.Problems)
+			}
+		}
+		e := Explain(v, net.UUID)
+		said := slices.ContainsFunc(e.Problems, func(p Problem) bool {
+			return p.About.UUID == aggregates[model.DerivedUUID("other")].UUID && strings.Contains(p.Text, "of another project")
+		})
+		count := 0
+		for _, a := range e.Aggregates {
+			count += len(a.Aggregates)
+		}
+		if count != 1 || !said {
+			t.Errorf("aggregates are %v, problems %v", e.Aggregates, e.Problems)
+		}
+	})
+}

@@ -173,7 +173,8 @@ func (a *attachment) fixedFor(x foreignAddress) netip.Addr {
 // Where several name one, the first table decides.
 func (f *facts) readRoutes(v *model.View, a *attachment) {
 	for _, r := range v.References(a.Interface, model.KindInterfaceRouteTable) {
-		if t := f.compiler.InterfaceRoutes(r.To.UUID); t != nil {
+		t := f.compiler.InterfaceRoutes(r.To.UUID)
+		if t != nil && slices.Contains(t.Interfaces, a.Interface) {
 			a.routes = append(a.routes, t.Routes...)
 		}
 	}
