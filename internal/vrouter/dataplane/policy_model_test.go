@@ -149,7 +149,8 @@ func (d draw) rule() Rule {
 }
 
 // set has so many rules, of which all but a few at random places are about
-// nobody here.
+// nobody here. Half of the sets pass what no rule before the last is about:
+// else next to nothing would pass all that a packet is asked for.
 func (d draw) set(rules int) *Set {
 	s := &Set{Blocks: [][]Rule{make([]Rule, 0, rules)}}
 	chance := max(1, rules/10)
@@ -162,6 +163,12 @@ func (d draw) set(rules int) *Set {
 			}
 		}
 		s.Blocks[0] = append(s.Blocks[0], r)
+	}
+	if rules > 1 && d.IntN(2) == 0 {
+		s.Blocks[0][rules-1] = Rule{
+			Src: Selector{Any: true}, Dst: Selector{Any: true}, Protocol: AnyProtocol,
+			SrcPorts: []PortRange{AllPorts}, DstPorts: []PortRange{AllPorts},
+		}
 	}
 	sum := sha256.Sum256(fmt.Append(nil, s.Blocks))
 	s.ID = SetID(sum[:16])

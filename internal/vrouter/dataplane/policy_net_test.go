@@ -132,6 +132,7 @@ func TestNetPolicyIsTheModels(t *testing.T) {
 			b.forgetFlows()
 		}
 	})
+	t.Logf("%d packets passed and %d were refused", passed, refused)
 	if passed < refused/20 || refused < passed/20 {
 		t.Errorf("%d packets passed and %d were refused: the test shows little", passed, refused)
 	}
