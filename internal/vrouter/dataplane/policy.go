@@ -341,18 +341,29 @@ func (d *Dataplane) deletePolicy(ifindex int) error {
 // made to refuse everything, and has the error for all that are given it.
 func (d *Dataplane) putSet(s *Set) (*liveSet, error) {
 	index, err := indexSet(s)
-	if err == nil {
-		var live *liveSet
-		if live, err = d.writeSet(index); err == nil {
-			return live, nil
-		}
+	if err != nil {
+		return d.closeSet(s.ID, err)
 	}
-	live, closeErr := d.writeSet(&setIndex{id: s.ID})
-	if closeErr != nil {
-		return nil, errors.Join(err, closeErr)
+	return d.enforce(index)
+}
+
+// enforce writes a set, or closes it.
+func (d *Dataplane) enforce(x *setIndex) (*liveSet, error) {
+	live, err := d.writeSet(x)
+	if err != nil {
+		return d.closeSet(x.id, err)
 	}
-	live.err = err
-	if errno := unix.Errno(0); errors.As(err, &errno) {
+	return live, nil
+}
+
+// closeSet makes a set refuse everything, for the reason given.
+func (d *Dataplane) closeSet(id SetID, reason error) (*liveSet, error) {
+	live, err := d.writeSet(&setIndex{id: id})
+	if err != nil {
+		return nil, errors.Join(reason, err)
+	}
+	live.err = reason
+	if errno := unix.Errno(0); errors.As(reason, &errno) {
 		live.index = nil // the kernel may take it the next time
 	}
 	return live, nil
@@ -417,7 +428,8 @@ func (d *Dataplane) swapSet(number uint32, words []uint64) error {
 }
 
 // extendSets has the sets know all identities: those that are about a new one
-// are written anew, of the others the head.
+// are written anew, of the others the head. One that grows too big by that is
+// closed, and keeps nobody else's routes and policies from being written.
 func (d *Dataplane) extendSets(fresh []Identity) error {
 	if d.behind {
 		fresh = slices.Collect(maps.Keys(d.who.numbers))
@@ -429,7 +441,7 @@ func (d *Dataplane) extendSets(fresh []Identity) error {
 		}
 		var err error
 		if slices.ContainsFunc(fresh, live.index.isAbout) {
-			_, err = d.writeSet(live.index)
+			_, err = d.enforce(live.index)
 		} else {
 			err = d.raiseKnown(live)
 		}

@@ -478,3 +478,40 @@ func TestNetPolicyOfDeviceThatIsGone(t *testing.T) {
 		t.Errorf("sets are %v, %v, want none", sets, err)
 	}
 }
+
+// A set may grow too big by who comes to exist: whoever made it is refused, and
+// nobody else's routes are.
+func TestNetSetThatGrowsTooMuch(t *testing.T) {
+	b := newBench(t)
+	const groups, identities = 13, 5000
+	var rules []Rule
+	for i := range uint32(60_000) {
+		r := allow(6, 80, Selector{Groups: []uint32{1 + i%groups}}, anyone)
+		rules = append(rules, r)
+	}
+	set := someSet("grows", append(rules, allow(6, 80, anyone, anyone))...)
+	policy := Policy{Identity: member}
+	policy.Sets[NetworkPolicy] = set.ID
+	b.putPolicy(b.port1, policy, set)
+	b.wants(webTCP, 0)
+
+	routes := map[RouteKey]NextHop{}
+	for n := range uint32(identities) {
+		var of []uint32 // another part of the groups for each
+		for g := range uint32(groups) {
+			if n>>g&1 != 0 {
+				of = append(of, 1+g)
+			}
+		}
+		at := netip.AddrFrom4([4]byte{10, 64, byte(n >> 8), byte(n)})
+		routes[host(vrf, at)] = NextHop{Kind: Tunnel, Remote: remoteIP, Label: farLabel, Identity: NewIdentity(vrf, of, nil)}
+	}
+	b.must(b.dp.PutRoutes(routes))
+	b.wants(webTCP, DropPolicyNetwork)
+	if known, err := b.dp.KnownPolicies(); err != nil || known[b.port1.IfIndex] == policy {
+		t.Errorf("policies are %+v (%v), want that of the port not known", known, err)
+	}
+	if err := b.dp.PutPolicies(map[int]Policy{b.port1.IfIndex: policy}, map[SetID]*Set{set.ID: set}); err == nil {
+		t.Error("the set was taken")
+	}
+}
