@@ -80,7 +80,10 @@ func TestReplayAgentLost(t *testing.T) {
 	cfg.PingInterval, cfg.PingTimeout = 200*time.Millisecond, 4*time.Second
 	r := replayerWith(t, file, cfg)
 	r.past = ".get_tasks.completed_tasks[]"
-	r.notes["SIGKILL of the agent"] = func() { r.agent.leave() }
+	r.notes["SIGKILL of the agent"] = func() {
+		r.until("the agent hears acknowledgements", func() bool { return r.agent.heardAll(r.acknowledged) })
+		r.agent.leave()
+	}
 	r.before[12] = func() { r.until("the agent is unreachable", func() bool { return len(r.h.master.agents) == 0 }) }
 	r.notes["agent starts again"] = func() { r.comeBack() }
 	r.run(recorded(t, file), nothing)

@@ -47,6 +47,16 @@ func (h *harness) play(a *playedAgent, register *clusterv1.Register) *playedAgen
 	return a
 }
 
+// heardAll is whether none of the updates is open. What an agent that comes
+// back has not heard the acknowledgement of, it says again.
+func (a *playedAgent) heardAll(acknowledged [][]byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !slices.ContainsFunc(a.open, func(u *clusterv1.StatusUpdate) bool {
+		return slices.ContainsFunc(acknowledged, func(id []byte) bool { return bytes.Equal(id, u.GetStatus().GetUuid()) })
+	})
+}
+
 // leave ends the session, as a crash does.
 func (a *playedAgent) leave() {
 	a.testAgent.close()

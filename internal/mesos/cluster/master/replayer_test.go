@@ -93,10 +93,12 @@ type replayer struct {
 	ids     map[string]string
 	streams []*replayStream
 	agent   *playedAgent
-	script  []scripted        // updates of agents, in order of time
-	owners  map[string]string // recorded frameworks, by task
-	roles   map[string]string // of recorded offers
-	newest  string            // framework whose SUBSCRIBED the recording leaves out
+	script  []scripted // updates of agents, in order of time
+	// acknowledged are updates that schedulers have acknowledged.
+	acknowledged [][]byte
+	owners       map[string]string // recorded frameworks, by task
+	roles        map[string]string // of recorded offers
+	newest       string            // framework whose SUBSCRIBED the recording leaves out
 	// before an exchange, by number, and notes of the recorder, by beginning:
 	// what else happened.
 	before map[int]func()
@@ -267,6 +269,10 @@ func (r *replayer) run(exchanges []exchange, skip func(exchange) bool) {
 		r.offersBeforeSuppress(exchanges, n)
 		if e.Response.Status != 0 && !strings.HasSuffix(e.Connection, ":5051") && !skip(e) {
 			r.exchange(e)
+			call := &schedulerv1.Call{}
+			if codec.UnmarshalJSON(e.Request.Body, call) == nil && call.Acknowledge != nil {
+				r.acknowledged = append(r.acknowledged, call.GetAcknowledge().GetUuid())
+			}
 		}
 	}
 	r.advance(math.MaxFloat64)
