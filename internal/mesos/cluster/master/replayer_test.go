@@ -94,11 +94,12 @@ type replayer struct {
 	streams []*replayStream
 	agent   *playedAgent
 	script  []scripted // updates of agents, in order of time
-	// acknowledged are updates that schedulers have acknowledged.
-	acknowledged [][]byte
-	owners       map[string]string // recorded frameworks, by task
-	roles        map[string]string // of recorded offers
-	newest       string            // framework whose SUBSCRIBED the recording leaves out
+	// said are the updates of agents until now, acknowledged those that
+	// schedulers have acknowledged.
+	said, acknowledged [][]byte
+	owners             map[string]string // recorded frameworks, by task
+	roles              map[string]string // of recorded offers
+	newest             string            // framework whose SUBSCRIBED the recording leaves out
 	// before an exchange, by number, and notes of the recorder, by beginning:
 	// what else happened.
 	before map[int]func()
@@ -267,6 +268,11 @@ func (r *replayer) run(exchanges []exchange, skip func(exchange) bool) {
 			}
 		}
 		r.offersBeforeSuppress(exchanges, n)
+		if typeOf(e.Request.Body) == "SUBSCRIBE" { // may end another stream
+			for _, id := range r.said {
+				r.await(id)
+			}
+		}
 		if e.Response.Status != 0 && !strings.HasSuffix(e.Connection, ":5051") && !skip(e) {
 			r.exchange(e)
 			call := &schedulerv1.Call{}
@@ -307,6 +313,7 @@ func (r *replayer) advance(now float64) {
 			continue
 		}
 		r.agent.report(framework, next.status)
+		r.said = append(r.said, next.status.GetUuid())
 		r.until("an update reaches the master", func() bool {
 			f := r.h.master.frameworks[framework]
 			if f == nil || f.tasks[next.status.GetTaskId().GetValue()] == nil {
