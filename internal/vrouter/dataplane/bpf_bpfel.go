@@ -73,6 +73,14 @@ type bpfFlow struct {
 	Policy     uint32
 	NatSrc     uint32
 	NatDst     uint32
+	Answered   uint8
+	Pad        [7]uint8
+}
+
+type bpfFlowCount struct {
+	_          structs.HostLayout
+	Flows      uint32
+	Unanswered uint32
 }
 
 type bpfFlowKey struct {
@@ -146,7 +154,7 @@ type bpfNextHop struct {
 type bpfNode struct {
 	_          structs.HostLayout
 	Generation uint32
-	Pad        uint32
+	FlowShare  uint32
 	Netns      uint64
 }
 
@@ -245,9 +253,9 @@ const (
 	bpfMapDropV1             = "drop_v1"
 	bpfMapEcmpMemberV1       = "ecmp_member_v1"
 	bpfMapEcmpV1             = "ecmp_v1"
-	bpfMapFlowGoneV1         = "flow_gone_v1"
-	bpfMapFlowMadeV1         = "flow_made_v1"
-	bpfMapFlowV2             = "flow_v2"
+	bpfMapFlowGoneV2         = "flow_gone_v2"
+	bpfMapFlowMadeV2         = "flow_made_v2"
+	bpfMapFlowV3             = "flow_v3"
 	bpfMapForeignAddrV1      = "foreign_addr_v1"
 	bpfMapForeignV1          = "foreign_v1"
 	bpfMapFragmentV1         = "fragment_v1"
@@ -267,8 +275,10 @@ const (
 	bpfMapVniV1              = "vni_v1"
 	bpfProgUnderlayRx        = "underlay_rx"
 	bpfProgVifRx             = "vif_rx"
+	bpfVarCrowdedFlows       = "crowded_flows"
 	bpfVarLocalIp            = "local_ip"
 	bpfVarPortFlows          = "port_flows"
+	bpfVarPortUnanswered     = "port_unanswered"
 	bpfVarUnderlayIfindex    = "underlay_ifindex"
 )
 
@@ -326,9 +336,9 @@ type bpfMapSpecs struct {
 	DropV1             *ebpf.MapSpec `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
-	FlowGoneV1         *ebpf.MapSpec `ebpf:"flow_gone_v1"`
-	FlowMadeV1         *ebpf.MapSpec `ebpf:"flow_made_v1"`
-	FlowV2             *ebpf.MapSpec `ebpf:"flow_v2"`
+	FlowGoneV2         *ebpf.MapSpec `ebpf:"flow_gone_v2"`
+	FlowMadeV2         *ebpf.MapSpec `ebpf:"flow_made_v2"`
+	FlowV3             *ebpf.MapSpec `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.MapSpec `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.MapSpec `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.MapSpec `ebpf:"fragment_v1"`
@@ -352,8 +362,10 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	CrowdedFlows    *ebpf.VariableSpec `ebpf:"crowded_flows"`
 	LocalIp         *ebpf.VariableSpec `ebpf:"local_ip"`
 	PortFlows       *ebpf.VariableSpec `ebpf:"port_flows"`
+	PortUnanswered  *ebpf.VariableSpec `ebpf:"port_unanswered"`
 	UnderlayIfindex *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 }
 
@@ -381,9 +393,9 @@ type bpfMaps struct {
 	DropV1             *ebpf.Map `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
-	FlowGoneV1         *ebpf.Map `ebpf:"flow_gone_v1"`
-	FlowMadeV1         *ebpf.Map `ebpf:"flow_made_v1"`
-	FlowV2             *ebpf.Map `ebpf:"flow_v2"`
+	FlowGoneV2         *ebpf.Map `ebpf:"flow_gone_v2"`
+	FlowMadeV2         *ebpf.Map `ebpf:"flow_made_v2"`
+	FlowV3             *ebpf.Map `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.Map `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.Map `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.Map `ebpf:"fragment_v1"`
@@ -409,9 +421,9 @@ func (m *bpfMaps) Close() error {
 		m.DropV1,
 		m.EcmpMemberV1,
 		m.EcmpV1,
-		m.FlowGoneV1,
-		m.FlowMadeV1,
-		m.FlowV2,
+		m.FlowGoneV2,
+		m.FlowMadeV2,
+		m.FlowV3,
 		m.ForeignAddrV1,
 		m.ForeignV1,
 		m.FragmentV1,
@@ -436,8 +448,10 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	CrowdedFlows    *ebpf.Variable `ebpf:"crowded_flows"`
 	LocalIp         *ebpf.Variable `ebpf:"local_ip"`
 	PortFlows       *ebpf.Variable `ebpf:"port_flows"`
+	PortUnanswered  *ebpf.Variable `ebpf:"port_unanswered"`
 	UnderlayIfindex *ebpf.Variable `ebpf:"underlay_ifindex"`
 }
 

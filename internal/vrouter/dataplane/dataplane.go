@@ -28,9 +28,14 @@ type Config struct {
 	// FlowEntries is the size of the flow table, about 200 bytes each,
 	// allocated at once. Default 524288.
 	FlowEntries uint32
-	// PortFlows is how many flows one port may start, and how many others may
-	// start towards it by tunnel. Default: a sixteenth of FlowEntries.
+	// PortFlows is how many flows one port may begin, and how many others may
+	// begin towards it by tunnel. Default: a sixteenth of FlowEntries. Where
+	// the table is half full of flows and their answers, each port has no more
+	// than its share of the other half.
 	PortFlows uint32
+	// PortUnanswered is how many of either may be without an answer. Default: a
+	// quarter of PortFlows.
+	PortUnanswered uint32
 	// MaxPorts is the number of ports. Default 4096.
 	MaxPorts uint32
 	// HostRoutes and PrefixRoutes are the numbers of routes to single addresses
@@ -47,6 +52,7 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.FlowEntries, 512<<10)
 	set(&c.PortFlows, max(c.FlowEntries/16, 1))
+	set(&c.PortUnanswered, max(c.PortFlows/4, 1))
 	set(&c.MaxPorts, 4096)
 	set(&c.HostRoutes, 1<<20)
 	set(&c.PrefixRoutes, 256<<10)
@@ -80,6 +86,7 @@ type Dataplane struct {
 	hops hops
 	policies
 	slots map[int]uint32 // taken slot of each port, by ifindex
+	room  uint32         // entries of the flow table
 }
 
 // Open loads the programs and attaches them in the caller's network namespace.
@@ -146,6 +153,7 @@ func (d *Dataplane) load(underlay int) error {
 	if err := d.sizeMaps(spec); err != nil {
 		return err
 	}
+	d.room = spec.Maps[bpfMapFlowV3].MaxEntries
 	var vars bpfVariableSpecs
 	if err := spec.Assign(&vars); err != nil {
 		return fmt.Errorf("find constants of the programs: %w", err)
@@ -154,7 +162,9 @@ func (d *Dataplane) load(underlay int) error {
 	if err := errors.Join(
 		vars.LocalIp.Set(local),
 		vars.UnderlayIfindex.Set(uint32(underlay)),
-		vars.PortFlows.Set(d.config.PortFlows),
+		vars.PortFlows.Set(int32(d.config.PortFlows)),
+		vars.PortUnanswered.Set(int32(d.config.PortUnanswered)),
+		vars.CrowdedFlows.Set(int32(d.room/(2*flowPair))),
 	); err != nil {
 		return fmt.Errorf("set constants of the programs: %w", err)
 	}
@@ -175,9 +185,9 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapForeignV1:          d.config.MaxPorts,
 		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
 		bpfMapCounterV1:          d.config.MaxPorts,
-		bpfMapFlowMadeV1:         d.config.MaxPorts * flowDirs,
-		bpfMapFlowGoneV1:         d.config.MaxPorts * flowDirs,
-		bpfMapFlowV2:             d.config.FlowEntries,
+		bpfMapFlowMadeV2:         account(d.config.MaxPorts, 0),
+		bpfMapFlowGoneV2:         account(d.config.MaxPorts, 0),
+		bpfMapFlowV3:             d.config.FlowEntries,
 		bpfMapHostRouteV2:        d.config.HostRoutes,
 		bpfMapRouteV2:            d.config.PrefixRoutes,
 		bpfMapPortPolicyV1:       d.config.MaxPorts,
@@ -214,6 +224,13 @@ func (d *Dataplane) adopt(netns uint64) error {
 	if err := d.maps().NodeV1.Lookup(uint32(0), &d.node); err != nil {
 		return fmt.Errorf("read node record: %w", err)
 	}
+	vifs, err := d.vifs()
+	if err != nil {
+		return err
+	}
+	for ifindex, vif := range vifs {
+		d.slots[ifindex] = vif.Slot
+	}
 	d.node.Netns = netns
 	if err := d.bump(); err != nil {
 		return err
@@ -225,13 +242,6 @@ func (d *Dataplane) adopt(netns uint64) error {
 		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 			return fmt.Errorf("prepare drop counters: %w", err)
 		}
-	}
-	vifs, err := d.vifs()
-	if err != nil {
-		return err
-	}
-	for ifindex, vif := range vifs {
-		d.slots[ifindex] = vif.Slot
 	}
 	if err := d.adoptPolicies(); err != nil {
 		return err
@@ -280,6 +290,7 @@ func (d *Dataplane) adoptDevices(vifs map[int]bpfVif) error {
 // it changed.
 func (d *Dataplane) bump() error {
 	d.node.Generation++
+	d.node.FlowShare = d.flowShare()
 	if err := d.maps().NodeV1.Put(uint32(0), d.node); err != nil {
 		return fmt.Errorf("bump generation: %w", err)
 	}

@@ -51,7 +51,9 @@
 //   - A flow stays with its member of a group of next hops for as long as that is
 //     one; a next hop is there before and after all routes that lead to it.
 //   - A full flow table or a used-up quota refuses new flows and leaves the
-//     established ones alone.
+//     established ones alone. What others begin takes nothing from what a port
+//     may begin, and no port, nor who sends to it, takes another's share of the
+//     table.
 //   - Every dropped packet is counted by reason and interface.
 //   - The layout of pinned maps is versioned in their names.
 //

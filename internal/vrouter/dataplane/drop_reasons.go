@@ -64,6 +64,8 @@ const (
 	DropFragment DropReason = 29
 	// DropVNI: VXLAN network identifier is of no network here.
 	DropVNI DropReason = 30
+	// DropFlowUnanswered: port has used up its flows without an answer.
+	DropFlowUnanswered DropReason = 31
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -98,4 +100,5 @@ var dropReasons = [...]struct{ name, help string }{
 	{"policy-group", "security groups do not allow it"},
 	{"fragment", "fragment of a datagram that was not seen to begin"},
 	{"vni", "VXLAN network identifier is of no network here"},
+	{"flow-unanswered", "port has used up its flows without an answer"},
 }

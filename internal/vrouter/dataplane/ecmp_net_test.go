@@ -216,33 +216,43 @@ func TestNetRoutesOfTheEarlierLayout(t *testing.T) {
 	}
 }
 
-// TestNetFlowsOfTheEarlierLayout: flows keep their counts, and their members of
-// groups.
-func TestNetFlowsOfTheEarlierLayout(t *testing.T) {
-	b := newBench(t)
-	shared := netip.MustParseAddr("10.32.0.77")
-	group := []Member{tunnelTo(remoteIP, farLabel), tunnelTo(otherIP, farLabel2)}
-	b.must(b.dp.PutRoute(host(vrf, shared), Share(group)))
-	before := b.takes(shared, 20)
-	old, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, Name: flowsBefore, KeySize: 44, ValueSize: 104, MaxEntries: 1024})
-	b.must(err)
-	b.must(old.Pin(filepath.Join(b.dp.mapDir(), flowsBefore)))
-	raw, err := entries[bpfFlowKey, [112]byte](b.dp.maps().FlowV2, "flows")
-	b.must(err)
-	for key, value := range raw {
-		b.must(old.Put(key, flowBefore(value[:104])))
-		b.must(b.dp.maps().FlowV2.Delete(key))
-	}
-	old.Close()
-	b.must(b.dp.PutRoute(host(vrf, shared), Share(append(group, tunnelTo(otherIP, 99)))))
-	b.dp.Close()
-	b.open()
-	if after := b.takes(shared, 20); !slices.Equal(after, before) {
-		t.Errorf("flows take %v, before %v", after, before)
-	}
-	for _, f := range b.flows() {
-		if f.Packets != 2 {
-			t.Errorf("flow has %d packets, want those from before, too: %+v", f.Packets, f)
+// TestNetFlowsOfTheEarlierLayouts: flows keep their counts, and their members of
+// groups, and count against the quota of their port.
+func TestNetFlowsOfTheEarlierLayouts(t *testing.T) {
+	for name, size := range map[string]int{flowsFirst: 104, flowsBefore: 112} {
+		b := newBench(t)
+		shared := netip.MustParseAddr("10.32.0.77")
+		group := []Member{tunnelTo(remoteIP, farLabel), tunnelTo(otherIP, farLabel2)}
+		b.must(b.dp.PutRoute(host(vrf, shared), Share(group)))
+		before := b.takes(shared, 20)
+		old, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, Name: name, KeySize: 44, ValueSize: uint32(size), MaxEntries: 1024})
+		b.must(err)
+		b.must(old.Pin(filepath.Join(b.dp.mapDir(), name)))
+		raw, err := entries[bpfFlowKey, [120]byte](b.dp.maps().FlowV3, "flows")
+		b.must(err)
+		for key, value := range raw {
+			b.must(old.Put(key, value[:size]))
+			b.must(b.dp.maps().FlowV3.Delete(key))
+		}
+		old.Close()
+		b.must(b.dp.PutRoute(host(vrf, shared), Share(append(group, tunnelTo(otherIP, 99)))))
+		_, _, err = b.dp.SweepFlows(0, DefaultAges()) // finds none
+		b.must(err)
+		b.dp.Close()
+		b.open()
+		if own, _, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || own != (FlowCount{20, 20}) {
+			t.Errorf("%s: port has %+v flows, %v, want 20", name, own, err)
+		}
+		if after := b.takes(shared, 20); !slices.Equal(after, before) {
+			t.Errorf("%s: flows take %v, before %v", name, after, before)
+		}
+		for _, f := range b.flows() {
+			if f.Packets != 2 {
+				t.Errorf("%s: flow has %d packets, want those from before, too: %+v", name, f.Packets, f)
+			}
+		}
+		if left, _ := filepath.Glob(filepath.Join(b.dp.mapDir(), name)); len(left) != 0 {
+			t.Errorf("pins are left: %v", left)
 		}
 	}
 }

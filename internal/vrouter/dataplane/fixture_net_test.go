@@ -75,6 +75,7 @@ func newBench(t testing.TB, change ...func(*Config)) *bench {
 	b.config = Config{
 		PinDir: filepath.Join(nstest.BPFFS(t), "contrail", "node"), Underlay: "eth0", LocalIP: localIP,
 		FlowEntries: 1024, MaxPorts: 64,
+		PortUnanswered: 1024, // most tests answer nothing
 	}
 	for _, f := range change {
 		f(&b.config)

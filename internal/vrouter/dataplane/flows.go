@@ -40,7 +40,7 @@ func DefaultAges() Ages {
 
 func (a Ages) of(protocol uint8) time.Duration {
 	switch protocol {
-	case 6:
+	case protocolTCP:
 		return a.TCP
 	case 17:
 		return a.UDP
@@ -49,8 +49,9 @@ func (a Ages) of(protocol uint8) time.Duration {
 }
 
 // SweepFlows deletes the flows that had no packet for the time given, by the
-// clock of Now, and sets the count of each port's flows right. It returns the
-// number of flows deleted and left.
+// clock of Now, and sets the count of each port's flows right. A TCP connection
+// whose beginner has sent no more than the first packet goes with those that
+// have no answer. It returns the number of flows deleted and left.
 func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,7 +61,7 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 	}
 	removed, live, err = d.sweep(func(f rawFlow) bool {
 		idle := now - time.Duration(f.value.LastSeen)
-		return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && !d.answered(f, vifs)
+		return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && (halfOpen(f) || !d.answered(f, vifs))
 	})
 	if err != nil {
 		return removed, live, fmt.Errorf("sweep flows: %w", err)
@@ -68,7 +69,16 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 	return removed, live, nil
 }
 
-const protocolICMP = 1
+const (
+	protocolICMP = 1
+	protocolTCP  = 6
+)
+
+// halfOpen says whether the flow begins a TCP connection by one packet alone, as
+// a flood does.
+func halfOpen(f rawFlow) bool {
+	return f.key.Proto == protocolTCP && f.value.Role != flowAnswers && f.value.Packets < 2
+}
 
 // icmpReverse is icmp_reverse of the programs: requests and their replies.
 func icmpReverse(typ uint16) uint16 {
@@ -122,7 +132,7 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 // see enter_answer of the programs, has none.
 func (d *Dataplane) passed(key bpfFlowKey) bool {
 	var f bpfFlow
-	err := d.maps().FlowV2.Lookup(key, &f)
+	err := d.maps().FlowV3.Lookup(key, &f)
 	return err == nil && f.Packets > 0 || err != nil && !errors.Is(err, ebpf.ErrKeyNotExist)
 }
 
@@ -159,69 +169,111 @@ func (d *Dataplane) purgeFragments(ifindex int, label uint32) error {
 // crash left. A flow made while it reads may be found, too; then the port's
 // count is too high by it until the next sweep, never too low for long.
 func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err error) {
-	made, err := d.accounts(d.maps().FlowMadeV1)
+	made, err := d.accounts(d.maps().FlowMadeV2)
 	if err != nil {
 		return 0, 0, err
 	}
-	left := make(map[uint32]uint32, len(made))
+	left := make(map[uint32]bpfFlowCount, len(made))
 	for f, err := range d.rawFlows() {
 		if err != nil {
 			return removed, live, err
 		}
 		if !match(f) {
-			left[account(f.value.Slot, uint32(f.key.Dir))]++
+			count(left, f)
 			live++
 			continue
 		}
-		if err := deleted(d.maps().FlowV2.Delete(f.key)); err != nil {
+		if err := deleted(d.maps().FlowV3.Delete(f.key)); err != nil {
 			return removed, live, fmt.Errorf("delete flow: %w", err)
 		}
 		removed++
 	}
 	for account, n := range made {
-		if err := d.maps().FlowGoneV1.Put(account, n-left[account]); err != nil {
+		n.Flows -= left[account].Flows
+		n.Unanswered -= left[account].Unanswered
+		if err := d.maps().FlowGoneV2.Put(account, n); err != nil {
 			return removed, live, fmt.Errorf("count flows of account %d: %w", account, err)
 		}
 	}
 	return removed, live, nil
 }
 
-// account is where the flows of a direction of a slot are counted; FLOW_ACCOUNT
-// of the programs says the same.
-func account(slot, dir uint32) uint32 { return slot*flowDirs + dir }
+// count adds a flow to the accounts that charge of the programs counted it in.
+func count(accounts map[uint32]bpfFlowCount, f rawFlow) {
+	if f.value.Role == flowAnswers {
+		return
+	}
+	of := account(f.value.Slot, uint32(f.key.Dir))
+	port, total := accounts[of], accounts[flowTotal]
+	port.Flows++
+	total.Flows++
+	if f.value.Answered == 0 {
+		port.Unanswered++
+	}
+	accounts[of], accounts[flowTotal] = port, total
+}
 
-// accounts reads an array of counts for the slots in use.
-func (d *Dataplane) accounts(m *ebpf.Map) (map[uint32]uint32, error) {
-	values := make(map[uint32]uint32, len(d.slots)*flowDirs)
+// FLOW_TOTAL of the programs, and how many entries a flow has with its answers.
+const (
+	flowTotal = 0
+	flowPair  = 2
+)
+
+// account is where the flows that begin in a direction of a slot are counted;
+// FLOW_ACCOUNT of the programs says the same.
+func account(slot, dir uint32) uint32 { return 1 + slot*flowDirs + dir }
+
+// flowShare is how many flows a port may begin, and others towards it, although
+// the table is crowded: all shares together are half of it.
+func (d *Dataplane) flowShare() uint32 {
+	return max(d.room/(2*flowPair*flowDirs)/uint32(max(len(d.slots), 1)), 1)
+}
+
+// accounts reads an array of counts: the total, and those of the slots in use.
+func (d *Dataplane) accounts(m *ebpf.Map) (map[uint32]bpfFlowCount, error) {
+	keys := []uint32{flowTotal}
 	for _, slot := range d.slots {
 		for dir := range uint32(flowDirs) {
-			var v uint32
-			if err := m.Lookup(account(slot, dir), &v); err != nil {
-				return nil, fmt.Errorf("read count of slot %d: %w", slot, err)
-			}
-			values[account(slot, dir)] = v
+			keys = append(keys, account(slot, dir))
 		}
+	}
+	values := make(map[uint32]bpfFlowCount, len(keys))
+	for _, key := range keys {
+		var v bpfFlowCount
+		if err := m.Lookup(key, &v); err != nil {
+			return nil, fmt.Errorf("read flow count of account %d: %w", key, err)
+		}
+		values[key] = v
 	}
 	return values, nil
 }
 
-// PortFlowCount returns how many flows count against a port's quotas: those it
-// started, and those that came to it by tunnel.
-func (d *Dataplane) PortFlowCount(ifindex int) (out, in int, err error) {
+// FlowCount is how many flows count against a quota, and how many of them have
+// no answer.
+type FlowCount struct {
+	Flows, Unanswered int
+}
+
+// PortFlowCount returns what counts against a port's quotas: the flows that it
+// began, and those that others began towards it by tunnel.
+func (d *Dataplane) PortFlowCount(ifindex int) (own, others FlowCount, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	slot, ok := d.slots[ifindex]
 	if !ok {
-		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, ErrNoPort)
+		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, ErrNoPort)
 	}
-	made, err := d.accounts(d.maps().FlowMadeV1)
+	made, err := d.accounts(d.maps().FlowMadeV2)
 	if err != nil {
-		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
+		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, err)
 	}
-	gone, err := d.accounts(d.maps().FlowGoneV1)
+	gone, err := d.accounts(d.maps().FlowGoneV2)
 	if err != nil {
-		return 0, 0, fmt.Errorf("count flows of port %d: %w", ifindex, err)
+		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, err)
 	}
-	count := func(dir uint32) int { return int(int32(made[account(slot, dir)] - gone[account(slot, dir)])) }
-	return count(flowFromPort), count(flowFromTunnel), nil
+	of := func(dir uint32) FlowCount {
+		m, g := made[account(slot, dir)], gone[account(slot, dir)]
+		return FlowCount{int(int32(m.Flows - g.Flows)), int(int32(m.Unanswered - g.Unanswered))}
+	}
+	return of(flowFromPort), of(flowFromTunnel), nil
 }

@@ -12,37 +12,62 @@ import (
 )
 
 // Maps of earlier layouts: routes before next hops had ids, flows before their
-// addresses were translated.
+// addresses were translated, and before they and answers were counted apart.
 const (
 	hostRoutesBefore = "host_route_v1"
 	routesBefore     = "route_v1"
-	flowsBefore      = "flow_v1"
+	flowsFirst       = "flow_v1"
+	flowsBefore      = "flow_v2"
+	flowsMadeBefore  = "flow_made_v1"
+	flowsGoneBefore  = "flow_gone_v1"
 )
 
-// flowBefore is the value of a flow, which has become longer since.
-type flowBefore [104]byte
+// The value of a flow, which has become longer twice since.
+type (
+	flowFirst  [104]byte
+	flowBefore [112]byte
+)
 
-// migrateFlows takes over the flows of an earlier layout, for their counts and
-// so that they stay with their members of groups.
+// migrateFlows takes over the flows of earlier layouts, for their counts and so
+// that they stay with their members of groups.
 func (d *Dataplane) migrateFlows() error {
-	var keys []bpfFlowKey
-	var values [][unsafe.Sizeof(bpfFlow{})]byte
-	if err := migrate(d, flowsBefore, func(k bpfFlowKey, v flowBefore) {
-		var longer [unsafe.Sizeof(bpfFlow{})]byte
-		copy(longer[:], v[:])
-		keys, values = append(keys, k), append(values, longer)
-	}); err != nil {
+	first, err := takeFlows(d, flowsFirst, func(v flowFirst) []byte { return v[:] })
+	if err != nil {
 		return err
 	}
+	before, err := takeFlows(d, flowsBefore, func(v flowBefore) []byte { return v[:] })
+	if err != nil {
+		return err
+	}
+	if first+before > 0 {
+		if _, _, err := d.sweep(func(rawFlow) bool { return false }); err != nil { // counts them
+			return err
+		}
+	}
+	return d.removePins(flowsFirst, flowsBefore, flowsMadeBefore, flowsGoneBefore)
+}
+
+// takeFlows copies the flows of a map that there may be, and returns how many.
+func takeFlows[V any](d *Dataplane, name string, content func(V) []byte) (int, error) {
+	var keys []bpfFlowKey
+	var values [][unsafe.Sizeof(bpfFlow{})]byte
+	if err := migrate(d, name, func(k bpfFlowKey, v V) {
+		var longer [unsafe.Sizeof(bpfFlow{})]byte
+		copy(longer[:], content(v))
+		keys, values = append(keys, k), append(values, longer)
+	}); err != nil {
+		return 0, err
+	}
+	taken := len(keys)
 	for len(keys) > 0 {
 		n := min(len(keys), routeBatch)
 		// What has no room is decided anew like any other flow.
-		if _, err := d.maps().FlowV2.BatchUpdate(keys[:n], values[:n], nil); err != nil && !errors.Is(err, errTooMany) {
-			return fmt.Errorf("take over flows of an earlier layout: %w", err)
+		if _, err := d.maps().FlowV3.BatchUpdate(keys[:n], values[:n], nil); err != nil && !errors.Is(err, errTooMany) {
+			return 0, fmt.Errorf("take over flows of an earlier layout: %w", err)
 		}
 		keys, values = keys[n:], values[n:]
 	}
-	return d.removePins(flowsBefore)
+	return taken, nil
 }
 
 // routeBefore is the value that they had: the next hop itself, with the

@@ -173,8 +173,8 @@ func (d *Dataplane) takeSlot(ifindex int) (uint32, error) {
 	err := d.maps().CounterV1.Put(slot, make([]bpfCounters, ebpf.MustPossibleCPU()))
 	for dir := range uint32(flowDirs) {
 		err = errors.Join(err,
-			d.maps().FlowMadeV1.Put(account(slot, dir), uint32(0)),
-			d.maps().FlowGoneV1.Put(account(slot, dir), uint32(0)))
+			d.maps().FlowMadeV2.Put(account(slot, dir), bpfFlowCount{}),
+			d.maps().FlowGoneV2.Put(account(slot, dir), bpfFlowCount{}))
 	}
 	if err != nil {
 		return 0, fmt.Errorf("reset counters of slot %d: %w", slot, err)

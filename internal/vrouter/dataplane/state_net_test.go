@@ -16,98 +16,6 @@ import (
 	"github.com/contrail-mesos/contrail/internal/nstest"
 )
 
-func (b *bench) send(p Port, dst netip.Addr, sport int) uint32 {
-	b.t.Helper()
-	ip := ipv4(p.Addresses[0], dst, layers.IPProtocolUDP)
-	verdict, _ := b.fromPort(p, serialize(ethernet(p.MAC, RouterMAC()), ip, udp(ip, sport, 53), payload))
-	return verdict
-}
-
-func TestNetQuotaRefusesNewFlowsOnly(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.PortFlows = 3 })
-	for sport := 1; sport <= 3; sport++ {
-		wantVerdict(t, b.send(b.port1, farAddr, sport), tcRedirect)
-	}
-	b.wantDrop(b.send(b.port1, farAddr, 4), DropFlowQuota, b.port1.IfIndex)
-	// Established flows and other ports go on.
-	wantVerdict(t, b.send(b.port1, farAddr, 2), tcRedirect)
-	wantVerdict(t, b.send(b.port2, farAddr, 4), tcRedirect)
-	// So do established flows that are decided anew.
-	b.must(b.dp.PutRoute(host(vrf, otherIP), NextHop{}))
-	wantVerdict(t, b.send(b.port1, farAddr, 3), tcRedirect)
-	if out, in, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || out != 3 || in != 0 {
-		t.Errorf("port has %d flows out and %d in, %v, want 3 and 0", out, in, err)
-	}
-	// What the sweep removes is free again.
-	now, err := Now()
-	b.must(err)
-	removed, live, err := b.dp.SweepFlows(now+time.Hour, DefaultAges())
-	if err != nil || removed != 4 || live != 0 {
-		t.Fatalf("sweep removed %d and left %d, %v, want 4 and 0", removed, live, err)
-	}
-	wantVerdict(t, b.send(b.port1, farAddr, 4), tcRedirect)
-}
-
-// receive sends the port a datagram through the tunnel.
-func (b *bench) receive(sport, dport int) uint32 {
-	b.t.Helper()
-	ip := ipv4(farAddr, addr1, layers.IPProtocolUDP)
-	inner := serialize(ethernet(mac1, RouterMAC()), ip, udp(ip, sport, dport), payload)
-	verdict, _ := b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, inner))
-	return verdict
-}
-
-func TestNetFloodLeavesThePortItsOwnFlows(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.PortFlows = 3 })
-	for sport := 1; sport <= 3; sport++ {
-		wantVerdict(t, b.receive(sport, 53), tcRedirect)
-	}
-	b.wantDrop(b.receive(4, 53), DropFlowQuota, b.port1.IfIndex)
-	// The port starts flows, and their answers come in.
-	wantVerdict(t, b.send(b.port1, farAddr, 1000), tcRedirect)
-	wantVerdict(t, b.receive(53, 1000), tcRedirect)
-	// It also answers all that came, beyond what it may start.
-	for sport := 1001; sport <= 1002; sport++ {
-		wantVerdict(t, b.send(b.port1, farAddr, sport), tcRedirect)
-	}
-	b.wantDrop(b.send(b.port1, farAddr, 1003), DropFlowQuota, b.port1.IfIndex)
-	ip := ipv4(addr1, farAddr, layers.IPProtocolUDP)
-	verdict, _ := b.fromPort(b.port1, serialize(ethernet(mac1, RouterMAC()), ip, udp(ip, 53, 1), payload))
-	wantVerdict(t, verdict, tcRedirect)
-	if out, in, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || out != 4 || in != 4 {
-		t.Errorf("port has %d flows out and %d in, %v, want 4 and 4", out, in, err)
-	}
-	// What has no answer goes soon: two that came, two that were sent.
-	now, err := Now()
-	b.must(err)
-	removed, live, err := b.dp.SweepFlows(now+time.Minute, DefaultAges())
-	if err != nil || removed != 4 || live != 4 {
-		t.Errorf("sweep removed %d and left %d, %v, want 4 and 4", removed, live, err)
-	}
-}
-
-func TestNetFullTableKeepsEstablishedFlows(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.FlowEntries, c.PortFlows = 8, 100 })
-	accepted := 0
-	for sport := 1; sport <= 20; sport++ {
-		if b.send(b.port1, farAddr, sport) == tcRedirect {
-			accepted++
-		}
-	}
-	if accepted != 8 || len(b.flows()) != 8 {
-		t.Errorf("%d flows are accepted and %d in the table, want 8", accepted, len(b.flows()))
-	}
-	if want := (Drop{Reason: DropFlowTableFull, IfIndex: b.port1.IfIndex, Packets: 12}); !b.dropped()[want] {
-		t.Errorf("drops are %v, want %v", b.dropped(), want)
-	}
-	for _, f := range b.flows() {
-		wantVerdict(t, b.send(b.port1, farAddr, int(f.SrcPort)), tcRedirect)
-	}
-	if n, _, err := b.dp.PortFlowCount(b.port1.IfIndex); err != nil || n != 8 {
-		t.Errorf("port has %d flows, %v, want 8: refused ones do not count", n, err)
-	}
-}
-
 func TestNetSweepGoesByAge(t *testing.T) {
 	b := newBench(t)
 	tcp := ipv4(addr1, farAddr, layers.IPProtocolTCP)
@@ -396,7 +304,7 @@ func TestNetAdoption(t *testing.T) {
 	b.must(b.dp.Close())
 	b.config.FlowEntries = 4096 // a pinned map keeps its size
 	b.open()
-	if got := b.dp.maps().FlowV2.MaxEntries(); got != 1024 {
+	if got := b.dp.maps().FlowV3.MaxEntries(); got != 1024 {
 		t.Errorf("adopted flow table has %d entries, want 1024", got)
 	}
 	ports, err := b.dp.Ports()

@@ -39,7 +39,9 @@
 	X(POLICY_FIREWALL, "policy-firewall", "firewall rules refuse it")       \
 	X(POLICY_GROUP, "policy-group", "security groups do not allow it")      \
 	X(FRAGMENT, "fragment", "fragment of a datagram that was not seen to begin") \
-	X(VNI, "vni", "VXLAN network identifier is of no network here")
+	X(VNI, "vni", "VXLAN network identifier is of no network here") \
+	X(FLOW_UNANSWERED, "flow-unanswered",                                  \
+	  "port has used up its flows without an answer")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -115,12 +115,82 @@ static __always_inline struct flow *find_reverse(const struct flow_key *key, con
 						 __u32 label, struct flow_key *r)
 {
 	reverse_key(key, f, label, r);
-	struct flow *back = bpf_map_lookup_elem(&flow_v2, r);
+	struct flow *back = bpf_map_lookup_elem(&flow_v3, r);
 
 	if (back || r->dir != FLOW_FROM_TUNNEL)
 		return back;
 	r->scope = f->nh.encap == ENCAP_VXLAN ? label : FLOW_SCOPE_VRF | f->vrf;
-	return bpf_map_lookup_elem(&flow_v2, r);
+	return bpf_map_lookup_elem(&flow_v3, r);
+}
+
+static __always_inline void count_begun(struct flow_count *of_port, struct flow_count *all,
+					int answered, __s32 n)
+{
+	__sync_fetch_and_add(&of_port->flows, n);
+	if (!answered)
+		__sync_fetch_and_add(&of_port->unanswered, n);
+	__sync_fetch_and_add(&all->flows, n);
+}
+
+/*
+ * Counts a flow that begins, if there may be another. A port has one account for
+ * what it begins and one for what others begin towards it by tunnel, so that a
+ * flood cannot keep it from beginning its own. Each may have no more than so
+ * many, and fewer without an answer. When the table is half full of them, each
+ * may only have its share of the other half: so there is room for everybody's,
+ * whatever others do. Returns a drop reason or DROP_NONE.
+ */
+static __noinline int charge(__u32 slot, __u32 dir, int answered)
+{
+	__u32 account = FLOW_ACCOUNT(slot, dir), total = FLOW_TOTAL, zero = 0;
+	struct flow_count *made = bpf_map_lookup_elem(&flow_made_v2, &account);
+	struct flow_count *gone = bpf_map_lookup_elem(&flow_gone_v2, &account);
+	struct flow_count *all_made = bpf_map_lookup_elem(&flow_made_v2, &total);
+	struct flow_count *all_gone = bpf_map_lookup_elem(&flow_gone_v2, &total);
+	struct node *n = bpf_map_lookup_elem(&node_v1, &zero);
+
+	if (!made || !gone || !all_made || !all_gone || !n)
+		return DROP_NO_PORT;
+	/* Counts wrap around; their differences do not. */
+	__s32 flows = made->flows - gone->flows;
+	if (flows >= port_flows)
+		return DROP_FLOW_QUOTA;
+	if (!answered && (__s32)(made->unanswered - gone->unanswered) >= port_unanswered)
+		return DROP_FLOW_UNANSWERED;
+	if ((__s32)(all_made->flows - all_gone->flows) >= crowded_flows && flows >= (__s32)n->flow_share)
+		return DROP_FLOW_TABLE_FULL;
+	count_begun(made, all_made, answered, 1);
+	return DROP_NONE;
+}
+
+/* Takes back what charge counted. */
+static __noinline int uncharge(__u32 slot, __u32 dir, int answered)
+{
+	__u32 account = FLOW_ACCOUNT(slot, dir), total = FLOW_TOTAL;
+	struct flow_count *made = bpf_map_lookup_elem(&flow_made_v2, &account);
+	struct flow_count *all = bpf_map_lookup_elem(&flow_made_v2, &total);
+
+	if (made && all)
+		count_begun(made, all, answered, -1);
+	return 0;
+}
+
+/* Notes at a flow that it has an answer, which is the one with this key. */
+static __noinline int note_answer(const struct flow_key *key, const struct flow *f, __u32 label)
+{
+	struct flow_key reverse;
+
+	if (!key || !f)
+		return 0;
+	struct flow *begun = find_reverse(key, f, label, &reverse);
+	if (!begun || begun->role != FLOW_BEGINS || begun->answered)
+		return 0;
+	begun->answered = 1;
+	__u32 account = FLOW_ACCOUNT(begun->slot, reverse.dir);
+	struct flow_count *made = bpf_map_lookup_elem(&flow_made_v2, &account);
+	if (made)
+		__sync_fetch_and_add(&made->unanswered, -1);
+	return 0;
 }
 
 /*
@@ -128,10 +198,9 @@ static __always_inline struct flow *find_reverse(const struct flow_key *key, con
  * two CPUs may be deciding the same flow by different generations. *f is filled
  * in but for times and counts. Returns a drop reason or DROP_NONE.
  *
- * A port has one quota for the flows it starts and one for those that others
- * start towards it, so that a flood cannot keep it from starting its own.
- * Answers to what is in the table are let in beyond it. An entry without bytes
- * is for a packet that may come.
+ * What begins is counted. Answers are not: each needs what it answers in the
+ * table, and there is no more than one for it. An entry without bytes is for a
+ * packet that may come.
  */
 static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_key *key,
 				      const struct flow *old, struct flow *f,
@@ -147,30 +216,24 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 		f->packets += old->packets;
 		f->bytes += old->bytes;
 		f->created = old->created;
+		f->answered = old->answered;
 		/* Another port now has the address: the count stays with the
 		 * slot until the next sweep sets it right. */
-		bpf_map_update_elem(&flow_v2, key, f, BPF_EXIST);
-		return DROP_NONE;
-	}
+		bpf_map_update_elem(&flow_v3, key, f, BPF_EXIST);
+	} else {
+		int begins = f->role == FLOW_BEGINS;
+		int reason = begins ? charge(f->slot, key->dir, f->answered) : DROP_NONE;
 
-	__u32 account = FLOW_ACCOUNT(f->slot, key->dir);
-	__u32 *made = bpf_map_lookup_elem(&flow_made_v1, &account);
-	__u32 *gone = bpf_map_lookup_elem(&flow_gone_v1, &account);
-	if (!made || !gone)
-		return DROP_NO_PORT;
-	/* Counts wrap around; their difference does not. */
-	if (__sync_fetch_and_add(made, 1) - *gone >= port_flows) {
-		struct flow_key reverse;
-
-		if (!find_reverse(key, f, label, &reverse)) {
-			__sync_fetch_and_add(made, -1);
-			return DROP_FLOW_QUOTA;
-		}
+		if (reason)
+			return reason;
+		long err = bpf_map_update_elem(&flow_v3, key, f, BPF_NOEXIST);
+		if (err && begins)
+			uncharge(f->slot, key->dir, f->answered);
+		/* Else the other CPU was faster and decided the same. */
+		if (err && err != -17 /* EEXIST */)
+			return DROP_FLOW_TABLE_FULL;
 	}
-	long err = bpf_map_update_elem(&flow_v2, key, f, BPF_NOEXIST);
-	if (!err)
-		return DROP_NONE;
-	__sync_fetch_and_add(made, -1);
-	/* The other CPU was faster and decided the same. */
-	return err == -17 /* EEXIST */ ? DROP_NONE : DROP_FLOW_TABLE_FULL;
+	if (bytes && f->role == FLOW_ANSWERS)
+		note_answer(key, f, label);
+	return DROP_NONE;
 }

@@ -14,7 +14,12 @@
 /* Configuration of the node, constants for the verifier. */
 volatile const __be32 local_ip;
 volatile const __u32 underlay_ifindex;
-volatile const __u32 port_flows;
+/* Bounds of what a port may begin, and others towards it, each for itself: flows,
+ * those among them without an answer. From crowded_flows on there is only the
+ * share of node_v1 for each. */
+volatile const __s32 port_flows;
+volatile const __s32 port_unanswered;
+volatile const __s32 crowded_flows;
 
 /* Plugged containers by host-side interface index. */
 struct {
@@ -124,7 +129,7 @@ struct {
 	__uint(max_entries, 524288);
 	__type(key, struct flow_key);
 	__type(value, struct flow);
-} flow_v2 SEC(".maps");
+} flow_v3 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -133,22 +138,22 @@ struct {
 	__type(value, struct node);
 } node_v1 SEC(".maps");
 
-/* Flows ever made for a port, by FLOW_ACCOUNT; only the programs write it. */
+/* Flows ever begun, by FLOW_ACCOUNT; only the programs write it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 8193);
 	__type(key, __u32);
-	__type(value, __u32);
-} flow_made_v1 SEC(".maps");
+	__type(value, struct flow_count);
+} flow_made_v2 SEC(".maps");
 
 /* Flows ever removed, likewise; only user space writes it: one writer each, so
  * that neither needs an atomic operation on the other's count. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 8193);
 	__type(key, __u32);
-	__type(value, __u32);
-} flow_gone_v1 SEC(".maps");
+	__type(value, struct flow_count);
+} flow_gone_v2 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -191,8 +191,10 @@ __noinline int enter_answer(struct __sk_buff *skb, struct flow_key *key, struct 
 
 	if (!vif || !a)
 		return 0;
+	__u8 role = f->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
+
 	reverse_key(key, f, label, &reverse);
-	if (bpf_map_lookup_elem(&flow_v2, &reverse))
+	if (bpf_map_lookup_elem(&flow_v3, &reverse))
 		return 0;
 	__builtin_memset(f, 0, sizeof(*f));
 	f->vrf = a->vrf;
@@ -200,6 +202,6 @@ __noinline int enter_answer(struct __sk_buff *skb, struct flow_key *key, struct 
 	f->slot = vif->slot;
 	f->out_slot = NO_SLOT;
 	f->nat_src = is_alias(a) ? 0 : a->addr;
-	f->role = FLOW_ANSWERS;
+	f->role = role;
 	return enter_flow(skb, &reverse, 0, f, 0, vif->label);
 }

@@ -246,7 +246,7 @@ __noinline int is_about_flow(struct __sk_buff *skb, struct packet *p, struct flo
 		key->sport = 0;
 		key->dport = 0;
 	}
-	if (bpf_map_lookup_elem(&flow_v2, key))
+	if (bpf_map_lookup_elem(&flow_v3, key))
 		return 1;
 	return find_reverse(key, f, label, &q->reverse) != 0;
 }
@@ -258,6 +258,15 @@ static __always_inline int same_ports(const struct flow *f, const struct flow *o
 	return old->ifindex == f->ifindex &&
 	       (f->nh.kind != NEXT_HOP_LOCAL ||
 		(old->nh.kind == NEXT_HOP_LOCAL && old->nh.ifindex == f->nh.ifindex));
+}
+
+/* Whether a flow answers the one that its reverse key leads to: at the address
+ * that this one came from, if the port has several. */
+static __always_inline int is_answer(const struct flow_key *key, const struct flow *f,
+				     const struct flow *begun)
+{
+	return begun && begun->role == FLOW_BEGINS &&
+	       begun->nat_src == (f->nat_dst ? key->dst.w[3] : 0);
 }
 
 /* The packet passes and has no entry. */
@@ -300,7 +309,9 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	} else {
 		struct flow *back = find_reverse(&p->key, f, label, &q->reverse);
 
-		f->role = back && back->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
+		f->role = is_answer(&p->key, f, back) ? FLOW_ANSWERS : FLOW_BEGINS;
+		/* It was forgotten, and its answers were not. */
+		f->answered = back && back->role == FLOW_ANSWERS && back->packets;
 	}
 	if (!asks(own) && !asks(other))
 		return DROP_NONE;
@@ -328,8 +339,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_NONE;
 	if (reason && (old || answer)) { /* both directions begin anew */
 		reverse_key(&p->key, f, label, &q->reverse);
-		bpf_map_delete_elem(&flow_v2, &p->key);
-		bpf_map_delete_elem(&flow_v2, &q->reverse);
+		bpf_map_delete_elem(&flow_v3, &p->key);
+		bpf_map_delete_elem(&flow_v3, &q->reverse);
 	}
 	return reason;
 }

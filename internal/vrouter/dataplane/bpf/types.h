@@ -166,7 +166,7 @@ struct flow {
 	__u64 created;
 	__u32 generation;
 	__u32 vrf;
-	__u32 ifindex;  /* the port whose quota the entry counts against */
+	__u32 ifindex;  /* the port that the entry is held for */
 	__u32 slot;     /* of that port */
 	__u32 out_slot; /* of the local port that receives, or NO_SLOT */
 	__u8 smac[6];   /* FROM_PORT: the only source MAC allowed */
@@ -180,18 +180,27 @@ struct flow {
 	/* What the addresses of the packet are made to be; 0 is left. */
 	__be32 nat_src;
 	__be32 nat_dst;
+	__u8 answered; /* FLOW_BEGINS: there has been an answer */
+	__u8 pad[7];
 };
 
 #define NO_SLOT 0xffffffffU
 
-/* Flows are counted by the port's slot and the direction of who starts them. */
+/* Flows are counted where they begin: by the port's slot and the direction that
+ * they come from, and all together. */
 #define FLOW_DIRS 2
-#define FLOW_ACCOUNT(slot, dir) ((slot) * FLOW_DIRS + (dir))
+#define FLOW_TOTAL 0
+#define FLOW_ACCOUNT(slot, dir) (1 + (slot) * FLOW_DIRS + (dir))
+
+struct flow_count {
+	__u32 flows;
+	__u32 unanswered; /* those without an answer; not in the total */
+};
 
 /* What belongs to the whole node; user space alone writes it. */
 struct node {
 	__u32 generation; /* of ports and routes: outdates all older decisions */
-	__u32 pad;
+	__u32 flow_share; /* what a port may begin however many there are */
 	__u64 netns;      /* cookie of the network namespace of the interfaces */
 };
 
@@ -226,7 +235,8 @@ _Static_assert(sizeof(struct route_key) == 24, "route_key");
 _Static_assert(sizeof(struct route_key) - __builtin_offsetof(struct route_key, vrf) ==
 		       sizeof(struct host_route_key), "tail of route_key");
 _Static_assert(sizeof(struct flow_key) == 44, "flow_key");
-_Static_assert(sizeof(struct flow) == 112, "flow");
+_Static_assert(sizeof(struct flow) == 120, "flow");
+_Static_assert(sizeof(struct flow_count) == 8, "flow_count");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct counters) == 32, "counters");
 _Static_assert(sizeof(struct drop_key) == 8, "drop_key");

@@ -200,7 +200,7 @@ int vif_rx(struct __sk_buff *skb)
 		p.key.dir = FLOW_FROM_PORT;
 		if (p.fragment)
 			follow_fragment(&p);
-		old = bpf_map_lookup_elem(&flow_v2, &p.key);
+		old = bpf_map_lookup_elem(&flow_v3, &p.key);
 		/* The key says that the port had the source address in this
 		 * generation. The interface guards against an entry that is
 		 * given to another port's flow while we hold it. */
@@ -240,7 +240,7 @@ int vif_rx(struct __sk_buff *skb)
 	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
 	int verdict = forward(skb, &p, &fresh, ifindex);
-	if (fresh.nat_dst)
+	if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, vif->label);
 	return verdict;
 }
@@ -347,7 +347,7 @@ int underlay_rx(struct __sk_buff *skb)
 	p.key.dir = FLOW_FROM_TUNNEL;
 	if (p.fragment)
 		follow_fragment(&p);
-	struct flow *old = bpf_map_lookup_elem(&flow_v2, &p.key);
+	struct flow *old = bpf_map_lookup_elem(&flow_v3, &p.key);
 	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
 	    old->nh.label == p.key.scope && old->nh.remote.w[3] == a.source &&
 	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
@@ -365,7 +365,7 @@ int underlay_rx(struct __sk_buff *skb)
 	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh.ifindex);
 	int verdict = receive(skb, &fresh, a.size, underlay);
-	if (fresh.nat_dst)
+	if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, p.key.scope);
 	return verdict;
 }
