@@ -10,12 +10,13 @@
 package controlv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -398,7 +399,14 @@ type Learned struct {
 	Kind   Learned_Kind   `protobuf:"varint,4,opt,name=kind,proto3,enum=contrail.control.v1.Learned_Kind" json:"kind,omitempty"`
 	Mac    []byte         `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
 	// Tag is EVPN's Ethernet tag.
-	Tag           uint32 `protobuf:"varint,6,opt,name=tag,proto3" json:"tag,omitempty"`
+	Tag uint32 `protobuf:"varint,6,opt,name=tag,proto3" json:"tag,omitempty"`
+	// InterfaceId and service_id are set where not routers say it but the task behind
+	// an interface, by a bgp-as-a-service. Then there is no route distinguisher and
+	// one path at most, with what the task announced of it: next hop, AS path,
+	// origin, MED and communities. Each control node decides by itself whether the
+	// task may have the prefix.
+	InterfaceId   string `protobuf:"bytes,7,opt,name=interface_id,json=interfaceId,proto3" json:"interface_id,omitempty"`
+	ServiceId     string `protobuf:"bytes,8,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +481,20 @@ func (x *Learned) GetTag() uint32 {
 		return x.Tag
 	}
 	return 0
+}
+
+func (x *Learned) GetInterfaceId() string {
+	if x != nil {
+		return x.InterfaceId
+	}
+	return ""
+}
+
+func (x *Learned) GetServiceId() string {
+	if x != nil {
+		return x.ServiceId
+	}
+	return ""
 }
 
 // LearnedPath is a path as a router announced it.
@@ -1362,8 +1384,11 @@ type Cluster struct {
 	// Encapsulations of tunnels, the preferred one first; none named means MPLS
 	// over UDP. A path takes the first of those that its next hop takes.
 	Encapsulations []Encapsulation `protobuf:"varint,5,rep,packed,name=encapsulations,proto3,enum=contrail.control.v1.Encapsulation" json:"encapsulations,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Bgp is the address (host:port) at which the sender takes the BGP sessions of
+	// tasks; empty while it takes none. See BgpService.
+	Bgp           string `protobuf:"bytes,6,opt,name=bgp,proto3" json:"bgp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -1431,6 +1456,13 @@ func (x *Cluster) GetEncapsulations() []Encapsulation {
 	return nil
 }
 
+func (x *Cluster) GetBgp() string {
+	if x != nil {
+		return x.Bgp
+	}
+	return ""
+}
+
 // Port is an interface that the graph binds to this node.
 type Port struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1456,7 +1488,9 @@ type Port struct {
 	Vni    uint32      `protobuf:"varint,14,opt,name=vni,proto3" json:"vni,omitempty"`
 	Policy *PortPolicy `protobuf:"bytes,16,opt,name=policy,proto3" json:"policy,omitempty"`
 	// Foreign are the addresses that it has in other networks.
-	Foreign       []*ForeignAddress `protobuf:"bytes,17,rep,name=foreign,proto3" json:"foreign,omitempty"`
+	Foreign []*ForeignAddress `protobuf:"bytes,17,rep,name=foreign,proto3" json:"foreign,omitempty"`
+	// BgpServices are the BGP services of the task behind it.
+	BgpServices   []*BgpService `protobuf:"bytes,18,rep,name=bgp_services,json=bgpServices,proto3" json:"bgp_services,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1610,6 +1644,172 @@ func (x *Port) GetForeign() []*ForeignAddress {
 	return nil
 }
 
+func (x *Port) GetBgpServices() []*BgpService {
+	if x != nil {
+		return x.BgpServices
+	}
+	return nil
+}
+
+// BgpService has the task behind a port speak BGP with the control nodes. The
+// task connects to an address of its subnet; the node translates the connection
+// to one of its own with a control node, which knows by the node's address and
+// the source port whose it is. Nothing of this is known to the task, and nothing
+// but this gets from an overlay to a control node.
+//
+// What the node does with TCP that leaves the port from the client of one of the
+// peers to its server at port 179, whatever the task's own source port:
+//
+//	source       the node's fabric address, port source_port of the service
+//	destination  Cluster.bgp of the control node that the peer is for
+//
+// and with the answers to that, the other way. Policy is not asked. TTL and hop
+// limit are set to 255 both ways: a speaker that takes its gateway for a neighbour
+// sends 1, and one that is careful takes nothing but 255 (RFC 5082).
+//
+// A new connection of the task takes the place of the one before with the same
+// peer: there is one at a time. Who is connected stays with its control node when
+// peers come to be for another one, until the connection ends.
+//
+// What the node itself sends to a control node's BGP address from a source port
+// of any service on it, not having been translated, is dropped: else any process
+// of the node could speak for the task.
+//
+// When the service is gone from the port, or the port is, so is the translation,
+// with the connections that there are.
+type BgpService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id is the UUID of the bgp-as-a-service. A port has each once.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// SourcePort is from the range of the global configuration (50000 to 50512 by
+	// default), and no other port of any node has it.
+	SourcePort uint32 `protobuf:"varint,2,opt,name=source_port,json=sourcePort,proto3" json:"source_port,omitempty"`
+	// Peers are sorted, and no two have the same client and server. Those of another
+	// family than the control node's address are left out by the node.
+	Peers         []*BgpPeer `protobuf:"bytes,3,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BgpService) Reset() {
+	*x = BgpService{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BgpService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BgpService) ProtoMessage() {}
+
+func (x *BgpService) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BgpService.ProtoReflect.Descriptor instead.
+func (*BgpService) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BgpService) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *BgpService) GetSourcePort() uint32 {
+	if x != nil {
+		return x.SourcePort
+	}
+	return 0
+}
+
+func (x *BgpService) GetPeers() []*BgpPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// BgpPeer is an address in the port's network that stands for a control node.
+type BgpPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Client is the address that the task has to connect from. It is one of the
+	// port's addresses or an address that several ports share.
+	Client string `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	// Server is the address that it connects to, at port 179: that of the gateway
+	// or of the DNS server of the client's subnet.
+	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	// ControlNode is 0 or 1: of the control nodes with which the agent has sessions
+	// and that say a Cluster.bgp, in the node's own order, the first or the second.
+	// Where there is none, connections to its server are refused (RST).
+	ControlNode   uint32 `protobuf:"varint,3,opt,name=control_node,json=controlNode,proto3" json:"control_node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BgpPeer) Reset() {
+	*x = BgpPeer{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BgpPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BgpPeer) ProtoMessage() {}
+
+func (x *BgpPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
+func (*BgpPeer) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BgpPeer) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *BgpPeer) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *BgpPeer) GetControlNode() uint32 {
+	if x != nil {
+		return x.ControlNode
+	}
+	return 0
+}
+
 // PortPolicy is what a port is to policy: who it is to others, and the sets
 // that its own traffic is asked about. A port without it is closed.
 type PortPolicy struct {
@@ -1629,7 +1829,7 @@ type PortPolicy struct {
 
 func (x *PortPolicy) Reset() {
 	*x = PortPolicy{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1841,7 @@ func (x *PortPolicy) String() string {
 func (*PortPolicy) ProtoMessage() {}
 
 func (x *PortPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1854,7 @@ func (x *PortPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
 func (*PortPolicy) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PortPolicy) GetNetwork() uint32 {
@@ -1720,7 +1920,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1932,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1945,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PolicySet) GetId() []byte {
@@ -1773,7 +1973,7 @@ type PolicyBlock struct {
 
 func (x *PolicyBlock) Reset() {
 	*x = PolicyBlock{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1985,7 @@ func (x *PolicyBlock) String() string {
 func (*PolicyBlock) ProtoMessage() {}
 
 func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1998,7 @@ func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
 func (*PolicyBlock) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PolicyBlock) GetId() []byte {
@@ -1838,7 +2038,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2050,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2063,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PolicyRule) GetUuid() string {
@@ -1949,7 +2149,7 @@ type PolicySelector struct {
 
 func (x *PolicySelector) Reset() {
 	*x = PolicySelector{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2161,7 @@ func (x *PolicySelector) String() string {
 func (*PolicySelector) ProtoMessage() {}
 
 func (x *PolicySelector) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2174,7 @@ func (x *PolicySelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
 func (*PolicySelector) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PolicySelector) GetAny() bool {
@@ -2036,7 +2236,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2248,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2261,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -2092,7 +2292,7 @@ type PolicyGone struct {
 
 func (x *PolicyGone) Reset() {
 	*x = PolicyGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2304,7 @@ func (x *PolicyGone) String() string {
 func (*PolicyGone) ProtoMessage() {}
 
 func (x *PolicyGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2317,7 @@ func (x *PolicyGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
 func (*PolicyGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PolicyGone) GetWhat() isPolicyGone_What {
@@ -2179,7 +2379,7 @@ type ForeignAddress struct {
 
 func (x *ForeignAddress) Reset() {
 	*x = ForeignAddress{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2391,7 @@ func (x *ForeignAddress) String() string {
 func (*ForeignAddress) ProtoMessage() {}
 
 func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2404,7 @@ func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
 func (*ForeignAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ForeignAddress) GetAddress() string {
@@ -2244,7 +2444,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2456,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2469,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2293,7 +2493,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2505,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2518,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2356,7 +2556,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2568,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2581,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -2425,7 +2625,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2637,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2650,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -2513,7 +2713,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2725,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2738,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Path) GetNextHop() string {
@@ -2656,7 +2856,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2668,7 +2868,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2681,7 +2881,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -2708,7 +2908,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2920,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2933,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -2758,7 +2958,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +2970,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +2983,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -2839,7 +3039,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2851,7 +3051,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2864,7 +3064,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -2888,7 +3088,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3100,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3113,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -2946,14 +3146,17 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"keep_alive\x18\x05 \x01(\bH\x00R\tkeepAlive\x128\n" +
 	"\alearned\x18\x06 \x01(\v2\x1c.contrail.control.v1.LearnedH\x00R\alearned\x12&\n" +
 	"\x0eend_of_learned\x18\a \x01(\bH\x00R\fendOfLearnedB\x06\n" +
-	"\x04body\"\xc6\x02\n" +
+	"\x04body\"\x88\x03\n" +
 	"\aLearned\x12/\n" +
 	"\x13route_distinguisher\x18\x01 \x01(\x06R\x12routeDistinguisher\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x126\n" +
 	"\x05paths\x18\x03 \x03(\v2 .contrail.control.v1.LearnedPathR\x05paths\x125\n" +
 	"\x04kind\x18\x04 \x01(\x0e2!.contrail.control.v1.Learned.KindR\x04kind\x12\x10\n" +
 	"\x03mac\x18\x05 \x01(\fR\x03mac\x12\x10\n" +
-	"\x03tag\x18\x06 \x01(\rR\x03tag\"_\n" +
+	"\x03tag\x18\x06 \x01(\rR\x03tag\x12!\n" +
+	"\finterface_id\x18\a \x01(\tR\vinterfaceId\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\b \x01(\tR\tserviceId\"_\n" +
 	"\x04Kind\x12\x10\n" +
 	"\fKIND_UNICAST\x10\x00\x12\f\n" +
 	"\bKIND_MAC\x10\x01\x12\x12\n" +
@@ -3037,13 +3240,14 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"policy_set\x18\r \x01(\v2\x1e.contrail.control.v1.PolicySetH\x00R\tpolicySet\x12B\n" +
 	"\vpolicy_gone\x18\x0e \x01(\v2\x1f.contrail.control.v1.PolicyGoneH\x00R\n" +
 	"policyGoneB\x06\n" +
-	"\x04body\"\xbf\x01\n" +
+	"\x04body\"\xd1\x01\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
 	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
-	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\"\xb3\x04\n" +
+	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
+	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xf7\x04\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -3063,7 +3267,18 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\apassage\x18\x0f \x01(\rR\apassage\x12\x10\n" +
 	"\x03vni\x18\x0e \x01(\rR\x03vni\x127\n" +
 	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\x12=\n" +
-	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\"\xeb\x01\n" +
+	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\x12B\n" +
+	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\"q\n" +
+	"\n" +
+	"BgpService\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
+	"\vsource_port\x18\x02 \x01(\rR\n" +
+	"sourcePort\x122\n" +
+	"\x05peers\x18\x03 \x03(\v2\x1c.contrail.control.v1.BgpPeerR\x05peers\"\\\n" +
+	"\aBgpPeer\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12!\n" +
+	"\fcontrol_node\x18\x03 \x01(\rR\vcontrolNode\"\xeb\x01\n" +
 	"\n" +
 	"PortPolicy\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\rR\anetwork\x12'\n" +
@@ -3184,44 +3399,49 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
-var file_contrail_control_v1_control_proto_goTypes = []any{
-	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
-	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
-	(PortStatus_State)(0),   // 2: contrail.control.v1.PortStatus.State
-	(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
-	(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
-	(*Learned)(nil),         // 5: contrail.control.v1.Learned
-	(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
-	(*Report)(nil),          // 7: contrail.control.v1.Report
-	(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
-	(*Hello)(nil),           // 9: contrail.control.v1.Hello
-	(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
-	(*Port)(nil),            // 14: contrail.control.v1.Port
-	(*PortPolicy)(nil),      // 15: contrail.control.v1.PortPolicy
-	(*PolicySet)(nil),       // 16: contrail.control.v1.PolicySet
-	(*PolicyBlock)(nil),     // 17: contrail.control.v1.PolicyBlock
-	(*PolicyRule)(nil),      // 18: contrail.control.v1.PolicyRule
-	(*PolicySelector)(nil),  // 19: contrail.control.v1.PolicySelector
-	(*PortRange)(nil),       // 20: contrail.control.v1.PortRange
-	(*PolicyGone)(nil),      // 21: contrail.control.v1.PolicyGone
-	(*ForeignAddress)(nil),  // 22: contrail.control.v1.ForeignAddress
-	(*PortGone)(nil),        // 23: contrail.control.v1.PortGone
-	(*Route)(nil),           // 24: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 25: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 26: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 27: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 28: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 29: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 30: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 31: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 32: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 33: contrail.types.v1.Position
-}
+var (
+	file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+	file_contrail_control_v1_control_proto_msgTypes  = make([]protoimpl.MessageInfo, 32)
+	file_contrail_control_v1_control_proto_goTypes   = []any{
+		Encapsulation(0),        // 0: contrail.control.v1.Encapsulation
+		Learned_Kind(0),         // 1: contrail.control.v1.Learned.Kind
+		PortStatus_State(0),     // 2: contrail.control.v1.PortStatus.State
+		(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
+		(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
+		(*Learned)(nil),         // 5: contrail.control.v1.Learned
+		(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
+		(*Report)(nil),          // 7: contrail.control.v1.Report
+		(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
+		(*Hello)(nil),           // 9: contrail.control.v1.Hello
+		(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
+		(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
+		(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
+		(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
+		(*Port)(nil),            // 14: contrail.control.v1.Port
+		(*BgpService)(nil),      // 15: contrail.control.v1.BgpService
+		(*BgpPeer)(nil),         // 16: contrail.control.v1.BgpPeer
+		(*PortPolicy)(nil),      // 17: contrail.control.v1.PortPolicy
+		(*PolicySet)(nil),       // 18: contrail.control.v1.PolicySet
+		(*PolicyBlock)(nil),     // 19: contrail.control.v1.PolicyBlock
+		(*PolicyRule)(nil),      // 20: contrail.control.v1.PolicyRule
+		(*PolicySelector)(nil),  // 21: contrail.control.v1.PolicySelector
+		(*PortRange)(nil),       // 22: contrail.control.v1.PortRange
+		(*PolicyGone)(nil),      // 23: contrail.control.v1.PolicyGone
+		(*ForeignAddress)(nil),  // 24: contrail.control.v1.ForeignAddress
+		(*PortGone)(nil),        // 25: contrail.control.v1.PortGone
+		(*Route)(nil),           // 26: contrail.control.v1.Route
+		(*MacRoute)(nil),        // 27: contrail.control.v1.MacRoute
+		(*MulticastRoute)(nil),  // 28: contrail.control.v1.MulticastRoute
+		(*Path)(nil),            // 29: contrail.control.v1.Path
+		(*RouteGone)(nil),       // 30: contrail.control.v1.RouteGone
+		(*VrfGone)(nil),         // 31: contrail.control.v1.VrfGone
+		(*EndOfTable)(nil),      // 32: contrail.control.v1.EndOfTable
+		(*Resumed)(nil),         // 33: contrail.control.v1.Resumed
+		(*KeepAlive)(nil),       // 34: contrail.control.v1.KeepAlive
+		(*v1.Position)(nil),     // 35: contrail.types.v1.Position
+	}
+)
+
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
 	10, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
@@ -3230,50 +3450,52 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	6,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	33, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	35, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	11, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	9,  // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	11, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	33, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	35, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	10, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	33, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	35, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
 	13, // 15: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
 	14, // 16: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	23, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	24, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	28, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	29, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	30, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	32, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	31, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	25, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	26, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	17, // 26: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
-	16, // 27: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
-	21, // 28: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	25, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	26, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	30, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	31, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	32, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	34, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	33, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	27, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	28, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	19, // 26: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	18, // 27: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	23, // 28: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
 	0,  // 29: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	15, // 30: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	22, // 31: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
-	18, // 32: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	19, // 33: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	19, // 34: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	20, // 35: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	20, // 36: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	27, // 37: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	27, // 38: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	27, // 39: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 40: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	10, // 41: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	8,  // 42: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	3,  // 43: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	12, // 44: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	4,  // 45: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	44, // [44:46] is the sub-list for method output_type
-	42, // [42:44] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	17, // 30: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	24, // 31: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	15, // 32: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
+	16, // 33: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
+	20, // 34: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	21, // 35: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	21, // 36: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	22, // 37: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	22, // 38: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	29, // 39: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	29, // 40: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	29, // 41: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 42: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	10, // 43: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	8,  // 44: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	3,  // 45: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	12, // 46: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	4,  // 47: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	46, // [46:48] is the sub-list for method output_type
+	44, // [44:46] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -3309,12 +3531,12 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_PolicySet)(nil),
 		(*ControlMessage_PolicyGone)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
-	file_contrail_control_v1_control_proto_msgTypes[18].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -3324,7 +3546,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
