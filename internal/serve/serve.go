@@ -21,7 +21,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -158,7 +157,7 @@ func (s *Server) open(cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", cfg.TLS, err)
 		}
-		s.listeners = append(s.listeners, listener{tls.NewListener(l, cfg.Credentials.Server()), "tls"})
+		s.listeners = append(s.listeners, listener{newHandshakes(s.log, l, cfg.Credentials.Server()), "tls"})
 	}
 	if cfg.Bearer != "" {
 		token, err := bearerToken(cfg.BearerFile)
