@@ -158,15 +158,21 @@ func (a *agent) disconnect() {
 	}
 }
 
-// spread is within which time an agent goes to another control node.
-const spread = time.Second
+// spread is within which time an agent goes to another control node; it is
+// doubled for each that does not take it, up to longest.
+const spread, longest = time.Second, 8 * time.Second
 
 // run keeps the session until ctx ends.
 func (s *session) run(ctx context.Context) {
+	within := spread
 	for {
 		err := s.once(ctx)
-		s.forget(err)
-		timer := time.NewTimer(rand.N(spread))
+		if s.forget(err) {
+			within = spread
+		}
+		s.agent.fleet.note(ctx, err)
+		timer := time.NewTimer(rand.N(within))
+		within = min(2*within, longest)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -226,14 +232,17 @@ func (s *session) once(ctx context.Context) error {
 	}
 }
 
-// forget drops what a stream said that has ended.
-func (s *session) forget(why error) {
+// forget drops what a stream said that has ended, and tells whether that was
+// anything.
+func (s *session) forget(why error) (said bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.vrfs {
 		s.agent.fleet.routes.Add(-int64(len(t.routes)))
 	}
+	said = len(s.vrfs)+len(s.ports) > 0
 	s.vrfs, s.ports, s.ended = map[uint32]*table{}, map[string]uint32{}, why
+	return said
 }
 
 // take takes a message in, and returns the port that is to be reported as up.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,11 @@ type fleet struct {
 	// deliveries counts the messages about routes, withdrawals those that one is
 	// gone.
 	deliveries, withdrawals atomic.Int64
+	// endings counts why sessions ended that should not have.
+	endings struct {
+		sync.Mutex
+		by map[string]int
+	}
 	// lost is the address of the control node that was ended.
 	lost  atomic.Pointer[string]
 	probe atomic.Pointer[probe]
@@ -215,3 +221,19 @@ func (f *fleet) expected() int64 {
 	}
 	return all
 }
+
+// note counts the end of a session.
+func (f *fleet) note(ctx context.Context, why error) {
+	if ctx.Err() != nil || why == nil {
+		return
+	}
+	f.endings.Lock()
+	defer f.endings.Unlock()
+	if f.endings.by == nil {
+		f.endings.by = map[string]int{}
+	}
+	f.endings.by[ports.ReplaceAllString(why.Error(), ":PORT")]++
+}
+
+// ports are the numbers that differ in what is otherwise the same error.
+var ports = regexp.MustCompile(`:\d+`)

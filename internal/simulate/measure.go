@@ -110,10 +110,21 @@ func (f *fleet) settled(ctx context.Context, after string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("after %s, not within %s: %w", after, f.Patience, errors.Join(err, f.right()))
+			return fmt.Errorf("after %s, not within %s: %w", after, f.Patience, errors.Join(err, f.right(), f.ended()))
 		case <-ticker.C:
 		}
 	}
+}
+
+// ended says how often sessions ended, and why; nil if none did.
+func (f *fleet) ended() error {
+	f.endings.Lock()
+	defer f.endings.Unlock()
+	var all []error
+	for _, why := range slices.Sorted(maps.Keys(f.endings.by)) {
+		all = append(all, fmt.Errorf("%d sessions ended: %s", f.endings.by[why], why))
+	}
+	return errors.Join(all...)
 }
 
 // right returns the first thing that a session was told wrongly.

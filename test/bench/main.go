@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -67,17 +68,20 @@ func run(ctx context.Context, name string, rounds int, out string) error {
 	if !ok {
 		return fmt.Errorf("area %q is not known; choose with -area one of %s", name, strings.Join(names(), ", "))
 	}
-	result, err := measure(ctx, rounds)
-	if err != nil {
-		return fmt.Errorf("measure %s: %w", name, err)
+	result, failed := measure(ctx, rounds)
+	if failed != nil {
+		failed = fmt.Errorf("measure %s: %w", name, failed)
 	}
-	result.Print(os.Stdout)
+	if result == nil {
+		return failed
+	}
+	result.Print(os.Stdout) // also what was measured before a failure
 	path, err := result.Write(out)
 	if err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
 	fmt.Println("written to", path)
-	return nil
+	return failed
 }
 
 func names() []string {

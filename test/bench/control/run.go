@@ -34,17 +34,18 @@ func Run(ctx context.Context, rounds int) (*report.Area, error) {
 		crowds = append(crowds, manyAgents()...)
 	}
 	area, err := run(ctx, crowds)
-	if err != nil {
+	if area == nil {
 		return nil, err
 	}
-	recompiled, err := measureRecompile(1000, 10_000, 100, 50)
-	if err != nil {
-		return nil, err
+	area.Results = append(area.Results, reflected...)
+	recompiled, failed := measureRecompile(1000, 10_000, 100, 50)
+	if failed == nil {
+		area.Results = append(area.Results, recompiled)
 	}
-	area.Results = append(append(area.Results, reflected...), recompiled)
-	return area, nil
+	return area, errors.Join(err, failed)
 }
 
+// run plays crowds until one fails. With an error it returns what was measured.
 func run(ctx context.Context, crowds []agentsCase) (area *report.Area, err error) {
 	b := &bench{}
 	if b.dir, err = os.MkdirTemp("", "contrail-bench-control-"); err != nil {
@@ -56,10 +57,11 @@ func run(ctx context.Context, crowds []agentsCase) (area *report.Area, err error
 		return nil, err
 	}
 	for _, c := range crowds {
-		if err := b.measureAgents(ctx, c); err != nil {
-			return nil, err
+		err := b.measureAgents(ctx, c)
+		area.Results = b.results
+		if err != nil {
+			return area, err
 		}
 	}
-	area.Results = b.results
 	return area, nil
 }
