@@ -112,11 +112,23 @@ func chainRows(chains []compile.ExplainedChain) [][]string {
 	for _, c := range chains {
 		through := make([]string, len(c.Services))
 		for i, s := range c.Services {
-			through[i] = fmt.Sprintf("%s (%d)", originText(s.Service), s.Instances)
+			through[i] = fmt.Sprintf("%s (%d%s%s)", originText(s.Service), s.Instances, sideText("left", s.Left), sideText("right", s.Right))
 		}
 		rows = append(rows, []string{originText(c.Network), strings.Join(through, ", "), rulesText(c.Rules), rulesText(c.Theirs)})
 	}
 	return rows
+}
+
+// sideText names the routing policies on a side of a service.
+func sideText(side string, policies []compile.Origin) string {
+	if len(policies) == 0 {
+		return ""
+	}
+	names := make([]string, len(policies))
+	for i, p := range policies {
+		names[i] = originText(p)
+	}
+	return fmt.Sprintf("; %s: %s", side, strings.Join(names, ", "))
 }
 
 func rulesText(rules []compile.ExplainedRule) string {

@@ -178,6 +178,7 @@ type controlPath struct {
 	NextHop           string `json:"next_hop"`
 	Label, VNI        uint32
 	State             []string
+	Policies          []string `json:"routing_policies"`
 }
 
 // Routes lists the routes of a network.
@@ -213,9 +214,13 @@ func (p *controlPath) cells() []string {
 	if p.Label == 0 && p.VNI != 0 {
 		label = "vni " + number(uint64(p.VNI))
 	}
+	why := p.Why
+	if len(p.Policies) > 0 {
+		why += "; changed by " + strings.Join(p.Policies, "; ")
+	}
 	return []string{
 		used, or(p.NextHop), label, strings.TrimSpace(p.Source + " " + p.Name), or(p.ImportedFrom),
-		or(strings.Join(p.State, " ")), p.Why,
+		or(strings.Join(p.State, " ")), why,
 	}
 }
 
@@ -226,8 +231,9 @@ func (c *Control) Explain(ctx context.Context, w io.Writer, prefix, network stri
 		Name    string
 		Route   *controlRoute
 		Missing []struct {
-			From string
-			Path controlPath
+			From     string
+			Rejected bool
+			Path     controlPath
 		}
 	}
 	q := named(network)
@@ -245,7 +251,11 @@ func (c *Control) Explain(ctx context.Context, w io.Writer, prefix, network stri
 			}
 			for _, m := range a.Missing {
 				m.Path.ImportedFrom = m.From
-				rows = append(rows, append([]string{a.Name, "not imported"}, m.Path.cells()...))
+				state := "not imported"
+				if m.Rejected {
+					state = "rejected"
+				}
+				rows = append(rows, append([]string{a.Name, state}, m.Path.cells()...))
 			}
 		}
 		return rows

@@ -18,9 +18,10 @@ func TestControlTables(t *testing.T) {
 		"/peers": `{"router":"c1","running":true,"peers":[{"name":"gw","address":"192.0.2.254","as":64500,"state":"Established","flaps":1,"families":[{"family":"inet-vpn","received":12}]},
 			{"name":"odd","state":"refused","error":"it has no address","families":[]}]}`,
 		"/routes?network=blue": `{"routes":[{"key":"10.0.0.3/32","paths":[
-			{"source":"attachment","name":"i1","used":true,"why":"better than the next by sequence","next_hop":"172.31.0.11","label":16},
+			{"source":"attachment","name":"i1","used":true,"why":"better than the next by sequence","next_hop":"172.31.0.11","label":16,"routing_policies":["term 2 of routing-policy p: med 5"]},
 			{"source":"attachment","name":"i2","why":"its node says that the port is down","next_hop":"172.31.0.12","vni":5,"state":["down"],"imported_from":"vrf 2"}]}]}`,
-		"/explain?network=red&prefix=10.0.0.3": `[{"name":"red","missing":[{"from":"vrf 1","path":{"source":"attachment","name":"i1","why":"the vrf imports nothing","next_hop":"172.31.0.11","label":16}}]},
+		"/explain?network=red&prefix=10.0.0.3": `[{"name":"red","missing":[{"from":"vrf 1","path":{"source":"attachment","name":"i1","why":"the vrf imports nothing","next_hop":"172.31.0.11","label":16}},
+				{"from":"vrf 3","rejected":true,"path":{"source":"static","name":"s","why":"rejected by term 1 of routing-policy p","next_hop":"172.31.0.12","label":17}}]},
 			{"name":"green"}]`,
 		"/policy?interface=d%3Ap%3Ai": `{"sets":[{"name":"network","rules":[{"rule":"r1","action":"pass","service":"tcp to 80","src":"own network","dst":"network 2"},
 			{"rule":"r2","action":"deny","service":"any","src":"any","dst":"any","same_tags":["0x0004"]}]},{"name":"arriving","rules":[]}]}`,
@@ -52,13 +53,14 @@ gw    192.0.2.254  64500  Established  -      1      inet-vpn 12  -
 odd   -            0      refused      -      0      -            it has no address`},
 		"routes": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", Text) }, `
 ROUTE        USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
-10.0.0.3/32  yes   172.31.0.11  16     attachment i1  -      -      better than the next by sequence
+10.0.0.3/32  yes   172.31.0.11  16     attachment i1  -      -      better than the next by sequence; changed by term 2 of routing-policy p: med 5
              no    172.31.0.12  vni 5  attachment i2  vrf 2  down   its node says that the port is down`},
 		"explain": {func(out *bytes.Buffer) error {
 			return c.Explain(context.Background(), out, "10.0.0.3", "red", Text)
 		}, `
 NETWORK  ROUTE         USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
 red      not imported  no    172.31.0.11  16     attachment i1  vrf 1  -      the vrf imports nothing
+red      rejected      no    172.31.0.12  17     static s       vrf 3  -      rejected by term 1 of routing-policy p
 green    none          no    -            -      -              -      -      no network has a path to it`},
 		"policy": {func(out *bytes.Buffer) error { return c.Policy(context.Background(), out, "d:p:i", Text) }, `
 SET       ACTION  SERVICE                        FROM         TO         RULE

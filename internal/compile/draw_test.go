@@ -71,7 +71,11 @@ func drawObject(t *rapid.T) model.Object {
 	case model.KindRoutingPolicy:
 		return &model.RoutingPolicy{Meta: meta, RoutingPolicyEntries: &model.PolicyStatementType{Term: []model.PolicyTermType{{
 			TermMatchCondition: &model.TermMatchConditionType{CommunityList: rapid.SliceOfN(rapid.SampledFrom([]string{"1:2", "no-export", "64512:.*", "("}), 0, 2).Draw(t, "communities")},
-			TermActionList:     &model.TermActionListType{Action: rapid.SampledFrom([]string{"", "accept", "reject", "next"}).Draw(t, "action")},
+			TermActionList: &model.TermActionListType{Action: rapid.SampledFrom([]string{"", "accept", "reject", "next"}).Draw(t, "action"), Update: &model.ActionUpdateType{
+				Extcommunity: &model.ActionExtCommunityType{Add: &model.ExtCommunityListType{
+					Community: rapid.SliceOfN(rapid.SampledFrom([]string{"target:64512:5", "target:64513:8000001"}), 0, 1).Draw(t, "targets"),
+				}},
+			}},
 		}}}}
 	case model.KindGlobalSystemConfig:
 		meta.FQName, meta.ParentUUID = []string{"default-global-system-config"}, ""
@@ -160,6 +164,8 @@ func drawReference(t *rapid.T) model.Reference {
 		{model.KindServiceInstance, model.KindServiceTemplate},
 		{model.KindVirtualNetwork, model.KindRoutingPolicy},
 		{model.KindRouteAggregate, model.KindRoutingInstance},
+		{model.KindRoutingPolicy, model.KindRoutingInstance},
+		{model.KindRoutingPolicy, model.KindServiceInstance},
 	}).Draw(t, "ends")
 	end := func(kind model.Kind) model.Entity {
 		n := rapid.IntRange(0, 3).Draw(t, "end")
@@ -174,7 +180,9 @@ func drawReference(t *rapid.T) model.Reference {
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"logical_router_virtual_network_type":"ExternalGateway"}`, `{"logical_router_virtual_network_type":"InternalVirtualNetwork"}`}).Draw(t, "as"))
 	case r.To.Kind == model.KindNetworkIPAM:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{`{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}}]}`, `{}`}).Draw(t, "subnets"))
-	case r.To.Kind == model.KindRoutingPolicy:
+	case r.From.Kind == model.KindRoutingPolicy && r.To.Kind == model.KindServiceInstance:
+		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"left_sequence":"1.0"}`, `{"left_sequence":"2","right_sequence":"1"}`}).Draw(t, "sequences"))
+	case r.To.Kind == model.KindRoutingPolicy, r.From.Kind == model.KindRoutingPolicy:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"sequence":"1.0"}`, `{"sequence":"10.0"}`, `{"sequence":"x"}`}).Draw(t, "sequence"))
 	}
 	return r

@@ -71,6 +71,10 @@ type ExplainedChain struct {
 type ExplainedService struct {
 	Service   Origin `json:"service"`
 	Instances int    `json:"instances"`
+	// Left and Right are the routing policies of the interfaces on each side, in
+	// the order in which they apply.
+	Left  []Origin `json:"left_routing_policies,omitempty"`
+	Right []Origin `json:"right_routing_policies,omitempty"`
 }
 
 // ExplainedRoutes are the prefixes that an object makes.
@@ -180,10 +184,9 @@ func (e *Explanation) explainRoutes(g *graph, i *Instance) {
 		e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
 		e.Problems = append(e.Problems, a.Problems...)
 	}
-	e.Policies = append(e.Policies, i.Policies...)
-	for _, p := range i.Policies {
-		e.Problems = append(e.Problems, p.Problems...)
-	}
+	policies, problems := routingPoliciesOf(g, i.Network)
+	e.Policies = append(e.Policies, policies...)
+	e.Problems = append(e.Problems, problems...)
 }
 
 // ShowOnly takes out what somebody may not see: what is missing, unless he may

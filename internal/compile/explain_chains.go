@@ -38,7 +38,7 @@ func (e *Explanation) explainChains(g *graph, i *Instance) {
 		}
 		for _, id := range c.Services {
 			if s := services.get(g, id); s != nil {
-				e.Problems = append(e.Problems, s.Problems...)
+				e.Problems = slices.Concat(e.Problems, s.Problems, servicePolicyProblems(g, s))
 			}
 			if p := passages.get(g, id); p != nil {
 				e.Problems = append(e.Problems, p.Problems...)
@@ -68,12 +68,22 @@ func (e *Explanation) explainWay(g *graph, w *chainWish, other string, n *chains
 		if s == nil {
 			return
 		}
-		x.Services = append(x.Services, ExplainedService{s.From, len(s.Instances)})
+		x.Services = append(x.Services, ExplainedService{
+			Service: s.From, Instances: len(s.Instances), Left: originsOf(policiesAt(g, s, left)), Right: originsOf(policiesAt(g, s, right)),
+		})
 	}
 	if w.At == right {
 		slices.Reverse(x.Services)
 	}
 	e.Chains = append(e.Chains, x)
+}
+
+func originsOf(policies []*RoutingPolicy) []Origin {
+	var list []Origin
+	for _, p := range policies {
+		list = append(list, p.From)
+	}
+	return list
 }
 
 // theirWishes are the rules by which a network asks for a chain.
@@ -95,6 +105,11 @@ func (c *ExplainedChain) hide(hide func(*Origin), sees func(Origin) bool) {
 	for i := range c.Services {
 		if !sees(c.Services[i].Service) {
 			c.Services[i] = ExplainedService{Service: Origin{Kind: c.Services[i].Service.Kind}}
+		}
+		for _, policies := range [][]Origin{c.Services[i].Left, c.Services[i].Right} {
+			for j := range policies {
+				hide(&policies[j])
+			}
 		}
 	}
 	for _, rules := range [][]ExplainedRule{c.Rules, c.Theirs} {

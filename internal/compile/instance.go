@@ -3,8 +3,6 @@ package compile
 import (
 	"cmp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -116,7 +114,7 @@ func (i *Instance) setRoutes(g *graph) {
 	for _, a := range aggregatesOf(g, i.Network) {
 		i.Aggregates = append(i.Aggregates, a.Entries...)
 	}
-	i.Policies = routingPoliciesOf(g, i.Network)
+	i.Policies, _ = routingPoliciesOf(g, i.Network)
 }
 
 // tablesOf are the route-tables of a network, then those of the logical routers
@@ -150,16 +148,4 @@ func aggregatesOf(g *graph, network string) []*routeAggregate {
 		}
 	}
 	return list
-}
-
-// routingPoliciesOf are those of a network in order of their sequence.
-func routingPoliciesOf(g *graph, network string) []*RoutingPolicy {
-	refs := g.References(network, model.KindRoutingPolicy)
-	at := func(r model.Reference) float64 {
-		attr, _ := model.RefAttr[model.RoutingPolicyType](r)
-		n, _ := strconv.ParseFloat(strings.TrimSpace(attr.Sequence), 64)
-		return n
-	}
-	slices.SortStableFunc(refs, func(a, b model.Reference) int { return cmp.Compare(at(a), at(b)) })
-	return routingPolicies.getAll(g, refs)
 }

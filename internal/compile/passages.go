@@ -38,6 +38,8 @@ type ChainRoute struct {
 	Via      uint32
 	Address  netip.Addr
 	Prefixes []netip.Prefix
+	// Policies are those of that interface, in the order in which they apply.
+	Policies []*RoutingPolicy
 }
 
 // Passage is where what leaves a side of a service is looked up.
@@ -106,7 +108,10 @@ func (c *Chain) routesThrough(g *graph, service string, towards side) []ChainRou
 	if s == nil || network == nil || to == nil || s.NAT && towards == left {
 		return nil
 	}
-	common := ChainRoute{Network: network.Number, To: to.Number, From: network.Number, Prefixes: *subnets.get(g, c.Ends[towards])}
+	common := ChainRoute{
+		Network: network.Number, To: to.Number, From: network.Number, Prefixes: *subnets.get(g, c.Ends[towards]),
+		Policies: policiesAt(g, s, towards.other()),
+	}
 	if _, more := c.next(service, towards); more {
 		common.From = passageNumber(service, towards)
 	}

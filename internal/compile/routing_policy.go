@@ -12,13 +12,17 @@ import (
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
-// RoutingPolicy decides about the routes of an instance: each goes through the
-// terms in order until one accepts or rejects it.
+// RoutingPolicy decides about the routes that come to an instance: each goes
+// through the terms in order until one accepts or rejects it.
 type RoutingPolicy struct {
 	From  Origin `json:"from"`
 	Terms []Term `json:"terms"`
 	// Problems are of terms that were left out.
 	Problems []Problem `json:"-"`
+
+	project string
+	// matchers are of the terms, in their order.
+	matchers []matcher
 }
 
 // RouteAction is what a term does with a route that it matches.
@@ -109,26 +113,61 @@ func parseExtCommunity(text string) (uint64, bool) {
 	return n, err == nil && strings.HasPrefix(text, "0x")
 }
 
-var routingPolicies = &unit[RoutingPolicy]{name: "routing-policy", layer: 0, compute: func(g *graph, id string) *RoutingPolicy {
+var routingPolicies = &unit[RoutingPolicy]{name: "routing-policy", layer: 1, compute: func(g *graph, id string) *RoutingPolicy {
 	o, ok := get[*model.RoutingPolicy](g, model.KindRoutingPolicy, id)
 	if !ok {
 		return nil
 	}
-	p := &RoutingPolicy{From: originOf(o)}
-	if o.RoutingPolicyEntries == nil {
-		return p
+	var written []model.PolicyTermType
+	if o.RoutingPolicyEntries != nil {
+		written = o.RoutingPolicyEntries.Term
 	}
-	for i := range o.RoutingPolicyEntries.Term {
-		t, err := readTerm(&o.RoutingPolicyEntries.Term[i])
+	var terms []Term
+	var problems []Problem
+	for i := range written {
+		t, err := readTerm(&written[i])
+		if err == nil {
+			err = t.Update.ExtCommunities.allowed(systemUnit.get(g, "").asn)
+		}
 		if err != nil {
 			// What it would have let pass is not known: nothing passes.
-			p.Problems = append(p.Problems, Problem{About: p.From, Text: fmt.Sprintf("term %d: %v; until it is right, the policy rejects what comes to it", i+1, err)})
+			problems = append(problems, Problem{About: originOf(o), Text: fmt.Sprintf("term %d: %v; until it is right, the policy rejects what comes to it", i+1, err)})
 			t = Term{Action: Reject}
 		}
-		p.Terms = append(p.Terms, t)
+		terms = append(terms, t)
 	}
+	p := NewRoutingPolicy(originOf(o), terms...)
+	p.project, p.Problems = o.ParentUUID, problems
 	return p
 }}
+
+// NewRoutingPolicy makes a policy of terms, whose patterns have to be regular
+// expressions.
+func NewRoutingPolicy(from Origin, terms ...Term) *RoutingPolicy {
+	p := &RoutingPolicy{From: from, Terms: terms, matchers: make([]matcher, len(terms))}
+	for i := range terms {
+		t := &terms[i]
+		p.matchers[i] = matcher{newPrefixSet(t.Prefixes), patterns(t.Communities.Patterns), patterns(t.ExtCommunities.Patterns)}
+	}
+	return p
+}
+
+// allowed tells why extended communities may not be given to routes. Route
+// targets that networks get for their own would bring the routes into networks of
+// strangers, and what says who is behind a route, or how to get there, is written
+// by the control nodes alone.
+func (u *CommunityUpdate) allowed(asn int64) error {
+	for _, c := range slices.Concat(u.Set, u.Add) {
+		target, isTarget := TargetOfCommunity(c)
+		switch {
+		case isTarget && target.IsAutomatic(asn):
+			return fmt.Errorf("route target %s is one that networks get for their own; use another autonomous system, or a lower number", target)
+		case !isTarget && byte(c>>56) > fourOctets:
+			return fmt.Errorf("extended community 0x%016x is of a type that only control nodes write; use one of an autonomous system or address, which begins with 0x00, 0x01 or 0x02", c)
+		}
+	}
+	return nil
+}
 
 func readTerm(written *model.PolicyTermType) (Term, error) {
 	var t Term

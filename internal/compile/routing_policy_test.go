@@ -2,9 +2,12 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -84,6 +87,110 @@ func TestRoutingPolicy(t *testing.T) {
 	for text, want := range map[string]bool{"10.0.0.0/8": false, "10.0.0.0/9": true, "10.1.2.3/32": true, "11.0.0.0/9": false, "::/0": false} {
 		if got := m.Matches(netip.MustParsePrefix(text)); got != want {
 			t.Errorf("%s matches %t, want %t", text, got, want)
+		}
+	}
+}
+
+func TestApplyPolicies(t *testing.T) {
+	prefixes := func(list ...PrefixMatch) []PrefixMatch { return list }
+	p := netip.MustParsePrefix
+	route := func() *PolicyRoute {
+		return &PolicyRoute{
+			Prefix: p("10.1.0.0/16"), Sources: []string{"xmpp", "interface"}, Communities: []uint32{0x10002, 0xffffff01},
+			ExtCommunities: []uint64{0x0002fc0000000005}, ASPath: []uint32{9}, LocalPreference: 100,
+		}
+	}
+	reject := func(t Term) Term { t.Action = Reject; return t }
+	for name, c := range map[string]struct {
+		terms    []Term
+		accepted bool
+		change   func(*PolicyRoute)
+	}{
+		"none":                 {nil, true, nil},
+		"exact":                {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("10.1.0.0/16"), 16, 16})})}, false, nil},
+		"exact, but longer":    {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("10.0.0.0/8"), 8, 8})})}, true, nil},
+		"longer":               {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("10.0.0.0/8"), 9, 32})})}, false, nil},
+		"longer, but the same": {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("10.1.0.0/16"), 17, 32})})}, true, nil},
+		"one of several":       {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("11.0.0.0/8"), 8, 32}, PrefixMatch{p("10.1.0.0/16"), 17, 32}, PrefixMatch{p("10.1.0.0/16"), 16, 16})})}, false, nil},
+		"other family":         {[]Term{reject(Term{Prefixes: prefixes(PrefixMatch{p("::/0"), 0, 128})})}, true, nil},
+		"source":               {[]Term{reject(Term{Sources: []string{"bgp", "xmpp"}})}, false, nil},
+		"other source":         {[]Term{reject(Term{Sources: []string{"bgp", "static"}})}, true, nil},
+		"any community":        {[]Term{reject(Term{Communities: CommunityMatch{Values: []uint64{7, 0x10002}}})}, false, nil},
+		"all communities":      {[]Term{reject(Term{Communities: CommunityMatch{All: true, Values: []uint64{7, 0x10002}}})}, true, nil},
+		"pattern of a whole":   {[]Term{reject(Term{Communities: CommunityMatch{Patterns: []string{"1:"}}})}, true, nil},
+		"pattern":              {[]Term{reject(Term{Communities: CommunityMatch{Patterns: []string{"1:.*"}}})}, false, nil},
+		"pattern of a name":    {[]Term{reject(Term{Communities: CommunityMatch{All: true, Values: []uint64{0x10002}, Patterns: []string{"no-.*"}}})}, false, nil},
+		"longest pattern":      {[]Term{reject(Term{Communities: CommunityMatch{Patterns: []string{"1|1:2"}}})}, false, nil},
+		"pattern without end":  {[]Term{reject(Term{Communities: CommunityMatch{Patterns: []string{`\Q1:2`}}})}, false, nil},
+		"target":               {[]Term{reject(Term{ExtCommunities: CommunityMatch{Patterns: []string{"target:64512:.*"}}})}, false, nil},
+		"all conditions":       {[]Term{reject(Term{Sources: []string{"bgp"}, Communities: CommunityMatch{Values: []uint64{0x10002}}})}, true, nil},
+		"accept ends":          {[]Term{{Action: Accept}, {Action: Reject}}, true, nil},
+		"next goes on":         {[]Term{{Action: Next, Update: AttributesUpdate{MED: new(uint32(5))}}, {Action: Reject, Sources: []string{"bgp"}}}, true, func(r *PolicyRoute) { r.MED = 5 }},
+		"what was changed":     {[]Term{{Action: Next, Update: AttributesUpdate{Communities: CommunityUpdate{Replace: true}}}, reject(Term{Communities: CommunityMatch{Values: []uint64{0x10002}}})}, true, func(r *PolicyRoute) { r.Communities = nil }},
+		"remove and add":       {[]Term{{Action: Accept, Update: AttributesUpdate{Communities: CommunityUpdate{Remove: []uint64{0x10002, 3}, Add: []uint64{1, 0xffffff01}}}}}, true, func(r *PolicyRoute) { r.Communities = []uint32{1, 0xffffff01} }},
+		"numbers and AS path":  {[]Term{{Action: Accept, Update: AttributesUpdate{LocalPreference: new(uint32(7)), ASPath: []uint32{1, 1}}}}, true, func(r *PolicyRoute) { r.LocalPreference, r.ASPath = 7, []uint32{1, 1, 9} }},
+		"target added":         {[]Term{{Action: Accept, Update: AttributesUpdate{ExtCommunities: CommunityUpdate{Add: []uint64{2}}}}}, true, func(r *PolicyRoute) { r.ExtCommunities = []uint64{2, 0x0002fc0000000005} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := NewRoutingPolicy(Origin{}, c.terms...)
+			got, want := route(), route()
+			if c.change != nil {
+				c.change(want)
+			}
+			if accepted := ApplyPolicies([]*RoutingPolicy{policy}, got, nil); accepted != c.accepted {
+				t.Errorf("accepted %t, want %t", accepted, c.accepted)
+			}
+			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestPrefixSet: what is looked up is what one after the other would say.
+func TestPrefixSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		prefix := rapid.Custom(func(t *rapid.T) netip.Prefix {
+			b := byte(rapid.IntRange(0, 3).Draw(t, "bits")) << 6
+			a, length := netip.AddrFrom4([4]byte{b}), rapid.IntRange(0, 4).Draw(t, "length")
+			if rapid.IntRange(0, 3).Draw(t, "six") == 0 {
+				a = netip.AddrFrom16([16]byte{b})
+			}
+			p, _ := a.Prefix(length)
+			return p
+		})
+		list := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) PrefixMatch {
+			p := prefix.Draw(t, "listed")
+			first := rapid.IntRange(p.Bits(), 5).Draw(t, "first")
+			return PrefixMatch{p, first, rapid.IntRange(first, 6).Draw(t, "last")}
+		}), 0, 6).Draw(t, "list")
+		p := prefix.Draw(t, "prefix")
+		set := newPrefixSet(list)
+		if got, want := set.has(p), slices.ContainsFunc(list, func(m PrefixMatch) bool { return m.Matches(p) }); got != want {
+			t.Fatalf("%v has %s: %t, want %t", list, p, got, want)
+		}
+	})
+}
+
+// TestRoutingPolicyTargets: a policy cannot bring routes into networks of others.
+func TestRoutingPolicyTargets(t *testing.T) {
+	for text, problems := range map[string]int{
+		"target:64512:100": 0, "target:64512:8000007": 1, "target:1:8000007": 0, "0x0300000000000001": 1, "0x8004fc0000000007": 1, "0x0003fc0000000007": 0,
+	} {
+		for _, u := range []*model.ActionExtCommunityType{
+			{Set: &model.ExtCommunityListType{Community: []string{text}}}, {Add: &model.ExtCommunityListType{Community: []string{text}}},
+		} {
+			o := &model.RoutingPolicy{
+				Meta: model.Meta{UUID: model.NewUUID(), FQName: []string{"d", "p", "policy"}},
+				RoutingPolicyEntries: &model.PolicyStatementType{Term: []model.PolicyTermType{{
+					TermActionList: &model.TermActionListType{Action: "accept", Update: &model.ActionUpdateType{Extcommunity: u}},
+				}}},
+			}
+			configuration(o).View(func(v *model.View) {
+				if got := routingPolicies.get(graphOf(v), o.UUID); len(got.Problems) != problems {
+					t.Errorf("%s: problems %v, want %d", text, got.Problems, problems)
+				}
+			})
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 // Nothing comes in by accident: a route gets into the networks that import one
 // of its targets, but for the targets that the system gave to networks. Out go
 // the routes of networks that are router_external, or that export a target
-// which a user set.
+// which a user set, and single routes to which a routing policy gives one.
 type border struct {
 	log    *slog.Logger
 	tables *tables
@@ -83,7 +83,7 @@ func (b *border) poke() {
 func (b *border) note(vrf uint32, key rib.Key) {
 	at := place{vrf, key}
 	w := b.tables.networks[vrf]
-	exported := w != nil && w.instance != nil && w.instance.exported && b.state.speaker != nil
+	exported := w != nil && w.exports() && b.state.speaker != nil
 	if _, was := b.sent[at]; exported || was {
 		b.dirty[at] = struct{}{}
 		b.poke()
@@ -229,7 +229,7 @@ func (b *border) begin(speaker *bgp.Speaker) {
 	clear(b.sent)
 	b.out = 0
 	for number, w := range b.tables.networks {
-		if w.instance != nil && w.instance.exported {
+		if w.exports() {
 			b.noteAll(number)
 		}
 	}

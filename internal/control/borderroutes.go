@@ -74,6 +74,8 @@ func specOf(f bgp.Family, p *bgp.Path, wanted map[rib.Target]struct{}, as uint16
 	for _, c := range a.ExtCommunities {
 		if _, ok := wanted[rib.Target(c)]; ok {
 			s.Targets = append(s.Targets, rib.Target(c))
+		} else if c.IsMark() {
+			s.ExtCommunities = append(s.ExtCommunities, uint64(c))
 		}
 	}
 	for _, e := range a.Encaps() {
@@ -83,6 +85,7 @@ func specOf(f bgp.Family, p *bgp.Path, wanted map[rib.Target]struct{}, as uint16
 		s.Encapsulations = rib.MPLSoUDP | rib.MPLSoGRE
 	}
 	slices.Sort(s.Targets)
+	slices.Sort(s.ExtCommunities)
 	for _, list := range [][]uint32{s.Communities, s.SecurityGroups, s.Tags} {
 		slices.Sort(list)
 	}
@@ -137,12 +140,12 @@ func encapsulationOf(e bgp.Encap) rib.Encapsulations {
 // prefix by MPLS, MACs and broadcasts by VXLAN.
 func (b *border) routesOf(at place) []bgp.Route {
 	w := b.tables.networks[at.vrf]
-	if w == nil || w.instance == nil || !w.instance.exported {
+	if w == nil || !w.exports() {
 		return nil
 	}
 	var routes []bgp.Route
 	for _, p := range b.tables.rib.Own(at.vrf, at.key) {
-		if p.Kind == rib.Chain {
+		if p.Kind == rib.Chain || !w.instance.exported && len(p.Targets) == 0 {
 			continue
 		}
 		encapsulations := p.Encapsulations & (rib.MPLSoUDP | rib.MPLSoGRE)
@@ -157,11 +160,17 @@ func (b *border) routesOf(at place) []bgp.Route {
 		if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know the community
 			preference, communities = 0, append(slices.Clone(communities), bgp.CommunityLLGRStale)
 		}
-		attrs := &bgp.Attrs{NextHop: p.NextHop, Origin: bgp.OriginIGP, LocalPref: bgp.Some(preference), Communities: communities}
+		attrs := &bgp.Attrs{
+			NextHop: p.NextHop, Origin: bgp.OriginIGP, ASPath: bgp.NewASPath(p.ASPath...), LocalPref: bgp.Some(preference),
+			MED: bgp.Optional{Value: p.MED, Set: p.MED != 0}, Communities: communities,
+		}
 		for _, t := range slices.Concat(w.instance.exports, p.Targets) {
 			if c := bgp.ExtCommunity(t); !slices.Contains(attrs.ExtCommunities, c) {
 				attrs.ExtCommunities = append(attrs.ExtCommunities, c)
 			}
+		}
+		for _, c := range p.ExtCommunities {
+			attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.ExtCommunity(c))
 		}
 		attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(encapsulations), b.identities(p))
 		if at.key.Kind() == rib.Multicast {

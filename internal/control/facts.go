@@ -40,6 +40,8 @@ type attachment struct {
 	securityGroups  []uint32 // sorted
 	tags            []uint32 // sorted
 	localPreference uint32
+	// service: it is an interface of a service.
+	service bool
 }
 
 // address is one that the interface has in its own network.
@@ -73,7 +75,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	if !ok || vmi.Kind != model.KindVirtualMachineInterface {
 		return nil
 	}
-	a := &attachment{Binding: binding, mac: macOf(vmi), localPreference: preferenceOf(vmi)}
+	a := &attachment{Binding: binding, mac: macOf(vmi), localPreference: preferenceOf(vmi), service: isOfService(vmi)}
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		// An interface has one network; the lowest number, should there be more.
 		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
@@ -220,6 +222,12 @@ func preferenceOf(vmi model.Stored) uint32 {
 	return n
 }
 
+// isOfService tells whether an interface is one of a service.
+func isOfService(vmi model.Stored) bool {
+	side, ok := vmi.Member("virtual_machine_interface_properties", "service_interface_type")
+	return ok && len(side) > len(`""`) && string(side) != "null"
+}
+
 func (a *attachment) equal(b *attachment) bool {
 	x, y := *a, *b
 	x.policy, y.policy = nil, nil // sets may be long, and have ids
@@ -236,9 +244,10 @@ type instance struct {
 	// external are those imported targets under which routers outside may bring
 	// routes in.
 	external []rib.Target
-	// exported: routers outside are told the network's routes.
-	exported bool
-	chains   []rib.ServiceChain
+	// exported: routers outside are told the network's routes; someExported: those to
+	// which its policies give a route target.
+	exported, someExported bool
+	chains                 []rib.ServiceChain
 }
 
 func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
@@ -260,6 +269,7 @@ func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 	asn := compile.ASN(v)
 	automatic := func(t compile.Target) bool { return t.IsAutomatic(asn) }
 	x.external = targetsOf(slices.DeleteFunc(slices.Clone(i.Import), automatic))
+	x.someExported = slices.ContainsFunc(i.Policies, (*compile.RoutingPolicy).GivesTargets)
 	x.exported = i.External || slices.ContainsFunc(i.Export, func(t compile.Target) bool { return !automatic(t) })
 	return x
 }
@@ -267,7 +277,7 @@ func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 // vrf is what the tables of routes have of the instance. An aggregate without
 // a next hop is none: there is no way to it.
 func (i *instance) vrf() rib.VRF {
-	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external, Chains: i.chains}
+	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external, Chains: i.chains, Policies: i.Policies}
 	for _, r := range i.Routes {
 		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
 	}

@@ -193,7 +193,7 @@ func learnedPath(p *rib.Path) *controlv1.LearnedPath {
 		Peer: p.Name, NextHop: p.NextHop.String(), Label: p.Label, Encapsulations: encapsulationNumbers(p.Encapsulations),
 		Communities: p.Communities, AsPath: p.ASPath, Origin: uint32(p.Origin), Med: p.MED, LocalPreference: p.LocalPreference,
 		External: p.Attributes.External, Stale: p.Flags&rib.Stale != 0, OriginNetwork: p.OriginNetwork,
-		SecurityGroups: p.SecurityGroups, Tags: p.Tags, Vni: p.VNI, Sequence: p.Sequence,
+		SecurityGroups: p.SecurityGroups, Tags: p.Tags, Vni: p.VNI, Sequence: p.Sequence, ExtCommunities: p.ExtCommunities,
 	}
 	if p.MAC != [6]byte{} {
 		m.Mac = p.MAC[:]
@@ -213,7 +213,7 @@ func learnedSpec(m *controlv1.LearnedPath) (rib.Spec, error) {
 		Attributes: rib.Attributes{
 			Communities: m.GetCommunities(), ASPath: m.GetAsPath(), Origin: uint8(m.GetOrigin()), MED: m.GetMed(),
 			LocalPreference: m.GetLocalPreference(), External: m.GetExternal(), OriginNetwork: m.GetOriginNetwork(),
-			SecurityGroups: m.GetSecurityGroups(), Tags: m.GetTags(),
+			SecurityGroups: m.GetSecurityGroups(), Tags: m.GetTags(), ExtCommunities: m.GetExtCommunities(),
 		},
 	}
 	var err error

@@ -36,6 +36,11 @@ func (t *tables) tidyNetwork(w *network) {
 	}
 }
 
+// exports tells whether routers outside may be told routes of the network.
+func (w *network) exports() bool {
+	return w.instance != nil && (w.instance.exported || w.instance.someExported)
+}
+
 func (w *network) enter(p *port) {
 	if w.ports[p.Node] == nil {
 		w.ports[p.Node] = map[string]*port{}
@@ -66,7 +71,7 @@ func (t *tables) putInstance(id string, now *instance) {
 	w.instance = now
 	t.numbers[id] = now.Number
 	t.rib.SetVRF(now.vrf())
-	if old == nil || old.exported != now.exported || !slices.Equal(old.exports, now.exports) {
+	if old == nil || old.exported != now.exported || old.someExported != now.someExported || !slices.Equal(old.exports, now.exports) {
 		t.border.noteAll(now.Number)
 	}
 	if old != nil && old.VXLAN == now.VXLAN && old.Layer2 == now.Layer2 {

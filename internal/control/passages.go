@@ -16,6 +16,7 @@ func chainsOf(routes []compile.ChainRoute) []rib.ServiceChain {
 	for _, r := range routes {
 		chains = append(chains, rib.ServiceChain{
 			Name: r.Name, Network: r.Network, To: r.To, From: r.From, Via: r.Via, Address: r.Address, Prefixes: r.Prefixes,
+			Policies: r.Policies,
 		})
 	}
 	return chains

@@ -141,6 +141,9 @@ func (t *tables) pathTo(p *port) rib.Spec {
 	if n.lost {
 		s.Flags |= rib.Stale
 	}
+	if p.service {
+		s.Flags |= rib.Service
+	}
 	return s
 }
 

@@ -84,7 +84,7 @@ type RouteAggregate struct {
 func (*RouteAggregate) Kind() Kind { return KindRouteAggregate }
 
 // RoutingPolicy is an object of the type routing-policy.
-// Which routes are accepted, and how they are changed.
+// Which routes networks and the interfaces of services accept, and how they are changed.
 type RoutingPolicy struct {
 	Meta
 	RoutingPolicyEntries *PolicyStatementType `json:"routing_policy_entries,omitempty"`

@@ -89,15 +89,15 @@ func bgpTable() table {
 				},
 			},
 			{
-				Kind: KindRoutingPolicy, Name: "routing_policy", Doc: "Which routes are accepted, and how they are changed.", Effect: "none",
+				Kind: KindRoutingPolicy, Name: "routing_policy", Doc: "Which routes networks and the interfaces of services accept, and how they are changed.", Effect: "full",
 				new:     func() Object { return new(RoutingPolicy) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "routing_policy_entries", Value: Value{Type: "PolicyStatementType"}, Ops: "CRUD", Effective: false},
+					{Name: "routing_policy_entries", Value: Value{Type: "PolicyStatementType"}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
-					{Target: "routing-instance", Attr: "RoutingPolicyType", Presence: "system", Effective: false},
-					{Target: "service-instance", Attr: "RoutingPolicyServiceInstanceType", Presence: "", Effective: false},
+					{Target: "routing-instance", Attr: "RoutingPolicyType", Presence: "system", Effective: true},
+					{Target: "service-instance", Attr: "RoutingPolicyServiceInstanceType", Presence: "", Effective: true},
 				},
 			},
 			{

@@ -282,7 +282,7 @@ func networkingTable() table {
 					{Target: "network-policy", Attr: "VirtualNetworkPolicyType", Presence: "", Effective: true},
 					{Target: "qos-config", Attr: "", Presence: "", Effective: false},
 					{Target: "route-table", Attr: "", Presence: "", Effective: true},
-					{Target: "routing-policy", Attr: "RoutingPolicyType", Presence: "", Effective: false},
+					{Target: "routing-policy", Attr: "RoutingPolicyType", Presence: "", Effective: true},
 					{Target: "security-logging-object", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-network", Attr: "", Presence: "", Effective: false},
 				},

@@ -66,6 +66,12 @@ func (c ExtCommunity) isTarget() bool {
 	return false
 }
 
+// IsMark says that the community is one of an autonomous system or an address, such
+// as a route target: it means what those mean by it who look at it.
+func (c ExtCommunity) IsMark() bool {
+	return c.kind()>>8 <= 2 // RFC 7153 §5.1
+}
+
 // isIdentity says that the community tells who a workload is: from anybody
 // that is not trusted it would be a way into other tenants' rules.
 func (c ExtCommunity) isIdentity() bool {

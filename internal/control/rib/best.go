@@ -116,18 +116,32 @@ func (rt *route) drop(p *Path) {
 }
 
 // chosen are the paths that traffic takes.
-func (rt *route) chosen() []*Path {
-	if len(rt.paths) == 0 || !rt.paths[0].Usable() {
+func (rt *route) chosen() []*Path { return rt.vrf.choose(rt.paths) }
+
+// choose are those of paths, the best first, that traffic would take.
+func (v *vrf) choose(paths []*Path) []*Path {
+	if len(paths) == 0 || !paths[0].Usable() {
 		return nil
 	}
-	best, n := rt.paths[0], 1
+	best, n := paths[0], 1
 	if best.Flags&Multipath != 0 {
-		for n < min(len(rt.paths), maxMultipath) {
-			if _, at := rt.vrf.compare(best, rt.paths[n]); at < equalSteps {
+		for n < min(len(paths), maxMultipath) {
+			if _, at := v.compare(best, paths[n]); at < equalSteps {
 				break
 			}
 			n++
 		}
 	}
-	return rt.paths[:n:n]
+	return paths[:n:n]
+}
+
+// ways are the paths by which other routes are reached through this one. Those that
+// are reached so themselves are passed over, whether or not they are better: else
+// one could take away its own way.
+func (rt *route) ways() []*Path {
+	paths := rt.paths
+	if slices.ContainsFunc(paths, func(p *Path) bool { return p.Kind.resolved() }) {
+		paths = slices.DeleteFunc(slices.Clone(paths), func(p *Path) bool { return p.Kind.resolved() })
+	}
+	return rt.vrf.choose(paths)
 }

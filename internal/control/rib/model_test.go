@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/feed"
 )
 
@@ -52,12 +53,12 @@ func (m *model) derived() map[place]Spec {
 	made := map[place]Spec{}
 	for round := 0; ; round++ {
 		now := map[place]Spec{}
-		tables := map[uint32]map[Key][]candidate{}
+		tables, ways := map[uint32]map[Key][]candidate{}, map[uint32]map[Key][]candidate{}
 		for n := range uint32(5) {
-			tables[n] = m.choose(n, made)
+			tables[n], ways[n] = m.choose(n, made), m.choose(n, nil)
 		}
 		for n, vrf := range m.vrfs {
-			m.derive(n, vrf, tables, now)
+			m.derive(n, vrf, tables, ways, now)
 		}
 		if reflect.DeepEqual(now, made) {
 			return made
@@ -68,13 +69,10 @@ func (m *model) derived() map[place]Spec {
 	}
 }
 
-func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate, made map[place]Spec) {
-	put := func(kind SourceKind, name string, via []candidate, key Key, s Spec) {
+func (m *model) derive(n uint32, vrf VRF, tables, ways map[uint32]map[Key][]candidate, made map[place]Spec) {
+	put := func(kind SourceKind, name string, via []candidate, key Key, s Spec, policies ...*compile.RoutingPolicy) {
 		names := map[string]int{}
 		for _, c := range via {
-			if c.Kind == Static || c.Kind == Aggregate || c.Kind == Chain {
-				continue
-			}
 			s := s
 			s.Source = Source{Kind: kind, Name: name + " via " + c.Name}
 			if names[s.Name]++; names[s.Name] > 1 {
@@ -91,24 +89,26 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 			if kind == Chain {
 				s.LocalPreference = c.LocalPreference
 			}
-			made[place{uint64(n), key, s.Source}] = s
+			if s, accepted := judge(policies, key, s, s.Targets); accepted {
+				made[place{uint64(n), key, s.Source}] = s
+			}
 		}
 	}
 	for _, r := range vrf.Static {
 		s := Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: n, Targets: r.Targets}}
-		put(Static, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), tables[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
+		put(Static, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), ways[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
 	}
 	chained := func(s Spec) bool { return s.Kind == Aggregate || s.Kind == Chain }
 	for _, r := range vrf.Aggregates {
 		for key, list := range tables[n] {
 			if key.Kind() == Unicast && r.Prefix.Overlaps(key.Prefix()) && key.Prefix().Bits() > r.Prefix.Bits() && !chained(list[0].Spec) {
 				s := Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: n}}
-				put(Aggregate, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), tables[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
+				put(Aggregate, fmt.Sprintf("%s to %s", r.Prefix, r.NextHop), ways[n][HostKey(r.NextHop)], UnicastKey(r.Prefix), s)
 			}
 		}
 	}
 	for _, c := range vrf.Chains {
-		via := tables[c.Via][HostKey(c.Address)]
+		via := ways[c.Via][HostKey(c.Address)]
 		ends := []uint32{c.From, n}
 		slices.Sort(ends)
 		stands := map[Key]bool{}
@@ -126,13 +126,13 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 				case of >= 0 && !chained(best.Spec):
 					prefix := UnicastKey(c.Prefixes[of])
 					stands[prefix] = true
-					put(Chain, c.Name, via, prefix, Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: c.Network, Networks: slices.Compact(ends)}})
+					put(Chain, c.Name, via, prefix, Spec{Attributes: Attributes{LocalPreference: 100, OriginNetwork: c.Network, Networks: slices.Compact(ends)}}, c.Policies...)
 				case again && !stands[key]:
 					s := best.Spec
 					through := append(slices.Clone(best.Networks), c.From, n)
 					slices.Sort(through)
 					s.Targets, s.External, s.Networks, s.Flags = nil, false, slices.Compact(through), best.Flags&Stale
-					put(Chain, c.Name, via, key, s)
+					put(Chain, c.Name, via, key, s, c.Policies...)
 				}
 			}
 		}
@@ -143,14 +143,20 @@ func (m *model) derive(n uint32, vrf VRF, tables map[uint32]map[Key][]candidate,
 func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidate {
 	found := map[Key][]candidate{}
 	vrf := m.vrfs[number]
-	own := maps.Clone(derived)
-	maps.Copy(own, m.own)
+	own := maps.Clone(m.own)
+	maps.Copy(own, derived)
 	for at, s := range own {
+		origin := m.vrfs[uint32(at.at)]
+		s, accepted := judge(origin.Policies, at.key, s, s.Targets)
+		targets := sortedTargets(origin.Export, s.Targets)
 		switch {
+		case !accepted:
 		case at.at == uint64(number):
 			found[at.key] = append(found[at.key], candidate{s, at, true})
-		case at.key.Kind() == Unicast && s.Kind != Chain && meet(slices.Concat(m.vrfs[uint32(at.at)].Export, s.Targets), vrf.Import):
-			found[at.key] = append(found[at.key], candidate{s, at, false})
+		case at.key.Kind() == Unicast && s.Kind != Chain && meet(targets, vrf.Import):
+			if s, accepted := judge(vrf.Policies, at.key, s, targets); accepted {
+				found[at.key] = append(found[at.key], candidate{s, at, false})
+			}
 		}
 	}
 	for at, s := range m.ext {
@@ -159,7 +165,9 @@ func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidat
 			if key.Kind() == Prefix || key.Kind() == Neighbour {
 				key = UnicastKey(key.Prefix())
 			}
-			found[key] = append(found[key], candidate{s, at, false})
+			if s, accepted := judge(vrf.Policies, key, s, s.Targets); accepted {
+				found[key] = append(found[key], candidate{s, at, false})
+			}
 		}
 	}
 	for key, list := range found {
@@ -232,8 +240,8 @@ func tie(a, b candidate) int {
 
 // text is what a reader gets to see of a path.
 func text(s Source, label uint32, a Attributes, flags Flags, sequence uint64) string {
-	return fmt.Sprintf("%s %s label %d next hop %s interface %q groups %v pref %d med %d flags %d seq %d",
-		s.Kind, s.Name, label, a.NextHop, a.Interface, a.SecurityGroups, a.LocalPreference, a.MED, flags, sequence)
+	return fmt.Sprintf("%s %s label %d next hop %s interface %q groups %v pref %d med %d communities %v as path %v flags %d seq %d",
+		s.Kind, s.Name, label, a.NextHop, a.Interface, a.SecurityGroups, a.LocalPreference, a.MED, a.Communities, a.ASPath, flags, sequence)
 }
 
 func encodeText(vrf uint32, key Key, paths []*Path) []byte {
@@ -379,7 +387,7 @@ func (b *bench) wantEmpty(t interface{ Fatalf(string, ...any) }) {
 	b.rib.Flush()
 	r := b.rib
 	if n := len(r.vrfs) + len(r.external) + len(r.heard) + len(r.attributes) + len(r.sets) + len(r.importers) + len(r.exporters) +
-		len(r.byVia) + len(r.byFrom) + len(r.dirty) + len(r.changed) + r.routes + r.paths; n != 0 {
+		len(r.ways) + len(r.byVia) + len(r.byFrom) + len(r.dirty) + len(r.changed) + r.routes + r.paths; n != 0 {
 		t.Fatalf("left after all was withdrawn: vrfs %v, external %v, attributes %d, sets %d, importers %v, exporters %v, %d routes, %d paths",
 			r.vrfs, r.external, len(r.attributes), len(r.sets), r.importers, r.exporters, r.routes, r.paths)
 	}
@@ -400,8 +408,11 @@ var (
 	}, testKeys...)
 )
 
+// firstTarget is target:64512:0.
+const firstTarget Target = 0x0002fc0000000000
+
 func drawTargets(t *rapid.T, label string) []Target {
-	return sortedTargets(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Target { return Target(rapid.IntRange(1, 4).Draw(t, "target")) }), 0, 3).Draw(t, label))
+	return sortedTargets(rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Target { return firstTarget + Target(rapid.IntRange(1, 4).Draw(t, "target")) }), 0, 3).Draw(t, label))
 }
 
 // drawPlace picks one of the places where there are paths.
@@ -421,7 +432,9 @@ func drawDerived(t *rapid.T, v *VRF) {
 	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.9.0.0/16")}
 	address, prefix, number := rapid.SampledFrom(addresses), rapid.SampledFrom(prefixes), rapid.Uint32Range(1, 4)
 	if rapid.IntRange(0, 3).Draw(t, "static") == 0 {
-		v.Static = []StaticRoute{{Prefix: prefix.Draw(t, "prefix"), NextHop: address.Draw(t, "next hop"), Targets: drawTargets(t, "targets")}}
+		// One may be to its own next hop, or to that of another.
+		to := rapid.SampledFrom(append(prefixes, netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.9/32"))).Draw(t, "prefix")
+		v.Static = []StaticRoute{{Prefix: to, NextHop: address.Draw(t, "next hop"), Targets: drawTargets(t, "targets")}}
 	}
 	if rapid.IntRange(0, 3).Draw(t, "aggregate") == 0 {
 		v.Aggregates = []AggregateRoute{{prefix.Draw(t, "prefix"), address.Draw(t, "next hop")}}
@@ -430,6 +443,7 @@ func drawDerived(t *rapid.T, v *VRF) {
 		c := ServiceChain{
 			Name: fmt.Sprint(i), Network: number.Draw(t, "network"), To: number.Draw(t, "to"),
 			From: number.Draw(t, "from"), Via: number.Draw(t, "via"), Address: address.Draw(t, "address"),
+			Policies: drawPolicies(t),
 		}
 		if rapid.Bool().Draw(t, "alone") {
 			c.Network, c.To = c.From, v.Number
@@ -454,6 +468,7 @@ func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 			Targets:         drawTargets(t, "targets"),
 			SecurityGroups:  make([]uint32, rapid.IntRange(0, 1).Draw(t, "groups")),
 			OriginNetwork:   uint32(rapid.IntRange(0, 4).Draw(t, "network")),
+			Communities:     rapid.SampledFrom([][]uint32{nil, nil, {7}, {7, 8}}).Draw(t, "communities"),
 			LocalPreference: uint32(rapid.IntRange(1, 2).Draw(t, "preference")),
 			MED:             uint32(rapid.IntRange(0, 1).Draw(t, "med")),
 			Origin:          uint8(rapid.IntRange(0, 1).Draw(t, "origin")),
@@ -476,10 +491,17 @@ func TestAsFromScratch(t *testing.T) {
 		number := rapid.Uint32Range(1, 4)
 		t.Repeat(map[string]func(*rapid.T){
 			"vrf": func(t *rapid.T) {
-				v := VRF{Number: number.Draw(t, "vrf"), Import: drawTargets(t, "import"), Export: drawTargets(t, "export"), External: drawTargets(t, "external")}
+				v := VRF{Number: number.Draw(t, "vrf"), Import: drawTargets(t, "import"), Export: drawTargets(t, "export"), External: drawTargets(t, "external"), Policies: drawPolicies(t)}
 				drawDerived(t, &v)
 				b.vrfs[v.Number] = v
 				b.rib.SetVRF(v)
+			},
+			"policies": func(t *rapid.T) {
+				if v, ok := b.vrfs[number.Draw(t, "vrf")]; ok {
+					v.Policies = drawPolicies(t)
+					b.vrfs[v.Number] = v
+					b.rib.SetVRF(v)
+				}
 			},
 			"remove vrf": func(t *rapid.T) {
 				n := number.Draw(t, "vrf")

@@ -96,6 +96,8 @@ const (
 	Multipath
 	// Foreign: the address is of another network than the port's.
 	Foreign
+	// Service: the port is an interface of a service.
+	Service
 )
 
 // Attributes are what many paths have alike. Slices must be sorted, except
@@ -108,11 +110,14 @@ type Attributes struct {
 	Targets []Target
 	// OriginNetwork is the number of the network that the path comes from, and
 	// Networks are those that service chains have led it through.
-	OriginNetwork   uint32
-	Networks        []uint32
-	SecurityGroups  []uint32
-	Tags            []uint32
-	Communities     []uint32
+	OriginNetwork  uint32
+	Networks       []uint32
+	SecurityGroups []uint32
+	Tags           []uint32
+	Communities    []uint32
+	// ExtCommunities are those that only policies and other routers make something
+	// of, among them route targets under which no VRF imports.
+	ExtCommunities  []uint64
 	LocalPreference uint32
 	MED             uint32
 	// ASPath is of BGP, a set counting as one; Origin too, 0 being the best.
@@ -240,6 +245,10 @@ func (a *Attributes) appendCode(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(a.Targets)))
 	for _, t := range a.Targets {
 		b = binary.BigEndian.AppendUint64(b, uint64(t))
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(a.ExtCommunities)))
+	for _, c := range a.ExtCommunities {
+		b = binary.BigEndian.AppendUint64(b, c)
 	}
 	for _, list := range [][]uint32{a.Networks, a.SecurityGroups, a.Tags, a.Communities, a.ASPath} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(list)))

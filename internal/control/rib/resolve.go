@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+
+	"github.com/contrail-mesos/contrail/internal/compile"
 )
 
 // StaticRoute is a prefix that is reached like an address of the same VRF.
@@ -41,6 +43,9 @@ type ServiceChain struct {
 	// Via is the VRF in which the service is reached, at Address.
 	Via     uint32
 	Address netip.Addr
+	// Policies are what the routes that it brings in go through before those of
+	// the VRF; in the order in which they apply.
+	Policies []*compile.RoutingPolicy
 }
 
 // noReoriginate is the community of routes that no chain brings elsewhere.
@@ -119,6 +124,9 @@ func (r *RIB) derive(v *vrf, c *VRF) {
 			continue
 		}
 		leave(r.byVia, d.via, d)
+		if len(r.byVia[d.via]) == 0 {
+			r.setWays(d.via, nil)
+		}
 		leave(r.byFrom, d.from, d)
 		for key := range maps.Clone(d.made) {
 			d.make(key, nil)
@@ -129,6 +137,9 @@ func (r *RIB) derive(v *vrf, c *VRF) {
 	for id, d := range now {
 		if before[id] == d {
 			continue
+		}
+		if len(r.byVia[d.via]) == 0 {
+			r.setWays(d.via, r.waysTo(d.via))
 		}
 		enter(r.byVia, d.via, d)
 		if d.from != 0 {
@@ -145,13 +156,47 @@ func (r *RIB) derive(v *vrf, c *VRF) {
 	}
 }
 
-// settled has everything made anew that depends on a route.
+// reached has everything made anew that is reached through a route, if the ways
+// there are others than before.
+func (r *RIB) reached(rt *route) {
+	if rt.key.kind != Unicast || len(r.byVia) == 0 {
+		return
+	}
+	at := spot{rt.vrf.Number, rt.key}
+	through := r.byVia[at]
+	if len(through) == 0 {
+		return
+	}
+	ways := r.waysTo(at)
+	if slices.Equal(ways, r.ways[at]) {
+		return
+	}
+	r.setWays(at, ways)
+	for d := range through {
+		d.all()
+	}
+}
+
+func (r *RIB) waysTo(at spot) []*Path {
+	v := r.vrfs[at.vrf]
+	if v == nil || v.routes[at.key] == nil {
+		return nil
+	}
+	return v.routes[at.key].ways()
+}
+
+func (r *RIB) setWays(at spot, ways []*Path) {
+	if len(ways) == 0 {
+		delete(r.ways, at)
+	} else {
+		r.ways[at] = ways
+	}
+}
+
+// settled has everything made anew that stands for a route.
 func (r *RIB) settled(rt *route) {
 	if rt.key.kind != Unicast {
 		return
-	}
-	for d := range r.byVia[spot{rt.vrf.Number, rt.key}] {
-		d.all()
 	}
 	for d := range r.byFrom[rt.vrf.Number] {
 		if prefix, covered := d.note(rt.key); covered {
@@ -245,15 +290,37 @@ func (d *derivation) all() {
 
 // one makes the paths to a key anew.
 func (d *derivation) one(key Key) {
+	var specs []Spec
+	for _, s := range d.specs(key) {
+		if s, accepted := d.pass(key, s, nil); accepted {
+			specs = append(specs, s)
+		}
+	}
+	d.make(key, specs)
+}
+
+// pass has a path go through the policies of a chain, and tells whether they
+// accept it.
+func (d *derivation) pass(key Key, s Spec, matched func(*compile.RoutingPolicy, int)) (Spec, bool) {
+	c, ok := d.spec.(ServiceChain)
+	if !ok || len(c.Policies) == 0 {
+		return s, true
+	}
+	a, accepted := applyPolicies(c.Policies, key, &s, s.Targets, matched)
+	s.Attributes = a
+	return s, accepted
+}
+
+// specs are the paths to a key, before policies.
+func (d *derivation) specs(key Key) []Spec {
 	model, ok := d.model(key)
 	if !ok {
-		d.make(key, nil)
-		return
+		return nil
 	}
 	var specs []Spec
 	names := map[string]int{}
-	for _, c := range d.rib.chosen(d.via) {
-		if c.Kind.resolved() || c.Flags&Foreign != 0 {
+	for _, c := range d.rib.ways[d.via] {
+		if c.Flags&Foreign != 0 {
 			continue // only what is really there is a way to anything else
 		}
 		s := model
@@ -274,7 +341,7 @@ func (d *derivation) one(key Key) {
 		}
 		specs = append(specs, s)
 	}
-	d.make(key, specs)
+	return specs
 }
 
 // model is what the paths to a key have beside the way there; false when there

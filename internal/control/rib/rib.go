@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/feed"
 )
 
@@ -21,6 +22,9 @@ type VRF struct {
 	Static     []StaticRoute
 	Aggregates []AggregateRoute
 	Chains     []ServiceChain
+	// Policies are what all that comes to its unicast routes goes through, its own
+	// paths before they go to others; in the order in which they apply.
+	Policies []*compile.RoutingPolicy
 }
 
 // Encoder encodes the message that tells a VRF's readers which paths a key has;
@@ -45,6 +49,8 @@ type RIB struct {
 	// a VRF.
 	byVia  map[spot]map[*derivation]struct{}
 	byFrom map[uint32]map[*derivation]struct{}
+	// ways are the paths that lead to what is in byVia.
+	ways map[spot][]*Path
 	// observe is told of each route whose chosen paths are others than before.
 	observe func(vrf uint32, key Key)
 	// dirty are the routes whose paths have changed since the last Flush.
@@ -78,7 +84,9 @@ type vrf struct {
 	// own is the number of paths whose origin it is.
 	own int
 	// derived are what makes paths of it out of other routes.
-	derived         map[Source]*derivation
+	derived map[Source]*derivation
+	// filter is nil where there are no policies.
+	filter          *filter
 	unicast, layer2 *feed.Feed
 }
 
@@ -100,7 +108,7 @@ func New(encode Encoder) *RIB {
 		attributes: map[string]*sharedAttributes{}, sets: map[string]*targetSet{},
 		importers: map[topic]map[*vrf]struct{}{}, exporters: map[topic]map[*targetSet]struct{}{},
 		byVia: map[spot]map[*derivation]struct{}{}, byFrom: map[uint32]map[*derivation]struct{}{},
-		changed: map[*feed.Feed]struct{}{},
+		ways: map[spot][]*Path{}, changed: map[*feed.Feed]struct{}{},
 	}
 }
 
@@ -172,6 +180,9 @@ func (r *RIB) configure(v *vrf, c VRF) {
 			}
 		}
 	}
+	if !reflect.DeepEqual(old.Policies, c.Policies) {
+		v.setPolicies(c.Policies)
+	}
 	r.reimport(v, old.topics(), c.topics())
 	r.derive(v, &c)
 }
@@ -203,8 +214,15 @@ func (r *RIB) Remove(number uint32, key Key, source Source) {
 	}
 }
 
+// ownPath is a path of the VRF as its source said it.
 func (v *vrf) ownPath(key Key, source Source) *Path {
-	if rt := v.routes[key]; rt != nil {
+	if v.filter != nil && key.kind == Unicast {
+		for _, x := range v.filter.came[key] {
+			if x.from.origin == v && x.from.Source == source {
+				return x.from
+			}
+		}
+	} else if rt := v.routes[key]; rt != nil {
 		for _, p := range rt.paths {
 			if p.origin == v && p.Source == source {
 				return p
@@ -323,8 +341,14 @@ func (s *Spec) path(key Key, attributes *sharedAttributes) *Path {
 // be nil.
 func (r *RIB) replace(old, p *Path) {
 	if old != nil {
-		r.forEach(old, func(v *vrf) { v.drop(old) })
-		r.unlist(old)
+		was := old
+		if old.origin != nil {
+			was = old.origin.unpass(old)
+		}
+		if was != nil {
+			r.withdraw(was)
+			r.releaseOther(was, old)
+		}
 		if old.origin != nil {
 			old.origin.own--
 		} else if r.heard[old.Via]--; r.heard[old.Via] == 0 {
@@ -334,12 +358,47 @@ func (r *RIB) replace(old, p *Path) {
 		r.paths--
 	}
 	if p != nil {
-		r.list(p)
-		r.forEach(p, func(v *vrf) { v.add(p) })
+		now := p
 		if p.origin == nil {
 			r.heard[p.Via]++
+		} else {
+			now = p.origin.pass(p)
+		}
+		if now != nil {
+			r.announce(now)
 		}
 		r.paths++
+	}
+}
+
+// announce puts a path into all VRFs that have it.
+func (r *RIB) announce(p *Path) {
+	r.list(p)
+	r.forEach(p, func(v *vrf) { v.add(p) })
+}
+
+// withdraw takes it out again.
+func (r *RIB) withdraw(p *Path) {
+	r.forEach(p, func(v *vrf) { v.drop(p) })
+	r.unlist(p)
+}
+
+// offer puts what the policies of a VRF have made of a path to where it belongs:
+// its own paths also to others.
+func (v *vrf) offer(p *Path) {
+	if p.origin == v {
+		v.rib.announce(p)
+	} else {
+		v.enter(p)
+	}
+}
+
+// retract takes it out again.
+func (v *vrf) retract(p *Path) {
+	if p.origin == v {
+		v.rib.withdraw(p)
+	} else {
+		v.leave(p)
 	}
 }
 
@@ -357,7 +416,26 @@ func (r *RIB) forEach(p *Path, f func(*vrf)) {
 	}
 }
 
+// add takes in a path; the policies of its own VRF it has gone through.
 func (v *vrf) add(p *Path) {
+	if p.origin != v {
+		if p = v.pass(p); p == nil {
+			return
+		}
+	}
+	v.enter(p)
+}
+
+func (v *vrf) drop(p *Path) {
+	if p.origin == v {
+		v.leave(p)
+	} else if was := v.unpass(p); was != nil {
+		v.leave(was)
+		v.rib.releaseOther(was, p)
+	}
+}
+
+func (v *vrf) enter(p *Path) {
 	key := p.Key.inVRF()
 	rt, ok := v.routes[key]
 	if !ok {
@@ -369,7 +447,7 @@ func (v *vrf) add(p *Path) {
 	rt.touch()
 }
 
-func (v *vrf) drop(p *Path) {
+func (v *vrf) leave(p *Path) {
 	if rt := v.routes[p.Key.inVRF()]; rt != nil {
 		rt.drop(p)
 		rt.touch()
@@ -419,6 +497,7 @@ func (rt *route) settle() {
 			rt.vrf.rib.observe(rt.vrf.Number, rt.key)
 		}
 	}
+	rt.vrf.rib.reached(rt)
 	if len(rt.paths) == 0 && !rt.row.Held() {
 		rt.forget()
 	}

@@ -36,6 +36,9 @@ type ShownPath struct {
 	// Used: traffic takes it. Why tells what decided.
 	Used bool   `json:"used"`
 	Why  string `json:"why"`
+	// Policies are the terms of routing policies that changed the path, in the
+	// order in which they did.
+	Policies []string `json:"routing_policies,omitempty"`
 	// ImportedFrom is the VRF, or the route distinguisher, that the path is from.
 	ImportedFrom    string     `json:"imported_from,omitempty"`
 	NextHop         netip.Addr `json:"next_hop"`
@@ -48,6 +51,7 @@ type ShownPath struct {
 	Networks        []uint32   `json:"networks,omitempty"`
 	SecurityGroups  []uint32   `json:"security_groups,omitempty"`
 	Tags            []uint32   `json:"tags,omitempty"`
+	Communities     []string   `json:"communities,omitempty"`
 	LocalPreference uint32     `json:"local_preference"`
 	Sequence        uint64     `json:"sequence,omitempty"`
 	ASPath          []uint32   `json:"as_path,omitempty"`
@@ -57,7 +61,7 @@ type ShownPath struct {
 
 func (f Flags) names() []string {
 	var names []string
-	for i, name := range []string{"waiting", "down", "stale", "multipath", "foreign"} {
+	for i, name := range []string{"waiting", "down", "stale", "multipath", "foreign", "service"} {
 		if f&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -71,6 +75,7 @@ func (rt *route) shown() ShownRoute {
 	for i, p := range rt.paths {
 		s := p.shown()
 		s.Used, s.Why = i < chosen, rt.why(i, chosen)
+		s.Policies = rt.vrf.changes(p)
 		switch {
 		case p.origin == nil:
 			s.ImportedFrom = fmt.Sprintf("route distinguisher %s", p.rd)
@@ -103,6 +108,9 @@ func (p *Path) shown() ShownPath {
 		Encapsulations: p.Encapsulations.Names(), Targets: p.targets(), OriginNetwork: p.OriginNetwork, Networks: p.Networks,
 		SecurityGroups: p.SecurityGroups, Tags: p.Tags, LocalPreference: p.LocalPreference, Sequence: p.Sequence,
 		ASPath: p.ASPath, MED: p.MED, State: p.Flags.names(),
+	}
+	for _, c := range p.Communities {
+		s.Communities = append(s.Communities, compile.CommunityText(c))
 	}
 	if p.MAC != [6]byte{} {
 		s.MAC = net.HardwareAddr(p.MAC[:]).String()
@@ -167,10 +175,12 @@ type Explanation struct {
 	Missing []MissingPath `json:"missing,omitempty"`
 }
 
-// MissingPath is one that a VRF does not import.
+// MissingPath is one that a VRF does not import, or that routing policies
+// rejected.
 type MissingPath struct {
-	From string    `json:"from"`
-	Path ShownPath `json:"path"`
+	From     string    `json:"from"`
+	Rejected bool      `json:"rejected,omitempty"`
+	Path     ShownPath `json:"path"`
 }
 
 // Explain tells of each VRF, or of the one with the number, how a prefix is
@@ -189,15 +199,11 @@ func (r *RIB) Explain(prefix netip.Prefix, number uint32) []Explanation {
 			e.Route = new(rt.shown())
 		}
 		for _, p := range elsewhere {
-			if reason := v.whyNot(p); reason != "" {
-				from, shown := fmt.Sprintf("route distinguisher %s", p.rd), p.shown()
-				if p.origin != nil {
-					from = fmt.Sprintf("vrf %d", p.origin.Number)
-				}
-				shown.Why = reason
-				e.Missing = append(e.Missing, MissingPath{from, shown})
+			if reason, rejected := v.whyNot(p); reason != "" {
+				e.Missing = append(e.Missing, missing(p, reason, rejected))
 			}
 		}
+		e.Missing = append(e.Missing, v.rejectedChains(key)...)
 		if e.Route != nil || number != 0 || len(e.Missing) > 0 {
 			explained = append(explained, e)
 		}
@@ -215,15 +221,22 @@ func (v *vrf) covering(prefix netip.Prefix) *route {
 	return nil
 }
 
-// pathsTo are all paths whose key is this one in VRFs.
+func missing(p *Path, reason string, rejected bool) MissingPath {
+	from, shown := fmt.Sprintf("route distinguisher %s", p.rd), p.shown()
+	if p.origin != nil {
+		from = fmt.Sprintf("vrf %d", p.origin.Number)
+	}
+	shown.Why = reason
+	return MissingPath{from, rejected, shown}
+}
+
+// pathsTo are all paths whose key is this one in VRFs, as their sources said them.
 func (r *RIB) pathsTo(key Key) iter.Seq[*Path] {
 	return func(yield func(*Path) bool) {
 		for _, v := range r.vrfs {
-			if rt := v.routes[key]; rt != nil {
-				for _, p := range rt.paths {
-					if p.origin == v && !yield(p) {
-						return
-					}
+			for _, x := range v.came(key) {
+				if x.from.origin == v && !yield(x.from) {
+					return
 				}
 			}
 		}
@@ -240,21 +253,30 @@ func (r *RIB) pathsTo(key Key) iter.Seq[*Path] {
 	}
 }
 
-// whyNot tells why a VRF does not have a path; "" when it does.
-func (v *vrf) whyNot(p *Path) string {
-	targets, wanted, of := p.targets(), v.Import, "imports"
-	if p.origin == v {
-		return ""
-	}
+// whyNot tells why a VRF does not have a path that a source said, and whether
+// policies rejected it; "" when the VRF has it.
+func (v *vrf) whyNot(p *Path) (reason string, rejected bool) {
+	said, wanted, of := p, v.Import, "imports"
 	if p.origin == nil {
 		wanted, of = v.External, "imports from other routers"
+	} else if p = p.origin.became(said); p == nil && said.origin == v {
+		return v.rejection(said), true
 	}
-	for _, t := range targets {
-		if slices.Contains(wanted, t) {
-			return ""
-		}
+	targets := said.targets()
+	if p != nil {
+		targets = p.targets()
 	}
-	return fmt.Sprintf("the vrf %s %s; the path has %s", of, listed(wanted), listed(targets))
+	switch {
+	case said.origin == v:
+		return "", false
+	case !slices.ContainsFunc(targets, func(t Target) bool { return slices.Contains(wanted, t) }):
+		return fmt.Sprintf("the vrf %s %s; the path has %s", of, listed(wanted), listed(targets)), false
+	case p == nil:
+		return fmt.Sprintf("in vrf %d it is %s", said.origin.Number, said.origin.rejection(said)), true
+	case v.became(p) == nil:
+		return v.rejection(p), true
+	}
+	return "", false
 }
 
 func listed(targets []Target) string {

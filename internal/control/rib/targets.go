@@ -101,8 +101,12 @@ func (r *RIB) retarget(p *Path) {
 		after = p.set.importers
 	}
 	for _, v := range before {
-		if v != p.origin && !slices.Contains(after, v) {
+		switch {
+		case v == p.origin:
+		case !slices.Contains(after, v):
 			v.drop(p)
+		case v.filter != nil: // its policies may look at the targets
+			v.repass(passed{p, v.unpass(p)})
 		}
 	}
 	for _, v := range after {

@@ -522,9 +522,11 @@ type LearnedPath struct {
 	Vni uint32 `protobuf:"varint,17,opt,name=vni,proto3" json:"vni,omitempty"`
 	Mac []byte `protobuf:"bytes,18,opt,name=mac,proto3" json:"mac,omitempty"`
 	// Sequence is that of MAC mobility (RFC 7432).
-	Sequence      uint64 `protobuf:"varint,19,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Sequence uint64 `protobuf:"varint,19,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Ext communities are those that only routing policies look at.
+	ExtCommunities []uint64 `protobuf:"fixed64,20,rep,packed,name=ext_communities,json=extCommunities,proto3" json:"ext_communities,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LearnedPath) Reset() {
@@ -688,6 +690,13 @@ func (x *LearnedPath) GetSequence() uint64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *LearnedPath) GetExtCommunities() []uint64 {
+	if x != nil {
+		return x.ExtCommunities
+	}
+	return nil
 }
 
 // Report replaces all that a control node has said of a node's agent.
@@ -3162,7 +3171,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\bKIND_MAC\x10\x01\x12\x12\n" +
 	"\x0eKIND_MULTICAST\x10\x02\x12\x0f\n" +
 	"\vKIND_PREFIX\x10\x03\x12\x12\n" +
-	"\x0eKIND_NEIGHBOUR\x10\x04\"\xc6\x04\n" +
+	"\x0eKIND_NEIGHBOUR\x10\x04\"\xef\x04\n" +
 	"\vLearnedPath\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x19\n" +
 	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x14\n" +
@@ -3183,7 +3192,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x04tags\x18\x10 \x03(\rR\x04tags\x12\x10\n" +
 	"\x03vni\x18\x11 \x01(\rR\x03vni\x12\x10\n" +
 	"\x03mac\x18\x12 \x01(\fR\x03mac\x12\x1a\n" +
-	"\bsequence\x18\x13 \x01(\x04R\bsequence\"\xc7\x01\n" +
+	"\bsequence\x18\x13 \x01(\x04R\bsequence\x12'\n" +
+	"\x0fext_communities\x18\x14 \x03(\x06R\x0eextCommunities\"\xc7\x01\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x12\n" +
