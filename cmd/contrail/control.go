@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/contrail-mesos/contrail/internal/control"
 	"github.com/contrail-mesos/contrail/internal/lifecycle"
@@ -18,6 +20,7 @@ func newControlCommand() *cobra.Command {
 	var flags serviceFlags
 	var from storeFlags
 	var router string
+	var addPaths int
 	cmd := &cobra.Command{
 		Use:   "control",
 		Short: "Build the routes of all networks and stream them to the nodes",
@@ -27,6 +30,9 @@ while the store or the configuration API is away.`,
 		Example: "  contrail controller control --store unix:/run/contrail/store.sock --listen-tls 172.31.0.1:5269 --listen-unix /run/contrail/control.sock --tls-dir /etc/contrail/tls",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkAddPaths(addPaths); err != nil {
+				return err
+			}
 			log, credentials, err := flags.load("control")
 			if err != nil {
 				return err
@@ -37,7 +43,7 @@ while the store or the configuration API is away.`,
 			}
 			boundGarbage(mostControlRoom)
 			graph := model.NewGraph()
-			node := control.New(log, control.Config{Router: router, Policies: true}, graph)
+			node := control.New(log, control.Config{Router: router, AddPaths: addPaths, Policies: true}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())
 			if err != nil {
 				return err
@@ -76,6 +82,18 @@ while the store or the configuration API is away.`,
 	flags.register(cmd.Flags())
 	from.register(cmd.Flags())
 	from.registerShared(cmd.Flags())
+	registerAddPaths(cmd.Flags(), &addPaths)
 	cmd.Flags().StringVar(&router, "bgp-router", "", "`name` of the bgp-router below ip-fabric:__default__ that this controller is, if there is one")
 	return cmd
+}
+
+func registerAddPaths(set *pflag.FlagSet, n *int) {
+	set.IntVar(n, "bgp-add-paths", 0, fmt.Sprintf("how many paths of a route to take from BGP peers that offer several (RFC 7911), at most %d; 0 asks for one", control.MaxAddPaths))
+}
+
+func checkAddPaths(n int) error {
+	if n < 0 || n > control.MaxAddPaths {
+		return fmt.Errorf("--bgp-add-paths %d is out of range; set 0 to %d", n, control.MaxAddPaths)
+	}
+	return nil
 }

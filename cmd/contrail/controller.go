@@ -41,6 +41,7 @@ type controllerFlags struct {
 	name, peerListen, clientListen string
 	join                           []string
 	drain                          time.Duration
+	addPaths                       int
 	// The store's, or another.
 	space    spaceFlags
 	external storeFlags
@@ -107,6 +108,7 @@ func (f *controllerFlags) registerCluster(flags *pflag.FlagSet) {
 	flags.StringVar(&f.peerListen, "peer-listen", "", "`address` (host:port, port 2380 as a rule) on which the other controllers' stores reach this one's")
 	flags.StringVar(&f.clientListen, "client-listen", "", "`address` (host:port) on which the other controllers' processes reach this one's store, the host of --peer-listen and port 2379 if empty")
 	flags.StringSliceVar(&f.join, "join", nil, "`addresses` (host or host:port of --client-listen) of other controllers to join; without effect once there are data")
+	registerAddPaths(flags, &f.addPaths)
 	flags.DurationVar(&f.drain, "drain", 0, "how long the configuration API is served on, without being ready, when it is to stop (half a second if it is one of several)")
 	flags.StringSliceVar(&f.external.endpoints, "store-endpoints", nil, "`URLs` of an etcd of your own that keeps the configuration")
 	f.external.registerFiles(flags)
@@ -146,6 +148,9 @@ func (f *controllerFlags) supervise(ctx context.Context) error {
 // complete checks the flags about the store and fills in what they leave open.
 func (f *controllerFlags) complete() error {
 	several := f.peerListen != ""
+	if err := checkAddPaths(f.addPaths); err != nil {
+		return err
+	}
 	switch {
 	case several && len(f.external.endpoints) > 0:
 		return errors.New("--peer-listen is for the embedded store, --store-endpoints for another: give one of them")
@@ -219,7 +224,9 @@ func (f *controllerFlags) children() []child {
 		"--rest", f.rest.String(), "--tombstone", f.tombstone.String(), "--pool", f.pool,
 		"--slow-request", f.slow.String(), "--drain", f.drain.String(),
 	}, append(f.users.args(), common...)...)}
-	control := child{name: "control", args: append([]string{"--listen-unix", filepath.Join(f.run, "control.sock"), "--bgp-router", f.name}, common...)}
+	control := child{name: "control", args: append([]string{
+		"--listen-unix", filepath.Join(f.run, "control.sock"), "--bgp-router", f.name, "--bgp-add-paths", strconv.Itoa(f.addPaths),
+	}, common...)}
 	for i, fd := range f.listenFD {
 		// Only config shall have it.
 		syscall.CloseOnExec(fd)

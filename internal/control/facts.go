@@ -325,6 +325,8 @@ type facts struct {
 	compiler *compile.Compiler
 	// router is the name of the bgp-router that this control node is.
 	router string
+	// addPaths is how many paths of a route are taken of a router, 0 for one.
+	addPaths int
 	// policies says that agents hold traffic to the rules of policies. Only then
 	// may the routes be used that nothing but a policy asks for, those of links
 	// and of chains: else more would pass than the policy's rules allow.
@@ -352,7 +354,7 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		}
 		f.readPassages(v, u, report.Passages)
 		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
-			u.peering = peeringOf(v, f.router)
+			u.peering = peeringOf(v, f.router, f.addPaths)
 		}
 		if changes.Everything || isOf(changes, model.KindGlobalVrouterConfig) {
 			u.encapsulations = compile.Encapsulations(v)

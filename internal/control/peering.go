@@ -20,6 +20,8 @@ type peering struct {
 	peers  map[string]bgp.PeerConfig // by bgp-router
 	// refused are routers that cannot be peers, with the reason.
 	refused map[string]string
+	// addPaths is how many paths of a route are taken of a peer, 0 for one.
+	addPaths int
 }
 
 // peeringConfig is what the router itself is; another one is a new start.
@@ -53,7 +55,7 @@ func isRouterChange(changes model.Changes) bool {
 }
 
 // peeringOf is that of the bgp-router with a name; nil when there is none.
-func peeringOf(v *model.View, name string) *peering {
+func peeringOf(v *model.View, name string, addPaths int) *peering {
 	if name == "" {
 		return nil
 	}
@@ -62,7 +64,7 @@ func peeringOf(v *model.View, name string) *peering {
 		return nil
 	}
 	own := o.(*model.BGPRouter)
-	p := &peering{peers: map[string]bgp.PeerConfig{}, refused: map[string]string{}}
+	p := &peering{peers: map[string]bgp.PeerConfig{}, refused: map[string]string{}, addPaths: addPaths}
 	if err := p.readOwn(v, own.BGPRouterParameters); err != nil {
 		p.refused[name] = err.Error()
 		return p
@@ -140,7 +142,7 @@ func (p *peering) readPeer(v *model.View, own *model.BGPRouter, id string, attr 
 		Disabled: model.ValueOr(params.AdminDown, false) || model.ValueOr(own.BGPRouterParameters.AdminDown, false),
 		Password: firstKey(params.AuthData, own.BGPRouterParameters.AuthData),
 		// A control node of another cluster tells who is behind its routes.
-		Trusted: params.RouterType == "external-control-node",
+		Trusted: params.RouterType == "external-control-node", AddPaths: p.addPaths,
 	}
 	if c.LocalAddr.Is4() != c.Addr.Is4() {
 		c.LocalAddr = netip.Addr{}

@@ -48,10 +48,10 @@ func TestPeering(t *testing.T) {
 		{"hold_time": 60, "address_families": {"family": ["inet-vpn", "erm-vpn"]}, "auth_data": {"key_type": "md5", "key_items": [{"key": "secret"}]},
 		 "family_attributes": [{"address_family": "inet-vpn", "prefix_limit": {"maximum": 50, "idle_timeout": 9}}]}]}]}`)
 	var p *peering
-	g.graph.View(func(v *model.View) { p = peeringOf(v, "c1") })
+	g.graph.View(func(v *model.View) { p = peeringOf(v, "c1", 4) })
 	want := bgp.PeerConfig{
 		Addr: at.Addr(), Port: 1790, LocalAddr: netip.MustParseAddr("192.0.2.9"), AS: 64500, Families: []bgp.Family{bgp.VPNv4},
-		Hold: 30 * time.Second, Passive: true, AllowOwnAS: 2, Password: "secret", MaxPrefixes: 50, RestartAfter: 9 * time.Second,
+		Hold: 30 * time.Second, Passive: true, AllowOwnAS: 2, Password: "secret", MaxPrefixes: 50, RestartAfter: 9 * time.Second, AddPaths: 4,
 	}
 	if len(p.peers) != 2 || fmt.Sprint(p.peers["gw"]) != fmt.Sprint(want) {
 		t.Errorf("peers are %+v, want gw: %+v", p.peers, want)
@@ -65,7 +65,7 @@ func TestPeering(t *testing.T) {
 	if p.config.AS != 64512 || p.config.Listen.String() != "192.0.2.9:179" || p.config.RouterID.String() != "192.0.2.9" {
 		t.Errorf("we are %+v", p.config)
 	}
-	g.graph.View(func(v *model.View) { p = peeringOf(v, "nobody") })
+	g.graph.View(func(v *model.View) { p = peeringOf(v, "nobody", 0) })
 	if p != nil {
 		t.Errorf("nobody is %+v", p)
 	}

@@ -39,6 +39,9 @@ type Config struct {
 	// Router is the name of the bgp-router that this control node is; without
 	// it, or without such an object, there is no BGP.
 	Router string
+	// AddPaths is how many paths of a route are taken of a BGP peer that offers
+	// several (RFC 7911), at most MaxAddPaths; with 0 none is asked for more than one.
+	AddPaths int
 	// Network is where BGP's sockets are, the host's if nil.
 	Network bgp.Network
 	// CutOff is how long the graph may be without a proof that it is as the
@@ -57,6 +60,9 @@ type Config struct {
 	// others wait; 16.
 	Snapshots int
 }
+
+// MaxAddPaths is the most paths of a route that are taken of a BGP peer.
+const MaxAddPaths = bgp.MaxAddPaths
 
 // Server is a control node on one graph.
 type Server struct {
@@ -104,7 +110,7 @@ func New(log *slog.Logger, cfg Config, g *model.Graph) *Server {
 	}
 	s.tables.grace = cfg.Grace
 	s.tables.facts.router, s.tables.border.net = cfg.Router, cfg.Network
-	s.tables.facts.policies = cfg.Policies
+	s.tables.facts.policies, s.tables.facts.addPaths = cfg.Policies, cfg.AddPaths
 	m.register(s.registry, s.tables)
 	return s
 }

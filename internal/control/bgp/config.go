@@ -117,9 +117,15 @@ type PeerConfig struct {
 	MaxPrefixes  int
 	RestartAfter time.Duration
 	WarnOnly     bool
-	// AddPath asks for several paths of a route (RFC 7911).
-	AddPath bool
+	// AddPaths asks the peer for several paths of a route, and is how many are
+	// taken (RFC 7911), at most MaxAddPaths; with 0 it is not asked. Of more the
+	// first that come are kept, and when one of them goes the peer is asked to tell
+	// its routes again.
+	AddPaths int
 }
+
+// MaxAddPaths is the most paths of a route that are taken from a peer.
+const MaxAddPaths = 64
 
 // Defaults of a peer.
 const (
@@ -180,6 +186,8 @@ func (c *PeerConfig) check(own *Config) error {
 		return fmt.Errorf("hold time %s is not in whole seconds", c.Hold)
 	case c.Retry < 0 || c.RestartAfter < 0 || c.MaxPrefixes < 0:
 		return errors.New("retry time, restart time and maximum of prefixes cannot be negative")
+	case c.AddPaths < 0 || c.AddPaths > MaxAddPaths:
+		return fmt.Errorf("%d paths of a route are out of range; set 0 to %d", c.AddPaths, MaxAddPaths)
 	case len(c.Password) > maxPassword:
 		return fmt.Errorf("password of %d bytes is too long; at most %d", len(c.Password), maxPassword)
 	case c.Client && ebgp:

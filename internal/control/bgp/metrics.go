@@ -20,7 +20,7 @@ var (
 	descUpdates = prometheus.NewDesc("contrail_bgp_peer_updates",
 		"UPDATE messages of the present session with a BGP peer, by direction.", []string{"peer", "direction"}, nil)
 	descFaults = prometheus.NewDesc("contrail_bgp_peer_faults",
-		"What was wrong in the present session with a BGP peer: updates taken as withdrawals (malformed), attributes left out (discarded), updates that are loops or lead back here (rejected).",
+		"What was wrong in the present session with a BGP peer: updates taken as withdrawals (malformed), attributes left out (discarded), updates that are loops or lead back here (rejected), paths of a route beyond the number that is taken (excess).",
 		[]string{"peer", "kind"}, nil)
 	descTable = prometheus.NewDesc("contrail_bgp_routes",
 		"Destinations in the BGP tables, by family.", []string{"family"}, nil)
@@ -55,6 +55,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(descFaults, float64(n.Malformed), p.Name, "malformed")
 		gauge(descFaults, float64(n.Discarded), p.Name, "discarded")
 		gauge(descFaults, float64(n.Rejected), p.Name, "rejected")
+		gauge(descFaults, float64(n.Excess), p.Name, "excess")
 	}
 	c.rib.mu.Lock()
 	var sizes [numFam]int

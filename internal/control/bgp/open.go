@@ -52,10 +52,12 @@ func (p *peer) openMessage() ([]byte, error) {
 			caps = append(caps, packet.NewCapLongLivedGracefulRestart(long))
 		}
 	}
-	if c.AddPath {
+	if c.AddPaths > 0 {
 		var tuples []*packet.CapAddPathTuple
 		for _, f := range c.Families {
-			tuples = append(tuples, packet.NewCapAddPathTuple(packet.Family(f), packet.BGP_ADD_PATH_RECEIVE))
+			if f != RTC { // of memberships one path says all
+				tuples = append(tuples, packet.NewCapAddPathTuple(packet.Family(f), packet.BGP_ADD_PATH_RECEIVE))
+			}
 		}
 		caps = append(caps, packet.NewCapAddPath(tuples))
 	}

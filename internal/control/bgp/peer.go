@@ -302,7 +302,7 @@ func (p *peer) establish(k *conn, n *negotiated) (*session, error) {
 	}
 	var wants *membership
 	for _, f := range n.families.list() {
-		src := &source{peer: p, addr: p.config.Addr, routerID: n.id, ebgp: p.ebgp(), client: p.config.Client}
+		src := &source{peer: p, addr: p.config.Addr, routerID: n.id, ebgp: p.ebgp(), client: p.config.Client, most: p.config.AddPaths}
 		if f == RTC {
 			// Without graceful restart nothing depends on our own mark, which
 			// must not come before all that is wanted, and nobody owes one.

@@ -34,6 +34,11 @@ type session struct {
 	done   chan struct{}
 	// refreshed are the sources before a refresh that is going on (RFC 7313).
 	refreshed [numFam]*source
+	// missed are families in which there were more paths of a route than are taken;
+	// asking is set while one that went is about to be asked for. The table's lock
+	// protects both.
+	missed familySet
+	asking bool
 }
 
 type known struct {
@@ -48,7 +53,7 @@ const maxKnown = 512
 type counters struct {
 	messagesIn, messagesOut, updatesIn, updatesOut atomic.Uint64
 	routesIn, withdrawnIn, routesOut, bytesOut     atomic.Uint64
-	malformed, rejected, discarded                 atomic.Uint64
+	malformed, rejected, discarded, excess         atomic.Uint64
 }
 
 const (
@@ -215,7 +220,7 @@ func (s *session) withdraw(f Family, b []byte) error {
 			return badNetwork(f, err)
 		}
 		if b = rest; !s.route.ignored {
-			t.remove(src, s.route.key, s.route.id)
+			s.remove(f, t, src)
 			s.count.withdrawnIn.Add(1)
 		}
 	}
@@ -256,8 +261,11 @@ func (s *session) reach(f Family, hop netip.Addr, b []byte) error {
 			return badNetwork(f, err)
 		}
 		if b = rest; !s.route.ignored {
-			t.put(src, &s.route, attrs)
 			n++
+			if !t.put(src, &s.route, attrs) {
+				s.missed.add(f)
+				s.count.excess.Add(1)
+			}
 		}
 	}
 	s.count.routesIn.Add(n)
@@ -274,10 +282,46 @@ func (s *session) withdrawReached(f Family, b []byte) error {
 			return badNetwork(f, err)
 		}
 		if b = rest; !s.route.ignored {
-			t.remove(src, s.route.key, s.route.id)
+			s.remove(f, t, src)
 		}
 	}
 	return nil
+}
+
+// remove takes away the path that is being read. There may be one in its place that
+// was too many before.
+func (s *session) remove(f Family, t *table, src *source) {
+	if t.remove(src, s.route.key, s.route.id) && s.missed.has(f) {
+		s.askAgain()
+	}
+}
+
+// askPause is how long the peer is not asked for what was too many before: more may
+// go meanwhile, and it tells all its routes again each time.
+const askPause = 5 * time.Second
+
+// askAgain has the peer asked, in a while, for all routes of the families in which
+// there were too many paths.
+func (s *session) askAgain() {
+	if s.asking || !s.n.refresh {
+		return
+	}
+	s.asking = true
+	time.AfterFunc(askPause, func() {
+		rib := s.peer.speaker.rib
+		rib.mu.Lock()
+		missed := s.missed
+		s.missed, s.asking = 0, false
+		rib.mu.Unlock()
+		for _, f := range missed.list() {
+			select {
+			case <-s.done:
+				return
+			default:
+				_ = s.send(routeRefresh(f, refreshRequest)) // an error ends the session
+			}
+		}
+	})
 }
 
 func (s *session) refuse(f Family, k known) {

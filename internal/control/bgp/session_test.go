@@ -395,7 +395,7 @@ func TestOwnLastResort(t *testing.T) {
 // TestAddPath takes two paths of a route from one peer, and one of them away.
 func TestAddPath(t *testing.T) {
 	c := passivePeer
-	c.AddPath = true
+	c.AddPaths = 2
 	s := scripted(t, map[string]PeerConfig{"a": c})
 	w := s.from("127.0.0.2")
 	w.establish(openWith(t, 65001, "10.0.0.9", 90, []packet.ParameterCapabilityInterface{

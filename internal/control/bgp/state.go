@@ -52,6 +52,8 @@ type Counters struct {
 	Malformed uint64 `json:"malformed"`
 	Rejected  uint64 `json:"rejected"`
 	Discarded uint64 `json:"discarded"`
+	// Excess paths were more of a route than are taken of this peer.
+	Excess uint64 `json:"excess"`
 }
 
 // Peers returns all peers by name.
@@ -102,7 +104,7 @@ func (p *peer) snapshot() PeerState {
 	st.Counters = Counters{
 		n.messagesIn.Load(), n.messagesOut.Load(), n.updatesIn.Load(), n.updatesOut.Load(),
 		n.routesIn.Load(), n.withdrawnIn.Load(), n.routesOut.Load(), n.bytesOut.Load(),
-		n.malformed.Load(), n.rejected.Load(), n.discarded.Load(),
+		n.malformed.Load(), n.rejected.Load(), n.discarded.Load(), n.excess.Load(),
 	}
 	return st
 }

@@ -12,6 +12,8 @@ type source struct {
 	client   bool
 	stale    staleness // what became of the session
 	count    int
+	// most is how many paths of a destination are taken, 0 for any number.
+	most int
 	// wants is the peer's route-target membership, of the family RTC.
 	wants *membership
 }
@@ -139,9 +141,13 @@ func bestOf(r *row) best {
 	return best{true, p.src.peer, p.src.routerID, p.attrs, p.rest, p.label, p.src.stale == longStale}
 }
 
-// put sets a source's path, with a set that the pool handed out.
-func (t *table) put(src *source, n *nlri, a *Attrs) {
+// put sets a source's path, with a set that the pool handed out. It reports
+// whether there was room for it.
+func (t *table) put(src *source, n *nlri, a *Attrs) (taken bool) {
 	r := t.rows[string(n.key)]
+	if r.full(src, n.id) {
+		return false
+	}
 	before := bestOf(r)
 	if r == nil {
 		r = &row{key: string(n.key)}
@@ -160,7 +166,7 @@ func (t *table) put(src *source, n *nlri, a *Attrs) {
 		src.count++
 		src.note(r.key, 1)
 	case p.src == src && p.attrs == a && p.label == n.label && p.rest == string(n.rest):
-		return
+		return true
 	default:
 		a = t.rib.pool.take(a)
 		t.rib.pool.release(p.attrs)
@@ -177,19 +183,41 @@ func (t *table) put(src *source, n *nlri, a *Attrs) {
 		}
 	}
 	t.settle(r, before, src)
+	return true
 }
 
-// remove takes a source's path away, if there is one.
-func (t *table) remove(src *source, key []byte, id uint32) {
+// full tells whether a row has as many paths of a source as it takes, without the
+// one with an identifier.
+func (r *row) full(src *source, id uint32) bool {
+	if src.most == 0 || r == nil || r.flags&rowGone != 0 {
+		return false
+	}
+	n := 0
+	for p := r.paths; p != nil; p = p.next {
+		if p.src == src {
+			if p.id == id {
+				return false
+			}
+			n++
+		}
+	}
+	return n >= src.most
+}
+
+// remove takes a source's path away, and reports whether there was one.
+func (t *table) remove(src *source, key []byte, id uint32) bool {
 	r := t.rows[string(key)]
 	if r == nil || r.flags&rowGone != 0 {
-		return
+		return false
 	}
-	if p := r.find(src, id); p != nil {
-		before := bestOf(r)
-		t.take(r, p)
-		t.settle(r, before, p.src)
+	p := r.find(src, id)
+	if p == nil {
+		return false
 	}
+	before := bestOf(r)
+	t.take(r, p)
+	t.settle(r, before, p.src)
+	return true
 }
 
 // take removes a path from a row; the last one stays as the row's memory.
