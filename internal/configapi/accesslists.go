@@ -1,7 +1,6 @@
 package configapi
 
 import (
-	"bytes"
 	"slices"
 	"sync/atomic"
 
@@ -118,6 +117,7 @@ func (s *watchStream) changedAccessLists(dirty map[model.Entity]struct{}, c mode
 		}
 	}
 	s.api.graph.View(func(v *model.View) {
+		s.policies.follow(v, c)
 		groups, chains := false, false
 		attached := func(policy string) {
 			for r := range v.BackReferenceSeq(policy, model.KindVirtualNetwork) {
@@ -142,15 +142,15 @@ func (s *watchStream) changedAccessLists(dirty map[model.Entity]struct{}, c mode
 				continue
 			}
 			add(e.From)
-			for _, policy := range naming(v, e.To) {
-				attached(policy)
+			if named, ok := v.Object(model.KindNetworkPolicy, e.To.UUID); ok {
+				for policy := range s.policies.naming[model.FQString(named.GetMeta().FQName)] {
+					attached(policy)
+				}
 			}
 		}
 		if chains { // what leads through services passes at both ends, or at none
-			for policy := range v.AllStored(model.KindNetworkPolicy) {
-				if bytes.Contains(policy.JSON, []byte(`"apply_service"`)) {
-					attached(policy.UUID)
-				}
+			for policy := range s.policies.chained {
+				attached(policy)
 			}
 		}
 		if groups { // others may name one of them
@@ -159,27 +159,4 @@ func (s *watchStream) changedAccessLists(dirty map[model.Entity]struct{}, c mode
 			}
 		}
 	})
-}
-
-// naming are the policies whose rules name a policy, and mean the networks
-// that have it.
-func naming(v *model.View, policy model.Entity) []string {
-	named, ok := v.Object(model.KindNetworkPolicy, policy.UUID)
-	if !ok {
-		return nil
-	}
-	name := model.FQString(named.GetMeta().FQName)
-	var list []string
-	for o := range v.All(model.KindNetworkPolicy) {
-		p := o.(*model.NetworkPolicy)
-		if p.NetworkPolicyEntries == nil {
-			continue
-		}
-		if slices.ContainsFunc(p.NetworkPolicyEntries.PolicyRule, func(r model.PolicyRuleType) bool {
-			return slices.ContainsFunc(slices.Concat(r.SrcAddresses, r.DstAddresses), func(a model.AddressType) bool { return a.NetworkPolicy == name })
-		}) {
-			list = append(list, p.UUID)
-		}
-	}
-	return list
 }

@@ -150,6 +150,8 @@ type watchStream struct {
 	base  string
 	// lastID is the event that the client had last, on another stream.
 	lastID string
+	// policies is used where access lists are watched.
+	policies policyIndex
 	// mode in which the rights of the caller were looked at.
 	mode    Mode
 	started bool

@@ -38,7 +38,7 @@ func (s *watchStream) tell(c model.Changes) error {
 	dirty := map[model.Entity]struct{}{}
 	mode := s.api.tenancy.Mode()
 	if c.Everything || mode != s.mode || s.rightsChanged(c) {
-		s.mode = mode
+		s.mode, s.policies = mode, policyIndex{}
 		for kind := range s.types {
 			s.everything(dirty, kind)
 		}
