@@ -18,6 +18,20 @@ type bpfAddr struct {
 	W [4]uint32
 }
 
+type bpfBgpService struct {
+	_       structs.HostLayout
+	Control uint32
+	Sport   uint16
+	Pad     uint16
+}
+
+type bpfBgpServiceKey struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Client  uint32
+	Server  uint32
+}
+
 type bpfCounters struct {
 	_           structs.HostLayout
 	FromPackets uint64
@@ -74,7 +88,9 @@ type bpfFlow struct {
 	NatSrc     uint32
 	NatDst     uint32
 	Answered   uint8
-	Pad        [7]uint8
+	Pad        [3]uint8
+	NatSport   uint16
+	NatDport   uint16
 }
 
 type bpfFlowCount struct {
@@ -249,6 +265,7 @@ type bpfVif struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapBgpServiceV1       = "bgp_service_v1"
 	bpfMapCounterV1          = "counter_v1"
 	bpfMapDropV1             = "drop_v1"
 	bpfMapEcmpMemberV1       = "ecmp_member_v1"
@@ -271,6 +288,7 @@ const (
 	bpfMapPortAddrV1         = "port_addr_v1"
 	bpfMapPortPolicyV1       = "port_policy_v1"
 	bpfMapRouteV2            = "route_v2"
+	bpfMapScratchFlow        = "scratch_flow"
 	bpfMapVifV1              = "vif_v1"
 	bpfMapVniV1              = "vni_v1"
 	bpfProgUnderlayRx        = "underlay_rx"
@@ -332,6 +350,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	BgpServiceV1       *ebpf.MapSpec `ebpf:"bgp_service_v1"`
 	CounterV1          *ebpf.MapSpec `ebpf:"counter_v1"`
 	DropV1             *ebpf.MapSpec `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
@@ -354,6 +373,7 @@ type bpfMapSpecs struct {
 	PortAddrV1         *ebpf.MapSpec `ebpf:"port_addr_v1"`
 	PortPolicyV1       *ebpf.MapSpec `ebpf:"port_policy_v1"`
 	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
+	ScratchFlow        *ebpf.MapSpec `ebpf:"scratch_flow"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
 	VniV1              *ebpf.MapSpec `ebpf:"vni_v1"`
 }
@@ -389,6 +409,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	BgpServiceV1       *ebpf.Map `ebpf:"bgp_service_v1"`
 	CounterV1          *ebpf.Map `ebpf:"counter_v1"`
 	DropV1             *ebpf.Map `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
@@ -411,12 +432,14 @@ type bpfMaps struct {
 	PortAddrV1         *ebpf.Map `ebpf:"port_addr_v1"`
 	PortPolicyV1       *ebpf.Map `ebpf:"port_policy_v1"`
 	RouteV2            *ebpf.Map `ebpf:"route_v2"`
+	ScratchFlow        *ebpf.Map `ebpf:"scratch_flow"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
 	VniV1              *ebpf.Map `ebpf:"vni_v1"`
 }
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.BgpServiceV1,
 		m.CounterV1,
 		m.DropV1,
 		m.EcmpMemberV1,
@@ -439,6 +462,7 @@ func (m *bpfMaps) Close() error {
 		m.PortAddrV1,
 		m.PortPolicyV1,
 		m.RouteV2,
+		m.ScratchFlow,
 		m.VifV1,
 		m.VniV1,
 	)

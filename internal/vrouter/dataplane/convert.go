@@ -120,9 +120,12 @@ func fromFlow(k bpfFlowKey, v bpfFlow, now generations) Flow {
 		Current:   v.Generation == now.generation && v.Policy == now.policyOf(v),
 		NATSrc:    fromWord(v.NatSrc),
 		NATDst:    fromWord(v.NatDst),
+
+		NATSrcPort: swap16(v.NatSport),
+		NATDstPort: swap16(v.NatDport),
 	}
 	if f.Direction == FromTunnel {
-		if k.Scope&flowScopeVRF == 0 {
+		if k.Scope&(flowScopeVRF|flowScopeFabric) == 0 {
 			f.Label = k.Scope
 		}
 		f.OuterSource = fromAddr(v.Nh.Remote)

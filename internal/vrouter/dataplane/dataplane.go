@@ -87,6 +87,8 @@ type Dataplane struct {
 	policies
 	slots map[int]uint32 // taken slot of each port, by ifindex
 	room  uint32         // entries of the flow table
+	// sources are sockets that keep source ports of services from others.
+	sources map[uint16]int
 }
 
 // Open loads the programs and attaches them in the caller's network namespace.
@@ -111,7 +113,7 @@ func Open(log *slog.Logger, config Config) (*Dataplane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
-	d := &Dataplane{log: log, config: config, links: handle, slots: map[int]uint32{}}
+	d := &Dataplane{log: log, config: config, links: handle, slots: map[int]uint32{}, sources: map[uint16]int{}}
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("open data plane at %s: %w", config.PinDir, err)
@@ -184,6 +186,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapPortAddrV1:         d.config.MaxPorts * 4,
 		bpfMapForeignV1:          d.config.MaxPorts,
 		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
+		bpfMapBgpServiceV1:       d.config.MaxPorts,
 		bpfMapCounterV1:          d.config.MaxPorts,
 		bpfMapFlowMadeV2:         account(d.config.MaxPorts, 0),
 		bpfMapFlowGoneV2:         account(d.config.MaxPorts, 0),
@@ -195,7 +198,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapDropV1:             uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
 	for name, m := range spec.Maps {
-		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery {
+		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery || name == bpfMapScratchFlow {
 			continue // constants and scratch memory: each load has its own
 		}
 		m.Pinning = ebpf.PinByName
@@ -252,6 +255,9 @@ func (d *Dataplane) adopt(netns uint64) error {
 	if err := errors.Join(d.migrateRoutes(vifs), d.migrateFlows()); err != nil {
 		return err
 	}
+	if err := d.reserveSources(); err != nil {
+		d.log.Warn("services go on, but their source ports are not all reserved", "error", err)
+	}
 	return d.adoptDevices(vifs)
 }
 
@@ -304,6 +310,7 @@ func (d *Dataplane) maps() *bpfMaps { return &d.objects.bpfMaps }
 func (d *Dataplane) Close() error {
 	err := d.objects.Close()
 	d.links.Close()
+	d.releaseSources()
 	if err != nil {
 		return fmt.Errorf("close data plane: %w", err)
 	}

@@ -66,6 +66,8 @@ const (
 	DropVNI DropReason = 30
 	// DropFlowUnanswered: port has used up its flows without an answer.
 	DropFlowUnanswered DropReason = 31
+	// DropBgpConnection: another connection of the port to the control node came later.
+	DropBgpConnection DropReason = 32
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -101,4 +103,5 @@ var dropReasons = [...]struct{ name, help string }{
 	{"fragment", "fragment of a datagram that was not seen to begin"},
 	{"vni", "VXLAN network identifier is of no network here"},
 	{"flow-unanswered", "port has used up its flows without an answer"},
+	{"bgp-connection", "another connection of the port to the control node came later"},
 }

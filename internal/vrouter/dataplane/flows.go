@@ -59,8 +59,16 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 	if err != nil {
 		return 0, 0, fmt.Errorf("sweep flows: %w", err)
 	}
+	services, err := d.Services()
+	if err != nil {
+		return 0, 0, fmt.Errorf("sweep flows: %w", err)
+	}
 	removed, live, err = d.sweep(func(f rawFlow) bool {
 		idle := now - time.Duration(f.value.LastSeen)
+		if ofService(f) {
+			there, same := hasService(f, services)
+			return !there || !same && idle > ages.TCP
+		}
 		return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && (halfOpen(f) || !d.answered(f, vifs))
 	})
 	if err != nil {

@@ -58,6 +58,8 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"flow_key.proto", unsafe.Offsetof(bpfFlowKey{}.Proto), 40},
 		{"flow", unsafe.Sizeof(bpfFlow{}), 120},
 		{"flow.answered", unsafe.Offsetof(bpfFlow{}.Answered), 112},
+		{"flow.nat_sport", unsafe.Offsetof(bpfFlow{}.NatSport), 116},
+		{"bgp_service", unsafe.Sizeof(bpfBgpService{}), 8},
 		{"flow_count", unsafe.Sizeof(bpfFlowCount{}), 8},
 		{"node.flow_share", unsafe.Offsetof(bpfNode{}.FlowShare), 4},
 		{"flow.generation", unsafe.Offsetof(bpfFlow{}.Generation), 32},
@@ -87,6 +89,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapVifV1:         {4, unsafe.Sizeof(bpfVif{})},
 		bpfMapForeignAddrV1: {unsafe.Sizeof(bpfPortAddrKey{}), unsafe.Sizeof(bpfForeignAddr{})},
 		bpfMapForeignV1:     {4, unsafe.Sizeof(bpfForeign{})},
+		bpfMapBgpServiceV1:  {unsafe.Sizeof(bpfBgpServiceKey{}), unsafe.Sizeof(bpfBgpService{})},
 		bpfMapPortAddrV1:    {unsafe.Sizeof(bpfPortAddrKey{}), 4},
 		bpfMapLabelV1:       {4, 4},
 		bpfMapVniV1:         {4, 4},
@@ -110,7 +113,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},
 	}
 	for name, m := range spec.Maps {
-		if name[0] == '.' || name == bpfMapPolicyQuery {
+		if name[0] == '.' || name == bpfMapPolicyQuery || name == bpfMapScratchFlow {
 			continue
 		}
 		want, ok := maps[name]

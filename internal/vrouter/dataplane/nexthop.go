@@ -22,6 +22,8 @@ const (
 	Local   NextHopKind = 1
 	Tunnel  NextHopKind = 2
 	ECMP    NextHopKind = 3
+	// Fabric is only of flows: to Remote, as the node, without a tunnel.
+	Fabric NextHopKind = 4
 )
 
 func (k NextHopKind) String() string {
@@ -34,6 +36,8 @@ func (k NextHopKind) String() string {
 		return "tunnel"
 	case ECMP:
 		return "ecmp"
+	case Fabric:
+		return "fabric"
 	}
 	return fmt.Sprintf("kind %d", uint32(k))
 }

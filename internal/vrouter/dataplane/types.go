@@ -164,11 +164,14 @@ type Flow struct {
 	NextHop NextHop `json:"next_hop"`
 	// OuterSource is the only node a FromTunnel flow is accepted from.
 	OuterSource netip.Addr `json:"outer_source,omitzero"`
-	// NATSrc and NATDst are what the packets' addresses are made to be.
-	NATSrc  netip.Addr `json:"nat_src,omitzero"`
-	NATDst  netip.Addr `json:"nat_dst,omitzero"`
-	Packets uint64     `json:"packets"`
-	Bytes   uint64     `json:"bytes"`
+	// NATSrc and NATDst are what the packets' addresses are made to be, NATSrcPort
+	// and NATDstPort their ports.
+	NATSrc     netip.Addr `json:"nat_src,omitzero"`
+	NATDst     netip.Addr `json:"nat_dst,omitzero"`
+	NATSrcPort uint16     `json:"nat_src_port,omitempty"`
+	NATDstPort uint16     `json:"nat_dst_port,omitempty"`
+	Packets    uint64     `json:"packets"`
+	Bytes      uint64     `json:"bytes"`
 	// Created and LastSeen are times of the monotonic clock, see Now.
 	Created  time.Duration `json:"created"`
 	LastSeen time.Duration `json:"last_seen"`

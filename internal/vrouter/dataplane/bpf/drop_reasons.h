@@ -41,7 +41,9 @@
 	X(FRAGMENT, "fragment", "fragment of a datagram that was not seen to begin") \
 	X(VNI, "vni", "VXLAN network identifier is of no network here") \
 	X(FLOW_UNANSWERED, "flow-unanswered",                                  \
-	  "port has used up its flows without an answer")
+	  "port has used up its flows without an answer") \
+	X(BGP_CONNECTION, "bgp-connection",                                    \
+	  "another connection of the port to the control node came later")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -80,12 +80,12 @@ static __always_inline __u16 ip_checksum(const struct iphdr *ip)
 }
 
 /*
- * Whether the packet fits the underlay after encapsulation. A small packet
+ * Whether the packet fits the underlay with outer headers. A small packet
  * always does; the device is asked only about the others. A super-packet is
  * judged by the segments it will be cut into.
  */
 static __always_inline int fits_underlay(struct __sk_buff *skb, const struct packet *p,
-					 __u32 encap)
+					 __u32 outer)
 {
 	__u32 mtu = 0;
 	__u32 len = skb->gso_size ? skb->gso_size + p->header_len
@@ -95,7 +95,7 @@ static __always_inline int fits_underlay(struct __sk_buff *skb, const struct pac
 		return 1;
 	if (bpf_check_mtu(skb, underlay_ifindex, &mtu, 0, 0) < 0)
 		return 1;
-	return len + outer_size(encap) <= mtu;
+	return len + outer <= mtu;
 }
 
 /*

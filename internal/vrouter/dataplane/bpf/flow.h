@@ -96,12 +96,19 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 		map_v4(&r->src, f->nat_dst);
 	if (f->nat_src)
 		map_v4(&r->dst, f->nat_src);
+	if (f->nat_dport)
+		r->sport = f->nat_dport;
+	if (f->nat_sport)
+		r->dport = f->nat_sport;
 	if (key->dir == FLOW_FROM_TUNNEL) {
 		r->scope = f->ifindex;
 		r->dir = FLOW_FROM_PORT;
 	} else if (f->nh.kind == NEXT_HOP_LOCAL) {
 		r->scope = f->nh.ifindex;
 		r->dir = FLOW_FROM_PORT;
+	} else if (f->nh.kind == NEXT_HOP_FABRIC) {
+		r->scope = FLOW_SCOPE_FABRIC;
+		r->dir = FLOW_FROM_TUNNEL;
 	} else {
 		/* To an address of another network they come by the label. */
 		r->scope = f->nh.encap == ENCAP_VXLAN && !f->foreign ? FLOW_SCOPE_VRF | f->vrf : label;

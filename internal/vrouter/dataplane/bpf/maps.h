@@ -53,6 +53,15 @@ struct {
 	__type(value, struct foreign);
 } foreign_v1 SEC(".maps");
 
+/* Services by the port that may use them, and the ends that it sees. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct bgp_service_key);
+	__type(value, struct bgp_service);
+} bgp_service_v1 SEC(".maps");
+
 /* MPLS label to interface index. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -140,8 +140,19 @@ static __always_inline int translate_quote(struct __sk_buff *skb, __u32 icmp, __
 	return 0;
 }
 
-/* Gives the packet behind the Ethernet header the addresses that its flow says. */
-__noinline int translate(struct __sk_buff *skb, __be32 src, __be32 dst)
+static __always_inline int set_port(struct __sk_buff *skb, __u32 at, __u32 l4, __u64 flags, __be16 now)
+{
+	__be16 old;
+
+	if (bpf_skb_load_bytes(skb, at, &old, sizeof(old)) ||
+	    bpf_l4_csum_replace(skb, l4, old, now, flags | sizeof(now)))
+		return -1;
+	return bpf_skb_store_bytes(skb, at, &now, sizeof(now), 0) ? -1 : 0;
+}
+
+/* Gives the packet behind the Ethernet header the addresses and ports that its
+ * flow says; 0 is left. */
+__noinline int translate(struct __sk_buff *skb, __be32 src, __be32 dst, __be16 sport, __be16 dport)
 {
 	const __u32 at = sizeof(struct ethhdr);
 
@@ -167,6 +178,10 @@ __noinline int translate(struct __sk_buff *skb, __be32 src, __be32 dst)
 	if (src && set_address(skb, at + __builtin_offsetof(struct iphdr, saddr), check, flags, old_src, src))
 		return -1;
 	if (dst && set_address(skb, at + __builtin_offsetof(struct iphdr, daddr), check, flags, old_dst, dst))
+		return -1;
+	if (check && sport && set_port(skb, l4, check, flags, sport))
+		return -1;
+	if (check && dport && set_port(skb, l4 + sizeof(sport), check, flags, dport))
 		return -1;
 	if (proto == IPPROTO_ICMP)
 		return translate_quote(skb, l4, old_src, src, old_dst, dst);

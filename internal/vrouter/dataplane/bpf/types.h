@@ -20,6 +20,7 @@ enum next_hop_kind {
 	NEXT_HOP_LOCAL = 1,  /* deliver to the container behind ifindex */
 	NEXT_HOP_TUNNEL = 2, /* to remote, by encap with label */
 	NEXT_HOP_ECMP = 3,   /* a member of the group, by flow */
+	NEXT_HOP_FABRIC = 4, /* only of flows: to remote without a tunnel */
 };
 
 enum encap {
@@ -117,6 +118,20 @@ struct foreign {
 	struct foreign_addr addr[FOREIGN_ADDRS];
 };
 
+/* BGP of a control node, which a port reaches from one of its addresses at one of
+ * its network. To the control node it is the node with this source port. */
+struct bgp_service_key {
+	__u32 ifindex;
+	__be32 client;
+	__be32 server;
+};
+
+struct bgp_service {
+	__be32 control;
+	__be16 sport;
+	__u16 pad;
+};
+
 struct host_route_key {
 	__u32 vrf;
 	struct addr addr;
@@ -136,6 +151,8 @@ enum flow_dir {
 
 /* With this bit a scope is the number of a VRF. Labels have 20 bits. */
 #define FLOW_SCOPE_VRF 0x80000000U
+/* What comes from the underlay by no tunnel; of VRFs it is none, of labels too. */
+#define FLOW_SCOPE_FABRIC 0x40000000U
 
 /* Which side of a connection a direction is; it stays for the entry's life. */
 enum flow_role {
@@ -181,7 +198,10 @@ struct flow {
 	__be32 nat_src;
 	__be32 nat_dst;
 	__u8 answered; /* FLOW_BEGINS: there has been an answer */
-	__u8 pad[7];
+	__u8 pad[3];
+	/* The same of its ports; only of services. */
+	__be16 nat_sport;
+	__be16 nat_dport;
 };
 
 #define NO_SLOT 0xffffffffU
@@ -230,6 +250,8 @@ _Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");
 _Static_assert(sizeof(struct foreign) == 260, "foreign");
 _Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");
+_Static_assert(sizeof(struct bgp_service_key) == 12, "bgp_service_key");
+_Static_assert(sizeof(struct bgp_service) == 8, "bgp_service");
 _Static_assert(sizeof(struct host_route_key) == 20, "host_route_key");
 _Static_assert(sizeof(struct route_key) == 24, "route_key");
 _Static_assert(sizeof(struct route_key) - __builtin_offsetof(struct route_key, vrf) ==

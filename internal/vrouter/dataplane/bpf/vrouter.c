@@ -5,8 +5,11 @@
  *
  *   container -> vif_rx: ARP | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
+ *                        | BGP to a service -> translated, to the underlay
  *   wire -> underlay_rx: tunnel to us? label or VNI -> flow, else checks, policy -> flow
- *                        -> local port; everything else goes to the stack
+ *                        -> local port
+ *                        a service's answer? -> translated, to the port
+ *                        everything else goes to the stack
  *
  * A flow entry of the current generations is a complete decision: nothing else
  * is looked up. Refusals are not cached.
@@ -27,6 +30,7 @@
 #include "nexthop.h"
 #include "parse.h"
 #include "policy.h"
+#include "service.h"
 #include "types.h"
 
 /* "Not mine": the value is the same for tcx (TCX_NEXT) and clsact filters. */
@@ -92,6 +96,22 @@ static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u3
 	return bpf_redirect_peer(ifindex, 0);
 }
 
+/* Sends what a container sent to a service out by the underlay, as the node's. */
+static __noinline int to_fabric(struct __sk_buff *skb, const struct packet *p,
+				const struct flow *f, __u32 ifindex)
+{
+	if (!p || !f)
+		return TC_ACT_SHOT;
+	__u32 packets = packets_of(skb), bytes = skb->len, slot = f->slot;
+
+	if (!fits_underlay(skb, p, 0))
+		return drop(skb, DROP_TOO_BIG, ifindex);
+	if (translate(skb, f->nat_src, f->nat_dst, f->nat_sport, 0) || set_ttl(skb, BGP_TTL))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	count_from(slot, packets, bytes);
+	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
+}
+
 /* Forwards what a container sent, by a decision. */
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *p,
 				   const struct flow *f, __u32 ifindex)
@@ -99,9 +119,11 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	__u32 kind = f->nh.kind, to = f->nh.ifindex;
 	__u32 packets = packets_of(skb), bytes = skb->len, slot = f->slot;
 
-	if (kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p, f->nh.encap))
+	if (kind == NEXT_HOP_FABRIC)
+		return to_fabric(skb, p, f, ifindex);
+	if (kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p, outer_size(f->nh.encap)))
 		return drop(skb, DROP_TOO_BIG, ifindex);
-	if ((f->nat_src || f->nat_dst) && translate(skb, f->nat_src, f->nat_dst))
+	if ((f->nat_src || f->nat_dst) && translate(skb, f->nat_src, f->nat_dst, 0, 0))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	if (decrement_ttl(skb, sizeof(struct ethhdr)))
 		return drop(skb, DROP_MALFORMED, ifindex);
@@ -205,7 +227,8 @@ int vif_rx(struct __sk_buff *skb)
 		 * generation. The interface guards against an entry that is
 		 * given to another port's flow while we hold it. */
 		if (old && old->generation == generation && old->ifindex == ifindex &&
-		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) && p.ttl > 1 &&
+		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) &&
+		    (p.ttl > 1 || old->nh.kind == NEXT_HOP_FABRIC) &&
 		    old->policy == policy_of_flow(old)) {
 			touch(skb, old, skb->len);
 			return forward(skb, &p, old, ifindex);
@@ -227,20 +250,27 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	if (!same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
-	if (p.ttl <= 1)
-		return drop(skb, DROP_TTL, ifindex);
 
 	struct flow fresh = { .generation = generation };
-	int reason = decide_from_port(skb, &p, vif, &fresh, old);
-	if (reason)
-		return drop(skb, reason, ifindex);
-	reason = judge(skb, &p, old, &fresh, vif->label);
+	int reason;
+	if (asked_service(&p)) {
+		reason = decide_service(skb, &p, vif, &fresh, old);
+	} else {
+		if (p.ttl <= 1)
+			return drop(skb, DROP_TTL, ifindex);
+		reason = decide_from_port(skb, &p, vif, &fresh, old);
+		if (reason)
+			return drop(skb, reason, ifindex);
+		reason = judge(skb, &p, old, &fresh, vif->label);
+	}
 	if (reason == DROP_NONE)
 		reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
 	int verdict = forward(skb, &p, &fresh, ifindex);
-	if (fresh.nat_dst && reason != PASS_ONCE)
+	if (fresh.nh.kind == NEXT_HOP_FABRIC)
+		enter_service_answer(&p.key, &fresh);
+	else if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, vif->label);
 	return verdict;
 }
@@ -307,7 +337,36 @@ static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
 	copy_mac(dmac, f->dmac);
 	if (decapsulate(skb, size))
 		return drop(skb, DROP_DECAPSULATE, underlay);
-	if (nat_dst && translate(skb, 0, nat_dst))
+	if (nat_dst && translate(skb, 0, nat_dst, 0, 0))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	return deliver(skb, dmac, ifindex, slot);
+}
+
+/* Hands what a control node sent to a port to that. */
+static __noinline int from_fabric(struct __sk_buff *skb, __u32 generation)
+{
+	struct packet p = {};
+	struct flow *f = find_answer(skb, &p);
+
+	if (!f)
+		return VERDICT_NEXT;
+	if (f->generation != generation || f->policy != policy_of_flow(f)) {
+		int reason = renew_answer(&p.key, f, generation);
+
+		if (reason < 0)
+			return VERDICT_NEXT;
+		if (reason)
+			return drop(skb, reason, f->ifindex);
+		f = bpf_map_lookup_elem(&flow_v3, &p.key);
+		if (!f)
+			return VERDICT_NEXT;
+	}
+	touch(skb, f, skb->len);
+	__u8 dmac[6];
+	__u32 ifindex = f->nh.ifindex, slot = f->out_slot;
+
+	copy_mac(dmac, f->dmac);
+	if (translate(skb, f->nat_src, f->nat_dst, 0, f->nat_dport) || set_ttl(skb, BGP_TTL))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	return deliver(skb, dmac, ifindex, slot);
 }
@@ -323,7 +382,7 @@ int underlay_rx(struct __sk_buff *skb)
 	int reason;
 
 	if (!arrives(skb, &a, &fragments))
-		return VERDICT_NEXT;
+		return may_be_service(skb) ? from_fabric(skb, generation) : VERDICT_NEXT;
 	if (fragments)
 		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
 	switch (a.encap) {
