@@ -67,6 +67,9 @@ type Dataplane interface {
 	VNIs() (map[uint32]uint32, error)
 	PutVNI(vni, vrf uint32) error
 	DeleteVNI(vni uint32) error
+	Services() (map[dataplane.ServiceKey]dataplane.Service, error)
+	PutService(dataplane.ServiceKey, dataplane.Service) error
+	DeleteService(dataplane.ServiceKey) error
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
@@ -91,8 +94,10 @@ type Agent struct {
 	policies  *reconcile.Table[int, portPolicy]
 	routes    *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
 	// vnis are the VRFs of VXLAN network identifiers.
-	vnis  *reconcile.Table[uint32, uint32]
-	flows flowCount
+	vnis     *reconcile.Table[uint32, uint32]
+	services *reconcile.Table[dataplane.ServiceKey, dataplane.Service]
+	bgp      bgpServices
+	flows    flowCount
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex
@@ -212,6 +217,13 @@ func (a *Agent) makeTables() {
 		MayDelete: func(uint32) bool { return a.routing.allPortsKnown() },
 		Resync:    time.Minute,
 	})
+	a.services = reconcile.New(a.log, serviceTarget{a.dataplane}, reconcile.Options[dataplane.ServiceKey, dataplane.Service]{
+		Name:      "services",
+		Equal:     func(x, y dataplane.Service) bool { return x == y },
+		MayDelete: a.mayDeleteService,
+		Resync:    time.Minute,
+	})
+	a.sessions.bgpChanged = a.registry.touch
 	a.routing.routes = a.routes
 	a.routing.usesVRF = a.registry.usesVRF
 	a.routing.portsChanged = a.registry.touch
@@ -268,6 +280,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("policies", a.policies.Run)
 	group.Add("routes", a.routes.Run)
 	group.Add("vnis", a.vnis.Run)
+	group.Add("services", a.services.Run)
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)
 	group.Add("flows", a.runFlows)

@@ -34,9 +34,13 @@ func dialWith(credentials *ctls.Credentials) dialer {
 // those to begin with.
 func (s *sessions) learn(from *controlPeer, c *controlv1.Cluster) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	changed := s.learnBGP(from, c.GetBgp())
 	from.own, from.told = c.GetAddress(), c.GetControllers()
 	s.regroup()
+	s.mu.Unlock()
+	if changed {
+		s.bgpChanged()
+	}
 }
 
 // regroup makes the peers those that are configured and those that control nodes

@@ -33,6 +33,6 @@
 //
 // # Inspecting
 //
-// GET /v1/ports and /v1/status on the unix socket; /ports, /policies, /routes, /drops,
-// /sessions, /queue and /metrics on 8085 with the bearer token.
+// GET /v1/ports and /v1/status on the unix socket; /ports, /policies, /routes, /services,
+// /drops, /sessions, /queue and /metrics on 8085 with the bearer token.
 package vrouter

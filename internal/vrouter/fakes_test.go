@@ -27,13 +27,14 @@ type fakePlane struct {
 	routes  map[dataplane.RouteKey]dataplane.NextHop
 	policy  map[int]dataplane.Policy
 	vnis    map[uint32]uint32
+	service map[dataplane.ServiceKey]dataplane.Service
 	refuse  error
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -133,6 +134,26 @@ func (f *fakePlane) DeleteVNI(vni uint32) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.vnis, vni)
+	return nil
+}
+
+func (f *fakePlane) Services() (map[dataplane.ServiceKey]dataplane.Service, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.service), nil
+}
+
+func (f *fakePlane) PutService(k dataplane.ServiceKey, s dataplane.Service) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.service[k] = s
+	return nil
+}
+
+func (f *fakePlane) DeleteService(k dataplane.ServiceKey) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.service, k)
 	return nil
 }
 

@@ -32,6 +32,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 		}
 		a.followPolicies(records)
 		a.vnis.Replace(a.routing.vnis())
+		a.followServices(records)
 		a.routing.dropUnneeded()
 		select {
 		case <-ctx.Done():

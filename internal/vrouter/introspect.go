@@ -29,6 +29,14 @@ type vniState struct {
 	Status portapi.State `json:"status"`
 }
 
+// serviceState is a BGP service of a port as it is shown.
+type serviceState struct {
+	dataplane.ServiceKey
+	Port string `json:"port"`
+	dataplane.Service
+	Status portapi.State `json:"status"`
+}
+
 // dropState is a drop counter as it is shown.
 type dropState struct {
 	dataplane.Drop
@@ -46,7 +54,7 @@ func (a *Agent) introspectHandler() http.Handler {
 		})
 	}
 	show("/{$}", func() (any, error) {
-		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/services", "/drops", "/sessions", "/queue", "/metrics"}}, nil
 	})
 	show("/status", func() (any, error) { return a.status(), nil })
 	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
@@ -54,6 +62,7 @@ func (a *Agent) introspectHandler() http.Handler {
 	show("/policies", func() (any, error) { return map[string]any{"policies": a.policyList()}, nil })
 	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
 	show("/vnis", func() (any, error) { return map[string]any{"vnis": a.vniList()}, nil })
+	show("/services", func() (any, error) { return map[string]any{"services": a.serviceList()}, nil })
 	show("/drops", func() (any, error) {
 		drops, err := a.dropList()
 		return map[string]any{"drops": drops}, err
@@ -116,16 +125,34 @@ func (a *Agent) vniList() []vniState {
 	return vnis
 }
 
-func (a *Agent) dropList() ([]dropState, error) {
-	drops, err := a.dataplane.Drops()
-	if err != nil {
-		return nil, err
+func (a *Agent) serviceList() []serviceState {
+	names := a.portNames()
+	list := []serviceState{}
+	for _, o := range a.services.Objects() {
+		list = append(list, serviceState{o.Key, names[o.Key.IfIndex], o.Value, stateOf(o.Status)})
 	}
+	slices.SortFunc(list, func(x, y serviceState) int {
+		return cmp.Or(cmp.Compare(x.IfIndex, y.IfIndex), x.Client.Compare(y.Client), x.Server.Compare(y.Server))
+	})
+	return list
+}
+
+// portNames are the ids of ports by interface index.
+func (a *Agent) portNames() map[int]string {
 	records, _ := a.registry.all()
 	names := map[int]string{}
 	for _, r := range records {
 		names[r.HostIndex] = r.ID
 	}
+	return names
+}
+
+func (a *Agent) dropList() ([]dropState, error) {
+	drops, err := a.dataplane.Drops()
+	if err != nil {
+		return nil, err
+	}
+	names := a.portNames()
 	list := make([]dropState, 0, len(drops))
 	for _, d := range drops {
 		list = append(list, dropState{d, d.Reason.Help(), names[d.IfIndex]})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -27,8 +28,10 @@ type controlPeer struct {
 	earlier *view
 	// own is the control node's address as it says itself, told are those of all
 	// that it knows.
-	own      string
-	told     []string
+	own  string
+	told []string
+	// bgp is where it takes BGP sessions of tasks, invalid if it does not.
+	bgp      netip.Addr
 	failures int
 	// retry is when the next session may begin.
 	retry time.Time

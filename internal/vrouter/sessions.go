@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -53,6 +54,9 @@ type sessions struct {
 	// is nothing new), and a channel that is closed when they change.
 	ports    func() (map[string]portWord, <-chan struct{})
 	sequence *sequence
+	// bgpChanged is told, with no lock held, when other control nodes take BGP
+	// sessions than before.
+	bgpChanged func()
 	// changed has the sessions arranged anew.
 	changed chan struct{}
 
@@ -213,7 +217,7 @@ func (s *sessions) ended(peer *controlPeer, err, cause error) {
 	now := time.Now()
 	begun, after := peer.state.Connected, now.Sub(peer.state.Since).Round(time.Millisecond)
 	peer.earlier = s.routing.last(peer.view, peer.earlier)
-	peer.end, peer.view = nil, nil
+	peer.end, peer.view, peer.bgp = nil, nil, netip.Addr{}
 	s.regroup()
 	peer.state = sessionState{Peer: peer.address, Since: now}
 	if err != nil {

@@ -10,13 +10,12 @@
 package controlv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -1680,9 +1679,8 @@ func (x *Port) GetBgpServices() []*BgpService {
 // peer: there is one at a time. Who is connected stays with its control node when
 // peers come to be for another one, until the connection ends.
 //
-// What the node itself sends to a control node's BGP address from a source port
-// of any service on it, not having been translated, is dropped: else any process
-// of the node could speak for the task.
+// While its agent runs, no program of the node gets the source port of a service
+// on it: else any could speak for the task.
 //
 // When the service is gone from the port, or the port is, so is the translation,
 // with the connections that there are.
@@ -1762,7 +1760,8 @@ type BgpPeer struct {
 	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
 	// ControlNode is 0 or 1: of the control nodes with which the agent has sessions
 	// and that say a Cluster.bgp, in the node's own order, the first or the second.
-	// Where there is none, connections to its server are refused (RST).
+	// It stays the same one while that has a session, or no other takes the place.
+	// Before there is one, connections to its server get no answer.
 	ControlNode   uint32 `protobuf:"varint,3,opt,name=control_node,json=controlNode,proto3" json:"control_node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3409,49 +3408,46 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var (
-	file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-	file_contrail_control_v1_control_proto_msgTypes  = make([]protoimpl.MessageInfo, 32)
-	file_contrail_control_v1_control_proto_goTypes   = []any{
-		Encapsulation(0),        // 0: contrail.control.v1.Encapsulation
-		Learned_Kind(0),         // 1: contrail.control.v1.Learned.Kind
-		PortStatus_State(0),     // 2: contrail.control.v1.PortStatus.State
-		(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
-		(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
-		(*Learned)(nil),         // 5: contrail.control.v1.Learned
-		(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
-		(*Report)(nil),          // 7: contrail.control.v1.Report
-		(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
-		(*Hello)(nil),           // 9: contrail.control.v1.Hello
-		(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
-		(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
-		(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
-		(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
-		(*Port)(nil),            // 14: contrail.control.v1.Port
-		(*BgpService)(nil),      // 15: contrail.control.v1.BgpService
-		(*BgpPeer)(nil),         // 16: contrail.control.v1.BgpPeer
-		(*PortPolicy)(nil),      // 17: contrail.control.v1.PortPolicy
-		(*PolicySet)(nil),       // 18: contrail.control.v1.PolicySet
-		(*PolicyBlock)(nil),     // 19: contrail.control.v1.PolicyBlock
-		(*PolicyRule)(nil),      // 20: contrail.control.v1.PolicyRule
-		(*PolicySelector)(nil),  // 21: contrail.control.v1.PolicySelector
-		(*PortRange)(nil),       // 22: contrail.control.v1.PortRange
-		(*PolicyGone)(nil),      // 23: contrail.control.v1.PolicyGone
-		(*ForeignAddress)(nil),  // 24: contrail.control.v1.ForeignAddress
-		(*PortGone)(nil),        // 25: contrail.control.v1.PortGone
-		(*Route)(nil),           // 26: contrail.control.v1.Route
-		(*MacRoute)(nil),        // 27: contrail.control.v1.MacRoute
-		(*MulticastRoute)(nil),  // 28: contrail.control.v1.MulticastRoute
-		(*Path)(nil),            // 29: contrail.control.v1.Path
-		(*RouteGone)(nil),       // 30: contrail.control.v1.RouteGone
-		(*VrfGone)(nil),         // 31: contrail.control.v1.VrfGone
-		(*EndOfTable)(nil),      // 32: contrail.control.v1.EndOfTable
-		(*Resumed)(nil),         // 33: contrail.control.v1.Resumed
-		(*KeepAlive)(nil),       // 34: contrail.control.v1.KeepAlive
-		(*v1.Position)(nil),     // 35: contrail.types.v1.Position
-	}
-)
-
+var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_contrail_control_v1_control_proto_goTypes = []any{
+	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
+	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
+	(PortStatus_State)(0),   // 2: contrail.control.v1.PortStatus.State
+	(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
+	(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
+	(*Learned)(nil),         // 5: contrail.control.v1.Learned
+	(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
+	(*Report)(nil),          // 7: contrail.control.v1.Report
+	(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
+	(*Hello)(nil),           // 9: contrail.control.v1.Hello
+	(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
+	(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
+	(*Port)(nil),            // 14: contrail.control.v1.Port
+	(*BgpService)(nil),      // 15: contrail.control.v1.BgpService
+	(*BgpPeer)(nil),         // 16: contrail.control.v1.BgpPeer
+	(*PortPolicy)(nil),      // 17: contrail.control.v1.PortPolicy
+	(*PolicySet)(nil),       // 18: contrail.control.v1.PolicySet
+	(*PolicyBlock)(nil),     // 19: contrail.control.v1.PolicyBlock
+	(*PolicyRule)(nil),      // 20: contrail.control.v1.PolicyRule
+	(*PolicySelector)(nil),  // 21: contrail.control.v1.PolicySelector
+	(*PortRange)(nil),       // 22: contrail.control.v1.PortRange
+	(*PolicyGone)(nil),      // 23: contrail.control.v1.PolicyGone
+	(*ForeignAddress)(nil),  // 24: contrail.control.v1.ForeignAddress
+	(*PortGone)(nil),        // 25: contrail.control.v1.PortGone
+	(*Route)(nil),           // 26: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 27: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 28: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 29: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 30: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 31: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 32: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 33: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 34: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 35: contrail.types.v1.Position
+}
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
 	10, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
