@@ -24,7 +24,7 @@ func rulesFor(n int) *Set {
 }
 
 func newPolicyBench(b *testing.B, rules int) *bench {
-	n := newBench(b, func(c *Config) { c.FlowEntries, c.PortFlows = 1<<20, 1<<20 })
+	n := newBench(b, func(c *Config) { c.FlowEntries, c.PortFlows, c.PortUnanswered = 1<<20, 1<<20, 1<<20 })
 	policy := Policy{Identity: member}
 	if rules > 0 {
 		set := rulesFor(rules)
