@@ -9,14 +9,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/contrail-mesos/contrail/internal/store/linetest"
 )
 
 // Writes wait for a store that is away for a moment, and are refused unsent
 // when it stays away, until it is back.
 func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
 	srv := startServer(t)
-	p := newProxy(t, srv.cfg.Socket)
-	st, err := Open(t.Context(), quiet(), Config{Endpoints: []string{"unix://" + p.path}, Prefix: "/quorum/", Shared: true})
+	p := linetest.New(t, srv.cfg.Socket)
+	st, err := Open(t.Context(), quiet(), Config{Endpoints: []string{p.Endpoint}, Prefix: "/quorum/", Shared: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +36,7 @@ func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
-	p.cut()
+	p.Cut()
 	if err := put(); !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoQuorum) {
 		t.Errorf("a write of the first moment ends with %v, want that its end is not known", err)
 	}
@@ -57,7 +59,7 @@ func TestWritesAreRefusedWithoutQuorum(t *testing.T) {
 	if _, err := st.Lease(t.Context(), time.Hour); !errors.Is(err, ErrNoQuorum) {
 		t.Errorf("a lease: %v, want none without a quorum", err)
 	}
-	p.restore()
+	p.Restore()
 	eventually("writes go on", func(err error) bool { return err == nil })
 }
 

@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/contrail-mesos/contrail/internal/model"
+	"github.com/contrail-mesos/contrail/internal/store/linetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leakOptions...) }
@@ -407,9 +408,9 @@ func TestFollowReloadsAfterCompaction(t *testing.T) {
 	srv := startServer(t)
 	st := srv.open("/c/")
 	f := newShadow()
-	// The proxy cuts the follower off while history is compacted.
-	proxy := newProxy(t, srv.cfg.Socket)
-	through, err := Open(t.Context(), quiet(), Config{Endpoints: []string{"unix://" + proxy.path}, Prefix: "/c/"})
+	// The line to the follower is cut while history is compacted.
+	line := linetest.New(t, srv.cfg.Socket)
+	through, err := Open(t.Context(), quiet(), Config{Endpoints: []string{line.Endpoint}, Prefix: "/c/"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -421,7 +422,7 @@ func TestFollowReloadsAfterCompaction(t *testing.T) {
 	follow(t, through, f)
 	f.waitFor(t, rev)
 
-	proxy.cut()
+	line.Cut()
 	x = st.Txn()
 	x.Put("obj/a/1", []byte("new"))
 	x.Delete("obj/a/2")
@@ -432,7 +433,7 @@ func TestFollowReloadsAfterCompaction(t *testing.T) {
 	if _, err := st.client.Compact(t.Context(), rev, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
-	proxy.restore()
+	line.Restore()
 	f.waitFor(t, rev)
 	want := map[Key]string{"obj/a/1": "new", "obj/a/3": "newer"}
 	if got := f.snapshot(); !maps.Equal(got, want) || f.resets != 2 {
