@@ -316,7 +316,7 @@ func (s *Server) identify(via string, r *http.Request) (ctls.Identity, error) {
 	case "bearer":
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) != 1 {
-			return ctls.Identity{}, errors.New("Authorization header has no valid bearer token")
+			return ctls.Identity{}, errors.New("no valid bearer token in the Authorization header")
 		}
 		return admin, nil
 	default:

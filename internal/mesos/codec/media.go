@@ -46,7 +46,8 @@ func (t Type) Unmarshal(data []byte, m proto.Message) error {
 		return UnmarshalJSON(data, m)
 	}
 	if proto.Unmarshal(data, m) != nil {
-		return fmt.Errorf("Failed to parse body into %s protobuf", m.ProtoReflect().Descriptor().Name()) //nolint:staticcheck // Mesos's text
+		//lint:ignore ST1005 the text is Mesos's
+		return fmt.Errorf("Failed to parse body into %s protobuf", m.ProtoReflect().Descriptor().Name())
 	}
 	return nil
 }
