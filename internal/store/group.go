@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 // Transactions that come while others are under way wait for them, and are then
@@ -162,7 +160,7 @@ func (g *groups) take() []*member {
 
 // fitsGroup tells whether a transaction is small enough to go with others.
 func (t *Txn) fitsGroup() bool {
-	return len(t.ops) <= memberOps && len(t.guards) <= memberOps && t.size <= memberBytes
+	return t.count <= memberOps && len(t.guards) <= memberOps && t.size <= memberBytes
 }
 
 // footprint is what transactions write and have guards on.
@@ -218,7 +216,10 @@ func (f *footprint) meets(t *Txn) bool {
 
 // commit sends one transaction.
 func (t *Txn) commit(ctx context.Context, fence int64) outcome {
-	resp, err := t.store.transact(ctx, append(t.compares(nil), t.store.during(t.epoch, fence)...), t.operations())
+	operations := t.operations()
+	fields := make([]byte, 0, len(operations)+t.guardSize())
+	fields = t.store.appendDuring(t.appendGuards(fields, nil), t.epoch, fence)
+	resp, err := t.store.transact(ctx, append(fields, operations...))
 	if err != nil {
 		return outcome{err: t.store.reason(err)}
 	}
@@ -234,18 +235,19 @@ func (s *Store) commitGroup(together []*member, fence int64) {
 		return
 	}
 	shared := sharedGuards(together)
-	each := make([]*pb.RequestOp, 0, len(together))
-	for _, m := range together {
-		each = append(each, txnOp(m.txn.compares(shared), m.txn.operations()))
-	}
 	first := together[0].txn
-	all := s.during(first.epoch, fence)
+	var fields, own []byte
+	fields = s.appendDuring(make([]byte, 0, sizeOf(together)), first.epoch, fence)
 	for _, g := range first.guards {
 		if shared[g] {
-			all = append(all, s.compare(g))
+			fields = s.appendGuard(fields, g)
 		}
 	}
-	resp, err := s.transact(ctx, all, each)
+	for _, m := range together {
+		own = m.txn.appendGuards(own[:0], shared)
+		fields = appendTxn(fields, own, m.txn.operations())
+	}
+	resp, err := s.transact(ctx, fields)
 	if err != nil {
 		err = s.reason(err)
 	}
@@ -264,6 +266,18 @@ func (s *Store) commitGroup(together []*member, fence int64) {
 		}
 		m.done <- o
 	}
+}
+
+// guardSize is about how many bytes the guards have on the wire.
+func (t *Txn) guardSize() int { return (len(t.guards) + 2) * 160 }
+
+// sizeOf is about how many bytes a group has on the wire.
+func sizeOf(together []*member) int {
+	size := 0
+	for _, m := range together {
+		size += len(m.txn.ops) + m.txn.guardSize()
+	}
+	return size
 }
 
 // sharedGuards are those that all have: they are asked for once, before each

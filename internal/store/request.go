@@ -9,11 +9,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Transactions are made of etcd's messages themselves: its client would copy
-// each condition of a group three times and each operation twice, which is much
-// of what a write costs.
+// Transactions are written as etcd's TxnRequest is on the wire, each key and
+// value once: a write has dozens of them, and to make its messages first, and to
+// encode these, is much of what it costs.
 
 const (
 	// maxSent and maxReceived bound one message between us and etcd, in bytes.
@@ -38,62 +39,120 @@ func init() {
 	experimental.SetDefaultBufferPool(pool)
 }
 
-// transact sends a transaction, once.
-func (s *Store) transact(ctx context.Context, compares []*pb.Compare, then []*pb.RequestOp) (*pb.TxnResponse, error) {
-	resp, err := clientv3.RetryKVClient(s.client).Txn(ctx, &pb.TxnRequest{Compare: compares, Success: then}, callOptions...)
+// transact sends a transaction, once: its fields as they are on the wire.
+func (s *Store) transact(ctx context.Context, fields []byte) (*pb.TxnResponse, error) {
+	r := &pb.TxnRequest{}
+	r.ProtoReflect().SetUnknown(fields) // which are written as they are
+	resp, err := clientv3.RetryKVClient(s.client).Txn(ctx, r, callOptions...)
 	return resp, clientv3.ContextError(ctx, err)
 }
 
-// bytes is the path of a key.
-func (s *Store) bytes(k Key) []byte {
-	path := make([]byte, 0, len(s.prefix)+len(k))
-	return append(append(path, s.prefix...), k...)
-}
+// Fields of etcd's messages.
+const (
+	txnCompare, txnSuccess = 1, 2
 
-func (s *Store) putOp(k Key, value []byte, lease Lease) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: s.bytes(k), Value: value, Lease: int64(lease)}}}
-}
+	opRange, opPut, opDelete, opTxn = 1, 2, 3, 4
 
-func (s *Store) deleteOp(k Key) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: s.bytes(k)}}}
-}
+	putKey, putValue, putLease = 1, 2, 3
+	deleteKey                  = 1
+	rangeKey, rangeKeysOnly    = 1, 8
 
-// readOp asks whether a key is there.
-func (s *Store) readOp(k Key) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: s.bytes(k), KeysOnly: true}}}
-}
+	compareResult, compareTarget, compareKey = 1, 2, 3
+	compareCreated, compareModified          = 5, 6
+	compareValue, compareEnd                 = 7, 64
+)
 
-// txnOp is a transaction as a part of another one.
-func txnOp(compares []*pb.Compare, then []*pb.RequestOp) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Compare: compares, Success: then}}}
-}
-
-// compare is a guard as etcd has it.
-func (s *Store) compare(g Guard) *pb.Compare {
-	c := &pb.Compare{Key: s.bytes(g.Key)}
-	if g.ofRange() {
-		c.RangeEnd = []byte(clientv3.GetPrefixRangeEnd(string(c.Key)))
+// appendPut appends the operation that puts a key.
+func (s *Store) appendPut(b []byte, k Key, value []byte, lease Lease) []byte {
+	size := s.sizeOfKey(k)
+	if len(value) > 0 {
+		size += 1 + protowire.SizeBytes(len(value))
 	}
+	if lease != 0 {
+		size += 1 + protowire.SizeVarint(uint64(lease))
+	}
+	b = s.appendKey(appendOperation(b, opPut, size), putKey, k)
+	if len(value) > 0 {
+		b = protowire.AppendBytes(protowire.AppendTag(b, putValue, protowire.BytesType), value)
+	}
+	if lease != 0 {
+		b = appendNumber(b, putLease, int64(lease))
+	}
+	return b
+}
+
+// appendDelete appends the operation that deletes a key.
+func (s *Store) appendDelete(b []byte, k Key) []byte {
+	return s.appendKey(appendOperation(b, opDelete, s.sizeOfKey(k)), deleteKey, k)
+}
+
+// appendRead appends the question whether a key is there.
+func (s *Store) appendRead(b []byte, k Key) []byte {
+	const keysOnly = 2 // its size
+	b = s.appendKey(appendOperation(b, opRange, s.sizeOfKey(k)+keysOnly), rangeKey, k)
+	return appendNumber(b, rangeKeysOnly, 1)
+}
+
+// appendTxn appends the fields of a transaction as an operation of another one.
+func appendTxn(b []byte, fields ...[]byte) []byte {
+	size := 0
+	for _, f := range fields {
+		size += len(f)
+	}
+	b = appendOperation(b, opTxn, size)
+	for _, f := range fields {
+		b = append(b, f...)
+	}
+	return b
+}
+
+// appendOperation begins an operation, of which size bytes follow.
+func appendOperation(b []byte, operation protowire.Number, size int) []byte {
+	b = protowire.AppendVarint(protowire.AppendTag(b, txnSuccess, protowire.BytesType), uint64(1+protowire.SizeBytes(size)))
+	return protowire.AppendVarint(protowire.AppendTag(b, operation, protowire.BytesType), uint64(size))
+}
+
+// appendGuard appends a guard as etcd has it.
+func (s *Store) appendGuard(b []byte, g Guard) []byte {
+	result, union, target, revision := pb.Compare_EQUAL, protowire.Number(compareModified), pb.Compare_MOD, g.Revision
 	switch g.Condition {
 	case Absent, RangeEmpty:
-		c.Result, c.Target, c.TargetUnion = pb.Compare_EQUAL, pb.Compare_CREATE, &pb.Compare_CreateRevision{}
+		union, target, revision = compareCreated, pb.Compare_CREATE, 0
 	case Present:
-		c.Result, c.Target, c.TargetUnion = pb.Compare_GREATER, pb.Compare_CREATE, &pb.Compare_CreateRevision{}
+		result, union, target, revision = pb.Compare_GREATER, compareCreated, pb.Compare_CREATE, 0
 	case Unchanged:
-		c.Result, c.Target, c.TargetUnion = pb.Compare_EQUAL, pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: g.Revision}
 	default: // NotSince, and RangeUnchanged: deletions pass, they only take away what was seen
-		c.Result, c.Target, c.TargetUnion = pb.Compare_LESS, pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: g.Revision + 1}
+		result, revision = pb.Compare_LESS, g.Revision+1
 	}
-	return c
+	var few [128]byte
+	c := appendNumber(few[:0], compareResult, int64(result))
+	c = appendNumber(c, compareTarget, int64(target))
+	c = appendNumber(s.appendKey(c, compareKey, g.Key), union, revision)
+	if g.ofRange() {
+		c = protowire.AppendString(protowire.AppendTag(c, compareEnd, protowire.BytesType), clientv3.GetPrefixRangeEnd(s.path(g.Key)))
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, txnCompare, protowire.BytesType), c)
 }
 
-// during demands that the epoch and the writer's fence are as they were.
-func (s *Store) during(epoch uint64, fence int64) []*pb.Compare {
-	return []*pb.Compare{
-		{
-			Result: pb.Compare_EQUAL, Target: pb.Compare_VALUE, Key: s.bytes(EpochKey),
-			TargetUnion: &pb.Compare_Value{Value: strconv.AppendUint(nil, epoch, 10)},
-		},
-		s.compare(Guard{Condition: Unchanged, Key: key(SpaceFence, s.writer), Revision: fence}),
-	}
+// appendDuring appends the demand that the epoch and the writer's fence are as
+// they were.
+func (s *Store) appendDuring(b []byte, epoch uint64, fence int64) []byte {
+	c := appendNumber(nil, compareResult, int64(pb.Compare_EQUAL))
+	c = appendNumber(c, compareTarget, int64(pb.Compare_VALUE))
+	c = s.appendKey(c, compareKey, EpochKey)
+	c = protowire.AppendBytes(protowire.AppendTag(c, compareValue, protowire.BytesType), strconv.AppendUint(nil, epoch, 10))
+	b = protowire.AppendBytes(protowire.AppendTag(b, txnCompare, protowire.BytesType), c)
+	return s.appendGuard(b, Guard{Condition: Unchanged, Key: key(SpaceFence, s.writer), Revision: fence})
+}
+
+// sizeOfKey is that of a field with a key.
+func (s *Store) sizeOfKey(k Key) int { return 1 + protowire.SizeBytes(len(s.prefix)+len(k)) }
+
+func (s *Store) appendKey(b []byte, field protowire.Number, k Key) []byte {
+	b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.BytesType), uint64(len(s.prefix)+len(k)))
+	return append(append(b, s.prefix...), k...)
+}
+
+func appendNumber(b []byte, field protowire.Number, n int64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), uint64(n))
 }

@@ -61,7 +61,7 @@ func (s *Store) readFence(ctx context.Context) error {
 // on. Settle returns the revision at which it happened, or 0 when it did not
 // and never will. Without a quorum nobody can tell, and it gives up.
 func (t *Txn) Settle(ctx context.Context, since int64) (int64, error) {
-	if len(t.ops) == 0 {
+	if t.count == 0 {
 		return 0, nil
 	}
 	for {

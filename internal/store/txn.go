@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strconv"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,9 +23,10 @@ const (
 	// less our own guards.
 	defaultOps  = 128
 	externalOps = 120
-	// usualKeys is how many keys and guards there is room for at first: an
-	// attachment has hardly more.
-	usualKeys = 24
+	// usualKeys is how many keys and guards there is room for at first, and
+	// usualBytes how many bytes of operations: an attachment has hardly more.
+	usualKeys  = 24
+	usualBytes = 6 << 10
 )
 
 // ErrUnknown says that it is not known whether a transaction happened: Settle
@@ -95,8 +95,10 @@ type Txn struct {
 	guards []Guard
 	// guarded are the guards, each once.
 	guarded map[Guard]bool
-	ops     []*pb.RequestOp
-	keys    map[Key]bool
+	// ops are its operations on the wire, and count is how many.
+	ops   []byte
+	count int
+	keys  map[Key]bool
 	// size is about the bytes of its keys, guards and values.
 	size int
 	err  error
@@ -116,7 +118,7 @@ func (s *Store) Txn() *Txn {
 	return &Txn{
 		store: s, epoch: s.Epoch(),
 		guards: make([]Guard, 0, usualKeys), guarded: make(map[Guard]bool, usualKeys),
-		ops: make([]*pb.RequestOp, 0, usualKeys), keys: make(map[Key]bool, usualKeys),
+		keys: make(map[Key]bool, usualKeys),
 	}
 }
 
@@ -127,7 +129,7 @@ func (t *Txn) Epoch() uint64 { return t.epoch }
 func (t *Txn) In(epoch uint64) { t.epoch = epoch }
 
 // Empty tells whether the transaction writes nothing.
-func (t *Txn) Empty() bool { return len(t.ops) == 0 }
+func (t *Txn) Empty() bool { return t.count == 0 }
 
 // Takes names an address, prefix, number or label that the transaction gives
 // out; empty if there is none.
@@ -159,7 +161,10 @@ func (t *Txn) PutLeased(k Key, value []byte, lease Lease) {
 		t.frees = k
 	}
 	t.size += len(k) + len(value)
-	t.ops = append(t.ops, t.store.putOp(k, value, lease))
+	if t.ops == nil {
+		t.ops = make([]byte, 0, usualBytes)
+	}
+	t.ops = t.store.appendPut(t.ops, k, value, lease)
 }
 
 // Delete deletes a key; an absent one is fine.
@@ -170,7 +175,7 @@ func (t *Txn) Delete(k Key) {
 		t.frees = k
 	}
 	t.size += len(k)
-	t.ops = append(t.ops, t.store.deleteOp(k))
+	t.ops = t.store.appendDelete(t.ops, k)
 }
 
 func (t *Txn) touch(k Key) {
@@ -178,6 +183,7 @@ func (t *Txn) touch(k Key) {
 		t.err = fmt.Errorf("transaction writes %s twice", k)
 	}
 	t.keys[k] = true
+	t.count++
 }
 
 // Guard adds a condition.
@@ -193,7 +199,7 @@ func (t *Txn) Guard(g Guard) {
 // prove makes a put that no other transaction makes the proof that this one
 // happened.
 func (t *Txn) prove(k Key, value []byte) {
-	if t.proofKey == "" && len(t.ops) > 0 {
+	if t.proofKey == "" && t.count > 0 {
 		t.proofKey, t.proof = t.store.path(k), value
 	}
 }
@@ -208,16 +214,16 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
-	if limit := t.store.maxOps; len(t.ops) > limit || len(t.guards) > limit {
-		return 0, t.store.tooMany(len(t.ops), len(t.guards))
+	if limit := t.store.maxOps; t.count > limit || len(t.guards) > limit {
+		return 0, t.store.tooMany(t.count, len(t.guards))
 	}
 	if err := t.store.quorate(); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
-	if err := t.store.pace(ctx, t.shrinks || len(t.ops) == 0); err != nil {
+	if err := t.store.pace(ctx, t.shrinks || t.count == 0); err != nil {
 		return 0, fmt.Errorf("commit: %w", err)
 	}
-	if t.proofKey == "" && len(t.ops) > 0 {
+	if t.proofKey == "" && t.count > 0 {
 		mark, nonce := t.store.markKey(), []byte(rand.Text())
 		t.Put(mark, nonce)
 		t.prove(mark, nonce)
@@ -240,7 +246,7 @@ func (t *Txn) Commit(ctx context.Context) (int64, error) {
 // them, and says that it has no space all the same. No fence is needed, as what
 // is answered is not on its way any more.
 func (t *Txn) despiteFull(ctx context.Context, full error) (int64, error) {
-	if len(t.ops) == 0 {
+	if t.count == 0 {
 		return 0, fmt.Errorf("commit: %w", full)
 	}
 	got, err := t.store.get(ctx, t.proofKey)
@@ -254,26 +260,24 @@ func (t *Txn) despiteFull(ctx context.Context, full error) (int64, error) {
 	}
 }
 
-// compares are the guards as etcd has them, but for those that are asked for
-// elsewhere.
-func (t *Txn) compares(elsewhere map[Guard]bool) []*pb.Compare {
-	list := make([]*pb.Compare, 0, len(t.guards)+2)
+// appendGuards appends the guards, but for those that are asked for elsewhere.
+func (t *Txn) appendGuards(b []byte, elsewhere map[Guard]bool) []byte {
 	for _, g := range t.guards {
 		if !elsewhere[g] {
-			list = append(list, t.store.compare(g))
+			b = t.store.appendGuard(b, g)
 		}
 	}
-	return list
+	return b
 }
 
 // operations are what the transaction does. Without any the member that is asked
 // would compare what it has by itself, which may be old; a read makes it ask a
 // quorum.
-func (t *Txn) operations() []*pb.RequestOp {
-	if len(t.ops) > 0 {
+func (t *Txn) operations() []byte {
+	if t.count > 0 {
 		return t.ops
 	}
-	return []*pb.RequestOp{t.store.readOp(EpochKey)}
+	return t.store.appendRead(nil, EpochKey)
 }
 
 // ofRange tells whether the guard is on all keys that begin with its own.
