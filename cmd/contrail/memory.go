@@ -34,9 +34,12 @@ const (
 	leastPercent = 20
 	mostPercent  = 1000
 
-	// A process is quiet when it allocates less than quietBytes in quietTime. It
-	// gives memory back when that is at least worthwhile.
+	// A process is quiet when it allocates less than quietBytes in each quietTime.
+	// It gives memory back when that is at least worthwhile: at once what its
+	// start took, later after quietTimes. One that is busy every few seconds
+	// would only get it again, page by page.
 	quietTime  = time.Second
+	quietTimes = 10
 	quietBytes = 2 << 20
 	worthwhile = 12 << 20
 )
@@ -79,14 +82,40 @@ func (b bounds) percent(kept uint64, now time.Time) int {
 // giveBack returns unused memory whenever the process is quiet.
 func giveBack() {
 	var before uint64
+	var q quiet
+	started := time.Now()
 	for range time.Tick(quietTime) {
 		m := readMetrics("/gc/heap/allocs:bytes", "/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes", "/memory/classes/heap/free:bytes")
 		allocated, occupied, live, free := m[0]-before, m[1], m[2], m[3]
 		before = m[0]
-		if allocated < quietBytes && occupied+free > live+worthwhile {
+		if q.gives(time.Since(started) < startTime, allocated, int64(occupied+free)-int64(live)) {
 			debug.FreeOSMemory()
 		}
 	}
+}
+
+// quiet tells when it has been quiet for long enough.
+type quiet struct {
+	// times of quietTime that it has been quiet.
+	times int
+	// over is set when what the start took was given back.
+	over bool
+}
+
+// gives tells whether to give memory back now, by what was allocated in the last
+// quietTime and what is unused. starting is set for a startTime; a start may
+// take longer.
+func (q *quiet) gives(starting bool, allocated uint64, unused int64) bool {
+	if allocated >= quietBytes {
+		q.times = 0
+		return false
+	}
+	q.times++
+	if q.over && q.times < quietTimes || unused <= worthwhile {
+		return false
+	}
+	q.times, q.over = 0, !starting
+	return true
 }
 
 func readMetrics(names ...string) []uint64 {

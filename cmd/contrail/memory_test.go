@@ -53,3 +53,39 @@ func TestBoundGarbage(t *testing.T) {
 	}
 	runtime.KeepAlive(kept)
 }
+
+// What a start took goes back in the first quiet second, what a busy time took
+// when that is over: not between two bursts.
+func TestQuiet(t *testing.T) {
+	var q quiet
+	const busy, little, much = 10 * quietBytes, worthwhile, worthwhile + 1
+	second := 0
+	for _, step := range []struct {
+		starting  bool
+		times     int
+		allocated uint64
+		unused    int64
+		want      bool // in the last of the times, and in no other
+	}{
+		{true, 3, busy, much, false},
+		{true, 1, 0, much, true}, // waits for another process
+		{true, 2, 0, little, false},
+		{true, 1, busy, much, false}, // and loads, for longer than a start takes
+		{false, 2, busy, much, false},
+		{false, 1, 0, much, true},
+		{false, 5, busy, much, false}, // works
+		{false, 9, 0, much, false},    // not for long enough
+		{false, 1, busy, much, false},
+		{false, 10, 0, much, true}, // is done
+		{false, 20, 0, little, false},
+		{false, 1, 0, much, true}, // a small thing now and then
+		{false, 9, 0, much, false},
+	} {
+		for i := range step.times {
+			second++
+			if got := q.gives(step.starting, step.allocated, step.unused); got != (step.want && i == step.times-1) {
+				t.Errorf("second %d: gives back is %v", second, got)
+			}
+		}
+	}
+}
