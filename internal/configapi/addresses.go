@@ -70,7 +70,7 @@ func (c *change) networkSource(network string, ipams []string) (*source, error) 
 	if !ok {
 		return nil, notFound(model.KindVirtualNetwork, network)
 	}
-	subnets, err := choices(c.v, vn)
+	subnets, err := c.choices(vn)
 	if err != nil {
 		return nil, err
 	}
@@ -93,11 +93,7 @@ func (c *change) subnetsUnder(vn *model.VirtualNetwork, ipam string) ([]subnet, 
 	if o, ok := model.Get[*model.NetworkIPAM](c.v, ipam); ok && isFlat(o) {
 		return flatSubnets(o)
 	}
-	attr, err := model.RefAttr[model.VnSubnetsType](r)
-	if err != nil {
-		return nil, err
-	}
-	return readSubnets(attr.IPAMSubnets, networkScope(vn.FQName))
+	return c.api.subnets.read(r, networkScope(vn.FQName))
 }
 
 func (c *change) ipamSource(uuid string) (*source, error) {

@@ -40,6 +40,7 @@ type API struct {
 	store     *store.Store
 	graph     *model.Graph
 	ledger    *ledger
+	subnets   subnetCache
 	positions *positions
 	history   *history
 	recovery  *recovery

@@ -81,7 +81,7 @@ func (c *change) takeFromPool(o model.Object, field, text, family string, restri
 		return want, err
 	}
 	c.holdSubnets(vn.UUID)
-	list, err := choices(c.v, vn)
+	list, err := c.choices(vn)
 	if err != nil {
 		return want, err
 	}

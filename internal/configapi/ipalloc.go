@@ -86,7 +86,7 @@ func (c *change) allocate(network, subnetID, family string, count int) ([]string
 		return nil, err
 	}
 	from := ofNetwork(vn.FQName)
-	subnets, err := choices(c.v, vn)
+	subnets, err := c.choices(vn)
 	if err != nil {
 		return nil, err
 	}

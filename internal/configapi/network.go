@@ -124,7 +124,7 @@ func (c *change) resolve(w *wanted) (*place, error) {
 }
 
 func (c *change) existing(w *wanted, vn *model.VirtualNetwork) (*place, error) {
-	subnets, err := choices(c.v, vn)
+	subnets, err := c.choices(vn)
 	if err != nil {
 		return nil, err
 	}

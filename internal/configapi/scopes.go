@@ -42,6 +42,12 @@ func subnetsOf(v *model.View, network string) ([]subnet, error) {
 }
 
 func bothSubnets(v *model.View, network string) (own, flat []subnet, err error) {
+	return bothSubnetsBy(v, network, readAttribute)
+}
+
+// bothSubnetsBy is bothSubnets with the way in which the attributes of
+// references are read.
+func bothSubnetsBy(v *model.View, network string, read func(r model.Reference, scope string) ([]subnet, error)) (own, flat []subnet, err error) {
 	vn, ok := v.Object(model.KindVirtualNetwork, network)
 	if !ok {
 		return nil, nil, nil
@@ -56,17 +62,22 @@ func bothSubnets(v *model.View, network string) (own, flat []subnet, err error) 
 			flat = append(flat, list...)
 			continue
 		}
-		attr, err := model.RefAttr[model.VnSubnetsType](r)
-		if err != nil {
-			return nil, nil, err
-		}
-		list, err := readSubnets(attr.IPAMSubnets, scope)
+		list, err := read(r, scope)
 		if err != nil {
 			return nil, nil, err
 		}
 		own = append(own, list...)
 	}
 	return own, flat, nil
+}
+
+// readAttribute reads the subnets of a network's reference to an IPAM.
+func readAttribute(r model.Reference, scope string) ([]subnet, error) {
+	attr, err := model.RefAttr[model.VnSubnetsType](r)
+	if err != nil {
+		return nil, err
+	}
+	return readSubnets(attr.IPAMSubnets, scope)
 }
 
 // flatSubnets returns the subnets that an IPAM itself has.
@@ -93,8 +104,8 @@ func readSubnets(types []model.IpamSubnetType, scope string) ([]subnet, error) {
 }
 
 // choices are the subnets that a network gives addresses out of, in order.
-func choices(v *model.View, vn *model.VirtualNetwork) ([]subnet, error) {
-	own, flat, err := bothSubnets(v, vn.UUID)
+func (c *change) choices(vn *model.VirtualNetwork) ([]subnet, error) {
+	own, flat, err := bothSubnetsBy(c.v, vn.UUID, c.api.subnets.read)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +227,7 @@ func narrow(list []subnet, attr *model.VirtualRouterNetworkIpamType) ([]subnet, 
 	}
 	narrowed := make([]subnet, len(list))
 	for i, s := range list {
-		s.pools, s.routerPools = nil, nil
+		s.pools, s.routerPools, s.known = nil, nil, nil
 		narrowed[i] = s
 	}
 	for _, p := range attr.AllocationPools {

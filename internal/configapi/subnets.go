@@ -27,6 +27,8 @@ type subnet struct {
 	unit uint64
 	// fromStart says that allocation goes upwards.
 	fromStart bool
+	// known are the spans, where somebody has found them out before.
+	known []span
 }
 
 // readSubnet reads a subnet; what it leaves out is as completeSubnet fills in.
@@ -318,6 +320,9 @@ func (s *subnet) ranges() []netipx.IPRange {
 // spans are the ranges for the ledger, without reserved addresses; a unit that
 // holds one of them is left out as a whole.
 func (s *subnet) spans() []span {
+	if s.known != nil {
+		return s.known
+	}
 	var b netipx.IPSetBuilder
 	for _, r := range s.ranges() {
 		b.AddRange(r)
