@@ -2,6 +2,7 @@ package configapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -54,11 +55,51 @@ func seed(ctx context.Context, socket, name string, interfaces, addresses, pad i
 					return err
 				}
 			}
-			_, err := t.Commit(ctx)
-			return err
+			return insist(ctx, t)
 		})
 	}
 	return d.project.UUID, group.Wait()
+}
+
+const (
+	// seedPatience bounds how long one transaction is tried, and seedTry one try: a
+	// store that grows by gigabytes on a busy machine is slow now and then.
+	seedPatience = 5 * time.Minute
+	seedTry      = 30 * time.Second
+	// seedPause is that after the first try, doubled after each up to the longest.
+	seedPause        = 100 * time.Millisecond
+	longestSeedPause = 5 * time.Second
+)
+
+// insist commits a transaction that creates objects, again where the answer is
+// lost or the store has no time.
+func insist(ctx context.Context, t *store.Txn) error {
+	ctx, cancel := context.WithTimeout(ctx, seedPatience)
+	defer cancel()
+	for pause := seedPause; ; pause = min(2*pause, longestSeedPause) {
+		err := try(ctx, t)
+		var conflict *store.Conflict
+		switch {
+		case errors.As(err, &conflict) && conflict.Guard.Condition == store.Absent && pause > seedPause:
+			return nil // it has happened before: its UUIDs are nobody else's
+		case errors.As(err, &conflict) && conflict.Guard.Condition == store.Unchanged:
+			// the store did not say in time which guard it was
+		case !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrUnavailable):
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func try(ctx context.Context, t *store.Txn) error {
+	ctx, cancel := context.WithTimeout(ctx, seedTry)
+	defer cancel()
+	_, err := t.Commit(ctx)
+	return err
 }
 
 func (d *seeder) meta(kind model.Kind, parent model.Object, fq ...string) (model.Meta, error) {

@@ -7,12 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/contrail-mesos/contrail/test/bench/internal/process"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 const (
@@ -49,7 +46,7 @@ func (b *bench) measureStart(ctx context.Context, name string, objects, rounds i
 		}
 		b.samples.Add(name+"/elapsed", ours, elapsed.Seconds())
 		b.samples.Add(name+"/rss", ours, memory)
-		if elapsed, memory, err = b.startPeer(ctx, dir, data); err != nil {
+		if elapsed, memory, err = b.startPeer(ctx, dir, data, objects); err != nil {
 			return fmt.Errorf("%s of the peer: %w", name, err)
 		}
 		b.samples.Add(name+"/elapsed", bareStart, elapsed.Seconds())
@@ -107,7 +104,7 @@ func (b *bench) startOurs(ctx context.Context, dir string) (took time.Duration, 
 }
 
 // startPeer starts an etcd alone and reads all its keys.
-func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Duration, memory float64, err error) {
+func (b *bench) startPeer(ctx context.Context, dir, data string, objects int) (took time.Duration, memory float64, err error) {
 	began := time.Now()
 	alone, err := startBare(b.binary, filepath.Join(dir, "peer"), data)
 	if err != nil {
@@ -119,7 +116,7 @@ func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Dura
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	if err := readAll(ctx, client); err != nil {
+	if err := readAll(ctx, client, objects); err != nil {
 		return 0, 0, err
 	}
 	took = time.Since(began)
@@ -127,23 +124,27 @@ func (b *bench) startPeer(ctx context.Context, dir, data string) (took time.Dura
 	return took, memory, err
 }
 
-// readAll reads all keys the plainest way that the size of an answer allows.
-func readAll(ctx context.Context, client *clientv3.Client) error {
-	_, err := client.Get(ctx, "\x00", clientv3.WithFromKey())
-	if status.Code(err) != codes.ResourceExhausted {
+// readAll reads all keys the plainest way: in one answer, or where that would
+// be gigabytes as a stream, as ours does.
+func readAll(ctx context.Context, client *clientv3.Client, objects int) error {
+	if objects <= mostAtOnce {
+		_, err := client.Get(ctx, "\x00", clientv3.WithFromKey())
 		return err
 	}
-	for from, more := "\x00", true; more; {
-		page, err := client.Get(ctx, from, clientv3.WithFromKey(), clientv3.WithLimit(50_000))
-		if err != nil {
-			return err
-		}
-		if more = page.More; more {
-			from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	chunks, err := client.GetStream(ctx, "\x00", clientv3.WithFromKey())
+	if err != nil {
+		return err
+	}
+	for chunk := range chunks {
+		if err == nil {
+			err = chunk.Err()
 		}
 	}
-	return nil
+	return err
 }
+
+// mostAtOnce is of how many objects all keys fit into one answer.
+const mostAtOnce = 200_000
 
 func together(pids ...int) (int64, error) {
 	var sum int64

@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// Patience bounds how long a process may take to answer or to end.
-const Patience = 2 * time.Minute
+// Patience bounds how long a process may take to answer or to end: one with a
+// million objects takes minutes where others use the machine.
+const Patience = 10 * time.Minute
 
 // Build builds the binary that is measured.
 func Build(ctx context.Context, dir string) (string, error) {
