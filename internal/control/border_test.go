@@ -93,6 +93,38 @@ func TestIdentityOfATrustedPeersRoute(t *testing.T) {
 	}
 }
 
+// Several paths of one router share the traffic, if they are equally good.
+func TestPathsOfOnePeerShareTraffic(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.network("blue", 1, []string{"target:64500:1"}, nil)
+	b.step()
+	target := bgp.NewRouteTarget(64500, 1)
+	key := rib.UnicastKey(netip.MustParsePrefix("10.9.0.0/24"))
+	var specs []rib.Spec
+	for n := range uint32(3) {
+		attrs := &bgp.Attrs{NextHop: netip.AddrFrom4([4]byte{192, 0, 2, byte(n + 1)}), ExtCommunities: []bgp.ExtCommunity{bgp.ExtCommunity(target)}}
+		s, _ := specOf(bgp.VPNv4, &bgp.Path{Peer: "gw", ID: n + 1, Attrs: attrs, Label: 99}, map[rib.Target]struct{}{rib.Target(target): {}}, 64512)
+		specs = append(specs, s)
+	}
+	b.tables.mu.Lock()
+	defer b.tables.mu.Unlock()
+	for n := len(specs); n >= 0; n-- {
+		b.tables.setLearned(outside{1, key}, specs[:n])
+		b.tables.flush()
+		route, _ := b.tables.rib.Route(1, key)
+		used := 0
+		for _, p := range route.Paths {
+			if p.Used {
+				used++
+			}
+		}
+		if used != n {
+			t.Errorf("of %d paths %d are used: %+v", n, used, route)
+		}
+	}
+}
+
 // After a restart agents keep what they have of routers until these have told
 // their routes: no table ends before.
 func TestTablesEndWhenRoutersAreBack(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -422,6 +423,52 @@ func TestAddPath(t *testing.T) {
 	body := append(append([]byte{0, byte(len(one))}, one...), 0, 0)
 	w.send(append(appendHeader(nil, headerSize+len(body), msgUpdate), body...))
 	ids("[2]")
+}
+
+// TestAddPathsBound: of a route no more paths are taken than were asked for. When
+// one goes, the peer is asked for those that were too many.
+func TestAddPathsBound(t *testing.T) {
+	c := passivePeer
+	c.AddPaths = 2
+	s := scripted(t, map[string]PeerConfig{"a": c})
+	w := s.from("127.0.0.2")
+	w.establish(openWith(t, 65001, "10.0.0.9", 90, []packet.ParameterCapabilityInterface{
+		packet.NewCapAddPath([]*packet.CapAddPathTuple{packet.NewCapAddPathTuple(packet.Family(Inet), packet.BGP_ADD_PATH_SEND)}),
+		packet.NewCapRouteRefresh(),
+	}, Inet))
+	sub := s.sp.Subscribe(Inet)
+	defer sub.Close()
+	ids := func(want string) {
+		t.Helper()
+		s.follow(sub, testPrefix, func(paths []Path) string {
+			var got []uint32
+			for _, p := range paths {
+				got = append(got, p.ID)
+			}
+			if fmt.Sprint(got) != want {
+				return fmt.Sprint(got)
+			}
+			return ""
+		})
+	}
+	path := func(id byte) []byte { return append([]byte{0, 0, 0, id}, testRoute...) }
+	withdraw := func(id byte) {
+		body := append(append([]byte{0, byte(len(path(id)))}, path(id)...), 0, 0)
+		w.send(append(appendHeader(nil, headerSize+len(body), msgUpdate), body...))
+	}
+	w.send(inetUpdate(goodAttrs(), slices.Concat(path(1), path(2), path(3), path(4))...))
+	ids("[1 2]")
+	withdraw(4) // which is not there
+	withdraw(1)
+	ids("[2]")
+	if got, want := w.until(msgRefresh), routeRefresh(Inet, refreshRequest)[headerSize:]; !bytes.Equal(got, want) {
+		t.Fatalf("asks with % x, want % x", got, want)
+	}
+	w.send(inetUpdate(goodAttrs(), slices.Concat(path(2), path(3))...))
+	ids("[2 3]")
+	if n := s.sp.Peers()[0].Counters.Excess; n != 2 {
+		t.Errorf("%d paths were too many, want 2", n)
+	}
 }
 
 func TestWrongPeers(t *testing.T) {
