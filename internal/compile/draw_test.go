@@ -14,7 +14,7 @@ import (
 var drawnKinds = []model.Kind{
 	model.KindVirtualNetwork, model.KindVirtualNetwork, model.KindNetworkPolicy, model.KindNetworkPolicy, model.KindLogicalRouter,
 	model.KindVirtualMachineInterface, model.KindRouteTable, model.KindInterfaceRouteTable,
-	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindGlobalSystemConfig,
+	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindProject, model.KindGlobalSystemConfig,
 	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindGlobalVrouterConfig,
 }
 
@@ -38,6 +38,8 @@ func drawObject(t *rapid.T) model.Object {
 		return drawNetwork(t, meta, n)
 	case model.KindNetworkPolicy:
 		return &model.NetworkPolicy{Meta: meta, NetworkPolicyEntries: &model.PolicyEntriesType{PolicyRule: rapid.SliceOfN(rapid.Custom(drawRule), 0, 3).Draw(t, "rules")}}
+	case model.KindProject:
+		return &model.Project{Meta: model.Meta{UUID: meta.ParentUUID, FQName: meta.FQName}, VXLANRouting: new(rapid.Bool().Draw(t, "vxlan"))}
 	case model.KindLogicalRouter:
 		return &model.LogicalRouter{Meta: meta, ConfiguredRouteTargetList: drawTargets(t, "configured")}
 	case model.KindBGPVPN:

@@ -19,6 +19,7 @@ type Explanation struct {
 	Provider   bool              `json:"provider"`
 	FabricSNAT bool              `json:"fabric_snat"`
 	RPF        bool              `json:"rpf"`
+	Prefixes   bool              `json:"evpn_prefixes"`
 	Targets    []ExplainedTarget `json:"targets"`
 	Links      []ExplainedLink   `json:"links"`
 	Unanswered []ExplainedLink   `json:"unanswered"`
@@ -103,6 +104,7 @@ func Explain(v *model.View, network string) *Explanation {
 	}
 	e.Number, e.VXLAN, e.Layer2, e.Layer3 = i.Number, i.VXLAN, i.Layer2, i.Layer3
 	e.External, e.Provider, e.FabricSNAT, e.RPF = i.External, i.Provider, i.FabricSNAT, i.RPF
+	e.Prefixes = i.Prefixes
 	e.explainTargets(g, vn)
 	e.explainLinks(g, i)
 	e.explainChains(g, i)

@@ -27,6 +27,9 @@ type Instance struct {
 	VXLAN uint32
 	// Layer2 instances bridge, so that MACs have routes; Layer3 ones route.
 	Layer2, Layer3 bool
+	// Prefixes: routers that speak EVPN are told its routes as IP prefixes (RFC
+	// 9136), as it routes and a logical router with VXLAN routing connects it.
+	Prefixes bool
 	// External networks are announced to routers outside.
 	External bool
 	// Provider networks are networks of the fabric.
@@ -91,6 +94,7 @@ func instanceOf(g *graph, network string) *Instance {
 	}
 	i.Import, i.Export = sorted(i.Import), sorted(i.Export)
 	i.setProperties(systemUnit.get(g, ""), vn.VirtualNetworkProperties)
+	i.Prefixes = i.Layer3 && slices.ContainsFunc(routersOf(g, network), func(r *router) bool { return r.VXLAN })
 	i.setRoutes(g)
 	return i
 }

@@ -66,6 +66,8 @@ type router struct {
 	// Others are networks of other projects that it does not connect.
 	Others []string
 	Lists  []*targetLists
+	// VXLAN: it is of a project with vxlan_routing.
+	VXLAN bool
 	// Tables are the route-tables of all networks that it connects, sorted.
 	Tables   []string
 	Problems []Problem
@@ -82,6 +84,9 @@ func routerOf(g *graph, id string) *router {
 		return nil
 	}
 	r := &router{From: originOf(o)}
+	if p, ok := get[*model.Project](g, model.KindProject, o.ParentUUID); ok {
+		r.VXLAN = model.ValueOr(p.VXLANRouting, false)
+	}
 	if both := listed(o.ConfiguredRouteTargetList); len(both) > 0 {
 		r.Lists = []*targetLists{{From: r.From, Both: both}}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 var hostMAC = net.HardwareAddr{2, 0, 0, 0, 0, 9}
@@ -75,6 +76,18 @@ func (g *gateway) gets(vrf uint32, key rib.Key) string {
 	return strings.Join(used, ", ")
 }
 
+// routeByVXLAN has a network be one of a logical router, and that router's project
+// say whether it routes by VXLAN.
+func (g *gateway) routeByVXLAN(network string, yes bool) {
+	project := &model.Project{Meta: model.Meta{UUID: id("project"), FQName: []string{"default-domain", "p"}}, VXLANRouting: &yes}
+	router := &model.LogicalRouter{Meta: model.Meta{
+		UUID: id("lr"), FQName: []string{"default-domain", "p", "lr"}, ParentType: string(model.KindProject), ParentUUID: project.UUID,
+	}}
+	g.apply(model.Batch{Objects: []model.Object{project, router}, References: []model.Reference{
+		{From: model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}, To: model.EntityOf(router)},
+	}})
+}
+
 // TestNetEVPNBorder: MACs and broadcasts of marked networks are known outside, and
 // a router's hosts and prefixes get into the networks that ask for them, by
 // VXLAN.
@@ -134,6 +147,33 @@ func TestNetEVPNBorder(t *testing.T) {
 	for _, k := range []rib.Key{key, rib.HostKey(host), rib.UnicastKey(netip.MustParsePrefix("10.9.0.0/24")), rib.MulticastKey(0, netip.MustParseAddr("192.0.2.1"))} {
 		g.want(k.String()+" withdrawn", "", of(1, k))
 	}
+
+	// A logical router with VXLAN routing has routers told of prefixes, too.
+	prefixes := func() string {
+		var list []string
+		for _, line := range strings.Split(g.hearsEVPN(), "\n") {
+			if strings.HasPrefix(line, "5:") {
+				list = append(list, line)
+			}
+		}
+		return strings.Join(list, "\n")
+	}
+	g.want("prefixes without a logical router", "", prefixes)
+	g.routeByVXLAN("blue", true)
+	to := func(prefix string) string {
+		return "5:172.31.0.11:1:0:" + prefix + " via 172.31.0.11 vni 1 encapsulation:8 origin-vn:64512:1 router-mac:" + mac + " target:64500:1 target:64512:8000001"
+	}
+	g.want("blue's prefixes", to("10.0.0.3/32"), prefixes)
+	g.behind("irt", "10.77.0.0/24", "b1")
+	g.want("a prefix behind it", to("10.0.0.3/32")+"\n"+to("10.77.0.0/24"), prefixes)
+	g.notBehind("irt", "b1")
+	g.forwarding("l2")
+	g.want("prefixes of a network that only bridges", "", prefixes)
+	g.forwarding("l3")
+	g.want("those of one that only routes", to("10.0.0.3/32"), g.hearsEVPN)
+	g.forwarding("")
+	g.routeByVXLAN("blue", false)
+	g.want("blue seen outside", seen, g.hearsEVPN)
 
 	// Where VXLAN is not used, nobody is told of MACs; prefixes say what is taken.
 	g.encapsulations("MPLSoUDP")

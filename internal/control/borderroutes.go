@@ -135,9 +135,10 @@ func encapsulationOf(e bgp.Encap) rib.Encapsulations {
 }
 
 // routesOf are the routes that peers are told of a place: one for each node
-// that has it. The ways through services are not among them, which are for the
-// network alone, nor what is reached in no way that the kind of route allows: a
-// prefix by MPLS, MACs and broadcasts by VXLAN.
+// that has it, and a second one by EVPN of prefixes, where these are told so. The
+// ways through services are not among them, which are for the network alone, nor
+// what is reached in no way that the kind of route allows: a prefix by MPLS, MACs,
+// broadcasts and the prefixes of EVPN by VXLAN.
 func (b *border) routesOf(at place) []bgp.Route {
 	w := b.tables.networks[at.vrf]
 	if w == nil || !w.exports() {
@@ -148,54 +149,88 @@ func (b *border) routesOf(at place) []bgp.Route {
 		if p.Kind == rib.Chain || !w.instance.exported && len(p.Targets) == 0 {
 			continue
 		}
-		encapsulations := p.Encapsulations & (rib.MPLSoUDP | rib.MPLSoGRE)
-		if at.key.Layer2() {
-			encapsulations = p.Encapsulations & rib.VXLAN
-		}
-		route, ok := routeTo(at.key, p, distinguisher(p.NextHop, at.vrf, b.shortAS()))
-		if !ok || encapsulations == 0 || slices.ContainsFunc(routes, func(r bgp.Route) bool { return r.NLRI == route.NLRI }) {
-			continue
-		}
-		preference, communities := p.LocalPreference, p.Communities
-		if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know the community
-			preference, communities = 0, append(slices.Clone(communities), bgp.CommunityLLGRStale)
-		}
-		attrs := &bgp.Attrs{
-			NextHop: p.NextHop, Origin: bgp.OriginIGP, ASPath: bgp.NewASPath(p.ASPath...), LocalPref: bgp.Some(preference),
-			MED: bgp.Optional{Value: p.MED, Set: p.MED != 0}, Communities: communities,
-		}
-		for _, t := range slices.Concat(w.instance.exports, p.Targets) {
-			if c := bgp.ExtCommunity(t); !slices.Contains(attrs.ExtCommunities, c) {
-				attrs.ExtCommunities = append(attrs.ExtCommunities, c)
+		for _, f := range b.forms(w, at.key, p) {
+			same := func(r bgp.Route) bool { return r.NLRI == f.route.NLRI }
+			if f.encapsulations != 0 && !slices.ContainsFunc(routes, same) {
+				f.route.Attrs = b.attributes(w, at.key, p, &f)
+				routes = append(routes, f.route)
 			}
 		}
-		for _, c := range p.ExtCommunities {
-			attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.ExtCommunity(c))
-		}
-		attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(encapsulations), b.identities(p))
-		if at.key.Kind() == rib.Multicast {
-			attrs.PMSI = bgp.IngressReplication(p.VNI, p.NextHop)
-		}
-		route.Attrs = attrs
-		routes = append(routes, route)
 	}
 	return routes
 }
 
-// routeTo is a path as BGP has it, but for its attributes.
-func routeTo(key rib.Key, p *rib.Path, rd bgp.RD) (bgp.Route, bool) {
-	r := bgp.EVPNRoute{RD: rd, Tag: key.Tag(), IP: key.Address()}
-	switch key.Kind() {
-	case rib.Unicast:
-		return bgp.Route{NLRI: bgp.VPNNLRI(rd, key.Prefix()), Label: p.Label}, true
-	case rib.MAC:
+// form is a path as a family of BGP has it, without attributes, and how it may be
+// taken.
+type form struct {
+	route          bgp.Route
+	encapsulations rib.Encapsulations
+}
+
+func (b *border) forms(w *network, key rib.Key, p *rib.Path) []form {
+	var forms []form
+	add := func(r bgp.Route, err error, e rib.Encapsulations) {
+		if err == nil {
+			forms = append(forms, form{r, e & p.Encapsulations})
+		}
+	}
+	rd := distinguisher(p.NextHop, w.number, b.shortAS())
+	if key.Layer2() {
+		route, err := bridgeRoute(key, p, rd)
+		add(route, err, rib.VXLAN)
+		return forms
+	}
+	add(bgp.Route{NLRI: bgp.VPNNLRI(rd, key.Prefix()), Label: p.Label}, nil, rib.MPLSoUDP|rib.MPLSoGRE)
+	if w.instance.Prefixes && p.VNI != 0 && p.MAC != [6]byte{} {
+		route, err := evpnRoute(bgp.EVPNRoute{Type: 5, RD: rd, Prefix: key.Prefix(), Label: p.VNI})
+		add(route, err, rib.VXLAN)
+	}
+	return forms
+}
+
+func evpnRoute(r bgp.EVPNRoute) (bgp.Route, error) {
+	nlri, err := r.NLRI()
+	return bgp.Route{NLRI: nlri, EVPN: &r}, err
+}
+
+// bridgeRoute is a path to a MAC or of broadcasts.
+func bridgeRoute(key rib.Key, p *rib.Path, rd bgp.RD) (bgp.Route, error) {
+	r := bgp.EVPNRoute{Type: 3, RD: rd, Tag: key.Tag(), IP: key.Address()}
+	if key.Kind() == rib.MAC {
 		mac := key.HardwareAddress()
 		r.Type, r.MAC, r.Label = 2, mac[:], p.VNI
-	case rib.Multicast:
-		r.Type = 3
 	}
-	nlri, err := r.NLRI()
-	return bgp.Route{NLRI: nlri, EVPN: &r}, err == nil
+	return evpnRoute(r)
+}
+
+// attributes are those of a path as peers are told it.
+func (b *border) attributes(w *network, key rib.Key, p *rib.Path, f *form) *bgp.Attrs {
+	preference, communities := p.LocalPreference, p.Communities
+	if p.Flags&rib.Stale != 0 { // the last resort, also for peers that do not know the community
+		preference, communities = 0, append(slices.Clone(communities), bgp.CommunityLLGRStale)
+	}
+	attrs := &bgp.Attrs{
+		NextHop: p.NextHop, Origin: bgp.OriginIGP, ASPath: bgp.NewASPath(p.ASPath...), LocalPref: bgp.Some(preference),
+		MED: bgp.Optional{Value: p.MED, Set: p.MED != 0}, Communities: communities,
+	}
+	for _, t := range slices.Concat(w.instance.exports, p.Targets) {
+		if c := bgp.ExtCommunity(t); !slices.Contains(attrs.ExtCommunities, c) {
+			attrs.ExtCommunities = append(attrs.ExtCommunities, c)
+		}
+	}
+	for _, c := range p.ExtCommunities {
+		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.ExtCommunity(c))
+	}
+	attrs.ExtCommunities = slices.Concat(attrs.ExtCommunities, encapCommunities(f.encapsulations), b.identities(p))
+	switch {
+	case key.Kind() == rib.Multicast:
+		attrs.PMSI = bgp.IngressReplication(p.VNI, p.NextHop)
+	case f.route.EVPN != nil && f.route.EVPN.Type == 5:
+		// Packets for the interface's MAC are for it, also by this route: one MAC for
+		// all nodes would be one of many ends of tunnels to a router.
+		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.NewRouterMAC(p.MAC))
+	}
+	return attrs
 }
 
 // distinguisher keeps the routes of nodes and networks apart. A network's

@@ -41,7 +41,7 @@ func tenancyTable() table {
 					{Name: "alarm_enable", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "enable_security_policy_draft", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
 					{Name: "quota", Value: Value{Type: "QuotaType"}, Ops: "CRUD", Presence: "required", Effective: true},
-					{Name: "vxlan_routing", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
+					{Name: "vxlan_routing", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "alias-ip-pool", Attr: "", Presence: "", Effective: false},

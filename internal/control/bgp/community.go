@@ -85,6 +85,11 @@ func (c ExtCommunity) isIdentity() bool {
 // NewEncap returns the encapsulation community.
 func NewEncap(e Encap) ExtCommunity { return ExtCommunity(extEncap<<48 | uint64(e)) }
 
+// NewRouterMAC returns the community of the MAC to which packets go (RFC 9135 §8.1).
+func NewRouterMAC(mac [6]byte) ExtCommunity {
+	return ExtCommunity(extRouterMAC<<48 | binary.BigEndian.Uint64(append([]byte{0, 0}, mac[:]...)))
+}
+
 // NewSecurityGroup returns the community of a security group.
 func NewSecurityGroup(as uint16, id uint32) ExtCommunity {
 	return ExtCommunity(extGroup<<48 | uint64(as)<<32 | uint64(id))

@@ -65,6 +65,18 @@ func TestNetFRR(t *testing.T) {
 	eventually(t, "our IPv6 route in FRR", func() string {
 		return contains(frr.vtysh("show bgp ipv6 vpn fd00:1::4/128"), "RT:64512:100", "label: 1002")
 	})
+	mac := [6]byte{2, 0, 0, 0, 0, 7}
+	if err := l.sp.Put(Route{
+		EVPN: &EVPNRoute{Type: 5, RD: RDFromAddr(netip.MustParseAddr("10.99.0.7"), 3), Prefix: netip.MustParsePrefix("10.1.1.4/32"), Label: 5001},
+		Attrs: &Attrs{NextHop: netip.MustParseAddr("10.99.0.7"), ExtCommunities: []ExtCommunity{
+			ExtCommunity(NewRouteTarget(64512, 100)), NewEncap(EncapVXLAN), NewRouterMAC(mac),
+		}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "our EVPN prefix in FRR", func() string {
+		return contains(frr.vtysh("show bgp l2vpn evpn route detail"), "[5]:[0]:[32]:[10.1.1.4]", "VNI 5001", "RT:64512:100", "ET:8", "Rmac:02:00:00:00:00:07")
+	})
 	w := l.watch(VPNv4)
 	id := VPNNLRI(RDFromAS(64512, 2), netip.MustParsePrefix("10.2.2.0/24"))
 	w.see(t, id, one(func(p Path) string {
