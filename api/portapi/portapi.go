@@ -190,6 +190,8 @@ type Status struct {
 	// Ports plugged, and detaches that the manager has not confirmed.
 	Ports          int `json:"ports"`
 	QueuedDetaches int `json:"queued_detaches"`
+	// FailingChecks are health checks of ports that have failed.
+	FailingChecks int `json:"failing_checks"`
 }
 
 // queueSuffix marks complete files of the queue.

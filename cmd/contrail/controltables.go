@@ -42,7 +42,7 @@ shows what every tenant runs, and answers root only.`,
 	one("agents", "List the nodes and how their agents are",
 		`Lists the nodes. SESSION is "lost" where an agent was there and is not: its routes
 stay and are stale. DOWN are ports that the agent says are down, WAITING those it
-has not spoken of yet, HELD reports of ports that the store does not bind to the
+has not spoken of yet, UNHEALTHY those with a health check that has failed, HELD reports of ports that the store does not bind to the
 node. BEHIND counts the changes that the agent has not been sent yet.`,
 		"  contrail control agents -o json", cobra.NoArgs,
 		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
@@ -83,6 +83,14 @@ why, and for paths that other networks have why this one has not.`,
 		"  contrail control explain 10.32.0.4\n  contrail control explain 10.32.0.0/20 blue", cobra.RangeArgs(1, 2),
 		func(ctx context.Context, c *cli.Control, w io.Writer, args []string, o cli.Output) error {
 			return c.Explain(ctx, w, args[0], argument(args, 1), o)
+		})
+	one("health", "List the health checks of ports, and which fail",
+		`Lists the health checks of interfaces with what their nodes say of them. A check
+that fails takes the routes to its port away until it passes again. What is not
+known to fail passes; what a node asks, and how often, is at /health of its agent.`,
+		"  contrail control health", cobra.NoArgs,
+		func(ctx context.Context, c *cli.Control, w io.Writer, _ []string, o cli.Output) error {
+			return c.Health(ctx, w, o)
 		})
 	one("policy INTERFACE", "List the rules that follow for a port",
 		`Lists the rules that follow from network policies, security groups and firewall

@@ -54,6 +54,7 @@ type controlAgent struct {
 	Ports               int
 	Down                []string `json:"down_ports"`
 	Waiting             []string `json:"waiting_ports"`
+	Unhealthy           []string `json:"unhealthy_ports"`
 	Held                []string `json:"held_ports"`
 	VRFs                []uint32
 	Behind              uint64 `json:"changes_behind"`
@@ -62,7 +63,7 @@ type controlAgent struct {
 // Agents lists the nodes with what the control node knows of their agents.
 func (c *Control) Agents(ctx context.Context, w io.Writer, output Output) error {
 	return show(ctx, c, w, "/agents", nil, output, func(list []controlAgent) [][]string {
-		rows := [][]string{{"NAME", "ADDRESS", "SESSION", "PORTS", "DOWN", "WAITING", "HELD", "NETWORKS", "BEHIND"}}
+		rows := [][]string{{"NAME", "ADDRESS", "SESSION", "PORTS", "DOWN", "WAITING", "UNHEALTHY", "HELD", "NETWORKS", "BEHIND"}}
 		for _, a := range list {
 			session := "none"
 			switch {
@@ -73,8 +74,28 @@ func (c *Control) Agents(ctx context.Context, w io.Writer, output Output) error 
 			}
 			rows = append(rows, []string{
 				cmp.Or(a.Name, a.Node), or(a.Address), session, strconv.Itoa(a.Ports), strconv.Itoa(len(a.Down)),
-				strconv.Itoa(len(a.Waiting)), strconv.Itoa(len(a.Held)), strconv.Itoa(len(a.VRFs)), number(a.Behind),
+				strconv.Itoa(len(a.Waiting)), strconv.Itoa(len(a.Unhealthy)), strconv.Itoa(len(a.Held)), strconv.Itoa(len(a.VRFs)), number(a.Behind),
 			})
+		}
+		return rows
+	})
+}
+
+type controlCheck struct {
+	Name, Kind, Address, Network, Node, Reason string
+	Failing                                    bool
+}
+
+// Health lists the health checks of ports.
+func (c *Control) Health(ctx context.Context, w io.Writer, output Output) error {
+	return show(ctx, c, w, "/health", nil, output, func(list []controlCheck) [][]string {
+		rows := [][]string{{"CHECK", "KIND", "ADDRESS", "NETWORK", "NODE", "STATE", "REASON"}}
+		for _, x := range list {
+			state := "passing"
+			if x.Failing {
+				state = "failing"
+			}
+			rows = append(rows, []string{x.Name, x.Kind, x.Address, x.Network, x.Node, state, or(x.Reason)})
 		}
 		return rows
 	})

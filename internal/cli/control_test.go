@@ -13,8 +13,10 @@ import (
 // TestControlTables shows what a control node answers as tables.
 func TestControlTables(t *testing.T) {
 	answers := map[string]string{
-		"/agents": `[{"node":"u1","name":"n1","address":"172.31.0.11","connected":true,"ports":3,"down_ports":["a"],"vrfs":[1,2],"changes_behind":7},
+		"/agents": `[{"node":"u1","name":"n1","address":"172.31.0.11","connected":true,"ports":3,"down_ports":["a"],"unhealthy_ports":["b","c"],"vrfs":[1,2],"changes_behind":7},
 			{"node":"u2","name":"","address":"","stale":true,"ports":1,"vrfs":[1]}]`,
+		"/health": `[{"name":"d:p:h","kind":"HTTP","address":"10.0.0.3","network":"d:p:n","node":"n1","failing":true,"reason":"HTTP status 503"},
+			{"name":"d:p:h","kind":"HTTP","address":"10.0.0.4","network":"d:p:n","node":"n2"}]`,
 		"/peers": `{"router":"c1","running":true,"peers":[{"name":"gw","address":"192.0.2.254","as":64500,"state":"Established","flaps":1,"families":[{"family":"inet-vpn","received":12}]},
 			{"name":"odd","state":"refused","error":"it has no address","families":[]}]}`,
 		"/routes?network=blue": `{"routes":[{"key":"10.0.0.3/32","paths":[
@@ -44,9 +46,13 @@ func TestControlTables(t *testing.T) {
 		want string
 	}{
 		"agents": {func(out *bytes.Buffer) error { return c.Agents(context.Background(), out, Text) }, `
-NAME  ADDRESS      SESSION  PORTS  DOWN  WAITING  HELD  NETWORKS  BEHIND
-n1    172.31.0.11  up       3      1     0        0     2         7
-u2    -            lost     1      0     0        0     1         0`},
+NAME  ADDRESS      SESSION  PORTS  DOWN  WAITING  UNHEALTHY  HELD  NETWORKS  BEHIND
+n1    172.31.0.11  up       3      1     0        2          0     2         7
+u2    -            lost     1      0     0        0          0     1         0`},
+		"health": {func(out *bytes.Buffer) error { return c.Health(context.Background(), out, Text) }, `
+CHECK  KIND  ADDRESS   NETWORK  NODE  STATE    REASON
+d:p:h  HTTP  10.0.0.3  d:p:n    n1    failing  HTTP status 503
+d:p:h  HTTP  10.0.0.4  d:p:n    n2    passing  -`},
 		"peers": {func(out *bytes.Buffer) error { return c.Peers(context.Background(), out, Text) }, `
 NAME  ADDRESS      AS     STATE        SINCE  FLAPS  RECEIVED     REASON
 gw    192.0.2.254  64500  Established  -      1      inet-vpn 12  -

@@ -15,7 +15,7 @@ var drawnKinds = []model.Kind{
 	model.KindVirtualNetwork, model.KindVirtualNetwork, model.KindNetworkPolicy, model.KindNetworkPolicy, model.KindLogicalRouter,
 	model.KindVirtualMachineInterface, model.KindRouteTable, model.KindInterfaceRouteTable,
 	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindProject, model.KindGlobalSystemConfig,
-	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindGlobalVrouterConfig,
+	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindGlobalVrouterConfig, model.KindServiceHealthCheck,
 }
 
 func drawnID(kind model.Kind, n int) string { return model.DerivedUUID(string(kind), fmt.Sprint(n)) }
@@ -53,6 +53,10 @@ func drawObject(t *rapid.T) model.Object {
 		}}
 	case model.KindServiceInstance:
 		return &model.ServiceInstance{Meta: meta}
+	case model.KindServiceHealthCheck:
+		return &model.ServiceHealthCheck{Meta: meta, ServiceHealthCheckProperties: &model.ServiceHealthCheckType{
+			MonitorType: rapid.SampledFrom([]string{"PING", "BFD"}).Draw(t, "monitor"), Enabled: new(rapid.Bool().Draw(t, "enabled")),
+		}}
 	case model.KindServiceTemplate:
 		return &model.ServiceTemplate{Meta: meta, ServiceTemplateProperties: &model.ServiceTemplateType{
 			ServiceMode: rapid.SampledFrom([]string{"", inNetwork, inNetwork, inNetNAT, "x"}).Draw(t, "mode"),
@@ -164,6 +168,8 @@ func drawReference(t *rapid.T) model.Reference {
 		{model.KindVirtualMachineInterface, model.KindPortTuple},
 		{model.KindInstanceIP, model.KindVirtualMachineInterface},
 		{model.KindServiceInstance, model.KindServiceTemplate},
+		{model.KindServiceHealthCheck, model.KindServiceInstance},
+		{model.KindVirtualMachineInterface, model.KindServiceHealthCheck},
 		{model.KindVirtualNetwork, model.KindRoutingPolicy},
 		{model.KindRouteAggregate, model.KindRoutingInstance},
 		{model.KindRoutingPolicy, model.KindRoutingInstance},
@@ -181,7 +187,7 @@ func drawReference(t *rapid.T) model.Reference {
 	case r.From.Kind == model.KindLogicalRouter && r.To.Kind == model.KindVirtualNetwork:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"logical_router_virtual_network_type":"ExternalGateway"}`, `{"logical_router_virtual_network_type":"InternalVirtualNetwork"}`}).Draw(t, "as"))
 	case r.To.Kind == model.KindNetworkIPAM:
-		r.Attr = json.RawMessage(rapid.SampledFrom([]string{`{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}}]}`, `{}`}).Draw(t, "subnets"))
+		r.Attr = json.RawMessage(rapid.SampledFrom([]string{`{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}}]}`, `{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24},"default_gateway":"10.0.0.1"}]}`, `{}`}).Draw(t, "subnets"))
 	case r.From.Kind == model.KindRoutingPolicy && r.To.Kind == model.KindServiceInstance:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"left_sequence":"1.0"}`, `{"left_sequence":"2","right_sequence":"1"}`}).Draw(t, "sequences"))
 	case r.To.Kind == model.KindRoutingPolicy, r.From.Kind == model.KindRoutingPolicy:

@@ -109,6 +109,7 @@ func Explain(v *model.View, network string) *Explanation {
 	e.explainLinks(g, i)
 	e.explainChains(g, i)
 	e.explainRoutes(g, i)
+	e.Problems = append(e.Problems, checkProblems(g, network)...)
 	return e
 }
 

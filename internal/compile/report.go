@@ -2,7 +2,7 @@ package compile
 
 // roots are the units that every Compiler keeps for each object of their kind:
 // those whose results are for all, and those that offer results to them.
-var roots = []anyUnit{instances, interfaceRoutes, routers, reaches, networkChains, passages}
+var roots = []anyUnit{instances, interfaceRoutes, routers, reaches, networkChains, passages, healthChecks}
 
 // Part names results that a Compiler keeps for those who need them.
 type Part []anyUnit
@@ -25,6 +25,8 @@ type Report struct {
 	InterfaceRoutes map[string]Change[InterfaceRoutes]
 	// Passages by the UUID of their service-instance.
 	Passages map[string]Change[Passages]
+	// HealthChecks by the UUID of their service-health-check.
+	HealthChecks map[string]Change[HealthCheck]
 }
 
 func (r *Report) add(x *cell, before any) {
@@ -39,6 +41,8 @@ func (r *Report) add(x *cell, before any) {
 		enter(&r.InterfaceRoutes, x, before)
 	case passages:
 		enter(&r.Passages, x, before)
+	case healthChecks:
+		enter(&r.HealthChecks, x, before)
 	}
 }
 
@@ -67,6 +71,9 @@ func (c *Compiler) NetworkSets(network string) *NetworkSets {
 func (c *Compiler) InterfaceRoutes(table string) *InterfaceRoutes {
 	return resultOf(c, interfaceRoutes, table)
 }
+
+// HealthCheck is a service-health-check; nil when there is none.
+func (c *Compiler) HealthCheck(id string) *HealthCheck { return resultOf(c, healthChecks, id) }
 
 // Port is what an interface is to policy; nil as for PortOf.
 func (c *Compiler) Port(vmi string) *Port { return resultOf(c, portUnit, vmi) }

@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -178,22 +179,32 @@ type subnetList []netip.Prefix
 
 var subnets = &unit[subnetList]{name: "subnets", layer: 0, compute: func(g *graph, network string) *subnetList {
 	var list subnetList
-	add := func(all []model.IpamSubnetType) {
-		for i := range all {
-			if p, ok := ParsePrefix(all[i].Subnet); ok {
-				list = append(list, p)
-			}
-		}
-	}
-	for _, r := range g.References(network, model.KindNetworkIPAM) {
-		if attr, err := model.RefAttr[model.VnSubnetsType](r); err == nil {
-			add(attr.IPAMSubnets)
-		}
-		if ipam, ok := get[*model.NetworkIPAM](g, model.KindNetworkIPAM, r.To.UUID); ok && ipam.IPAMSubnets != nil {
-			add(ipam.IPAMSubnets.Subnets)
+	for s := range subnetsOf(g, network) {
+		if p, ok := ParsePrefix(s.Subnet); ok {
+			list = append(list, p)
 		}
 	}
 	slices.SortFunc(list, netip.Prefix.Compare)
 	list = slices.Compact(list)
 	return &list
 }}
+
+// subnetsOf yields the subnets of a network, its own and those of its IPAMs.
+func subnetsOf(g *graph, network string) iter.Seq[*model.IpamSubnetType] {
+	return func(yield func(*model.IpamSubnetType) bool) {
+		for _, r := range g.References(network, model.KindNetworkIPAM) {
+			var all []model.IpamSubnetType
+			if attr, err := model.RefAttr[model.VnSubnetsType](r); err == nil {
+				all = attr.IPAMSubnets
+			}
+			if ipam, ok := get[*model.NetworkIPAM](g, model.KindNetworkIPAM, r.To.UUID); ok && ipam.IPAMSubnets != nil {
+				all = slices.Concat(all, ipam.IPAMSubnets.Subnets)
+			}
+			for i := range all {
+				if !yield(&all[i]) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -38,6 +38,6 @@
 // local preference of the interfaces.
 //
 // Inspect: `contrail control`, or GET /agents, /controllers, /peers, /instances,
-// /imports, /routes?network=N, /explain?prefix=P and /metrics on the control
+// /imports, /routes?network=N, /explain?prefix=P, /health and /metrics on the control
 // node's unix socket.
 package control

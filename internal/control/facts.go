@@ -34,6 +34,8 @@ type attachment struct {
 	// passage is the VRF in which what leaves the interface is looked up, where
 	// it is one of a service in a chain; else 0.
 	passage uint32
+	// checks are its health checks, sorted by id.
+	checks []check
 	// policy is what it is to policy, where that is known; securityGroups and
 	// tags are of it.
 	policy          *compile.Port
@@ -95,6 +97,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	f.readForeign(v, a)
 	f.readRoutes(v, a)
 	f.readPassage(v, a)
+	f.readChecks(v, a)
 	if a.policy = f.compiler.Port(iface); a.policy != nil {
 		a.securityGroups, a.tags = a.policy.Groups, a.policy.Tags
 	}
@@ -372,6 +375,7 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 				f.readNetwork(v, u, network)
 			}
 		}
+		f.readChecked(v, u, report.HealthChecks)
 		for _, change := range report.InterfaceRoutes {
 			for _, t := range []*compile.InterfaceRoutes{change.Before, change.After} {
 				if t != nil {

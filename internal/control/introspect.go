@@ -35,6 +35,7 @@ func (s *Server) registerIntrospection(mux *http.ServeMux) {
 	show("/explain", func(r *http.Request) (any, error) {
 		return t.explain(r.URL.Query().Get("prefix"), r.URL.Query().Get("network"))
 	})
+	show("/health", func(*http.Request) (any, error) { return t.showHealth(), nil })
 	show("/policy", func(r *http.Request) (any, error) { return s.showPolicy(r.URL.Query().Get("interface")) })
 	serve.RegisterProfiles(mux)
 	mux.HandleFunc("GET /metrics", admin(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP))

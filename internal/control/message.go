@@ -72,6 +72,7 @@ func portMessage(a *attachment) []byte {
 		Passage:          a.passage,
 		Vni:              a.vni,
 		Policy:           portPolicyMessage(a.policy),
+		HealthChecks:     checkMessages(a.checks),
 	}
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())

@@ -20,13 +20,15 @@ type port struct {
 	waiting bool
 	// down: the agent said so.
 	down bool
+	// failing are its health checks that have failed, by the agent's word.
+	failing []failure
 	// offered are the routes that lead to it.
 	offered []offer
 	// counted: it is one of the ports of its node that its network has up.
 	counted bool
 }
 
-func (p *port) usable() bool { return !p.waiting && !p.down }
+func (p *port) usable() bool { return !p.waiting && !p.down && len(p.failing) == 0 }
 
 // offer is where a port has a path.
 type offer struct {
@@ -137,6 +139,8 @@ func (t *tables) pathTo(p *port) rib.Spec {
 		s.Flags |= rib.Waiting
 	case p.down:
 		s.Flags |= rib.Down
+	case len(p.failing) > 0:
+		s.Flags |= rib.Unhealthy
 	}
 	if n.lost {
 		s.Flags |= rib.Stale

@@ -16,8 +16,14 @@ const here = ""
 // word is what an agent said of a port.
 type word struct {
 	up bool
+	// failing are health checks that have failed.
+	failing []failure
 	// sequence grows with each word of an agent, in one boot of its node.
 	sequence uint64
+}
+
+func wordOf(p *controlv1.PortStatus) word {
+	return word{p.GetState() == controlv1.PortStatus_STATE_UP, failuresOf(p.GetFailing()), p.GetSequence()}
 }
 
 // report is all that one control node has heard from a node's agent. The ones
@@ -60,7 +66,8 @@ func (r *report) overrides(other *report, mine, theirs word) bool {
 	case r.since != other.since:
 		return other.since.Before(r.since)
 	}
-	return theirs.up && !mine.up // the same for all who hear both
+	// The same for all who hear both: the worse.
+	return theirs.up && !mine.up || theirs.up == mine.up && len(mine.failing) > len(theirs.failing)
 }
 
 // live tells whether the agent has a session with any control node.
@@ -78,15 +85,15 @@ func (n *node) live() bool {
 // agent had a session; what was bound before may have been up all the time.
 func (t *tables) judge(p *port) bool {
 	n := t.node(p.Node)
-	waiting, down := p.waiting, p.down
+	waiting, down, failing := p.waiting, p.down, p.failing
 	w, known := n.newest(p.Interface)
-	p.waiting, p.down = false, known && !w.up
+	p.waiting, p.down, p.failing = false, known && !w.up, p.failingOf(w.failing)
 	for _, r := range n.reports {
 		if !known && r.speaks() && r.since.Epoch == t.epoch && r.since.Revision < p.bound {
 			p.waiting = true
 		}
 	}
-	return p.waiting != waiting || p.down != down
+	return p.waiting != waiting || p.down != down || len(p.failing) > 0 != (len(failing) > 0)
 }
 
 // heard has all ports of a node judged anew.
@@ -173,7 +180,7 @@ func (s *shared) Message(gone bool) []byte {
 		m.Live, m.BootId = r.live, r.boot
 		m.Since = &typesv1.Position{Epoch: r.since.Epoch, Revision: r.since.Revision}
 		for iface, w := range r.words {
-			p := &controlv1.PortStatus{InterfaceId: iface, State: controlv1.PortStatus_STATE_DOWN, Sequence: w.sequence}
+			p := &controlv1.PortStatus{InterfaceId: iface, State: controlv1.PortStatus_STATE_DOWN, Sequence: w.sequence, Failing: failedChecks(w.failing)}
 			if w.up {
 				p.State = controlv1.PortStatus_STATE_UP
 			}
@@ -203,7 +210,7 @@ func (t *tables) hear(from string, m *controlv1.Report) {
 		since := model.Position{Epoch: m.GetSince().GetEpoch(), Revision: m.GetSince().GetRevision()}
 		r := &report{live: m.GetLive(), boot: m.GetBootId(), since: since, words: make(map[string]word, len(m.GetPorts()))}
 		for _, p := range m.GetPorts() {
-			r.words[p.GetInterfaceId()] = word{p.GetState() == controlv1.PortStatus_STATE_UP, p.GetSequence()}
+			r.words[p.GetInterfaceId()] = wordOf(p)
 		}
 		n.reports[from] = r
 	}

@@ -254,7 +254,7 @@ func (s *session) report(status *controlv1.PortStatus) error {
 	}
 	p, ok := t.ports[status.InterfaceId]
 	bound := ok && p.Node == s.node.id
-	said := word{up: status.State == controlv1.PortStatus_STATE_UP, sequence: status.Sequence}
+	said := wordOf(status)
 	switch {
 	case status.State != controlv1.PortStatus_STATE_UP && status.State != controlv1.PortStatus_STATE_DOWN:
 		return connect.NewError(connect.CodeInvalidArgument,

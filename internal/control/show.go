@@ -29,10 +29,12 @@ type ShownAgent struct {
 	Ports   int      `json:"ports"`
 	Down    []string `json:"down_ports,omitempty"`
 	Waiting []string `json:"waiting_ports,omitempty"`
-	Held    []string `json:"held_ports,omitempty"`
-	VRFs    []uint32 `json:"vrfs"`
-	Sent    uint64   `json:"messages_sent"`
-	Behind  uint64   `json:"changes_behind"`
+	// Unhealthy ports are up, and a health check has failed.
+	Unhealthy []string `json:"unhealthy_ports,omitempty"`
+	Held      []string `json:"held_ports,omitempty"`
+	VRFs      []uint32 `json:"vrfs"`
+	Sent      uint64   `json:"messages_sent"`
+	Behind    uint64   `json:"changes_behind"`
 }
 
 func (t *tables) showAgents() []ShownAgent {
@@ -53,10 +55,13 @@ func (t *tables) showAgents() []ShownAgent {
 				x.Waiting = append(x.Waiting, iface)
 			case p.down:
 				x.Down = append(x.Down, iface)
+			case len(p.failing) > 0:
+				x.Unhealthy = append(x.Unhealthy, iface)
 			}
 		}
 		slices.Sort(x.Waiting)
 		slices.Sort(x.Down)
+		slices.Sort(x.Unhealthy)
 		if s := n.session; s != nil {
 			x.Connected, x.BootID, x.Since, x.Sent, x.Behind = true, s.bootID, &s.since, s.sent, s.ports.behind()
 			for _, r := range s.vrfs {

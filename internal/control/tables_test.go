@@ -219,6 +219,17 @@ func TestSnapshotAndChanges(t *testing.T) {
 					b.join(c, rapid.SampledFrom([]string{"g1", "g2"}).Draw(t, "group"), rapid.Bool().Draw(t, "in"))
 				}
 			},
+			"checked": func(t *rapid.T) {
+				if c := container.Draw(t, "container"); attached[c] != "" {
+					b.checkedBy(rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "check"), vmiEntity(c))
+				}
+			},
+			"unchecked": func(t *rapid.T) {
+				b.unchecked(rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "check"), container.Draw(t, "container"))
+			},
+			"check enabled": func(t *rapid.T) {
+				b.healthCheck(rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "check"), rapid.Bool().Draw(t, "enabled"))
+			},
 			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3"}).Draw(t, "mode")) },
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
@@ -234,7 +245,9 @@ func TestSnapshotAndChanges(t *testing.T) {
 					t.Skip()
 				}
 				state := controlv1.PortStatus_State(rapid.IntRange(1, 2).Draw(t, "state"))
-				if err := b.agents[name].report(&controlv1.PortStatus{InterfaceId: id("vmi", container.Draw(t, "container")), State: state}); err != nil {
+				said := failing(container.Draw(t, "container"), 0, rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"h1", "h2"}), 0, 2, rapid.ID).Draw(t, "failing")...)
+				said.State = state
+				if err := b.agents[name].report(said); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -257,7 +270,7 @@ func TestSnapshotAndChanges(t *testing.T) {
 func (b *bench) reload() {
 	batch := model.Batch{Position: b.next()}
 	b.graph.View(func(v *model.View) {
-		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP, model.KindRouteTable, model.KindInterfaceRouteTable, model.KindSecurityGroup} {
+		for _, kind := range []model.Kind{model.KindVirtualNetwork, model.KindVirtualMachine, model.KindVirtualMachineInterface, model.KindInstanceIP, model.KindRouteTable, model.KindInterfaceRouteTable, model.KindSecurityGroup, model.KindServiceHealthCheck} {
 			for o := range v.All(kind) {
 				batch.Objects = append(batch.Objects, o)
 				batch.References = append(batch.References, v.References(o.GetMeta().UUID, "")...)

@@ -236,7 +236,7 @@ func networkingTable() table {
 					{Target: "security-group", Attr: "", Presence: "", Effective: true},
 					{Target: "security-logging-object", Attr: "", Presence: "", Effective: false},
 					{Target: "service-endpoint", Attr: "", Presence: "", Effective: false},
-					{Target: "service-health-check", Attr: "", Presence: "", Effective: false},
+					{Target: "service-health-check", Attr: "", Presence: "", Effective: true},
 					{Target: "virtual-machine", Attr: "", Presence: "", Effective: true},
 					{Target: "virtual-machine-interface", Attr: "", Presence: "", Effective: false},
 					{Target: "virtual-network", Attr: "", Presence: "required", Effective: true},

@@ -111,7 +111,7 @@ type ServiceEndpoint struct {
 func (*ServiceEndpoint) Kind() Kind { return KindServiceEndpoint }
 
 // ServiceHealthCheck is an object of the type service-health-check.
-// How the instances of a service, or other interfaces, are checked.
+// How the interfaces that refer to it, and those of services that it refers to, are checked: one that fails has no routes. The monitor_type TCP is beyond the classic ones. BFD, end-to-end and segment are stored and check nothing yet.
 type ServiceHealthCheck struct {
 	Meta
 	ServiceHealthCheckProperties *ServiceHealthCheckType `json:"service_health_check_properties,omitempty"`

@@ -118,14 +118,14 @@ func servicesTable() table {
 				},
 			},
 			{
-				Kind: KindServiceHealthCheck, Name: "service_health_check", Doc: "How the instances of a service, or other interfaces, are checked.", Effect: "none",
+				Kind: KindServiceHealthCheck, Name: "service_health_check", Doc: "How the interfaces that refer to it, and those of services that it refers to, are checked: one that fails has no routes. The monitor_type TCP is beyond the classic ones. BFD, end-to-end and segment are stored and check nothing yet.", Effect: "partial",
 				new:     func() Object { return new(ServiceHealthCheck) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "service_health_check_properties", Value: Value{Type: "ServiceHealthCheckType"}, Ops: "CRUD", Presence: "required", Effective: false},
+					{Name: "service_health_check_properties", Value: Value{Type: "ServiceHealthCheckType"}, Ops: "CRUD", Presence: "required", Effective: true},
 				},
 				References: []*ReferenceType{
-					{Target: "service-instance", Attr: "ServiceInterfaceTag", Presence: "", Effective: false},
+					{Target: "service-instance", Attr: "ServiceInterfaceTag", Presence: "", Effective: true},
 				},
 			},
 			{
@@ -228,7 +228,7 @@ func servicesTable() table {
 				{Name: "health_check_type", Value: Value{Type: "string", Named: "HealthCheckType", Enum: []string{"link-local", "end-to-end", "segment"}}, Presence: "required", Effective: true},
 				{Name: "http_method", Value: Value{Type: "string"}, Effective: true},
 				{Name: "max_retries", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Presence: "required", Effective: true},
-				{Name: "monitor_type", Value: Value{Type: "string", Named: "HealthCheckProtocolType", Enum: []string{"PING", "HTTP", "BFD"}}, Presence: "required", Effective: true},
+				{Name: "monitor_type", Value: Value{Type: "string", Named: "HealthCheckProtocolType", Enum: []string{"PING", "HTTP", "BFD", "TCP"}}, Presence: "required", Effective: true},
 				{Name: "timeout", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Presence: "required", Effective: true},
 				{Name: "timeoutUsecs", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(2147483647))}, Effective: true},
 				{Name: "url_path", Value: Value{Type: "string"}, Effective: true},

@@ -75,6 +75,7 @@ func (c *checker) networkOf(path, name string) {
 
 var (
 	httpCodes = regexp.MustCompile(`^[1-5][0-9]{2}([-,][1-5][0-9]{2})*$`)
+	tcpTarget = regexp.MustCompile(`^(tcp://)?(local-ip)?:[1-9][0-9]{0,4}$`)
 	methods   = []string{"GET", "HEAD", "POST", "PUT", "OPTIONS"}
 )
 
@@ -130,10 +131,13 @@ func (c *checker) serviceHealthCheck(o *model.ServiceHealthCheck) {
 		usecs:  value(p.DelayUsecs) > 0 || value(p.TimeoutUsecs) > 0,
 		method: p.HTTPMethod, codes: p.ExpectedCodes, where: p.URLPath,
 	})
+	if p.MonitorType == "TCP" && !tcpTarget.MatchString(p.URLPath) {
+		c.bad(path+".url_path", p.URLPath, "a port such as local-ip:8080, as monitor_type is TCP")
+	}
 	if p.MonitorType == "HTTP" && p.URLPath == "" {
 		c.bad(path+".url_path", nil, "a path such as /health, as monitor_type is HTTP")
 	}
-	if p.HealthCheckType == "segment" && p.MonitorType == "HTTP" {
+	if p.HealthCheckType == "segment" && (p.MonitorType == "HTTP" || p.MonitorType == "TCP") {
 		c.bad(path+".monitor_type", p.MonitorType, "PING or BFD, as health_check_type is segment")
 	}
 	before, ok := c.Before().(*model.ServiceHealthCheck)

@@ -87,6 +87,8 @@ func TestServices(t *testing.T) {
 		{"http with bad path", "service-health-check", check(`"monitor_type": "HTTP", "url_path": "ftp://x"`), nil, hp + "url_path"},
 		{"http method", "service-health-check", check(`"monitor_type": "HTTP", "url_path": "/", "http_method": "get it"`), nil, hp + "http_method"},
 		{"http codes", "service-health-check", check(`"monitor_type": "HTTP", "url_path": "/", "expected_codes": "2xx"`), nil, hp + "expected_codes"},
+		{"tcp", "service-health-check", check(`"monitor_type": "TCP", "url_path": "local-ip:8080"`), nil, ""},
+		{"tcp without port", "service-health-check", check(`"monitor_type": "TCP", "url_path": "/x"`), nil, hp + "url_path"},
 		{"segment", "service-health-check", check(`"monitor_type": "HTTP", "url_path": "/", "health_check_type": "segment"`), nil, hp + "monitor_type"},
 	})
 }

@@ -48,6 +48,7 @@ const (
 	tokenName  = "agent.token"
 	portsName  = "ports"
 	queueName  = "detach-queue"
+	healthName = "health.json"
 )
 
 // Dataplane is what the agent needs of package dataplane.
@@ -73,6 +74,10 @@ type Dataplane interface {
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
+	Probes() (map[netip.Addr]dataplane.Probe, error)
+	PutProbe(alias netip.Addr, p dataplane.Probe) error
+	DeleteProbe(alias netip.Addr) error
+	AttachProber(ifindex int) error
 }
 
 // Agent is a node's vRouter agent.
@@ -97,7 +102,10 @@ type Agent struct {
 	vnis     *reconcile.Table[uint32, uint32]
 	services *reconcile.Table[dataplane.ServiceKey, dataplane.Service]
 	bgp      bgpServices
-	flows    flowCount
+	// probes are the ways by which health checks reach ports, by alias.
+	probes *reconcile.Table[netip.Addr, dataplane.Probe]
+	health *healthChecks
+	flows  flowCount
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex
@@ -149,6 +157,8 @@ func newAgent(log *slog.Logger, config Config, plane Dataplane, links hostLinks)
 	}
 	a.queue = newDetachQueue(log, filepath.Join(config.StateDir, queueName), a.bootID, a.manager.detach)
 	a.makeTables()
+	a.makeHealth()
+	a.loadHealth()
 	return a, a.loadPorts()
 }
 
@@ -281,6 +291,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("routes", a.routes.Run)
 	group.Add("vnis", a.vnis.Run)
 	group.Add("services", a.services.Run)
+	group.Add("probes", a.probes.Run)
+	group.Add("health checks", a.runHealth)
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)
 	group.Add("flows", a.runFlows)

@@ -208,6 +208,9 @@ func (a *Agent) status() portapi.Status {
 		Node: a.node, Name: a.config.Name, Address: a.config.Address.String(), BootID: a.bootID,
 		Ports: len(records), QueuedDetaches: len(a.queue.pending()),
 	}
+	for _, failing := range a.health.AllFailing() {
+		status.FailingChecks += len(failing)
+	}
 	a.manager.mu.Lock()
 	defer a.manager.mu.Unlock()
 	status.Ready, status.MTU = a.manager.joined, a.manager.mtu

@@ -9,6 +9,7 @@
 //	control node -- session --> view --,                    |
 //	                                   +--> leader's view --+--> routes table -> dataplane
 //	control node -- session --> view --'
+//	health checks of ports ---> words to control nodes (package health)
 //	kernel -- link events --> ports whose interface is gone
 //
 // Intent (attachments, routes) comes from the controllers; what only the node
@@ -34,5 +35,5 @@
 // # Inspecting
 //
 // GET /v1/ports and /v1/status on the unix socket; /ports, /policies, /routes, /services,
-// /drops, /sessions, /queue and /metrics on 8085 with the bearer token.
+// /health, /drops, /sessions, /queue and /metrics on 8085 with the bearer token.
 package vrouter

@@ -28,13 +28,14 @@ type fakePlane struct {
 	policy  map[int]dataplane.Policy
 	vnis    map[uint32]uint32
 	service map[dataplane.ServiceKey]dataplane.Service
+	probes  map[netip.Addr]dataplane.Probe
 	refuse  error
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}, probes: map[netip.Addr]dataplane.Probe{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -156,6 +157,28 @@ func (f *fakePlane) DeleteService(k dataplane.ServiceKey) error {
 	delete(f.service, k)
 	return nil
 }
+
+func (f *fakePlane) Probes() (map[netip.Addr]dataplane.Probe, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.probes), nil
+}
+
+func (f *fakePlane) PutProbe(alias netip.Addr, p dataplane.Probe) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probes[alias] = p
+	return nil
+}
+
+func (f *fakePlane) DeleteProbe(alias netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.probes, alias)
+	return nil
+}
+
+func (f *fakePlane) AttachProber(int) error { return nil }
 
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil

@@ -54,7 +54,7 @@ func (a *Agent) introspectHandler() http.Handler {
 		})
 	}
 	show("/{$}", func() (any, error) {
-		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/services", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/services", "/health", "/drops", "/sessions", "/queue", "/metrics"}}, nil
 	})
 	show("/status", func() (any, error) { return a.status(), nil })
 	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
@@ -63,6 +63,7 @@ func (a *Agent) introspectHandler() http.Handler {
 	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
 	show("/vnis", func() (any, error) { return map[string]any{"vnis": a.vniList()}, nil })
 	show("/services", func() (any, error) { return map[string]any{"services": a.serviceList()}, nil })
+	show("/health", func() (any, error) { return map[string]any{"checks": a.health.States()}, nil })
 	show("/drops", func() (any, error) {
 		drops, err := a.dropList()
 		return map[string]any{"drops": drops}, err
@@ -175,6 +176,7 @@ var (
 	descJoined     = describe("manager_joined", "1 if the last report to the manager was accepted.")
 	descSession    = describe("control_session", "1 if a control session is up.")
 	descSessions   = describe("control_sessions", "Control sessions, by state: caught_up, behind, or bad (cut off from the store, or late).", "state")
+	descChecks     = describe("health_checks", "Health checks of the node's ports, by state: passing, failing, or not_asked (which counts as before).", "state")
 	descFlows      = describe("flows", "Flows found by the last walk through the table.")
 	descDrops      = describe("drops_total", "Packets dropped, by reason and interface index; 0 is former ports.", "reason", "interface")
 	descPortBytes  = describe("port_bytes_total", "Bytes forwarded, by port and direction.", "port", "direction")
@@ -183,7 +185,7 @@ var (
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descPorts, descRoutes, descQueue, descJoined, descSession, descSessions, descFlows, descDrops, descPortBytes, descPortFrames,
+		descPorts, descRoutes, descQueue, descJoined, descSession, descSessions, descChecks, descFlows, descDrops, descPortBytes, descPortFrames,
 	} {
 		ch <- d
 	}
@@ -222,6 +224,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descQueue, float64(status.QueuedDetaches))
 	gauge(descJoined, boolean(status.Ready))
 	c.collectSessions(gauge)
+	c.collectChecks(gauge)
 	gauge(descFlows, float64(c.agent.flows.live.Load()))
 	drops, err := c.agent.dataplane.Drops()
 	if err != nil {
@@ -250,6 +253,23 @@ func (c *collector) collectSessions(gauge func(*prometheus.Desc, float64, ...str
 	gauge(descSession, boolean(connected))
 	for state, n := range states {
 		gauge(descSessions, float64(n), state)
+	}
+}
+
+func (c *collector) collectChecks(gauge func(*prometheus.Desc, float64, ...string)) {
+	states := map[string]int{"passing": 0, "failing": 0, "not_asked": 0}
+	for _, s := range c.agent.health.States() {
+		switch {
+		case s.Left != "":
+			states["not_asked"]++
+		case s.Failing:
+			states["failing"]++
+		default:
+			states["passing"]++
+		}
+	}
+	for state, n := range states {
+		gauge(descChecks, float64(n), state)
 	}
 }
 

@@ -89,6 +89,26 @@ func (c *controlNode) apply(b model.Batch) {
 	c.graph.Apply(b)
 }
 
+// agents returns what starts agents of a node, one after the other.
+func (c *controlNode) agents(node, dir string, links *fakeLinks) func(plane *fakePlane, change ...func(*Agent)) (a *Agent, stop func()) {
+	credentials := c.credentials(ctls.RoleNode, node)
+	return func(plane *fakePlane, change ...func(*Agent)) (a *Agent, stop func()) {
+		a, err := newAgent(quiet(), Config{
+			Name: "own", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Underlay: "eth0",
+			Address: netip.MustParseAddr(ownAddress), Manager: "127.0.0.1:1", Control: []string{c.address}, Credentials: credentials,
+		}, plane, links)
+		if err != nil {
+			c.Fatal(err)
+		}
+		for _, f := range change {
+			f(a)
+		}
+		stop = sync.OnceFunc(startAgent(c.T, a))
+		c.Cleanup(stop)
+		return a, stop
+	}
+}
+
 // attach binds an interface with an address to a node.
 func (c *controlNode) attach(node, iface, address string, label uint32) {
 	c.apply(attachmentBatch(node, iface, address, label))
@@ -185,27 +205,7 @@ func TestRestartWithdrawsNothing(t *testing.T) {
 
 	dir := t.TempDir()
 	links := &fakeLinks{links: map[int]string{2: "eth0", 3: "tap3", 4: "tap4"}}
-	credentials := c.credentials(ctls.RoleNode, own)
-	start := func(plane *fakePlane) (a *Agent, stop func()) {
-		a, err := newAgent(quiet(), Config{
-			Name: "own", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"), Underlay: "eth0",
-			Address: netip.MustParseAddr(ownAddress), Manager: "127.0.0.1:1", Control: []string{c.address}, Credentials: credentials,
-		}, plane, links)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- a.Run(ctx) }()
-		stop = sync.OnceFunc(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("agent ended with %v", err)
-			}
-		})
-		t.Cleanup(stop)
-		return a, stop
-	}
+	start := c.agents(own, dir, links)
 	files := portFiles{filepath.Join(dir, "state", portsName)}
 	plane := newFakePlane()
 	first, stop := start(plane)

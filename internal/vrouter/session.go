@@ -117,9 +117,12 @@ func (s *sessions) note(peer *controlPeer, v *view) {
 
 // sendPorts tells the control node which ports are up, and then what changes.
 func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForClient[controlv1.AgentMessage, controlv1.ControlMessage]) error {
-	told := map[string]controlv1.PortStatus_State{}
+	told := map[string]uint64{} // the sequence of the last word
 	send := func(id string, now portWord) error {
 		status := &controlv1.PortStatus{InterfaceId: id, State: now.state, Sequence: now.sequence}
+		for _, f := range now.failing {
+			status.Failing = append(status.Failing, &controlv1.FailedCheck{CheckId: f.Check, Reason: f.Reason})
+		}
 		if err := stream.Send(&controlv1.AgentMessage{Body: &controlv1.AgentMessage_PortStatus{PortStatus: status}}); err != nil {
 			return fmt.Errorf("tell control node of port %s: %w", id, err)
 		}
@@ -128,19 +131,19 @@ func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForC
 	for {
 		ports, changed := s.ports()
 		for id, now := range ports {
-			if told[id] == now.state || now.state == controlv1.PortStatus_STATE_UNSPECIFIED {
+			if told[id] == now.sequence || now.state == controlv1.PortStatus_STATE_UNSPECIFIED {
 				continue
 			}
 			if err := send(id, now); err != nil {
 				return err
 			}
-			told[id] = now.state
+			told[id] = now.sequence
 		}
 		for id := range told {
 			if _, exists := ports[id]; exists {
 				continue
 			}
-			if err := send(id, portWord{controlv1.PortStatus_STATE_DOWN, s.sequence.next()}); err != nil {
+			if err := send(id, portWord{state: controlv1.PortStatus_STATE_DOWN, sequence: s.sequence.next()}); err != nil {
 				return err
 			}
 			delete(told, id)

@@ -1,19 +1,28 @@
 package vrouter
 
 import (
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
+	"github.com/contrail-mesos/contrail/internal/vrouter/health"
 	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
 )
 
 // portWord is what control nodes are told of a port. All are told the same,
 // with the same sequence, so that they agree which is the newest.
 type portWord struct {
-	state    controlv1.PortStatus_State
+	state controlv1.PortStatus_State
+	// failing are the health checks that have failed.
+	failing  []health.Failure
 	sequence uint64
+}
+
+// says tells whether the words are the same but for why checks fail.
+func (w portWord) says(state controlv1.PortStatus_State, failing []health.Failure) bool {
+	return w.state == state && slices.EqualFunc(w.failing, failing, func(a, b health.Failure) bool { return a.Check == b.Check })
 }
 
 // sequence numbers what this agent says. It grows from one process to the next
@@ -40,6 +49,7 @@ func (a *Agent) portWords() (map[string]portWord, <-chan struct{}) {
 	a.wordsLock.Lock()
 	defer a.wordsLock.Unlock()
 	records, changed := a.registry.all()
+	failing := a.health.AllFailing()
 	words := make(map[string]portWord, len(records))
 	for _, r := range records {
 		state := controlv1.PortStatus_STATE_UNSPECIFIED
@@ -50,8 +60,8 @@ func (a *Agent) portWords() (map[string]portWord, <-chan struct{}) {
 		case s.State == reconcile.Applied:
 			state = controlv1.PortStatus_STATE_UP
 		}
-		if words[r.ID] = a.words[r.ID]; words[r.ID].state != state {
-			words[r.ID] = portWord{state, a.sessions.sequence.next()}
+		if words[r.ID] = a.words[r.ID]; !words[r.ID].says(state, failing[r.ID]) {
+			words[r.ID] = portWord{state, failing[r.ID], a.sessions.sequence.next()}
 		}
 	}
 	a.words = words

@@ -21,18 +21,28 @@ func (c *cluster) labelled(id string, node, instances int, labels map[string]str
 // answerer is the task that answers HTTP at an address, asked from a container.
 func (c *cluster) answerer(t *testing.T, from task, address string) string {
 	t.Helper()
-	out, err := c.Contrail(contextOf(t), "exec", from.ID, "--", "sh", "-c", `printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 `+address+" 8080")
+	id, err := c.tryAnswerer(t, from, address, 10)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return id
+}
+
+// tryAnswerer is answerer for where there may be none within some seconds.
+func (c *cluster) tryAnswerer(t *testing.T, from task, address string, seconds int) (string, error) {
+	t.Helper()
+	out, err := c.Contrail(contextOf(t), "exec", from.ID, "--", "sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | nc -w %d %s 8080`, seconds, address))
+	if err != nil {
+		return "", err
 	}
 	_, out, _ = strings.Cut(out, "\r\n\r\n") // the body comes after the headers
 	var answer struct {
 		Task string `json:"task"`
 	}
 	if err := json.Unmarshal([]byte(out), &answer); err != nil {
-		t.Fatalf("decode what %s answered: %v: %s", address, err, out)
+		return "", fmt.Errorf("decode what %s answered: %w: %s", address, err, out)
 	}
-	return answer.Task
+	return answer.Task, nil
 }
 
 // networkNames are the networks that the configuration API lists.

@@ -31,7 +31,7 @@
 //
 // The first difference decides:
 //
-//	usable          the port is up, the next hop is known
+//	usable          the port is up and healthy, the next hop is known
 //	bound           the store binds the address to an interface; in the VRF's own
 //	                network before an imported one; then all others
 //	chains          fewer

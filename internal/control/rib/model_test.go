@@ -172,7 +172,7 @@ func (m *model) choose(number uint32, derived map[place]Spec) map[Key][]candidat
 	}
 	for key, list := range found {
 		list = slices.DeleteFunc(list, func(c candidate) bool {
-			return !c.NextHop.IsValid() || c.Flags&(Waiting|Down) != 0
+			return !c.NextHop.IsValid() || c.Flags&(Waiting|Down|Unhealthy) != 0
 		})
 		slices.SortFunc(list, func(a, b candidate) int { return cmp.Or(preference(a, b), tie(a, b)) })
 		if len(list) == 0 {
@@ -463,7 +463,7 @@ func drawSpec(t *rapid.T, kinds ...SourceKind) Spec {
 		Source:   Source{Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Name: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")},
 		Label:    uint32(rapid.IntRange(16, 18).Draw(t, "label")),
 		Sequence: uint64(rapid.IntRange(0, 2).Draw(t, "sequence")),
-		Flags:    Flags(rapid.SampledFrom([]int{0, 0, int(Waiting), int(Down), int(Stale), int(Multipath), int(Multipath), int(Stale | Multipath)}).Draw(t, "flags")),
+		Flags:    Flags(rapid.SampledFrom([]int{0, 0, int(Waiting), int(Down), int(Unhealthy), int(Stale), int(Multipath), int(Multipath), int(Stale | Multipath)}).Draw(t, "flags")),
 		Attributes: Attributes{
 			Targets:         drawTargets(t, "targets"),
 			SecurityGroups:  make([]uint32, rapid.IntRange(0, 1).Draw(t, "groups")),

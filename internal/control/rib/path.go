@@ -98,6 +98,8 @@ const (
 	Foreign
 	// Service: the port is an interface of a service.
 	Service
+	// Unhealthy: a health check of the port has failed.
+	Unhealthy
 )
 
 // Attributes are what many paths have alike. Slices must be sorted, except
@@ -182,7 +184,7 @@ func (p *Path) InterfaceID() string {
 func (p *Path) Behind() bool { return p.Kind == InterfaceRoute || p.Kind.resolved() }
 
 // Usable tells whether traffic may take the path.
-func (p *Path) Usable() bool { return p.Flags&(Waiting|Down) == 0 && p.NextHop.IsValid() }
+func (p *Path) Usable() bool { return p.Flags&(Waiting|Down|Unhealthy) == 0 && p.NextHop.IsValid() }
 
 // SameWay tells whether two paths of routers lead the same way: traffic that takes
 // one of them takes the other.

@@ -61,7 +61,7 @@ type ShownPath struct {
 
 func (f Flags) names() []string {
 	var names []string
-	for i, name := range []string{"waiting", "down", "stale", "multipath", "foreign", "service"} {
+	for i, name := range []string{"waiting", "down", "stale", "multipath", "foreign", "service", "unhealthy"} {
 		if f&(1<<i) != 0 {
 			names = append(names, name)
 		}
@@ -124,6 +124,8 @@ func (rt *route) why(i, chosen int) string {
 	switch {
 	case p.Flags&Down != 0:
 		return "its node says that the port is down"
+	case p.Flags&Unhealthy != 0:
+		return "a health check of the port has failed"
 	case p.Flags&Waiting != 0:
 		return "its node has not said yet that the port is up"
 	case !p.NextHop.IsValid():

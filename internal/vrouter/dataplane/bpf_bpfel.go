@@ -226,6 +226,33 @@ type bpfPortPolicy struct {
 	Sets     [4]uint32
 }
 
+type bpfProbe struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Addr    uint32
+	Source  uint32
+}
+
+type bpfProbeKey struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Addr    uint32
+	Source  uint32
+	Sport   uint16
+	Dport   uint16
+	Proto   uint8
+	Pad     [3]uint8
+}
+
+type bpfProber struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Alias   uint32
+	Addr    uint32
+	Mac     [6]uint8
+	Pad     uint16
+}
+
 type bpfReceiverMac struct {
 	_   structs.HostLayout
 	Mac [6]uint8
@@ -287,10 +314,13 @@ const (
 	bpfMapPolicySetV1        = "policy_set_v1"
 	bpfMapPortAddrV1         = "port_addr_v1"
 	bpfMapPortPolicyV1       = "port_policy_v1"
+	bpfMapProbeAnswerV1      = "probe_answer_v1"
+	bpfMapProbeV1            = "probe_v1"
 	bpfMapRouteV2            = "route_v2"
 	bpfMapScratchFlow        = "scratch_flow"
 	bpfMapVifV1              = "vif_v1"
 	bpfMapVniV1              = "vni_v1"
+	bpfProgProbeRx           = "probe_rx"
 	bpfProgUnderlayRx        = "underlay_rx"
 	bpfProgVifRx             = "vif_rx"
 	bpfVarCrowdedFlows       = "crowded_flows"
@@ -342,6 +372,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	ProbeRx    *ebpf.ProgramSpec `ebpf:"probe_rx"`
 	UnderlayRx *ebpf.ProgramSpec `ebpf:"underlay_rx"`
 	VifRx      *ebpf.ProgramSpec `ebpf:"vif_rx"`
 }
@@ -372,6 +403,8 @@ type bpfMapSpecs struct {
 	PolicySetV1        *ebpf.MapSpec `ebpf:"policy_set_v1"`
 	PortAddrV1         *ebpf.MapSpec `ebpf:"port_addr_v1"`
 	PortPolicyV1       *ebpf.MapSpec `ebpf:"port_policy_v1"`
+	ProbeAnswerV1      *ebpf.MapSpec `ebpf:"probe_answer_v1"`
+	ProbeV1            *ebpf.MapSpec `ebpf:"probe_v1"`
 	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
 	ScratchFlow        *ebpf.MapSpec `ebpf:"scratch_flow"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
@@ -431,6 +464,8 @@ type bpfMaps struct {
 	PolicySetV1        *ebpf.Map `ebpf:"policy_set_v1"`
 	PortAddrV1         *ebpf.Map `ebpf:"port_addr_v1"`
 	PortPolicyV1       *ebpf.Map `ebpf:"port_policy_v1"`
+	ProbeAnswerV1      *ebpf.Map `ebpf:"probe_answer_v1"`
+	ProbeV1            *ebpf.Map `ebpf:"probe_v1"`
 	RouteV2            *ebpf.Map `ebpf:"route_v2"`
 	ScratchFlow        *ebpf.Map `ebpf:"scratch_flow"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
@@ -461,6 +496,8 @@ func (m *bpfMaps) Close() error {
 		m.PolicySetV1,
 		m.PortAddrV1,
 		m.PortPolicyV1,
+		m.ProbeAnswerV1,
+		m.ProbeV1,
 		m.RouteV2,
 		m.ScratchFlow,
 		m.VifV1,
@@ -483,12 +520,14 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	ProbeRx    *ebpf.Program `ebpf:"probe_rx"`
 	UnderlayRx *ebpf.Program `ebpf:"underlay_rx"`
 	VifRx      *ebpf.Program `ebpf:"vif_rx"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.ProbeRx,
 		p.UnderlayRx,
 		p.VifRx,
 	)

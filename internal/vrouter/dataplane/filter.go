@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,7 @@ import (
 // device and is replaced in one step, so it needs no pin.
 const (
 	filterName     = "contrail_vif"
+	proberFilter   = "contrail_probe"
 	filterPriority = 1
 	filterHandle   = 1
 )
@@ -22,6 +24,10 @@ const (
 // attachFilter puts vif_rx on the device, or replaces the one it has, without
 // a packet passing unseen.
 func (d *Dataplane) attachFilter(ifindex int) error {
+	return d.attachProgram(ifindex, d.objects.VifRx, filterName)
+}
+
+func (d *Dataplane) attachProgram(ifindex int, prog *ebpf.Program, name string) error {
 	if err := d.links.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact qdisc to interface %d: %w", ifindex, err)
 	}
@@ -30,7 +36,7 @@ func (d *Dataplane) attachFilter(ifindex int) error {
 			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: filterHandle,
 			Protocol: unix.ETH_P_ALL, Priority: filterPriority,
 		},
-		Fd: d.objects.VifRx.FD(), Name: filterName, DirectAction: true,
+		Fd: prog.FD(), Name: name, DirectAction: true,
 	}
 	if err := d.links.FilterReplace(filter); err != nil {
 		return fmt.Errorf("attach program to interface %d: %w", ifindex, err)

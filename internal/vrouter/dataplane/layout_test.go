@@ -70,6 +70,9 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"flow.nh", unsafe.Offsetof(bpfFlow{}.Nh), 68},
 		{"node", unsafe.Sizeof(bpfNode{}), 16},
 		{"counters", unsafe.Sizeof(bpfCounters{}), 32},
+		{"probe", unsafe.Sizeof(bpfProbe{}), 12},
+		{"probe_key", unsafe.Sizeof(bpfProbeKey{}), 20},
+		{"prober.mac", unsafe.Offsetof(bpfProber{}.Mac), 12},
 		{"drop_key", unsafe.Sizeof(bpfDropKey{}), 8},
 		{"drop_count", unsafe.Sizeof(bpfDropCount{}), 16},
 	}
@@ -110,6 +113,8 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapPortPolicyV1:       {4, unsafe.Sizeof(bpfPortPolicy{})},
 		bpfMapPolicySetV1:        {4, 4},
 		bpfMapPolicyGenerationV1: {4, 4},
+		bpfMapProbeV1:            {4, unsafe.Sizeof(bpfProbe{})},
+		bpfMapProbeAnswerV1:      {unsafe.Sizeof(bpfProbeKey{}), unsafe.Sizeof(bpfProber{})},
 		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},
 	}
 	for name, m := range spec.Maps {

@@ -183,6 +183,58 @@ func (PortStatus_State) EnumDescriptor() ([]byte, []int) {
 	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{8, 0}
 }
 
+type HealthCheck_Kind int32
+
+const (
+	HealthCheck_KIND_UNSPECIFIED HealthCheck_Kind = 0
+	HealthCheck_KIND_PING        HealthCheck_Kind = 1
+	HealthCheck_KIND_TCP         HealthCheck_Kind = 2
+	HealthCheck_KIND_HTTP        HealthCheck_Kind = 3
+)
+
+// Enum value maps for HealthCheck_Kind.
+var (
+	HealthCheck_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_PING",
+		2: "KIND_TCP",
+		3: "KIND_HTTP",
+	}
+	HealthCheck_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_PING":        1,
+		"KIND_TCP":         2,
+		"KIND_HTTP":        3,
+	}
+)
+
+func (x HealthCheck_Kind) Enum() *HealthCheck_Kind {
+	p := new(HealthCheck_Kind)
+	*p = x
+	return p
+}
+
+func (x HealthCheck_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HealthCheck_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_contrail_control_v1_control_proto_enumTypes[3].Descriptor()
+}
+
+func (HealthCheck_Kind) Type() protoreflect.EnumType {
+	return &file_contrail_control_v1_control_proto_enumTypes[3]
+}
+
+func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HealthCheck_Kind.Descriptor instead.
+func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15, 0}
+}
+
 type ExchangeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Cursor of the last stream, to go on from there.
@@ -1027,7 +1079,10 @@ type PortStatus struct {
 	State       PortStatus_State       `protobuf:"varint,2,opt,name=state,proto3,enum=contrail.control.v1.PortStatus_State" json:"state,omitempty"`
 	// Sequence grows with what the agent says, in one boot of its node: so who
 	// hears it from several control nodes knows the newest.
-	Sequence      uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Failing are the health checks of the port that have failed, sorted by id.
+	// What is not named passes, or is not known yet.
+	Failing       []*FailedCheck `protobuf:"bytes,4,rep,name=failing,proto3" json:"failing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1083,6 +1138,68 @@ func (x *PortStatus) GetSequence() uint64 {
 	return 0
 }
 
+func (x *PortStatus) GetFailing() []*FailedCheck {
+	if x != nil {
+		return x.Failing
+	}
+	return nil
+}
+
+// FailedCheck is a health check that has failed as often as it takes.
+type FailedCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CheckId is that of the service-health-check.
+	CheckId string `protobuf:"bytes,1,opt,name=check_id,json=checkId,proto3" json:"check_id,omitempty"`
+	// Reason is the last failure, for people; at most 200 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedCheck) Reset() {
+	*x = FailedCheck{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedCheck) ProtoMessage() {}
+
+func (x *FailedCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedCheck.ProtoReflect.Descriptor instead.
+func (*FailedCheck) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *FailedCheck) GetCheckId() string {
+	if x != nil {
+		return x.CheckId
+	}
+	return ""
+}
+
+func (x *FailedCheck) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ControlMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position that what the message says stands for.
@@ -1113,7 +1230,7 @@ type ControlMessage struct {
 
 func (x *ControlMessage) Reset() {
 	*x = ControlMessage{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1242,7 @@ func (x *ControlMessage) String() string {
 func (*ControlMessage) ProtoMessage() {}
 
 func (x *ControlMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[9]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1255,7 @@ func (x *ControlMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlMessage.ProtoReflect.Descriptor instead.
 func (*ControlMessage) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ControlMessage) GetPosition() *v1.Position {
@@ -1401,7 +1518,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1530,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[10]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1543,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Cluster) GetMtu() uint32 {
@@ -1498,14 +1615,16 @@ type Port struct {
 	// Foreign are the addresses that it has in other networks.
 	Foreign []*ForeignAddress `protobuf:"bytes,17,rep,name=foreign,proto3" json:"foreign,omitempty"`
 	// BgpServices are the BGP services of the task behind it.
-	BgpServices   []*BgpService `protobuf:"bytes,18,rep,name=bgp_services,json=bgpServices,proto3" json:"bgp_services,omitempty"`
+	BgpServices []*BgpService `protobuf:"bytes,18,rep,name=bgp_services,json=bgpServices,proto3" json:"bgp_services,omitempty"`
+	// HealthChecks that the node asks the port; of those it reports which fail.
+	HealthChecks  []*HealthCheck `protobuf:"bytes,19,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1636,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1649,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Port) GetInterfaceId() string {
@@ -1659,6 +1778,13 @@ func (x *Port) GetBgpServices() []*BgpService {
 	return nil
 }
 
+func (x *Port) GetHealthChecks() []*HealthCheck {
+	if x != nil {
+		return x.HealthChecks
+	}
+	return nil
+}
+
 // BgpService has the task behind a port speak BGP with the control nodes. The
 // task connects to an address of its subnet; the node translates the connection
 // to one of its own with a control node, which knows by the node's address and
@@ -1700,7 +1826,7 @@ type BgpService struct {
 
 func (x *BgpService) Reset() {
 	*x = BgpService{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1838,7 @@ func (x *BgpService) String() string {
 func (*BgpService) ProtoMessage() {}
 
 func (x *BgpService) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1851,7 @@ func (x *BgpService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpService.ProtoReflect.Descriptor instead.
 func (*BgpService) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BgpService) GetId() string {
@@ -1769,7 +1895,7 @@ type BgpPeer struct {
 
 func (x *BgpPeer) Reset() {
 	*x = BgpPeer{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1907,7 @@ func (x *BgpPeer) String() string {
 func (*BgpPeer) ProtoMessage() {}
 
 func (x *BgpPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1920,7 @@ func (x *BgpPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
 func (*BgpPeer) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BgpPeer) GetClient() string {
@@ -1818,6 +1944,148 @@ func (x *BgpPeer) GetControlNode() uint32 {
 	return 0
 }
 
+// HealthCheck is what a port is asked to see whether it works.
+type HealthCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id and name are those of the service-health-check.
+	Id   string           `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name string           `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind HealthCheck_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=contrail.control.v1.HealthCheck_Kind" json:"kind,omitempty"`
+	// Address of the port that is asked, and source of the packets, which no
+	// workload has.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Source  string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
+	// Delay from the beginning of one probe to that of the next, and timeout of
+	// each, in microseconds.
+	DelayUs   uint64 `protobuf:"varint,6,opt,name=delay_us,json=delayUs,proto3" json:"delay_us,omitempty"`
+	TimeoutUs uint64 `protobuf:"varint,7,opt,name=timeout_us,json=timeoutUs,proto3" json:"timeout_us,omitempty"`
+	// Retries are the probes in a row that fail before the check has.
+	Retries uint32 `protobuf:"varint,8,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Port of TCP.
+	Port uint32 `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`
+	// Method, url and codes are of HTTP. The connection goes to the address,
+	// whatever the URL's host; local-ip stands for it.
+	Method        string       `protobuf:"bytes,10,opt,name=method,proto3" json:"method,omitempty"`
+	Url           string       `protobuf:"bytes,11,opt,name=url,proto3" json:"url,omitempty"`
+	Codes         []*PortRange `protobuf:"bytes,12,rep,name=codes,proto3" json:"codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthCheck) Reset() {
+	*x = HealthCheck{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthCheck) ProtoMessage() {}
+
+func (x *HealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
+func (*HealthCheck) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HealthCheck) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetKind() HealthCheck_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return HealthCheck_KIND_UNSPECIFIED
+}
+
+func (x *HealthCheck) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetDelayUs() uint64 {
+	if x != nil {
+		return x.DelayUs
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetTimeoutUs() uint64 {
+	if x != nil {
+		return x.TimeoutUs
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *HealthCheck) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *HealthCheck) GetCodes() []*PortRange {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
 // PortPolicy is what a port is to policy: who it is to others, and the sets
 // that its own traffic is asked about. A port without it is closed.
 type PortPolicy struct {
@@ -1837,7 +2105,7 @@ type PortPolicy struct {
 
 func (x *PortPolicy) Reset() {
 	*x = PortPolicy{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +2117,7 @@ func (x *PortPolicy) String() string {
 func (*PortPolicy) ProtoMessage() {}
 
 func (x *PortPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +2130,7 @@ func (x *PortPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
 func (*PortPolicy) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PortPolicy) GetNetwork() uint32 {
@@ -1928,7 +2196,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2208,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2221,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PolicySet) GetId() []byte {
@@ -1981,7 +2249,7 @@ type PolicyBlock struct {
 
 func (x *PolicyBlock) Reset() {
 	*x = PolicyBlock{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2261,7 @@ func (x *PolicyBlock) String() string {
 func (*PolicyBlock) ProtoMessage() {}
 
 func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2274,7 @@ func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
 func (*PolicyBlock) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PolicyBlock) GetId() []byte {
@@ -2046,7 +2314,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2326,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2339,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicyRule) GetUuid() string {
@@ -2157,7 +2425,7 @@ type PolicySelector struct {
 
 func (x *PolicySelector) Reset() {
 	*x = PolicySelector{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2437,7 @@ func (x *PolicySelector) String() string {
 func (*PolicySelector) ProtoMessage() {}
 
 func (x *PolicySelector) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2450,7 @@ func (x *PolicySelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
 func (*PolicySelector) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PolicySelector) GetAny() bool {
@@ -2244,7 +2512,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2524,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2537,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -2300,7 +2568,7 @@ type PolicyGone struct {
 
 func (x *PolicyGone) Reset() {
 	*x = PolicyGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2580,7 @@ func (x *PolicyGone) String() string {
 func (*PolicyGone) ProtoMessage() {}
 
 func (x *PolicyGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2593,7 @@ func (x *PolicyGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
 func (*PolicyGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PolicyGone) GetWhat() isPolicyGone_What {
@@ -2387,7 +2655,7 @@ type ForeignAddress struct {
 
 func (x *ForeignAddress) Reset() {
 	*x = ForeignAddress{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2667,7 @@ func (x *ForeignAddress) String() string {
 func (*ForeignAddress) ProtoMessage() {}
 
 func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2680,7 @@ func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
 func (*ForeignAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ForeignAddress) GetAddress() string {
@@ -2452,7 +2720,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2732,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2745,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2501,7 +2769,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2781,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2794,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2564,7 +2832,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2844,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2857,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -2633,7 +2901,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2913,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2926,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -2721,7 +2989,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +3001,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +3014,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Path) GetNextHop() string {
@@ -2864,7 +3132,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3144,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3157,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -2916,7 +3184,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3196,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3209,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -2966,7 +3234,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3246,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3259,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -3047,7 +3315,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3327,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3340,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -3096,7 +3364,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3376,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3389,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -3215,17 +3483,21 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x05table\x18\x02 \x01(\x06R\x05table\x12\x0e\n" +
 	"\x02at\x18\x03 \x01(\x04R\x02at\x12!\n" +
 	"\flayer2_table\x18\x04 \x01(\x06R\vlayer2Table\x12\x1b\n" +
-	"\tlayer2_at\x18\x05 \x01(\x04R\blayer2At\"\xc6\x01\n" +
+	"\tlayer2_at\x18\x05 \x01(\x04R\blayer2At\"\x82\x02\n" +
 	"\n" +
 	"PortStatus\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12;\n" +
 	"\x05state\x18\x02 \x01(\x0e2%.contrail.control.v1.PortStatus.StateR\x05state\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\"<\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12:\n" +
+	"\afailing\x18\x04 \x03(\v2 .contrail.control.v1.FailedCheckR\afailing\"<\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSTATE_UP\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STATE_DOWN\x10\x02\"\xe0\a\n" +
+	"STATE_DOWN\x10\x02\"@\n" +
+	"\vFailedCheck\x12\x19\n" +
+	"\bcheck_id\x18\x01 \x01(\tR\acheckId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe0\a\n" +
 	"\x0eControlMessage\x127\n" +
 	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x1a\n" +
 	"\bcomplete\x18\x14 \x01(\bR\bcomplete\x128\n" +
@@ -3256,7 +3528,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
 	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
-	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xf7\x04\n" +
+	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xbe\x05\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -3277,7 +3549,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x03vni\x18\x0e \x01(\rR\x03vni\x127\n" +
 	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\x12=\n" +
 	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\x12B\n" +
-	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\"q\n" +
+	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\x12E\n" +
+	"\rhealth_checks\x18\x13 \x03(\v2 .contrail.control.v1.HealthCheckR\fhealthChecks\"q\n" +
 	"\n" +
 	"BgpService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
@@ -3287,7 +3560,27 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\aBgpPeer\x12\x16\n" +
 	"\x06client\x18\x01 \x01(\tR\x06client\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12!\n" +
-	"\fcontrol_node\x18\x03 \x01(\rR\vcontrolNode\"\xeb\x01\n" +
+	"\fcontrol_node\x18\x03 \x01(\rR\vcontrolNode\"\xb0\x03\n" +
+	"\vHealthCheck\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"\x04kind\x18\x03 \x01(\x0e2%.contrail.control.v1.HealthCheck.KindR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x19\n" +
+	"\bdelay_us\x18\x06 \x01(\x04R\adelayUs\x12\x1d\n" +
+	"\n" +
+	"timeout_us\x18\a \x01(\x04R\ttimeoutUs\x12\x18\n" +
+	"\aretries\x18\b \x01(\rR\aretries\x12\x12\n" +
+	"\x04port\x18\t \x01(\rR\x04port\x12\x16\n" +
+	"\x06method\x18\n" +
+	" \x01(\tR\x06method\x12\x10\n" +
+	"\x03url\x18\v \x01(\tR\x03url\x124\n" +
+	"\x05codes\x18\f \x03(\v2\x1e.contrail.control.v1.PortRangeR\x05codes\"H\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tKIND_PING\x10\x01\x12\f\n" +
+	"\bKIND_TCP\x10\x02\x12\r\n" +
+	"\tKIND_HTTP\x10\x03\"\xeb\x01\n" +
 	"\n" +
 	"PortPolicy\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\rR\anetwork\x12'\n" +
@@ -3408,100 +3701,107 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
 	(PortStatus_State)(0),   // 2: contrail.control.v1.PortStatus.State
-	(*ExchangeRequest)(nil), // 3: contrail.control.v1.ExchangeRequest
-	(*ExchangeMessage)(nil), // 4: contrail.control.v1.ExchangeMessage
-	(*Learned)(nil),         // 5: contrail.control.v1.Learned
-	(*LearnedPath)(nil),     // 6: contrail.control.v1.LearnedPath
-	(*Report)(nil),          // 7: contrail.control.v1.Report
-	(*AgentMessage)(nil),    // 8: contrail.control.v1.AgentMessage
-	(*Hello)(nil),           // 9: contrail.control.v1.Hello
-	(*TableCursor)(nil),     // 10: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),      // 11: contrail.control.v1.PortStatus
-	(*ControlMessage)(nil),  // 12: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),         // 13: contrail.control.v1.Cluster
-	(*Port)(nil),            // 14: contrail.control.v1.Port
-	(*BgpService)(nil),      // 15: contrail.control.v1.BgpService
-	(*BgpPeer)(nil),         // 16: contrail.control.v1.BgpPeer
-	(*PortPolicy)(nil),      // 17: contrail.control.v1.PortPolicy
-	(*PolicySet)(nil),       // 18: contrail.control.v1.PolicySet
-	(*PolicyBlock)(nil),     // 19: contrail.control.v1.PolicyBlock
-	(*PolicyRule)(nil),      // 20: contrail.control.v1.PolicyRule
-	(*PolicySelector)(nil),  // 21: contrail.control.v1.PolicySelector
-	(*PortRange)(nil),       // 22: contrail.control.v1.PortRange
-	(*PolicyGone)(nil),      // 23: contrail.control.v1.PolicyGone
-	(*ForeignAddress)(nil),  // 24: contrail.control.v1.ForeignAddress
-	(*PortGone)(nil),        // 25: contrail.control.v1.PortGone
-	(*Route)(nil),           // 26: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 27: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 28: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 29: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 30: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 31: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 32: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 33: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 34: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 35: contrail.types.v1.Position
+	(HealthCheck_Kind)(0),   // 3: contrail.control.v1.HealthCheck.Kind
+	(*ExchangeRequest)(nil), // 4: contrail.control.v1.ExchangeRequest
+	(*ExchangeMessage)(nil), // 5: contrail.control.v1.ExchangeMessage
+	(*Learned)(nil),         // 6: contrail.control.v1.Learned
+	(*LearnedPath)(nil),     // 7: contrail.control.v1.LearnedPath
+	(*Report)(nil),          // 8: contrail.control.v1.Report
+	(*AgentMessage)(nil),    // 9: contrail.control.v1.AgentMessage
+	(*Hello)(nil),           // 10: contrail.control.v1.Hello
+	(*TableCursor)(nil),     // 11: contrail.control.v1.TableCursor
+	(*PortStatus)(nil),      // 12: contrail.control.v1.PortStatus
+	(*FailedCheck)(nil),     // 13: contrail.control.v1.FailedCheck
+	(*ControlMessage)(nil),  // 14: contrail.control.v1.ControlMessage
+	(*Cluster)(nil),         // 15: contrail.control.v1.Cluster
+	(*Port)(nil),            // 16: contrail.control.v1.Port
+	(*BgpService)(nil),      // 17: contrail.control.v1.BgpService
+	(*BgpPeer)(nil),         // 18: contrail.control.v1.BgpPeer
+	(*HealthCheck)(nil),     // 19: contrail.control.v1.HealthCheck
+	(*PortPolicy)(nil),      // 20: contrail.control.v1.PortPolicy
+	(*PolicySet)(nil),       // 21: contrail.control.v1.PolicySet
+	(*PolicyBlock)(nil),     // 22: contrail.control.v1.PolicyBlock
+	(*PolicyRule)(nil),      // 23: contrail.control.v1.PolicyRule
+	(*PolicySelector)(nil),  // 24: contrail.control.v1.PolicySelector
+	(*PortRange)(nil),       // 25: contrail.control.v1.PortRange
+	(*PolicyGone)(nil),      // 26: contrail.control.v1.PolicyGone
+	(*ForeignAddress)(nil),  // 27: contrail.control.v1.ForeignAddress
+	(*PortGone)(nil),        // 28: contrail.control.v1.PortGone
+	(*Route)(nil),           // 29: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 30: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 31: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 32: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 33: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 34: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 35: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 36: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 37: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 38: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
-	10, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
-	10, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
-	7,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
-	5,  // 3: contrail.control.v1.ExchangeMessage.learned:type_name -> contrail.control.v1.Learned
-	6,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
+	11, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
+	11, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor
+	8,  // 2: contrail.control.v1.ExchangeMessage.report:type_name -> contrail.control.v1.Report
+	6,  // 3: contrail.control.v1.ExchangeMessage.learned:type_name -> contrail.control.v1.Learned
+	7,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	35, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
-	11, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
-	9,  // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
-	11, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	35, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
-	10, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
+	38, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	12, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
+	10, // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
+	12, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
+	38, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	11, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
-	35, // 14: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	13, // 15: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	14, // 16: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	25, // 17: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	26, // 18: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	30, // 19: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	31, // 20: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	32, // 21: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	34, // 22: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	33, // 23: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	27, // 24: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	28, // 25: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	19, // 26: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
-	18, // 27: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
-	23, // 28: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
-	0,  // 29: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	17, // 30: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	24, // 31: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
-	15, // 32: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
-	16, // 33: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
-	20, // 34: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	21, // 35: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	21, // 36: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	22, // 37: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	22, // 38: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	29, // 39: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	29, // 40: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	29, // 41: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 42: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	10, // 43: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	8,  // 44: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	3,  // 45: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	12, // 46: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	4,  // 47: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	46, // [46:48] is the sub-list for method output_type
-	44, // [44:46] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	13, // 14: contrail.control.v1.PortStatus.failing:type_name -> contrail.control.v1.FailedCheck
+	38, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	15, // 16: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	16, // 17: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	28, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	29, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	33, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	34, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	35, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	37, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	36, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	30, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	31, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	22, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	21, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	26, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	0,  // 30: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	20, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	27, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	17, // 33: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
+	19, // 34: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
+	18, // 35: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
+	3,  // 36: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
+	25, // 37: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
+	23, // 38: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	24, // 39: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	24, // 40: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	25, // 41: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	25, // 42: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	32, // 43: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	32, // 44: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	32, // 45: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 46: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	11, // 47: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	9,  // 48: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	4,  // 49: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	14, // 50: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	5,  // 51: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	50, // [50:52] is the sub-list for method output_type
+	48, // [48:50] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -3521,7 +3821,7 @@ func file_contrail_control_v1_control_proto_init() {
 		(*AgentMessage_Hello)(nil),
 		(*AgentMessage_PortStatus)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[9].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[10].OneofWrappers = []any{
 		(*ControlMessage_Cluster)(nil),
 		(*ControlMessage_Port)(nil),
 		(*ControlMessage_PortGone)(nil),
@@ -3537,12 +3837,12 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_PolicySet)(nil),
 		(*ControlMessage_PolicyGone)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[17].OneofWrappers = []any{}
-	file_contrail_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[19].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[22].OneofWrappers = []any{
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -3551,8 +3851,8 @@ func file_contrail_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   32,
+			NumEnums:      4,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * The data plane of a node: vif_rx at the host side of each container's veth,
- * underlay_rx at the device towards the other nodes.
+ * underlay_rx at the device towards the other nodes, probe_rx at the agent's own.
  *
  *   container -> vif_rx: ARP | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
@@ -30,6 +30,7 @@
 #include "nexthop.h"
 #include "parse.h"
 #include "policy.h"
+#include "probe.h"
 #include "service.h"
 #include "types.h"
 
@@ -250,6 +251,9 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
 	if (!same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
+	int prober = answer_probe(skb, &p, ifindex);
+	if (prober)
+		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
 
 	struct flow fresh = { .generation = generation };
 	int reason;
@@ -427,6 +431,37 @@ int underlay_rx(struct __sk_buff *skb)
 	if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, p.key.scope);
 	return verdict;
+}
+
+/* Takes what the agent sends from its prober, to a port and to nowhere else. */
+SEC("tc")
+int probe_rx(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct packet p = {};
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return drop(skb, DROP_PROTOCOL, ifindex);
+	int reason = parse_ipv4(skb, sizeof(struct ethhdr), &p);
+	if (reason)
+		return drop(skb, reason, ifindex);
+	struct probe *to = bpf_map_lookup_elem(&probe_v1, &p.key.dst.w[3]);
+	if (!to)
+		return drop(skb, DROP_NO_PORT, ifindex);
+	__u32 port = to->ifindex;
+	struct vif *vif = bpf_map_lookup_elem(&vif_v1, &port);
+	if (!vif)
+		return drop(skb, DROP_NO_PORT, ifindex);
+	if (vif->blocked)
+		return drop(skb, DROP_BLOCKED, port);
+	struct addr own;
+	map_v4(&own, to->addr);
+	if (!owns(vif, port, &own))
+		return drop(skb, DROP_DESTINATION_ADDRESS, port);
+	reason = enter_probe(skb, &p, to);
+	if (reason)
+		return drop(skb, reason, ifindex);
+	return deliver(skb, vif->mac, port, vif->slot);
 }
 
 char __license[] SEC("license") = "Dual MIT/GPL";
