@@ -57,8 +57,8 @@ func (c *cluster) answerers(t *testing.T, from task, address string, want ...tas
 	}
 	eventually(t, recovery, fmt.Sprintf("%s is answered by %v", address, slices.Sorted(maps.Keys(ids))), func() error {
 		got := map[string]bool{}
-		for range 12 {
-			id, err := c.tryAnswerer(t, from, address, 2)
+		for range 8 {
+			id, err := c.tryAnswerer(t, from, address, 3)
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ func (c *cluster) answerers(t *testing.T, from task, address string, want ...tas
 // loses its routes, and another that shares its prefix takes over; when it
 // answers again it is back. A restart of the agent changes nothing meanwhile.
 func TestNetHealthCheck(t *testing.T) {
-	c := ruled(t, "checked")
+	c := ruled(t)
 	one := c.inNetwork(t, "/ruled/one", "checked", 1)
 	two := c.inNetwork(t, "/ruled/two", "checked", 2)
 	client := c.inNetwork(t, "/ruled/client", "checked", 2)

@@ -31,7 +31,7 @@ func (c *cluster) answerer(t *testing.T, from task, address string) string {
 // tryAnswerer is answerer for where there may be none within some seconds.
 func (c *cluster) tryAnswerer(t *testing.T, from task, address string, seconds int) (string, error) {
 	t.Helper()
-	out, err := c.Contrail(contextOf(t), "exec", from.ID, "--", "sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | nc -w %d %s 8080`, seconds, address))
+	out, err := c.Contrail(contextOf(t), "exec", from.ID, "--", "sh", "-c", fmt.Sprintf(`printf 'GET / HTTP/1.0\r\n\r\n' | timeout %[1]d nc -w %[1]d %[2]s 8080`, seconds, address))
 	if err != nil {
 		return "", err
 	}

@@ -134,7 +134,7 @@ func (rt *route) why(i, chosen int) string {
 		return "the only path"
 	case i == 0 && chosen > 1:
 		return fmt.Sprintf("equal to %d others", chosen-1)
-	case i < chosen:
+	case i > 0 && i < chosen:
 		return "equal to the first"
 	case i == 0:
 		_, at := rt.vrf.compare(p, rt.paths[1])
