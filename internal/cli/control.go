@@ -114,6 +114,10 @@ type controlBGP struct {
 			Family   string
 			Received int
 		}
+		Task *struct {
+			Refused  int
+			Refusals []struct{ Prefix, Reason string }
+		}
 	}
 }
 
@@ -132,6 +136,12 @@ func (c *Control) Peers(ctx context.Context, w io.Writer, output Output) error {
 			}
 			for _, f := range p.Families {
 				received = append(received, fmt.Sprintf("%s %d", f.Family, f.Received))
+			}
+			if p.Task != nil && p.Task.Refused > 0 {
+				received = append(received, fmt.Sprintf("%d refused", p.Task.Refused))
+				if first := p.Task.Refusals; p.Error == "" && len(first) > 0 {
+					p.Error = first[0].Prefix + ": " + first[0].Reason
+				}
 			}
 			rows = append(rows, []string{
 				p.Name, or(p.Address), number(uint64(p.AS)), p.State, since, strconv.Itoa(p.Flaps),

@@ -18,7 +18,9 @@ func TestControlTables(t *testing.T) {
 		"/health": `[{"name":"d:p:h","kind":"HTTP","address":"10.0.0.3","network":"d:p:n","node":"n1","failing":true,"reason":"HTTP status 503"},
 			{"name":"d:p:h","kind":"HTTP","address":"10.0.0.4","network":"d:p:n","node":"n2"}]`,
 		"/peers": `{"router":"c1","running":true,"peers":[{"name":"gw","address":"192.0.2.254","as":64500,"state":"Established","flaps":1,"families":[{"family":"inet-vpn","received":12}]},
-			{"name":"odd","state":"refused","error":"it has no address","families":[]}]}`,
+			{"name":"odd","state":"refused","error":"it has no address","families":[]},
+			{"name":"d:p:bird","address":"10.0.0.3","as":65001,"state":"Established","flaps":0,"families":[{"family":"inet","received":2}],
+			"task":{"accepted":1,"refused":1,"refusals":[{"prefix":"10.9.0.0/24","reason":"it is not its own"}]}}]}`,
 		"/routes?network=blue": `{"routes":[{"key":"10.0.0.3/32","paths":[
 			{"source":"attachment","name":"i1","used":true,"why":"better than the next by sequence","next_hop":"172.31.0.11","label":16,"routing_policies":["term 2 of routing-policy p: med 5"]},
 			{"source":"attachment","name":"i2","why":"its node says that the port is down","next_hop":"172.31.0.12","vni":5,"state":["down"],"imported_from":"vrf 2"}]}]}`,
@@ -54,9 +56,10 @@ CHECK  KIND  ADDRESS   NETWORK  NODE  STATE    REASON
 d:p:h  HTTP  10.0.0.3  d:p:n    n1    failing  HTTP status 503
 d:p:h  HTTP  10.0.0.4  d:p:n    n2    passing  -`},
 		"peers": {func(out *bytes.Buffer) error { return c.Peers(context.Background(), out, Text) }, `
-NAME  ADDRESS      AS     STATE        SINCE  FLAPS  RECEIVED     REASON
-gw    192.0.2.254  64500  Established  -      1      inet-vpn 12  -
-odd   -            0      refused      -      0      -            it has no address`},
+NAME      ADDRESS      AS     STATE        SINCE  FLAPS  RECEIVED           REASON
+gw        192.0.2.254  64500  Established  -      1      inet-vpn 12        -
+odd       -            0      refused      -      0      -                  it has no address
+d:p:bird  10.0.0.3     65001  Established  -      0      inet 2, 1 refused  10.9.0.0/24: it is not its own`},
 		"routes": {func(out *bytes.Buffer) error { return c.Routes(context.Background(), out, "blue", Text) }, `
 ROUTE        USED  NEXT HOP     LABEL  SOURCE         FROM   STATE  WHY
 10.0.0.3/32  yes   172.31.0.11  16     attachment i1  -      -      better than the next by sequence; changed by term 2 of routing-policy p: med 5

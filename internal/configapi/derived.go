@@ -49,6 +49,11 @@ func findDerived(v *model.View, kind model.Kind, id string) (derived, bool) {
 			return findTarget(v, t)
 		}
 	}
+	if kind == "" || kind == model.KindBGPRouter {
+		if d, ok := findServiceRouter(v, id); ok {
+			return d, true
+		}
+	}
 	if kind == "" || kind == model.KindAccessControlList {
 		for _, parent := range compile.ParentsOfAccessList(id) {
 			for _, d := range accessListViews(v, parent) {
@@ -100,13 +105,19 @@ func findByName(v *model.View, kind model.Kind, name []string) (derived, bool) {
 		}
 	case kind == model.KindAccessControlList && len(name) > 1:
 		return findAccessList(v, name)
+	case kind == model.KindBGPRouter:
+		return serviceRouterByName(v, name)
 	}
 	return derived{}, false
 }
 
 // hasViews tells whether objects of a kind may follow from others.
 func hasViews(kind model.Kind) bool {
-	return kind == model.KindRoutingInstance || kind == model.KindRouteTarget || kind == model.KindAccessControlList
+	switch kind {
+	case model.KindRoutingInstance, model.KindRouteTarget, model.KindAccessControlList, model.KindBGPRouter:
+		return true
+	}
+	return false
 }
 
 // derive returns all views of a kind.
@@ -114,6 +125,8 @@ func derive(v *model.View, kind model.Kind) []derived {
 	switch {
 	case kind == model.KindAccessControlList:
 		return deriveAccessLists(v)
+	case kind == model.KindBGPRouter:
+		return serviceRouters(v, anyRouter)
 	case !hasViews(kind):
 		return nil
 	}
@@ -136,6 +149,8 @@ func childViews(views *compile.Views, parent model.Entity, kind model.Kind) []de
 	switch {
 	case kind == model.KindAccessControlList:
 		return accessListViews(views.View(), parent)
+	case kind == model.KindBGPRouter && parent.Kind == model.KindRoutingInstance:
+		return serviceRouters(views.View(), func(w *compile.BGPServiceView) bool { return w.Router.ParentUUID == parent.UUID })
 	case kind == model.KindRoutingInstance && parent.Kind == model.KindVirtualNetwork:
 		return slices.DeleteFunc(deriveOf(views, parent.UUID), func(d derived) bool { return d.object.Kind() != kind })
 	}
@@ -143,7 +158,7 @@ func childViews(views *compile.Views, parent model.Entity, kind model.Kind) []de
 }
 
 // kindsOfChildViews are the kinds of views that can be children.
-var kindsOfChildViews = []model.Kind{model.KindAccessControlList, model.KindRoutingInstance}
+var kindsOfChildViews = []model.Kind{model.KindAccessControlList, model.KindBGPRouter, model.KindRoutingInstance}
 
 // deriveOf returns the views that follow from one network, its own instance
 // first.
@@ -185,6 +200,8 @@ func (c *change) need(e model.Entity) error {
 		return missing("No %s object found for id %s", e.Kind, e.UUID)
 	case e.Kind == model.KindRouteTarget:
 		return c.storeTarget(d.object)
+	case e.Kind == model.KindBGPRouter:
+		return denied("bgp-router %s follows from a bgp-as-a-service, and has no references of others", e.UUID)
 	case compile.IsServiceView(e.UUID):
 		return denied("routing-instance %s is there as long as policies lead through its service, and has no references of others; refer to that of its network", e.UUID)
 	}

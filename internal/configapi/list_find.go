@@ -193,8 +193,11 @@ func children(v *model.View, kind model.Kind, parents []string) iter.Seq[entry] 
 				}
 			}
 			parent, ok := v.Entity(p)
-			if !ok {
-				continue
+			if !ok { // it may be a view
+				if kind != model.KindBGPRouter {
+					continue
+				}
+				parent = model.Entity{Kind: model.KindRoutingInstance, UUID: p}
 			}
 			for _, d := range childViews(views, parent, kind) {
 				if e, ok := entryOf(d); ok && !yield(e) {

@@ -22,10 +22,14 @@ func (c *change) create(o model.Object, refs []model.Reference) error {
 	}
 	c.CreateObject(o)
 	for _, r := range refs {
-		if err := c.need(r.To); err != nil {
+		err := c.need(r.To)
+		if err != nil {
 			return err
 		}
 		c.disown(r.To.UUID)
+		if r.Number, err = c.numberOf(r.Edge()); err != nil {
+			return err
+		}
 		c.PutReference(r)
 	}
 	return nil
@@ -149,9 +153,13 @@ func (c *change) setReference(r model.Reference) error {
 	if err := c.checkRouterIPAM(r); err != nil {
 		return err
 	}
-	_, exists := c.v.Reference(r.From.UUID, r.To.UUID)
-	if !exists {
+	old, exists := c.v.Reference(r.From.UUID, r.To.UUID)
+	if r.Number = old.Number; !exists {
 		if err := c.referenceAdded(r.Edge()); err != nil {
+			return err
+		}
+		var err error
+		if r.Number, err = c.numberOf(r.Edge()); err != nil {
 			return err
 		}
 		c.disown(r.To.UUID)

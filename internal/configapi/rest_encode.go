@@ -173,6 +173,7 @@ func (i *item) collectReferences(v *model.View, s *selection) {
 			i.addReference(v, s, s.textsOf(r.To.Kind).fields.refs, r.To, r.Attr)
 		}
 	}
+	i.collectServiceRouters(v, s)
 	for r, to := range v.ReferencesWith(i.Stored) {
 		i.addLink(v, s, s.textsOf(r.To.Kind).fields.refs, r.To, to, r.Attr)
 	}
@@ -195,6 +196,7 @@ func (i *item) collectBackReferences(v *model.View, s *selection) {
 			i.addLink(v, s, s.textsOf(r.From.Kind).fields.backRefs, r.From, from, r.Attr)
 		}
 	}
+	i.collectServiceOfRouter(v, s)
 	if !i.wants(s, "routing_instance_back_refs") {
 		return
 	}

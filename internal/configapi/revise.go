@@ -19,7 +19,11 @@ func (c *change) revise(o, old model.Object) error {
 	case *model.SecurityGroup:
 		return c.numberGroup(o, old.(*model.SecurityGroup))
 	case *model.GlobalSystemConfig:
-		return c.changeSystem(o, old.(*model.GlobalSystemConfig))
+		before := old.(*model.GlobalSystemConfig)
+		if err := c.changeBGPServicePorts(o, before); err != nil {
+			return err
+		}
+		return c.changeSystem(o, before)
 	case *model.NetworkIPAM:
 		if reflect.DeepEqual(o.IPAMSubnets, old.(*model.NetworkIPAM).IPAMSubnets) {
 			return nil

@@ -192,6 +192,9 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 			}
 		}
 	}
+	if s.types[model.KindBGPRouter] != "" && s.routersMayChange(c) {
+		s.everything(dirty, model.KindBGPRouter)
+	}
 	if instances {
 		targets = true
 		if s.types[model.KindRoutingInstance] != "" {
@@ -202,6 +205,29 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 	if targets && s.types[model.KindRouteTarget] != "" {
 		s.changedTargets(dirty)
 	}
+}
+
+// routersMayChange tells whether a change may make the routers of BGP services
+// others: there is such a service, or there was.
+func (s *watchStream) routersMayChange(c model.Changes) bool {
+	for e := range c.Objects {
+		if e.Kind == model.KindBGPAsAService {
+			return true
+		}
+	}
+	for e := range c.References {
+		if e.From.Kind == model.KindBGPAsAService {
+			return true
+		}
+	}
+	for id := range s.known[model.KindBGPRouter] {
+		if compile.IsBGPServiceView(id) {
+			return slices.ContainsFunc(slices.Collect(maps.Keys(c.Objects)), func(e model.Entity) bool {
+				return reaches[e.Kind] || e.Kind == model.KindGlobalSystemConfig
+			})
+		}
+	}
+	return false
 }
 
 // changedTargets adds the views of route targets that came or went.

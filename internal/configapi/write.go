@@ -249,5 +249,6 @@ func (c *change) dropEdge(e model.Edge) {
 		c.refuseIf(c.mayUnlink(e))
 		c.touched = append(c.touched, touched{verb: "unrefer", entity: e.From, to: e.To})
 		c.Delete(k)
+		c.refuseIf(c.returnNumberOf(e))
 	}
 }

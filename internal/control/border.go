@@ -42,9 +42,13 @@ type border struct {
 	// dirty are routes that may have to go out, or no more.
 	dirty map[place]struct{}
 	// sent is what peers have been told.
-	sent  map[place][]bgp.NLRI
-	out   int // routes in sent
-	state struct {
+	sent map[place][]bgp.NLRI
+	out  int // routes in sent
+	// takesAt is the address, with port, at which tasks' sessions are taken; empty
+	// while there is no speaker.
+	takesAt string
+	tasks   *tasks
+	state   struct {
 		speaker *bgp.Speaker
 		refused map[string]error
 		failure string
@@ -65,6 +69,7 @@ func newBorder(t *tables) *border {
 		log: t.log, tables: t, wake: make(chan struct{}, 1), returning: true,
 		wanted: map[rib.Target]struct{}{}, dirty: map[place]struct{}{}, sent: map[place][]bgp.NLRI{},
 	}
+	b.tasks = newTasks(b)
 	t.rib.Observe(b.note)
 	return b
 }
@@ -81,6 +86,7 @@ func (b *border) poke() {
 
 // note hears of a route whose paths are others than before.
 func (b *border) note(vrf uint32, key rib.Key) {
+	b.tasks.note(vrf, key)
 	at := place{vrf, key}
 	w := b.tables.networks[vrf]
 	exported := w != nil && w.exports() && b.state.speaker != nil
@@ -108,7 +114,14 @@ func (b *border) setPeering(p *peering) {
 	if p == nil || len(p.peers) == 0 {
 		b.back()
 	}
+	if p == nil || p.config == (peeringConfig{}) {
+		b.tasks.arriveAll()
+	}
 }
+
+// isReturning tells whether what routers and tasks say has not all come back yet
+// since this process began.
+func (b *border) isReturning() bool { return b.returning || len(b.tasks.awaited) > 0 }
 
 // back says that what routers say is all there, or not waited for any longer.
 func (b *border) back() {
@@ -180,6 +193,7 @@ func (b *border) returned() {
 func (b *border) giveUp() {
 	b.tables.mu.Lock()
 	clear(b.tables.expected)
+	b.tasks.arriveAll()
 	b.tables.touchAll()
 	b.tables.mu.Unlock()
 	b.returned()
@@ -193,16 +207,17 @@ func (b *border) speak(parent context.Context, c peeringConfig, restarting bool)
 	speaker, err := bgp.New(bgp.Config{
 		AS: c.AS, RouterID: c.RouterID, ClusterID: c.ClusterID, RestartTime: c.RestartTime, LongLived: c.LongLived,
 		AlwaysCompareMED: c.AlwaysCompareMED, Restarting: restarting,
-		Log: b.log, Network: b.net, Listen: []netip.AddrPort{c.Listen},
+		Log: b.log, Network: b.net, Listen: []netip.AddrPort{c.Listen}, Claim: b.tasks.claim,
 	})
 	if err != nil {
 		b.fail(err)
 		return err
 	}
-	b.begin(speaker)
+	b.begin(speaker, c.Listen)
 	ended := make(chan error, 1)
 	var running sync.WaitGroup
 	running.Go(func() { ended <- speaker.Run(ctx) })
+	running.Go(func() { b.tasks.run(ctx, c, restarting) })
 	err = b.exchange(ctx, speaker, c, ended)
 	cancel()
 	running.Wait()
@@ -222,10 +237,12 @@ func (b *border) fail(err error) {
 	b.state.failure = err.Error()
 }
 
-func (b *border) begin(speaker *bgp.Speaker) {
+func (b *border) begin(speaker *bgp.Speaker, listen netip.AddrPort) {
 	b.tables.mu.Lock()
 	defer b.tables.mu.Unlock()
-	b.state.speaker, b.state.failure = speaker, ""
+	b.state.speaker, b.state.failure, b.takesAt = speaker, "", listen.String()
+	b.tables.touchAll()
+	defer b.tables.flush()
 	clear(b.sent)
 	b.out = 0
 	for number, w := range b.tables.networks {
@@ -238,7 +255,8 @@ func (b *border) begin(speaker *bgp.Speaker) {
 func (b *border) end() {
 	b.tables.mu.Lock()
 	defer b.tables.mu.Unlock()
-	b.state.speaker, b.state.refused = nil, nil
+	b.state.speaker, b.state.refused, b.takesAt = nil, nil, ""
+	b.tables.touchAll()
 	clear(b.sent)
 	clear(b.dirty)
 	b.out = 0

@@ -235,7 +235,7 @@ func (x *Exchange) ask(ctx context.Context, c *colleague) {
 		timer.Stop()
 	}
 	x.tables.unheard(c.address, nil)
-	x.tables.unlearn(c.address, nil)
+	x.tables.unlearn(c.address, &named{})
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.peers, c.address)
@@ -261,7 +261,7 @@ func (x *Exchange) listen(ctx context.Context, c *colleague) error {
 		return fmt.Errorf("ask: %w", err)
 	}
 	defer stream.Close()
-	named := &named{map[string]bool{}, map[outside]struct{}{}}
+	named := &named{map[string]bool{}, map[outside]struct{}{}, map[spokenAt]struct{}{}}
 	for stream.Receive() {
 		watchdog.Reset(x.silence)
 		m := stream.Msg()
@@ -291,6 +291,7 @@ func (x *Exchange) listen(ctx context.Context, c *colleague) error {
 type named struct {
 	nodes  map[string]bool
 	routes map[outside]struct{}
+	spoken map[spokenAt]struct{}
 }
 
 // take takes in a message.
@@ -310,18 +311,28 @@ func (x *Exchange) take(c *colleague, m *controlv1.ExchangeMessage, told *named)
 		}
 		told.nodes = nil
 	case *controlv1.ExchangeMessage_Learned:
-		at, err := x.tables.hearLearned(c.address, body.Learned)
-		if err != nil {
-			return err
-		}
-		if told.routes != nil {
-			told.routes[at] = struct{}{}
-		}
+		return x.takeLearned(c, body.Learned, told)
 	case *controlv1.ExchangeMessage_EndOfLearned:
-		x.tables.unlearn(c.address, told.routes)
-		told.routes = nil
+		x.tables.unlearn(c.address, told)
+		told.routes, told.spoken = nil, nil
 	}
 	return nil
+}
+
+// takeLearned takes in what routers, or a task, told another control node.
+func (x *Exchange) takeLearned(c *colleague, m *controlv1.Learned, told *named) error {
+	if m.GetInterfaceId() != "" {
+		at, err := x.tables.hearSpoken(c.address, m)
+		if told.spoken != nil {
+			told.spoken[at] = struct{}{}
+		}
+		return err
+	}
+	at, err := x.tables.hearLearned(c.address, m)
+	if told.routes != nil {
+		told.routes[at] = struct{}{}
+	}
+	return err
 }
 
 // ShownColleague is another control node as it is shown.

@@ -248,11 +248,11 @@ func TestEndOfLearned(t *testing.T) {
 	if err != nil || told != farAway {
 		t.Fatalf("told of %v, error %v", told, err)
 	}
-	b.tables.unlearn("c2", map[outside]struct{}{told: {}})
+	b.tables.unlearn("c2", &named{routes: map[outside]struct{}{told: {}}})
 	if err := agent.drain(); err != nil || !agent.state.vrfsDone[1] || agent.state.routes[1]["203.0.113.0/24"] == nil {
 		t.Errorf("the table ended: %t, error %v, routes %v", agent.state.vrfsDone[1], err, agent.state.routes)
 	}
-	b.tables.unlearn("c2", map[outside]struct{}{})
+	b.tables.unlearn("c2", &named{})
 	if err := agent.drain(); err != nil || agent.state.routes[1]["203.0.113.0/24"] != nil {
 		t.Errorf("routes %v, error %v", agent.state.routes, err)
 	}

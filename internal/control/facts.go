@@ -31,6 +31,10 @@ type attachment struct {
 	foreign []foreignAddress
 	// routes are the prefixes behind it.
 	routes []compile.StaticRoute
+	// services are the BGP services of the task behind it, sorted by UUID, and
+	// announced are the prefixes that it may announce by them, sorted.
+	services  []compile.BGPService
+	announced []netip.Prefix
 	// passage is the VRF in which what leaves the interface is looked up, where
 	// it is one of a service in a chain; else 0.
 	passage uint32
@@ -98,6 +102,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	f.readRoutes(v, a)
 	f.readPassage(v, a)
 	f.readChecks(v, a)
+	a.readServices(v)
 	if a.policy = f.compiler.Port(iface); a.policy != nil {
 		a.securityGroups, a.tags = a.policy.Groups, a.policy.Tags
 	}
@@ -187,6 +192,31 @@ func (f *facts) readRoutes(v *model.View, a *attachment) {
 		return cmp.Or(x.Prefix.Addr().Compare(y.Prefix.Addr()), cmp.Compare(x.Prefix.Bits(), y.Prefix.Bits()))
 	})
 	a.routes = slices.CompactFunc(a.routes, func(x, y compile.StaticRoute) bool { return x.Prefix == y.Prefix })
+}
+
+// readServices reads the BGP services of the interface. What the task may announce
+// is its own addresses, and all within the prefixes that the interface may use by
+// allowed address pairs or that are behind it.
+func (a *attachment) readServices(v *model.View) {
+	if a.services = compile.BGPServicesOf(v, a.Interface, a.network); len(a.services) == 0 {
+		return
+	}
+	for _, own := range a.addresses {
+		a.announced = append(a.announced, netip.PrefixFrom(own.Addr, own.BitLen()))
+	}
+	for _, r := range a.routes {
+		a.announced = append(a.announced, r.Prefix.Masked())
+	}
+	vmi, ok := model.Get[*model.VirtualMachineInterface](v, a.Interface)
+	if ok && vmi.VirtualMachineInterfaceAllowedAddressPairs != nil {
+		for _, pair := range vmi.VirtualMachineInterfaceAllowedAddressPairs.AllowedAddressPair {
+			if p, ok := compile.ParsePrefix(pair.IP); ok {
+				a.announced = append(a.announced, p)
+			}
+		}
+	}
+	slices.SortFunc(a.announced, netip.Prefix.Compare)
+	a.announced = slices.Compact(a.announced)
 }
 
 // networkOfFloating is the network that a floating address is of: that of its
@@ -438,6 +468,8 @@ func (f *facts) readChanges(v *model.View, u *update, changes model.Changes) {
 			f.readAttachment(v, u, e.From.UUID)
 		case e.To.Kind == model.KindVirtualMachineInterface:
 			f.readAttachment(v, u, e.To.UUID)
+		case e.From.Kind == model.KindVirtualNetwork && e.To.Kind == model.KindNetworkIPAM:
+			f.readServices(v, u, e.From.UUID)
 		}
 	}
 }
@@ -448,8 +480,12 @@ func (f *facts) readObject(v *model.View, u *update, e model.Entity) {
 	switch e.Kind {
 	case model.KindVirtualMachineInterface:
 		f.readAttachment(v, u, e.UUID)
-	case model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP:
+	case model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP, model.KindBGPAsAService:
 		f.readHolders(v, u, e.UUID)
+	case model.KindNetworkIPAM:
+		for r := range v.BackReferenceSeq(e.UUID, model.KindVirtualNetwork) {
+			f.readServices(v, u, r.From.UUID)
+		}
 	case model.KindVirtualMachine:
 		for r := range v.BackReferenceSeq(e.UUID, model.KindVirtualMachineInterface) {
 			f.readAttachment(v, u, r.From.UUID)
@@ -478,7 +514,19 @@ func (f *facts) readPool(v *model.View, u *update, id string) {
 	}
 }
 
-// readHolders reads the interfaces that an address refers to.
+// readServices reads the interfaces of a network whose tasks speak BGP: with the
+// addresses of its subnets.
+func (f *facts) readServices(v *model.View, u *update, network string) {
+	for s := range v.AllStored(model.KindBGPAsAService) {
+		for r := range v.ReferenceSeq(s.UUID, model.KindVirtualMachineInterface) {
+			if _, ok := v.Reference(r.To.UUID, network); ok {
+				f.readAttachment(v, u, r.To.UUID)
+			}
+		}
+	}
+}
+
+// readHolders reads the interfaces that an address, or a BGP service, refers to.
 func (f *facts) readHolders(v *model.View, u *update, address string) {
 	for r := range v.ReferenceSeq(address, model.KindVirtualMachineInterface) {
 		f.readAttachment(v, u, r.To.UUID)

@@ -55,7 +55,7 @@ func admin(next http.HandlerFunc) http.HandlerFunc {
 
 // metrics of a control node.
 type metrics struct {
-	held, dropped, duplicates, resumed, snapshots, stuck, alarmed prometheus.Counter
+	held, dropped, duplicates, resumed, snapshots, stuck, alarmed, refusedRoutes prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -63,13 +63,14 @@ func newMetrics() *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	return &metrics{
-		held:       counter("contrail_control_held_reports_total", "Reports of ports that the graph does not bind to the reporting node."),
-		dropped:    counter("contrail_control_dropped_reports_total", "Such reports that were not kept because the node had too many."),
-		duplicates: counter("contrail_control_duplicate_sessions_total", "Sessions refused because the node has another live one."),
-		alarmed:    counter("contrail_control_held_reports_overdue_total", "Reports held for more than 10 s: a node claims a port that is not its own."),
-		resumed:    counter("contrail_control_tables_resumed_total", "Tables that agents went on with from where their last session ended."),
-		snapshots:  counter("contrail_control_tables_sent_total", "Tables that agents were sent from the beginning."),
-		stuck:      counter("contrail_control_stuck_sessions_total", "Sessions ended because the agent did not read."),
+		held:          counter("contrail_control_held_reports_total", "Reports of ports that the graph does not bind to the reporting node."),
+		dropped:       counter("contrail_control_dropped_reports_total", "Such reports that were not kept because the node had too many."),
+		duplicates:    counter("contrail_control_duplicate_sessions_total", "Sessions refused because the node has another live one."),
+		alarmed:       counter("contrail_control_held_reports_overdue_total", "Reports held for more than 10 s: a node claims a port that is not its own."),
+		resumed:       counter("contrail_control_tables_resumed_total", "Tables that agents went on with from where their last session ended."),
+		snapshots:     counter("contrail_control_tables_sent_total", "Tables that agents were sent from the beginning."),
+		refusedRoutes: counter("contrail_control_bgp_task_refused_routes_total", "Routes that tasks announced by BGP and may not: not their prefix, or another next hop."),
+		stuck:         counter("contrail_control_stuck_sessions_total", "Sessions ended because the agent did not read."),
 	}
 }
 
@@ -82,7 +83,7 @@ func (m *metrics) register(registry *prometheus.Registry, t *tables) {
 		})
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(m.held, m.dropped, m.duplicates, m.resumed, m.snapshots, m.stuck, m.alarmed,
+	registry.MustRegister(m.held, m.dropped, m.duplicates, m.resumed, m.snapshots, m.stuck, m.alarmed, m.refusedRoutes,
 		gauge("contrail_control_sessions", "Live sessions of agents.", func() int { return len(t.sessions) }),
 		gauge("contrail_control_ports", "Interfaces that the graph binds to nodes.", func() int { return len(t.ports) }),
 		gauge("contrail_control_vrfs", "Forwarding tables.", func() int { return t.rib.Stats().VRFs }),

@@ -89,11 +89,15 @@ func (t *tables) hearLearned(from string, m *controlv1.Learned) (outside, error)
 
 // unlearn is for the end of what routers told another control node: what it did
 // not name does not exist.
-func (t *tables) unlearn(from string, named map[outside]struct{}) {
+func (t *tables) unlearn(from string, told *named) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rib.KeepExternal(from, func(rd rib.RD, key rib.Key) bool {
-		_, ok := named[outside{rd, key}]
+		_, ok := told.routes[outside{rd, key}]
+		return ok
+	})
+	t.keepSpoken(from, func(r *spoken) bool {
+		_, ok := told.spoken[spokenAt{r.speech, r.prefix}]
 		return ok
 	})
 	t.arrived(from)
@@ -129,7 +133,7 @@ func (t *tables) arrived(from string) {
 
 // returning tells whether what routers say has not all come yet since this
 // process began: what agents have of it must not go.
-func (t *tables) returning() bool { return t.border.returning || len(t.expected) > 0 }
+func (t *tables) returning() bool { return t.border.isReturning() || len(t.expected) > 0 }
 
 // learnedMessage says of which route a message is.
 func learnedMessage(at outside) *controlv1.Learned {

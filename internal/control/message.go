@@ -82,7 +82,20 @@ func portMessage(a *attachment) []byte {
 			Address: f.Addr.String(), Vrf: f.vrf, Fixed: f.fixed.String(), AnswersOnly: f.answersOnly,
 		})
 	}
+	for i := range a.services {
+		if s := &a.services[i]; s.Problem == "" && !s.Disabled {
+			p.BgpServices = append(p.BgpServices, serviceMessage(s))
+		}
+	}
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: p}})
+}
+
+func serviceMessage(s *compile.BGPService) *controlv1.BgpService {
+	m := &controlv1.BgpService{Id: s.UUID, SourcePort: uint32(s.Port)}
+	for _, p := range s.Peers {
+		m.Peers = append(m.Peers, &controlv1.BgpPeer{Client: p.Client.String(), Server: p.Server.String(), ControlNode: uint32(p.ControlNode)})
+	}
+	return m
 }
 
 func portGoneMessage(iface string) []byte {
@@ -195,8 +208,8 @@ func resumedMessage(vrf uint32) []byte {
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Resumed{Resumed: &controlv1.Resumed{Vrf: vrf}}})
 }
 
-func clusterMessage(mtu uint32, settling bool, of colleagues, preferred []compile.Encapsulation) []byte {
-	c := &controlv1.Cluster{Mtu: mtu, Settling: settling, Controllers: of.all, Address: of.own}
+func clusterMessage(mtu uint32, settling bool, of colleagues, preferred []compile.Encapsulation, bgp string) []byte {
+	c := &controlv1.Cluster{Mtu: mtu, Settling: settling, Controllers: of.all, Address: of.own, Bgp: bgp}
 	for _, name := range preferred {
 		for _, e := range encapsulations {
 			if e.name == name {

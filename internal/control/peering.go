@@ -199,6 +199,7 @@ func applySession(c *bgp.PeerConfig, families []string, s *model.BgpSessionAttri
 		c.Password = key
 	}
 	c.Disabled = c.Disabled || model.ValueOr(s.AdminDown, false)
+	c.ASOverride = c.ASOverride || model.ValueOr(s.AsOverride, false)
 	c.Passive = c.Passive || model.ValueOr(s.Passive, false)
 	if n := model.ValueOr(s.LoopCount, 0); n > 0 {
 		c.AllowOwnAS = uint8(n)

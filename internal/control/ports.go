@@ -102,6 +102,7 @@ func (t *tables) announce(p *port) {
 			t.rib.Remove(o.vrf, o.key, o.source)
 		}
 	}
+	t.offerAllSpoken(p)
 	t.count(p, p.usable())
 }
 
@@ -227,5 +228,6 @@ func (t *tables) retract(p *port) {
 		t.rib.Remove(o.vrf, o.key, o.source)
 	}
 	p.offered = nil
+	t.retractAllSpoken(p.Interface)
 	t.count(p, false)
 }

@@ -247,6 +247,7 @@ func (t *tables) cut(from string, now bool) {
 	}
 	if now {
 		t.rib.AgeExternal(from)
+		t.ageSpoken(from)
 	}
 	t.flush()
 }
@@ -321,7 +322,7 @@ func (r *sharedReading) collect() (out [][]byte, more bool) {
 	if out, done = r.learned.Next(out, max(batch-len(out), 0)); !done {
 		return out, true
 	}
-	if !r.whole && !r.tables.border.returning {
+	if !r.whole && !r.tables.border.isReturning() {
 		r.whole = true
 		out = append(out, encode(&controlv1.ExchangeMessage{Body: &controlv1.ExchangeMessage_EndOfLearned{EndOfLearned: true}}))
 	}

@@ -40,6 +40,7 @@ type session struct {
 	// cluster, and colleagues which version of the control nodes.
 	mtu            uint32
 	encapsulations []compile.Encapsulation
+	bgp            string
 	settling       bool
 	colleagues     int
 	// cutOff is what the agent was told of that.
@@ -172,7 +173,8 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	defer func() { s.sent += uint64(len(out)) }()
 	if s.outdated() {
 		s.mtu, s.encapsulations, s.settling, s.colleagues = t.mtu, t.encapsulations, s.settling || t.settling, t.colleagues.version
-		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues, s.encapsulations))
+		s.bgp = t.border.takesAt
+		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues, s.encapsulations, s.bgp))
 	}
 	out, done := s.ports.next(out, s.limit)
 	if !done {
@@ -203,7 +205,7 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 	}
 	if s.settling && !t.settling { // now that all has been sent
 		s.settling = false
-		out = append(out, clusterMessage(s.mtu, false, t.colleagues, s.encapsulations))
+		out = append(out, clusterMessage(s.mtu, false, t.colleagues, s.encapsulations, s.bgp))
 	}
 	return position, out, false
 }
@@ -212,7 +214,7 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 func (s *session) outdated() bool {
 	t := s.tables
 	return s.mtu != t.mtu || t.settling && !s.settling || s.colleagues != t.colleagues.version ||
-		!slices.Equal(s.encapsulations, t.encapsulations)
+		s.bgp != t.border.takesAt || !slices.Equal(s.encapsulations, t.encapsulations)
 }
 
 // chooseVRFs makes the session's VRFs those that the node's ports need.

@@ -285,6 +285,8 @@ type ShownPeer struct {
 	Graceful bool          `json:"graceful"`
 	Families []ShownFamily `json:"families"`
 	Counters *bgp.Counters `json:"counters,omitempty"`
+	// Task is set where the peer is one, by a bgp-as-a-service.
+	Task *ShownTask `json:"task,omitempty"`
 }
 
 // ShownFamily is an address family that is exchanged with a peer.
@@ -322,6 +324,7 @@ func (t *tables) showPeers() ShownBGP {
 	if b.peering != nil {
 		maps.Copy(refused, b.peering.refused)
 	}
+	tasks, sessions := t.showTasks()
 	t.mu.Unlock()
 	if why, ok := refused[shown.Router]; ok {
 		shown.Error = why
@@ -335,7 +338,10 @@ func (t *tables) showPeers() ShownBGP {
 			shown.Peers = append(shown.Peers, shownPeer(&p))
 		}
 	}
-	slices.SortFunc(shown.Peers, func(a, b ShownPeer) int { return strings.Compare(a.Name, b.Name) })
+	for i, p := range tasks {
+		shown.Peers = append(shown.Peers, withSession(p, sessions[i]))
+	}
+	slices.SortStableFunc(shown.Peers, func(a, b ShownPeer) int { return strings.Compare(a.Name, b.Name) })
 	return shown
 }
 

@@ -61,6 +61,9 @@ type tables struct {
 	// the others.
 	learned     map[outside]*learned
 	learnedFeed *feed.Feed
+	// spoken is what tasks told any control node, by interface; learnedFeed has
+	// what they told this one, too.
+	spoken map[string]words
 	// expected are control nodes that have not told yet what routers told them,
 	// since this process began.
 	expected map[string]struct{}
@@ -103,7 +106,7 @@ func newTables(log *slog.Logger, metrics *metrics) *tables {
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}),
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		passages: map[string]*compile.Passages{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
-		learnedFeed: feed.New(), expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
+		learnedFeed: feed.New(), spoken: map[string]words{}, expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
 	return t
@@ -227,6 +230,7 @@ func (t *tables) putNode(id string, record *model.Node) {
 	if moved {
 		for _, p := range n.ports {
 			t.announce(p)
+			t.border.tasks.look(p, p)
 		}
 	}
 	t.tidyNode(n)
@@ -273,6 +277,7 @@ func addressOf(record *model.Node) string {
 
 func (t *tables) putAttachment(iface string, a *attachment) {
 	old := t.ports[iface]
+	before := old
 	switch {
 	case a == nil && old == nil:
 		return
@@ -302,6 +307,7 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	t.network(a.vrf).enter(p)
 	t.judge(p)
 	t.announce(p)
+	t.border.tasks.look(before, p)
 }
 
 func (t *tables) removePort(p *port) {
@@ -317,6 +323,7 @@ func (t *tables) removePort(p *port) {
 		}
 	}
 	t.touch(n.session)
+	t.border.tasks.look(p, nil)
 	w := t.network(p.vrf)
 	w.leave(p)
 	t.retract(p)

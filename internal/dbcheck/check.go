@@ -329,6 +329,7 @@ func (c *checker) checkReference(e store.Entry) error {
 	var value struct {
 		Attr    json.RawMessage `json:"attr"`
 		Relaxed bool            `json:"relaxed"`
+		Number  uint32          `json:"number"`
 	}
 	if err := json.Unmarshal(e.Value, &value); err != nil {
 		return err
@@ -338,6 +339,9 @@ func (c *checker) checkReference(e store.Entry) error {
 			c.add(e.Key, c.fix(Delete, e.Key, "", c.absence(end)...), "one of its ends, %s, does not exist", end)
 			return nil
 		}
+	}
+	if model.Kind(s[2]) == model.KindBGPAsAService {
+		c.needsReferenceNumber(e, s[3], value.Number)
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ const (
 	firstSecurityGroup = 8_000_000
 	// passageNumbers are those of the forwarding tables of services.
 	passageNumbers = "passage"
+	// bgpServices are the ports of the interfaces of a bgp-as-a-service.
+	bgpServices = string(model.KindBGPAsAService)
 )
 
 // addressOf is the address that an object has been given, if it is of a type
@@ -72,7 +74,7 @@ func (c *checker) ownerless(e store.Entry) *Fix {
 var ownerKinds = []model.Kind{
 	model.KindInstanceIP, model.KindFloatingIP, model.KindAliasIP, model.KindVirtualNetwork, model.KindSecurityGroup,
 	model.KindVirtualMachineInterface, model.KindTag, model.KindTagType, model.KindLogicalRouter,
-	model.KindServiceInstance,
+	model.KindServiceInstance, model.KindBGPAsAService,
 }
 
 func (c *checker) checkAllocated(e store.Entry) error {
@@ -124,6 +126,11 @@ func (c *checker) checkNumber(e store.Entry) error {
 			c.add(e.Key, nil, "is had by %s, whose numbers are others", o.Entity)
 		}
 		return nil
+	case *model.BGPAsAService:
+		if kind == bgpServices && !c.isReferenceNumber(o.Entity, n) {
+			c.add(e.Key, c.fix(Rest, e.Key, "", o.entry.Key), "is had by %s, none of whose interfaces has it", o.Entity)
+		}
+		return nil
 	default:
 		return nil
 	}
@@ -131,6 +138,31 @@ func (c *checker) checkNumber(e store.Entry) error {
 		c.add(e.Key, nil, "is had by %s, whose number is %d", o.Entity, model.ValueOr(have, 0))
 	}
 	return nil
+}
+
+// isReferenceNumber tells whether a reference from a service to an interface has
+// a number.
+func (c *checker) isReferenceNumber(service model.Entity, n uint32) bool {
+	for _, vmi := range c.targets(c.objects[service.UUID], model.KindVirtualMachineInterface) {
+		var value struct{ Number uint32 }
+		e, ok := c.keys[store.RefKey(model.Edge{From: service, To: vmi.Entity})]
+		if ok && json.Unmarshal(e.Value, &value) == nil && value.Number == n {
+			return true
+		}
+	}
+	return false
+}
+
+// needsReferenceNumber looks for the key of the number of a reference.
+func (c *checker) needsReferenceNumber(e store.Entry, service string, n uint32) {
+	k := store.NumberKey(bgpServices, n)
+	switch holder, ok := c.keys[k]; {
+	case n == 0:
+	case !ok:
+		c.add(e.Key, c.fix(Put, k, service, e.Key), "its number %d is not in use", n)
+	case string(holder.Value) != service:
+		c.add(e.Key, nil, "its number %d is had by %s", n, holder.Value)
+	}
 }
 
 func (c *checker) checkLabel(e store.Entry) error {

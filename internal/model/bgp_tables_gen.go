@@ -6,22 +6,22 @@ func bgpTable() table {
 	return table{
 		objects: []*Type{
 			{
-				Kind: KindBGPAsAService, Name: "bgp_as_a_service", Doc: "A BGP session between a workload and the control nodes.", Effect: "none",
+				Kind: KindBGPAsAService, Name: "bgp_as_a_service", Doc: "A BGP session between a workload and the control nodes.", Effect: "partial",
 				new:     func() Object { return new(BGPAsAService) },
 				Parents: []Kind{KindProject},
 				Properties: []*Property{
-					{Name: "autonomous_system", Value: Value{Type: "integer", Named: "AutonomousSystemType", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "bgpaas_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "bgpaas_ipv4_mapped_ipv6_nexthop", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
-					{Name: "bgpaas_session_attributes", Value: Value{Type: "BgpSessionAttributes"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "bgpaas_shared", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
-					{Name: "bgpaas_suppress_route_advertisement", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
+					{Name: "autonomous_system", Value: Value{Type: "integer", Named: "AutonomousSystemType", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Ops: "CRUD", Presence: "required", Effective: true},
+					{Name: "bgpaas_ip_address", Value: Value{Type: "string", Named: "IpAddressType", Format: "ip"}, Ops: "CRUD", Presence: "required", Effective: true},
+					{Name: "bgpaas_ipv4_mapped_ipv6_nexthop", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
+					{Name: "bgpaas_session_attributes", Value: Value{Type: "BgpSessionAttributes"}, Ops: "CRUD", Presence: "required", Effective: true},
+					{Name: "bgpaas_shared", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: true},
+					{Name: "bgpaas_suppress_route_advertisement", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
-					{Target: "bgp-router", Attr: "", Presence: "system", Effective: false, Derived: true},
+					{Target: "bgp-router", Attr: "", Presence: "system", Effective: true, Derived: true},
 					{Target: "control-node-zone", Attr: "BGPaaSControlNodeZoneAttributes", Presence: "", Effective: false},
 					{Target: "service-health-check", Attr: "", Presence: "", Effective: false},
-					{Target: "virtual-machine-interface", Attr: "", Presence: "required", Effective: false},
+					{Target: "virtual-machine-interface", Attr: "", Presence: "required", Effective: true},
 				},
 			},
 			{
@@ -183,7 +183,7 @@ func bgpTable() table {
 			{Name: "BgpSessionAttributes", new: func() any { return new(BgpSessionAttributes) }, Fields: []*Field{
 				{Name: "address_families", Value: Value{Type: "AddressFamilies"}, Effective: true},
 				{Name: "admin_down", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "as_override", Value: Value{Type: "boolean"}, Effective: false},
+				{Name: "as_override", Value: Value{Type: "boolean"}, Effective: true},
 				{Name: "auth_data", Value: Value{Type: "AuthenticationData"}, Effective: true},
 				{Name: "bgp_router", Value: Value{Type: "string"}, Effective: true},
 				{Name: "family_attributes", Value: Value{Type: "BgpFamilyAttributes", List: true}, Effective: true},

@@ -75,6 +75,7 @@ type edge struct {
 	fromKind, toKind Kind
 	attr             json.RawMessage
 	inFrom, inTo     int32
+	number           uint32
 	relaxed          bool
 }
 
@@ -260,13 +261,13 @@ func (d *data) putEdge(r Reference) {
 	key := ends{from, to}
 	if old, ok := d.edges[key]; ok {
 		if old.fromKind == r.From.Kind && old.toKind == r.To.Kind {
-			old.attr, old.relaxed = r.Attr, r.Relaxed
+			old.attr, old.relaxed, old.number = r.Attr, r.Relaxed, r.Number
 			return
 		}
 		// The lists are by kind: one that changes moves the edge.
 		d.cut(old)
 	}
-	e := &edge{from: from, to: to, fromKind: known(r.From.Kind), toKind: known(r.To.Kind), attr: r.Attr, relaxed: r.Relaxed}
+	e := &edge{from: from, to: to, fromKind: known(r.From.Kind), toKind: known(r.To.Kind), attr: r.Attr, relaxed: r.Relaxed, number: r.Number}
 	d.edges[key] = e
 	out := bundleOf(&from.out, e.toKind)
 	e.inFrom = int32(len(out.edges))
@@ -323,7 +324,7 @@ func (d *data) cut(e *edge) {
 func (e *edge) reference() Reference {
 	return Reference{
 		From: Entity{e.fromKind, e.from.entity.UUID}, To: Entity{e.toKind, e.to.entity.UUID},
-		Attr: e.attr, Relaxed: e.relaxed,
+		Attr: e.attr, Relaxed: e.relaxed, Number: e.number,
 	}
 }
 

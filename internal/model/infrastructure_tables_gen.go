@@ -92,7 +92,7 @@ func infrastructureTable() table {
 					{Name: "alarm_enable", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
 					{Name: "autonomous_system", Value: Value{Type: "integer", Named: "AutonomousSystemType", Minimum: new(int64(1)), Maximum: new(int64(4294967294))}, Ops: "CRUD", Presence: "required", Effective: true},
 					{Name: "bgp_always_compare_med", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: true},
-					{Name: "bgpaas_parameters", Value: Value{Type: "BGPaaServiceParametersType"}, Ops: "CRUD", Effective: false},
+					{Name: "bgpaas_parameters", Value: Value{Type: "BGPaaServiceParametersType"}, Ops: "CRUD", Effective: true},
 					{Name: "config_version", Value: Value{Type: "string"}, Ops: "R", Presence: "system", Effective: false},
 					{Name: "data_center_interconnect_asn_namespace", Value: Value{Type: "AsnRangeType"}, Ops: "CRUD", Effective: false},
 					{Name: "data_center_interconnect_loopback_namespace", Value: Value{Type: "SubnetListType"}, Ops: "CRUD", Effective: false},

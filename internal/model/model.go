@@ -84,6 +84,9 @@ type Reference struct {
 	Attr json.RawMessage
 	// Relaxed references do not keep their target from being deleted.
 	Relaxed bool
+	// Number was given to the reference when it was made, and is its own as long as
+	// it is there; 0 for none. Clients do not see it.
+	Number uint32
 }
 
 // Edge returns the ends of r.

@@ -12,6 +12,7 @@ import (
 type reference struct {
 	Attr    json.RawMessage `json:"attr,omitempty"`
 	Relaxed bool            `json:"relaxed,omitempty"`
+	Number  uint32          `json:"number,omitempty"`
 }
 
 // CreateObject creates an object with its unique name, under its parent.
@@ -64,7 +65,7 @@ func (t *Txn) Need(e model.Entity) { t.Guard(Guard{Condition: Present, Key: Obje
 // PutReference creates or replaces a reference. Both ends must exist: the
 // caller creates them here or asks for them with Need.
 func (t *Txn) PutReference(r model.Reference) {
-	value, err := json.Marshal(reference{r.Attr, r.Relaxed})
+	value, err := json.Marshal(reference{r.Attr, r.Relaxed, r.Number})
 	if err != nil {
 		t.fail(fmt.Errorf("encode reference %s -> %s: %w", r.From, r.To, err))
 	}
@@ -237,6 +238,6 @@ func addReference(b *model.Batch, e Entry) error {
 			return err
 		}
 	}
-	b.References = append(b.References, model.Reference{From: edge.From, To: edge.To, Attr: v.Attr, Relaxed: v.Relaxed})
+	b.References = append(b.References, model.Reference{From: edge.From, To: edge.To, Attr: v.Attr, Relaxed: v.Relaxed, Number: v.Number})
 	return nil
 }

@@ -165,6 +165,11 @@ func TestRouting(t *testing.T) {
 		{"bgpaas", "bgp-as-a-service", session(`"hold_time": 30`), nil, ""},
 		{"bgpaas shared", "bgp-as-a-service", `{"autonomous_system": 65001, "bgpaas_shared": true}`, nil, "bgpaas_ip_address"},
 		{"bgpaas as", "bgp-as-a-service", `{"autonomous_system": 23456}`, nil, "autonomous_system"},
+		{"bgpaas key", "bgp-as-a-service", session(`"auth_data": {"key_type": "md5", "key_items": [{"key_id": 0, "key": "s"}]}`), nil, "bgpaas_session_attributes.auth_data"},
+		{"bgpaas of a router's family", "bgp-as-a-service", session(`"address_families": {"family": ["inet", "inet-vpn"]}`), nil, "bgpaas_session_attributes.address_families.family[1]"},
+		{"bgpaas limit", "bgp-as-a-service", session(`"family_attributes": [{"address_family": "inet", "prefix_limit": {"maximum": 10001}}]`), nil, "bgpaas_session_attributes.family_attributes[0].prefix_limit.maximum"},
+		{"bgpaas nobody's address", "bgp-as-a-service", `{"autonomous_system": 65001, "bgpaas_ip_address": "0.0.0.0"}`, nil, "bgpaas_ip_address"},
+		{"bgpaas local as", "bgp-as-a-service", session(`"local_autonomous_system": 23456`), nil, "bgpaas_session_attributes.local_autonomous_system"},
 		{"bgpaas families", "bgp-as-a-service", session(`"family_attributes": [{"address_family": "inet"}, {"address_family": "inet"}]`), nil, "bgpaas_session_attributes.family_attributes[1]"},
 	})
 }

@@ -80,6 +80,41 @@ func (c *checker) bgpAsAService(o *model.BGPAsAService) {
 	if model.ValueOr(o.BgpaasShared, false) && o.BgpaasIPAddress == "" {
 		c.bad("bgpaas_ip_address", nil, "an address, as bgpaas_shared is true")
 	}
+	if a, err := netip.ParseAddr(o.BgpaasIPAddress); err == nil && (a.IsUnspecified() || a.IsMulticast() || a.IsLoopback()) {
+		c.bad("bgpaas_ip_address", o.BgpaasIPAddress, "an address that an interface can have")
+	}
+	s := o.BgpaasSessionAttributes
+	if s == nil {
+		return
+	}
+	const path = "bgpaas_session_attributes"
+	c.asn(path+".local_autonomous_system", s.LocalAutonomousSystem)
+	if s.AuthData != nil && len(s.AuthData.KeyItems) > 0 {
+		c.bad(path+".auth_data", "a key", "none: a TCP MD5 signature holds for the addresses of the connection, which the node translates. Who speaks is known by the interface")
+	}
+	if s.AddressFamilies != nil {
+		for i, f := range s.AddressFamilies.Family {
+			c.taskFamily(at("%s.address_families.family[%d]", path, i), f)
+		}
+	}
+	for i, f := range s.FamilyAttributes {
+		at := at("%s.family_attributes[%d]", path, i)
+		c.taskFamily(at+".address_family", f.AddressFamily)
+		if f.PrefixLimit != nil && value(f.PrefixLimit.Maximum) > maxTaskPrefixes {
+			c.bad(at+".prefix_limit.maximum", *f.PrefixLimit.Maximum, "at most %d routes from a task", maxTaskPrefixes)
+		}
+	}
+}
+
+// maxTaskPrefixes bounds the routes of a family that a task may announce: they are
+// kept by every control node.
+const maxTaskPrefixes = 10_000
+
+// taskFamily refuses families that are for routers.
+func (c *checker) taskFamily(path, family string) {
+	if family != "inet" && family != "inet6" {
+		c.bad(path, family, "inet or inet6; others are for routers")
+	}
 }
 
 func (c *checker) routeTable(o *model.RouteTable) {

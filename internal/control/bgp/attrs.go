@@ -128,6 +128,23 @@ func (p ASPath) each(f func(kind byte, as uint32)) {
 	}
 }
 
+// replace puts one number in the place of another.
+func (p ASPath) replace(as, by uint32) ASPath {
+	if as == 0 || p.count(as) == 0 {
+		return p
+	}
+	out := []byte(p)
+	for at := 0; at+2 <= len(out); {
+		end := at + 2 + 4*int(out[at+1])
+		for at += 2; at < end; at += 4 {
+			if binary.BigEndian.Uint32(out[at:]) == as {
+				binary.BigEndian.PutUint32(out[at:], by)
+			}
+		}
+	}
+	return ASPath(out)
+}
+
 // Len is the length as best path selection counts it: a set counts one.
 func (p ASPath) Len() int {
 	n := 0

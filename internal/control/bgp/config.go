@@ -32,8 +32,11 @@ type Config struct {
 	Restarting bool
 	// AlwaysCompareMED compares MED between different neighbouring ASes.
 	AlwaysCompareMED bool
-	Log              *slog.Logger
-	Network          Network
+	// Claim is asked first about each connection that somebody began, and takes it
+	// over by returning true; nil takes none.
+	Claim   func(net.Conn) bool
+	Log     *slog.Logger
+	Network Network
 }
 
 // Network is where sockets come from; tests have namespaces.
@@ -107,6 +110,13 @@ type PeerConfig struct {
 	// NextHopSelf puts the session's own address into all routes. Towards eBGP
 	// peers inet and inet6 routes have it anyway, unless NextHopUnchanged.
 	NextHopSelf, NextHopUnchanged bool
+	// Self4 and Self6 stand for the session's own address in routes, by family,
+	// where the peer knows the speaker by others, and may have one of the speaker's
+	// for its own. IPv4 inside IPv6 is possible.
+	Self4, Self6 netip.Addr
+	// ASOverride puts the own AS in the place of an eBGP peer's in the paths that it
+	// is told, so that sites of one AS take each other's routes.
+	ASOverride bool
 	// Trusted keeps the communities that say who a workload is (security
 	// group, tag, origin network, mobility). From others they are stripped.
 	Trusted bool
@@ -172,7 +182,7 @@ func (c *PeerConfig) check(own *Config) error {
 	case !c.Addr.IsValid() || c.Addr.IsUnspecified() || c.Addr.IsMulticast():
 		return fmt.Errorf("address %s is no host's; set the peer's address", c.Addr)
 	case slices.ContainsFunc(own.Listen, func(a netip.AddrPort) bool { return a.Addr().Unmap() == c.Addr }) ||
-		c.Addr == own.RouterID || c.LocalAddr.IsValid() && c.Addr == c.LocalAddr.Unmap():
+		c.Addr == own.RouterID && !c.Self4.IsValid() || c.LocalAddr.IsValid() && c.Addr == c.LocalAddr.Unmap():
 		return fmt.Errorf("address %s is this speaker's own; set the peer's address", c.Addr)
 	case c.LocalAddr.IsValid() && c.LocalAddr.Unmap().Is4() != c.Addr.Is4():
 		return fmt.Errorf("local address %s and peer's address %s are of different kinds", c.LocalAddr, c.Addr)

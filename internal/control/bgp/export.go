@@ -15,8 +15,9 @@ type exporter struct {
 	llgr        bool
 	localAS     uint32
 	prepend     uint8
-	nextHopSelf bool // in all families
-	unchanged   bool // in none
+	nextHopSelf bool   // in all families
+	unchanged   bool   // in none
+	override    uint32 // the AS in whose place the own one is put, 0 for none
 	self4       netip.Addr
 	self6       netip.Addr
 	routerID    netip.Addr
@@ -84,7 +85,7 @@ func (e *exporter) rewrite(f Family, src *source, a *Attrs, state staleness) *At
 		out.Communities = slices.DeleteFunc(slices.Clone(out.Communities), func(c uint32) bool { return c == CommunityLLGRStale })
 	}
 	if e.ebgp {
-		out.ASPath = a.ASPath.prepend(e.localAS, 1+int(e.prepend))
+		out.ASPath = a.ASPath.replace(e.override, e.localAS).prepend(e.localAS, 1+int(e.prepend))
 		out.LocalPref = Optional{}
 		if !src.local() {
 			out.MED = Optional{} // RFC 4271 §5.1.4

@@ -346,6 +346,15 @@ func (p *peer) exporter(s *session) exporter {
 	} else {
 		e.self6 = s.local.WithZone("")
 	}
+	if c.Self4.IsValid() {
+		e.self4 = c.Self4
+	}
+	if c.Self6.IsValid() {
+		e.self6 = c.Self6
+	}
+	if c.ASOverride {
+		e.override = c.AS
+	}
 	return e
 }
 

@@ -163,6 +163,9 @@ func (s *Speaker) accept(l net.Listener) {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		if s.config.Claim != nil && s.config.Claim(c) {
+			continue
+		}
 		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
 		s.mu.Lock()
 		p := s.byAddr[from]
@@ -176,6 +179,21 @@ func (s *Speaker) accept(l net.Listener) {
 		}
 		p.take(c)
 	}
+}
+
+// Take gives a peer a connection that it began and somebody else accepted, whatever
+// address it comes from. It reports whether there is such a peer; if not, the
+// connection is the caller's still.
+func (s *Speaker) Take(name string, c net.Conn) bool {
+	s.mu.Lock()
+	p := s.peers[name]
+	running := s.ctx != nil
+	s.mu.Unlock()
+	if p == nil || !running {
+		return false
+	}
+	p.take(c)
+	return true
 }
 
 // SetPeers makes the peers these. A peer whose configuration is another than

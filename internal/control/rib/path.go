@@ -52,9 +52,11 @@ const (
 	Chain
 	// BGP: a peer said so.
 	BGP
+	// Task: a prefix behind an interface, as the task there says by BGP.
+	Task
 )
 
-var sourceNames = [...]string{"", "attachment", "floating-ip", "alias-ip", "node", "interface-route", "static", "aggregate", "chain", "bgp"}
+var sourceNames = [...]string{"", "attachment", "floating-ip", "alias-ip", "node", "interface-route", "static", "aggregate", "chain", "bgp", "bgpaas"}
 
 func (k SourceKind) String() string {
 	if int(k) < len(sourceNames) {
@@ -78,7 +80,7 @@ type Source struct {
 	// Name is the interface of an attachment, floating or alias address or
 	// interface route, the node, the peer, or what a resolved path was made from.
 	Name string
-	// Via is the control node that a peer told; empty for this one.
+	// Via is the control node that a peer, or a task, told; empty for this one.
 	Via string
 }
 
@@ -130,8 +132,8 @@ type Attributes struct {
 	RouterID netip.Addr
 	// Weight is the share that it gets among equals; 0 counts as 1.
 	Weight uint32
-	// Interface is the one that a resolved path leads to. Others have it as the
-	// name of their source.
+	// Interface is the one that a path of a task or a resolved one leads to. Others
+	// have it as the name of their source.
 	Interface string
 }
 
@@ -181,15 +183,17 @@ func (p *Path) InterfaceID() string {
 
 // Behind tells whether the interface is the way to the prefix, and does not have
 // it itself.
-func (p *Path) Behind() bool { return p.Kind == InterfaceRoute || p.Kind.resolved() }
+func (p *Path) Behind() bool {
+	return p.Kind == InterfaceRoute || p.Kind == Task || p.Kind.resolved()
+}
 
 // Usable tells whether traffic may take the path.
 func (p *Path) Usable() bool { return p.Flags&(Waiting|Down|Unhealthy) == 0 && p.NextHop.IsValid() }
 
-// SameWay tells whether two paths of routers lead the same way: traffic that takes
-// one of them takes the other.
+// SameWay tells whether two paths that BGP speakers announced lead the same way:
+// traffic that takes one of them takes the other.
 func (p *Path) SameWay(o *Path) bool {
-	return p.Kind == BGP && o.Kind == BGP && p.NextHop == o.NextHop && p.Label == o.Label && p.VNI == o.VNI
+	return p.Kind == o.Kind && (p.Kind == BGP || p.Kind == Task) && p.NextHop == o.NextHop && p.Label == o.Label && p.VNI == o.VNI
 }
 
 // RD is a route distinguisher.

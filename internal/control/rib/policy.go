@@ -133,6 +133,8 @@ func sourcesOf(kind SourceKind, flags Flags) []string {
 		return []string{"aggregate"}
 	case kind == Chain:
 		return []string{"service-chain"}
+	case kind == Task:
+		return []string{"bgpaas"}
 	}
 	return []string{"bgp"}
 }

@@ -116,6 +116,9 @@ func New(encode Encoder) *RIB {
 // than before. It must not change the RIB.
 func (r *RIB) Observe(f func(vrf uint32, key Key)) { r.observe = f }
 
+// Chosen are the paths that traffic takes to a key in a VRF, as of the last Flush.
+func (r *RIB) Chosen(vrf uint32, key Key) []*Path { return r.chosen(spot{vrf, key}) }
+
 // Own are the chosen paths of a route whose origin is that VRF itself.
 func (r *RIB) Own(vrf uint32, key Key) []*Path {
 	return slices.DeleteFunc(slices.Clone(r.chosen(spot{vrf, key})), func(p *Path) bool {
