@@ -30,6 +30,8 @@ type Instance struct {
 	// Prefixes: routers that speak EVPN are told its routes as IP prefixes (RFC
 	// 9136), as it routes and a logical router with VXLAN routing connects it.
 	Prefixes bool
+	// FloodsUnknown: frames for MACs that nobody knows go where broadcasts go.
+	FloodsUnknown bool
 	// External networks are announced to routers outside.
 	External bool
 	// Provider networks are networks of the fabric.
@@ -81,8 +83,10 @@ func instanceOf(g *graph, network string) *Instance {
 		Provider:   model.ValueOr(vn.IsProviderNetwork, false),
 		FabricSNAT: model.ValueOr(vn.FabricSNAT, false),
 		RPF:        true,
-		Links:      linksOf(g, network),
-		Chains:     chainRoutesOf(g, network),
+
+		FloodsUnknown: model.ValueOr(vn.FloodUnknownUnicast, false),
+		Links:         linksOf(g, network),
+		Chains:        chainRoutesOf(g, network),
 	}
 	for _, t := range targetsOf(g, vn) {
 		if t.Import {

@@ -146,7 +146,7 @@ func (b *border) routesOf(at place) []bgp.Route {
 	}
 	var routes []bgp.Route
 	for _, p := range b.tables.rib.Own(at.vrf, at.key) {
-		if p.Kind == rib.Chain || !w.instance.exported && len(p.Targets) == 0 {
+		if p.Kind == rib.Chain || !w.instance.Layer3 && !at.key.Layer2() || !w.instance.exported && len(p.Targets) == 0 {
 			continue
 		}
 		for _, f := range b.forms(w, at.key, p) {

@@ -24,6 +24,7 @@ type attachment struct {
 	networkName string
 	vrf         uint32
 	vni         uint32 // of the network, for VXLAN
+	bridge      bridge // of the network
 	mac         string
 	displayName string
 	addresses   []address // sorted
@@ -49,6 +50,11 @@ type attachment struct {
 	// service: it is an interface of a service.
 	service bool
 }
+
+// bridge is what a network does with frames.
+type bridge struct{ layer2, layer3, floodsUnknown bool }
+
+func bridgeOf(i *compile.Instance) bridge { return bridge{i.Layer2, i.Layer3, i.FloodsUnknown} }
 
 // address is one that the interface has in its own network.
 type address struct {
@@ -85,7 +91,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		// An interface has one network; the lowest number, should there be more.
 		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
-			a.network, a.networkName, a.vrf, a.vni = i.Network, i.Name, i.Number, i.VXLAN
+			a.network, a.networkName, a.vrf, a.vni, a.bridge = i.Network, i.Name, i.Number, i.VXLAN, bridgeOf(i)
 		}
 	}
 	if a.vrf == 0 {
@@ -98,7 +104,9 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 		a.displayName = vmi.Text("display_name")
 	}
 	a.readAddresses(v)
-	f.readForeign(v, a)
+	if a.bridge.layer3 { // what is only bridged is reached from its network alone
+		f.readForeign(v, a)
+	}
 	f.readRoutes(v, a)
 	f.readPassage(v, a)
 	f.readChecks(v, a)
@@ -308,8 +316,12 @@ func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 }
 
 // vrf is what the tables of routes have of the instance. An aggregate without
-// a next hop is none: there is no way to it.
+// a next hop is none: there is no way to it. Where nothing is routed the addresses
+// are the network's own affair, by which it checks who sends.
 func (i *instance) vrf() rib.VRF {
+	if !i.Layer3 {
+		return rib.VRF{Number: i.Number, External: i.external}
+	}
 	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external, Chains: i.chains, Policies: i.Policies}
 	for _, r := range i.Routes {
 		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
@@ -431,13 +443,14 @@ func isOf(changes model.Changes, kind model.Kind) bool {
 type identity struct {
 	number, vni uint32
 	name        string
+	bridge      bridge
 }
 
 func identityOf(i *compile.Instance) identity {
 	if i == nil {
 		return identity{}
 	}
-	return identity{i.Number, i.VXLAN, i.Name}
+	return identity{i.Number, i.VXLAN, i.Name, bridgeOf(i)}
 }
 
 func (f *facts) readAll(v *model.View, u *update) {

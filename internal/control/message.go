@@ -77,6 +77,9 @@ func portMessage(a *attachment) []byte {
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())
 	}
+	if a.bridge.layer2 {
+		p.Bridge = &controlv1.Bridge{Routes: a.bridge.layer3, FloodsUnknown: a.bridge.floodsUnknown}
+	}
 	for _, f := range a.foreign {
 		p.Foreign = append(p.Foreign, &controlv1.ForeignAddress{
 			Address: f.Addr.String(), Vrf: f.vrf, Fixed: f.fixed.String(), AnswersOnly: f.answersOnly,

@@ -25,12 +25,13 @@ type candidate struct {
 // naive computes all routes in the plainest way there is.
 func naive(v *model.View, state func(string) portState) map[uint32]map[string][]*controlv1.Path {
 	candidates := map[uint32]map[string][]candidate{}
-	bridges, taken := true, []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"}
+	bridges, routes3, taken := true, true, []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"}
 	if o, ok := v.ByName(model.KindGlobalVrouterConfig, []string{"default-global-system-config", "default-global-vrouter-config"}); ok {
 		if e := o.(*model.GlobalVrouterConfig).EncapsulationPriorities; e != nil {
 			taken = e.Encapsulation
 		}
 		bridges = o.(*model.GlobalVrouterConfig).ForwardingMode != "l3" && slices.Contains(taken, "VXLAN")
+		routes3 = o.(*model.GlobalVrouterConfig).ForwardingMode != "l2"
 	}
 	encapsulations := func(but string) (list []controlv1.Encapsulation) {
 		for i, name := range []string{"MPLSoUDP", "MPLSoGRE", "VXLAN"} {
@@ -70,7 +71,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 				found[key] = append(found[key], candidate{own, shared, p})
 			}
 			asVXLAN := func(p *controlv1.Path) {
-				p.Label, p.Encapsulations = 0, []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
+				p.Encapsulations = []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
 			}
 			if own && bridges {
 				add(mac.String(), true, false, asVXLAN)
@@ -85,7 +86,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 					continue
 				}
 				shared := ip.InstanceIPMode == "active-active"
-				if own || meet(from.Export, to.Import) {
+				if own || routes3 && meet(from.Export, to.Import) {
 					add(ip.InstanceIPAddress+"/32", own, shared, func(p *controlv1.Path) {
 						if shared {
 							p.Sequence = 0
@@ -97,7 +98,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 				}
 			}
 			for _, prefix := range behindInterface(v, b.Interface) {
-				if own || meet(from.Export, to.Import) {
+				if own || routes3 && meet(from.Export, to.Import) {
 					add(prefix, false, true, func(p *controlv1.Path) { p.Sequence, p.Behind = 0, true })
 				}
 			}
@@ -110,7 +111,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 						continue
 					}
 					own := of.Number == to.Number
-					if !own && !meet(of.Export, to.Import) {
+					if !routes3 || !own && !meet(of.Export, to.Import) {
 						continue
 					}
 					address := ""
@@ -135,7 +136,9 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			routes[number][key] = choose(list)
 		}
 	}
-	addStatic(v, routes)
+	if routes3 {
+		addStatic(v, routes)
+	}
 	return routes
 }
 

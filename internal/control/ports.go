@@ -188,7 +188,8 @@ func (t *tables) offerMACs(p *port, put func(uint32, rib.Key, rib.Spec)) {
 	if s.MAC == [6]byte{} {
 		return
 	}
-	s.Encapsulations, s.Label = rib.VXLAN, 0
+	// The label is how the node itself knows the port.
+	s.Encapsulations = rib.VXLAN
 	put(p.vrf, rib.MACKey(0, s.MAC, netip.Addr{}), s)
 	for _, a := range p.addresses {
 		put(p.vrf, rib.MACKey(0, s.MAC, a.Addr), s)

@@ -230,7 +230,7 @@ func TestSnapshotAndChanges(t *testing.T) {
 			"check enabled": func(t *rapid.T) {
 				b.healthCheck(rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "check"), rapid.Bool().Draw(t, "enabled"))
 			},
-			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3"}).Draw(t, "mode")) },
+			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3", "l2"}).Draw(t, "mode")) },
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
 				if b.agents[name] == nil {

@@ -399,13 +399,23 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 		}
 		ports++
 		needed[vrf.Number] = true
-		foreign := foreignOf(v, b.Interface)
+		var foreign []*controlv1.ForeignAddress
+		if vrf.Layer3 {
+			foreign = foreignOf(v, b.Interface)
+		}
 		for _, f := range foreign {
 			needed[f.Vrf] = true
 		}
 		p, ok := a.ports[b.Interface]
 		if !ok || p.Vrf != vrf.Number || p.Label != b.Label || p.Revision != b.Revision || p.NetworkName != vrf.Name {
 			return fmt.Sprintf("port %s: have %v, want label %d in vrf %d at %d", b.Interface, p, b.Label, vrf.Number, b.Revision)
+		}
+		var bridge *controlv1.Bridge
+		if vrf.Layer2 {
+			bridge = &controlv1.Bridge{Routes: vrf.Layer3}
+		}
+		if !proto.Equal(p.Bridge, bridge) {
+			return fmt.Sprintf("port %s: has the bridge %v, want %v", b.Interface, p.Bridge, bridge)
 		}
 		for _, f := range foreign {
 			if len(p.Foreign) != len(foreign) || !slices.ContainsFunc(p.Foreign, func(x *controlv1.ForeignAddress) bool { return proto.Equal(x, f) }) {

@@ -1617,7 +1617,9 @@ type Port struct {
 	// BgpServices are the BGP services of the task behind it.
 	BgpServices []*BgpService `protobuf:"bytes,18,rep,name=bgp_services,json=bgpServices,proto3" json:"bgp_services,omitempty"`
 	// HealthChecks that the node asks the port; of those it reports which fail.
-	HealthChecks  []*HealthCheck `protobuf:"bytes,19,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
+	HealthChecks []*HealthCheck `protobuf:"bytes,19,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
+	// Bridge is set where its network has layer 2.
+	Bridge        *Bridge `protobuf:"bytes,20,opt,name=bridge,proto3" json:"bridge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1781,6 +1783,13 @@ func (x *Port) GetBgpServices() []*BgpService {
 func (x *Port) GetHealthChecks() []*HealthCheck {
 	if x != nil {
 		return x.HealthChecks
+	}
+	return nil
+}
+
+func (x *Port) GetBridge() *Bridge {
+	if x != nil {
+		return x.Bridge
 	}
 	return nil
 }
@@ -2086,6 +2095,61 @@ func (x *HealthCheck) GetCodes() []*PortRange {
 	return nil
 }
 
+// Bridge is what a network does with frames.
+type Bridge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Routes: IP of unicast is routed, and ARP answered. Else IP is bridged.
+	Routes bool `protobuf:"varint,1,opt,name=routes,proto3" json:"routes,omitempty"`
+	// FloodsUnknown: frames for MACs that nobody knows go where broadcasts go.
+	FloodsUnknown bool `protobuf:"varint,2,opt,name=floods_unknown,json=floodsUnknown,proto3" json:"floods_unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridge) Reset() {
+	*x = Bridge{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridge) ProtoMessage() {}
+
+func (x *Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
+func (*Bridge) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Bridge) GetRoutes() bool {
+	if x != nil {
+		return x.Routes
+	}
+	return false
+}
+
+func (x *Bridge) GetFloodsUnknown() bool {
+	if x != nil {
+		return x.FloodsUnknown
+	}
+	return false
+}
+
 // PortPolicy is what a port is to policy: who it is to others, and the sets
 // that its own traffic is asked about. A port without it is closed.
 type PortPolicy struct {
@@ -2105,7 +2169,7 @@ type PortPolicy struct {
 
 func (x *PortPolicy) Reset() {
 	*x = PortPolicy{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2181,7 @@ func (x *PortPolicy) String() string {
 func (*PortPolicy) ProtoMessage() {}
 
 func (x *PortPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2194,7 @@ func (x *PortPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
 func (*PortPolicy) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PortPolicy) GetNetwork() uint32 {
@@ -2196,7 +2260,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2272,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2285,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PolicySet) GetId() []byte {
@@ -2249,7 +2313,7 @@ type PolicyBlock struct {
 
 func (x *PolicyBlock) Reset() {
 	*x = PolicyBlock{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2325,7 @@ func (x *PolicyBlock) String() string {
 func (*PolicyBlock) ProtoMessage() {}
 
 func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2338,7 @@ func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
 func (*PolicyBlock) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicyBlock) GetId() []byte {
@@ -2314,7 +2378,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2390,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2403,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PolicyRule) GetUuid() string {
@@ -2425,7 +2489,7 @@ type PolicySelector struct {
 
 func (x *PolicySelector) Reset() {
 	*x = PolicySelector{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2501,7 @@ func (x *PolicySelector) String() string {
 func (*PolicySelector) ProtoMessage() {}
 
 func (x *PolicySelector) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2514,7 @@ func (x *PolicySelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
 func (*PolicySelector) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PolicySelector) GetAny() bool {
@@ -2512,7 +2576,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2524,7 +2588,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2537,7 +2601,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -2568,7 +2632,7 @@ type PolicyGone struct {
 
 func (x *PolicyGone) Reset() {
 	*x = PolicyGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2644,7 @@ func (x *PolicyGone) String() string {
 func (*PolicyGone) ProtoMessage() {}
 
 func (x *PolicyGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2657,7 @@ func (x *PolicyGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
 func (*PolicyGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PolicyGone) GetWhat() isPolicyGone_What {
@@ -2655,7 +2719,7 @@ type ForeignAddress struct {
 
 func (x *ForeignAddress) Reset() {
 	*x = ForeignAddress{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2731,7 @@ func (x *ForeignAddress) String() string {
 func (*ForeignAddress) ProtoMessage() {}
 
 func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2744,7 @@ func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
 func (*ForeignAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ForeignAddress) GetAddress() string {
@@ -2720,7 +2784,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2796,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2809,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2769,7 +2833,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2845,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2858,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2832,7 +2896,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2908,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2921,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -2901,7 +2965,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +2977,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +2990,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -2989,7 +3053,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3065,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3078,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Path) GetNextHop() string {
@@ -3132,7 +3196,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3208,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3221,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -3184,7 +3248,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3260,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3273,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -3234,7 +3298,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3310,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3323,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -3315,7 +3379,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3391,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3404,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -3364,7 +3428,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3440,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3453,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -3528,7 +3592,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
 	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
-	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xbe\x05\n" +
+	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xf3\x05\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -3550,7 +3614,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x06policy\x18\x10 \x01(\v2\x1f.contrail.control.v1.PortPolicyR\x06policy\x12=\n" +
 	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\x12B\n" +
 	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\x12E\n" +
-	"\rhealth_checks\x18\x13 \x03(\v2 .contrail.control.v1.HealthCheckR\fhealthChecks\"q\n" +
+	"\rhealth_checks\x18\x13 \x03(\v2 .contrail.control.v1.HealthCheckR\fhealthChecks\x123\n" +
+	"\x06bridge\x18\x14 \x01(\v2\x1b.contrail.control.v1.BridgeR\x06bridge\"q\n" +
 	"\n" +
 	"BgpService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
@@ -3580,7 +3645,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_PING\x10\x01\x12\f\n" +
 	"\bKIND_TCP\x10\x02\x12\r\n" +
-	"\tKIND_HTTP\x10\x03\"\xeb\x01\n" +
+	"\tKIND_HTTP\x10\x03\"G\n" +
+	"\x06Bridge\x12\x16\n" +
+	"\x06routes\x18\x01 \x01(\bR\x06routes\x12%\n" +
+	"\x0efloods_unknown\x18\x02 \x01(\bR\rfloodsUnknown\"\xeb\x01\n" +
 	"\n" +
 	"PortPolicy\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\rR\anetwork\x12'\n" +
@@ -3702,7 +3770,7 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
@@ -3724,25 +3792,26 @@ var file_contrail_control_v1_control_proto_goTypes = []any{
 	(*BgpService)(nil),      // 17: contrail.control.v1.BgpService
 	(*BgpPeer)(nil),         // 18: contrail.control.v1.BgpPeer
 	(*HealthCheck)(nil),     // 19: contrail.control.v1.HealthCheck
-	(*PortPolicy)(nil),      // 20: contrail.control.v1.PortPolicy
-	(*PolicySet)(nil),       // 21: contrail.control.v1.PolicySet
-	(*PolicyBlock)(nil),     // 22: contrail.control.v1.PolicyBlock
-	(*PolicyRule)(nil),      // 23: contrail.control.v1.PolicyRule
-	(*PolicySelector)(nil),  // 24: contrail.control.v1.PolicySelector
-	(*PortRange)(nil),       // 25: contrail.control.v1.PortRange
-	(*PolicyGone)(nil),      // 26: contrail.control.v1.PolicyGone
-	(*ForeignAddress)(nil),  // 27: contrail.control.v1.ForeignAddress
-	(*PortGone)(nil),        // 28: contrail.control.v1.PortGone
-	(*Route)(nil),           // 29: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 30: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 31: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 32: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 33: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 34: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 35: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 36: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 37: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 38: contrail.types.v1.Position
+	(*Bridge)(nil),          // 20: contrail.control.v1.Bridge
+	(*PortPolicy)(nil),      // 21: contrail.control.v1.PortPolicy
+	(*PolicySet)(nil),       // 22: contrail.control.v1.PolicySet
+	(*PolicyBlock)(nil),     // 23: contrail.control.v1.PolicyBlock
+	(*PolicyRule)(nil),      // 24: contrail.control.v1.PolicyRule
+	(*PolicySelector)(nil),  // 25: contrail.control.v1.PolicySelector
+	(*PortRange)(nil),       // 26: contrail.control.v1.PortRange
+	(*PolicyGone)(nil),      // 27: contrail.control.v1.PolicyGone
+	(*ForeignAddress)(nil),  // 28: contrail.control.v1.ForeignAddress
+	(*PortGone)(nil),        // 29: contrail.control.v1.PortGone
+	(*Route)(nil),           // 30: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 31: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 32: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 33: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 34: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 35: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 36: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 37: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 38: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 39: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	11, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
@@ -3752,56 +3821,57 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	7,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	38, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	39, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	12, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	10, // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	12, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	38, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	39, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	11, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
 	13, // 14: contrail.control.v1.PortStatus.failing:type_name -> contrail.control.v1.FailedCheck
-	38, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	39, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
 	15, // 16: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
 	16, // 17: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	28, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	29, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	33, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	34, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	35, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	37, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	36, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	30, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	31, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	22, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
-	21, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
-	26, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	29, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	30, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	34, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	35, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	36, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	38, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	37, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	31, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	32, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	23, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	22, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	27, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
 	0,  // 30: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	20, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	27, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	21, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	28, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
 	17, // 33: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
 	19, // 34: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
-	18, // 35: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
-	3,  // 36: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
-	25, // 37: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
-	23, // 38: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	24, // 39: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	24, // 40: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	25, // 41: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	25, // 42: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	32, // 43: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	32, // 44: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	32, // 45: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 46: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	11, // 47: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	9,  // 48: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	4,  // 49: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	14, // 50: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	5,  // 51: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	50, // [50:52] is the sub-list for method output_type
-	48, // [48:50] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	20, // 35: contrail.control.v1.Port.bridge:type_name -> contrail.control.v1.Bridge
+	18, // 36: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
+	3,  // 37: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
+	26, // 38: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
+	24, // 39: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	25, // 40: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	25, // 41: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	26, // 42: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	26, // 43: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	33, // 44: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	33, // 45: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	33, // 46: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 47: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	11, // 48: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	9,  // 49: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	4,  // 50: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	14, // 51: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	5,  // 52: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	51, // [51:53] is the sub-list for method output_type
+	49, // [49:51] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -3837,12 +3907,12 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_PolicySet)(nil),
 		(*ControlMessage_PolicyGone)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[19].OneofWrappers = []any{}
-	file_contrail_control_v1_control_proto_msgTypes[22].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[23].OneofWrappers = []any{
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[32].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -3852,7 +3922,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
