@@ -37,6 +37,7 @@ func newVRouterAgentCommand() *cobra.Command {
 	flags.StringVar(&config.RunDir, "run-dir", "/run/contrail", "`directory` of agent.sock and agent.token")
 	flags.StringVar(&config.StateDir, "state-dir", "/var/lib/contrail", "`directory` of the ports and of the detach queue")
 	flags.StringVar(&plane.PinDir, "pin-dir", "/sys/fs/bpf/contrail", "`directory` on a bpffs in which the data plane is pinned")
+	flags.Uint32Var(&plane.FloodRate, "flood-rate", 10000, "`number` of copies of broadcasts that a port, and the tunnels of a network, may have made in a second")
 	flags.Uint32Var(&plane.FlowEntries, "flow-entries", 512<<10, "`number` of flows the node has room for, about 200 bytes each, taken at once; maps that are pinned keep theirs")
 	flags.StringVar(&config.Underlay, "underlay", "eth0", "`device` that carries the tunnels to the other nodes")
 	flags.StringVar(&address, "address", "", "IPv4 `address` of the node on the underlay (default: the device's first)")

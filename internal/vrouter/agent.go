@@ -71,6 +71,12 @@ type Dataplane interface {
 	Services() (map[dataplane.ServiceKey]dataplane.Service, error)
 	PutService(dataplane.ServiceKey, dataplane.Service) error
 	DeleteService(dataplane.ServiceKey) error
+	MACs() (map[dataplane.MACKey]dataplane.NextHop, error)
+	PutMACs(map[dataplane.MACKey]dataplane.NextHop) error
+	DeleteMAC(dataplane.MACKey) error
+	Bridges() (map[uint32]dataplane.Bridge, error)
+	PutBridge(vrf uint32, b dataplane.Bridge) error
+	DeleteBridge(vrf uint32) error
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
@@ -105,7 +111,10 @@ type Agent struct {
 	// probes are the ways by which health checks reach ports, by alias.
 	probes *reconcile.Table[netip.Addr, dataplane.Probe]
 	health *healthChecks
-	flows  flowCount
+	// macs and bridges are layer 2 of VRFs.
+	macs    *reconcile.Table[dataplane.MACKey, dataplane.NextHop]
+	bridges *reconcile.Table[uint32, dataplane.Bridge]
+	flows   flowCount
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex
@@ -234,7 +243,19 @@ func (a *Agent) makeTables() {
 		Resync:    time.Minute,
 	})
 	a.sessions.bgpChanged = a.registry.touch
-	a.routing.routes = a.routes
+	a.macs = reconcile.New(a.log, macTarget{a.dataplane}, reconcile.Options[dataplane.MACKey, dataplane.NextHop]{
+		Name:      "macs",
+		Equal:     func(x, y dataplane.NextHop) bool { return x == y },
+		MayDelete: func(k dataplane.MACKey) bool { return a.routing.mayDelete(dataplane.RouteKey{VRF: k.VRF}) },
+		Resync:    time.Minute,
+	})
+	a.bridges = reconcile.New(a.log, bridgeTarget{a.dataplane}, reconcile.Options[uint32, dataplane.Bridge]{
+		Name:      "bridges",
+		Equal:     func(x, y dataplane.Bridge) bool { return x == y },
+		MayDelete: a.routing.mayDeleteBridge,
+		Resync:    time.Minute,
+	})
+	a.routing.routes, a.routing.macs = a.routes, a.macs
 	a.routing.usesVRF = a.registry.usesVRF
 	a.routing.portsChanged = a.registry.touch
 	a.routing.newEpoch = func() {
@@ -293,6 +314,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("services", a.services.Run)
 	group.Add("probes", a.probes.Run)
 	group.Add("health checks", a.runHealth)
+	group.Add("macs", a.macs.Run)
+	group.Add("bridges", a.bridges.Run)
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)
 	group.Add("flows", a.runFlows)

@@ -29,13 +29,15 @@ type fakePlane struct {
 	vnis    map[uint32]uint32
 	service map[dataplane.ServiceKey]dataplane.Service
 	probes  map[netip.Addr]dataplane.Probe
+	macs    map[dataplane.MACKey]dataplane.NextHop
+	bridges map[uint32]dataplane.Bridge
 	refuse  error
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}, probes: map[netip.Addr]dataplane.Probe{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}, probes: map[netip.Addr]dataplane.Probe{}, macs: map[dataplane.MACKey]dataplane.NextHop{}, bridges: map[uint32]dataplane.Bridge{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -179,6 +181,46 @@ func (f *fakePlane) DeleteProbe(alias netip.Addr) error {
 }
 
 func (f *fakePlane) AttachProber(int) error { return nil }
+
+func (f *fakePlane) MACs() (map[dataplane.MACKey]dataplane.NextHop, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.macs), nil
+}
+
+func (f *fakePlane) PutMACs(all map[dataplane.MACKey]dataplane.NextHop) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.macs, all)
+	return nil
+}
+
+func (f *fakePlane) DeleteMAC(k dataplane.MACKey) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.macs, k)
+	return nil
+}
+
+func (f *fakePlane) Bridges() (map[uint32]dataplane.Bridge, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.bridges), nil
+}
+
+func (f *fakePlane) PutBridge(vrf uint32, b dataplane.Bridge) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bridges[vrf] = b
+	return nil
+}
+
+func (f *fakePlane) DeleteBridge(vrf uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.bridges, vrf)
+	return nil
+}
 
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil

@@ -54,13 +54,15 @@ func (a *Agent) introspectHandler() http.Handler {
 		})
 	}
 	show("/{$}", func() (any, error) {
-		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/vnis", "/services", "/health", "/drops", "/sessions", "/queue", "/metrics"}}, nil
+		return map[string][]string{"tables": {"/status", "/ports", "/graph", "/policies", "/routes", "/macs", "/bridges", "/vnis", "/services", "/health", "/drops", "/sessions", "/queue", "/metrics"}}, nil
 	})
 	show("/status", func() (any, error) { return a.status(), nil })
 	show("/ports", func() (any, error) { return map[string]any{"ports": a.portList()}, nil })
 	show("/graph", func() (any, error) { return map[string]any{"ports": a.routing.graphPorts()}, nil })
 	show("/policies", func() (any, error) { return map[string]any{"policies": a.policyList()}, nil })
 	show("/routes", func() (any, error) { return map[string]any{"routes": a.routeList()}, nil })
+	show("/macs", func() (any, error) { return map[string]any{"macs": a.macList()}, nil })
+	show("/bridges", func() (any, error) { return map[string]any{"bridges": a.bridgeList()}, nil })
 	show("/vnis", func() (any, error) { return map[string]any{"vnis": a.vniList()}, nil })
 	show("/services", func() (any, error) { return map[string]any{"services": a.serviceList()}, nil })
 	show("/health", func() (any, error) { return map[string]any{"checks": a.health.States()}, nil })

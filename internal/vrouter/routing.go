@@ -41,6 +41,7 @@ type routing struct {
 	// must not block.
 	newEpoch func()
 	routes   *reconcile.Table[dataplane.RouteKey, dataplane.NextHop]
+	macs     *reconcile.Table[dataplane.MACKey, dataplane.NextHop]
 	// patience is how long a view may be behind another before it is late.
 	patience time.Duration
 
@@ -65,6 +66,7 @@ type tables struct {
 
 type vrfTable struct {
 	routes map[netip.Prefix][]*controlv1.Path
+	layer2 layer2Rows
 	done   bool
 	// unheard: it is of an earlier session; the present one, whose list of
 	// ports is complete, has said nothing of it yet.
@@ -78,7 +80,7 @@ func newTables() tables {
 func (t *tables) vrf(number uint32) *vrfTable {
 	v := t.vrfs[number]
 	if v == nil {
-		v = &vrfTable{routes: map[netip.Prefix][]*controlv1.Path{}}
+		v = &vrfTable{routes: map[netip.Prefix][]*controlv1.Path{}, layer2: newLayer2Rows()}
 		t.vrfs[number] = v
 	}
 	return v
@@ -117,6 +119,9 @@ func (r *routing) adopt(v *view) {
 	for number, t := range v.vrfs {
 		for prefix, paths := range t.routes {
 			r.setRoute(number, prefix, paths)
+		}
+		for key, paths := range t.layer2.all() {
+			r.setLayer2(number, key, paths)
 		}
 		if t.done {
 			r.closeVRF(v, number)
@@ -184,6 +189,8 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 		if leads {
 			r.dropRoute(body.RouteGone.GetVrf(), prefix.Masked())
 		}
+	case *controlv1.ControlMessage_MacRoute, *controlv1.ControlMessage_MulticastRoute:
+		return r.takeLayer2(v, m)
 	case *controlv1.ControlMessage_VrfGone:
 		delete(v.vrfs, body.VrfGone.GetVrf())
 		delete(v.places, body.VrfGone.GetVrf())
@@ -216,6 +223,7 @@ func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged b
 		v.vrf(table.Vrf).done = true
 		if leads {
 			r.closeVRF(v, table.Vrf)
+			return true // its bridge may be made now
 		}
 	}
 	return false
@@ -258,8 +266,9 @@ func (r *routing) closeVRF(v *view, number uint32) {
 			r.dropRoute(number, prefix)
 		}
 	}
+	r.closeLayer2(number, now.layer2)
 	// A table of its own, for the view's is changed before it is believed.
-	r.believed.vrfs[number] = &vrfTable{routes: maps.Clone(now.routes), done: true}
+	r.believed.vrfs[number] = &vrfTable{routes: maps.Clone(now.routes), layer2: now.layer2.clone(), done: true}
 	now.done = true
 	r.routes.Wake()
 }
@@ -292,6 +301,9 @@ func (r *routing) dropVRF(vrf uint32) {
 	if table := r.believed.vrfs[vrf]; table != nil {
 		for prefix := range table.routes {
 			r.dropRoute(vrf, prefix)
+		}
+		for key := range table.layer2.all() {
+			r.dropLayer2(vrf, key)
 		}
 		delete(r.believed.vrfs, vrf)
 	}

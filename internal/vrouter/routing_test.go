@@ -20,13 +20,11 @@ import (
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // noTarget is for tables that are looked at and never run.
-type noTarget struct{}
+type noTarget[K comparable] struct{}
 
-func (noTarget) List(context.Context) (map[dataplane.RouteKey]dataplane.NextHop, error) {
-	return nil, nil
-}
-func (noTarget) Put(context.Context, dataplane.RouteKey, dataplane.NextHop) error { return nil }
-func (noTarget) Delete(context.Context, dataplane.RouteKey) error                 { return nil }
+func (noTarget[K]) List(context.Context) (map[K]dataplane.NextHop, error) { return nil, nil }
+func (noTarget[K]) Put(context.Context, K, dataplane.NextHop) error       { return nil }
+func (noTarget[K]) Delete(context.Context, K) error                       { return nil }
 
 const ownAddress = "172.31.0.11"
 
@@ -34,8 +32,11 @@ func newTestRouting() *routing {
 	r := newRouting(quiet(), netip.MustParseAddr(ownAddress))
 	r.usesVRF = func(uint32) bool { return false }
 	r.portsChanged = func() {}
-	r.routes = reconcile.New(quiet(), noTarget{}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
+	r.routes = reconcile.New(quiet(), noTarget[dataplane.RouteKey]{}, reconcile.Options[dataplane.RouteKey, dataplane.NextHop]{
 		Name: "routes", Equal: func(a, b dataplane.NextHop) bool { return a == b }, MayDelete: r.mayDelete,
+	})
+	r.macs = reconcile.New(quiet(), noTarget[dataplane.MACKey]{}, reconcile.Options[dataplane.MACKey, dataplane.NextHop]{
+		Name: "macs", Equal: func(a, b dataplane.NextHop) bool { return a == b },
 	})
 	return r
 }

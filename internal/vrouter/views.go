@@ -58,7 +58,7 @@ const maxPlaces = 1000
 func (r *routing) hello(v *view, bootID string) *controlv1.Hello {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	h := &controlv1.Hello{BootId: bootID, Seen: r.position}
+	h := &controlv1.Hello{BootId: bootID, Seen: r.position, Layer2: true}
 	if v.earlier == nil {
 		return h
 	}
@@ -90,7 +90,7 @@ func (v *view) resume(number uint32) {
 		// What is believed may be the same maps.
 		v.ports, v.policyTables = maps.Clone(v.earlier.ports), v.earlier.policyTables.clone()
 	case v.earlier.vrfs[number] != nil:
-		v.vrf(number).routes = v.earlier.vrfs[number].routes
+		v.vrf(number).routes, v.vrf(number).layer2 = v.earlier.vrfs[number].routes, v.earlier.vrfs[number].layer2
 	}
 }
 

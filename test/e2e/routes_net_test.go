@@ -65,6 +65,14 @@ func TestNetFloatingIP(t *testing.T) {
 // inNamespaceOf runs a command in the network namespace of a task.
 func (c *cluster) inNamespaceOf(t *testing.T, of task, command ...string) {
 	t.Helper()
+	if _, err := base.Run(contextOf(t), append([]string{"nsenter", "--net=" + c.namespaceOf(t, of)}, command...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// namespaceOf is a path to the network namespace of a task.
+func (c *cluster) namespaceOf(t *testing.T, of task) string {
+	t.Helper()
 	own, err := c.Contrail(contextOf(t), "exec", of.ID, "--", "readlink", "/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +83,11 @@ func (c *cluster) inNamespaceOf(t *testing.T, of task, command ...string) {
 	}
 	for _, path := range all {
 		if ns, err := os.Readlink(path); err == nil && ns == strings.TrimSpace(own) {
-			if _, err := base.Run(contextOf(t), append([]string{"nsenter", "--net=" + path}, command...)...); err != nil {
-				t.Fatal(err)
-			}
-			return
+			return path
 		}
 	}
 	t.Fatalf("no process is in the network namespace %s of %s", own, of.ID)
+	return ""
 }
 
 // TestNetRouteBehindTask: a prefix behind a task is reached through it by the

@@ -202,6 +202,7 @@ func TestNetVTEP(t *testing.T) {
 		t.Error("a task of another network reaches the host")
 	}
 
+	t.Run("layer 2", func(t *testing.T) { c.layer2(t, frr, network, one, two, other) })
 	t.Run("nodes prefer VXLAN", func(t *testing.T) {
 		vrouters := "/global-vrouter-config/" + c.find(t, "global-vrouter-config", "default-global-system-config", "default-global-vrouter-config")
 		prefer := func(list ...string) {

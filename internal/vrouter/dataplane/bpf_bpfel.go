@@ -32,6 +32,32 @@ type bpfBgpServiceKey struct {
 	Server  uint32
 }
 
+type bpfBridge struct {
+	_       structs.HostLayout
+	Flags   uint32
+	Count   uint32
+	LeftOut uint32
+	Remote  [512]bpfBridgeRemote
+}
+
+type bpfBridgeMember struct {
+	_    structs.HostLayout
+	Vrf  uint32
+	Addr uint32
+}
+
+type bpfBridgePorts struct {
+	_       structs.HostLayout
+	Count   uint32
+	Ifindex [1024]uint32
+}
+
+type bpfBridgeRemote struct {
+	_    structs.HostLayout
+	Addr uint32
+	Vni  uint32
+}
+
 type bpfCounters struct {
 	_           structs.HostLayout
 	FromPackets uint64
@@ -142,6 +168,42 @@ type bpfFragmentKey struct {
 	Dir   uint8
 }
 
+type bpfFrameWork struct {
+	_     structs.HostLayout
+	Frame struct {
+		_   structs.HostLayout
+		Eth struct {
+			_        structs.HostLayout
+			H_dest   [6]uint8
+			H_source [6]uint8
+			H_proto  uint16
+		}
+		Pad    uint16
+		Vrf    uint32
+		Source uint32
+		Far    uint32
+	}
+	P struct {
+		_         structs.HostLayout
+		Key       bpfFlowKey
+		Offset    uint32
+		HeaderLen uint16
+		Ttl       uint8
+		Tos       uint8
+		Id        uint16
+		Fragment  uint8
+		IcmpCode  uint8
+	}
+	W struct {
+		_        structs.HostLayout
+		Ifindex  uint32
+		Slot     uint32
+		Remote   uint32
+		Vni      uint32
+		Identity uint32
+	}
+}
+
 type bpfHostRouteKey struct {
 	_    structs.HostLayout
 	Vrf  uint32
@@ -154,6 +216,13 @@ type bpfIdentity struct {
 	Groups  uint16
 	Tags    uint16
 	Values  [126]uint32
+}
+
+type bpfMacKey struct {
+	_   structs.HostLayout
+	Vrf uint32
+	Mac [6]uint8
+	Pad uint16
 }
 
 type bpfNextHop struct {
@@ -293,19 +362,26 @@ type bpfVif struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapBgpServiceV1       = "bgp_service_v1"
+	bpfMapBridgeMemberV1     = "bridge_member_v1"
+	bpfMapBridgePortsV1      = "bridge_ports_v1"
+	bpfMapBridgeProgramsV1   = "bridge_programs_v1"
+	bpfMapBridgeV1           = "bridge_v1"
 	bpfMapCounterV1          = "counter_v1"
 	bpfMapDropV1             = "drop_v1"
 	bpfMapEcmpMemberV1       = "ecmp_member_v1"
 	bpfMapEcmpV1             = "ecmp_v1"
+	bpfMapFloodPaidV1        = "flood_paid_v1"
 	bpfMapFlowGoneV2         = "flow_gone_v2"
 	bpfMapFlowMadeV2         = "flow_made_v2"
 	bpfMapFlowV3             = "flow_v3"
 	bpfMapForeignAddrV1      = "foreign_addr_v1"
 	bpfMapForeignV1          = "foreign_v1"
 	bpfMapFragmentV1         = "fragment_v1"
+	bpfMapFrameWork          = "frame_work"
 	bpfMapHostRouteV2        = "host_route_v2"
 	bpfMapIdentityV1         = "identity_v1"
 	bpfMapLabelV1            = "label_v1"
+	bpfMapMacV1              = "mac_v1"
 	bpfMapNextHopMacV1       = "next_hop_mac_v1"
 	bpfMapNextHopV1          = "next_hop_v1"
 	bpfMapNodeV1             = "node_v1"
@@ -320,10 +396,13 @@ const (
 	bpfMapScratchFlow        = "scratch_flow"
 	bpfMapVifV1              = "vif_v1"
 	bpfMapVniV1              = "vni_v1"
+	bpfProgBridgePortRx      = "bridge_port_rx"
+	bpfProgBridgeTunnelRx    = "bridge_tunnel_rx"
 	bpfProgProbeRx           = "probe_rx"
 	bpfProgUnderlayRx        = "underlay_rx"
 	bpfProgVifRx             = "vif_rx"
 	bpfVarCrowdedFlows       = "crowded_flows"
+	bpfVarFloodInterval      = "flood_interval"
 	bpfVarLocalIp            = "local_ip"
 	bpfVarPortFlows          = "port_flows"
 	bpfVarPortUnanswered     = "port_unanswered"
@@ -372,9 +451,11 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	ProbeRx    *ebpf.ProgramSpec `ebpf:"probe_rx"`
-	UnderlayRx *ebpf.ProgramSpec `ebpf:"underlay_rx"`
-	VifRx      *ebpf.ProgramSpec `ebpf:"vif_rx"`
+	BridgePortRx   *ebpf.ProgramSpec `ebpf:"bridge_port_rx"`
+	BridgeTunnelRx *ebpf.ProgramSpec `ebpf:"bridge_tunnel_rx"`
+	ProbeRx        *ebpf.ProgramSpec `ebpf:"probe_rx"`
+	UnderlayRx     *ebpf.ProgramSpec `ebpf:"underlay_rx"`
+	VifRx          *ebpf.ProgramSpec `ebpf:"vif_rx"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -382,19 +463,26 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	BgpServiceV1       *ebpf.MapSpec `ebpf:"bgp_service_v1"`
+	BridgeMemberV1     *ebpf.MapSpec `ebpf:"bridge_member_v1"`
+	BridgePortsV1      *ebpf.MapSpec `ebpf:"bridge_ports_v1"`
+	BridgeProgramsV1   *ebpf.MapSpec `ebpf:"bridge_programs_v1"`
+	BridgeV1           *ebpf.MapSpec `ebpf:"bridge_v1"`
 	CounterV1          *ebpf.MapSpec `ebpf:"counter_v1"`
 	DropV1             *ebpf.MapSpec `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
+	FloodPaidV1        *ebpf.MapSpec `ebpf:"flood_paid_v1"`
 	FlowGoneV2         *ebpf.MapSpec `ebpf:"flow_gone_v2"`
 	FlowMadeV2         *ebpf.MapSpec `ebpf:"flow_made_v2"`
 	FlowV3             *ebpf.MapSpec `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.MapSpec `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.MapSpec `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.MapSpec `ebpf:"fragment_v1"`
+	FrameWork          *ebpf.MapSpec `ebpf:"frame_work"`
 	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
 	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
+	MacV1              *ebpf.MapSpec `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.MapSpec `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.MapSpec `ebpf:"next_hop_v1"`
 	NodeV1             *ebpf.MapSpec `ebpf:"node_v1"`
@@ -416,6 +504,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	CrowdedFlows    *ebpf.VariableSpec `ebpf:"crowded_flows"`
+	FloodInterval   *ebpf.VariableSpec `ebpf:"flood_interval"`
 	LocalIp         *ebpf.VariableSpec `ebpf:"local_ip"`
 	PortFlows       *ebpf.VariableSpec `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.VariableSpec `ebpf:"port_unanswered"`
@@ -443,19 +532,26 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	BgpServiceV1       *ebpf.Map `ebpf:"bgp_service_v1"`
+	BridgeMemberV1     *ebpf.Map `ebpf:"bridge_member_v1"`
+	BridgePortsV1      *ebpf.Map `ebpf:"bridge_ports_v1"`
+	BridgeProgramsV1   *ebpf.Map `ebpf:"bridge_programs_v1"`
+	BridgeV1           *ebpf.Map `ebpf:"bridge_v1"`
 	CounterV1          *ebpf.Map `ebpf:"counter_v1"`
 	DropV1             *ebpf.Map `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
+	FloodPaidV1        *ebpf.Map `ebpf:"flood_paid_v1"`
 	FlowGoneV2         *ebpf.Map `ebpf:"flow_gone_v2"`
 	FlowMadeV2         *ebpf.Map `ebpf:"flow_made_v2"`
 	FlowV3             *ebpf.Map `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.Map `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.Map `ebpf:"foreign_v1"`
 	FragmentV1         *ebpf.Map `ebpf:"fragment_v1"`
+	FrameWork          *ebpf.Map `ebpf:"frame_work"`
 	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
 	LabelV1            *ebpf.Map `ebpf:"label_v1"`
+	MacV1              *ebpf.Map `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.Map `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.Map `ebpf:"next_hop_v1"`
 	NodeV1             *ebpf.Map `ebpf:"node_v1"`
@@ -475,19 +571,26 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.BgpServiceV1,
+		m.BridgeMemberV1,
+		m.BridgePortsV1,
+		m.BridgeProgramsV1,
+		m.BridgeV1,
 		m.CounterV1,
 		m.DropV1,
 		m.EcmpMemberV1,
 		m.EcmpV1,
+		m.FloodPaidV1,
 		m.FlowGoneV2,
 		m.FlowMadeV2,
 		m.FlowV3,
 		m.ForeignAddrV1,
 		m.ForeignV1,
 		m.FragmentV1,
+		m.FrameWork,
 		m.HostRouteV2,
 		m.IdentityV1,
 		m.LabelV1,
+		m.MacV1,
 		m.NextHopMacV1,
 		m.NextHopV1,
 		m.NodeV1,
@@ -510,6 +613,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	CrowdedFlows    *ebpf.Variable `ebpf:"crowded_flows"`
+	FloodInterval   *ebpf.Variable `ebpf:"flood_interval"`
 	LocalIp         *ebpf.Variable `ebpf:"local_ip"`
 	PortFlows       *ebpf.Variable `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.Variable `ebpf:"port_unanswered"`
@@ -520,13 +624,17 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	ProbeRx    *ebpf.Program `ebpf:"probe_rx"`
-	UnderlayRx *ebpf.Program `ebpf:"underlay_rx"`
-	VifRx      *ebpf.Program `ebpf:"vif_rx"`
+	BridgePortRx   *ebpf.Program `ebpf:"bridge_port_rx"`
+	BridgeTunnelRx *ebpf.Program `ebpf:"bridge_tunnel_rx"`
+	ProbeRx        *ebpf.Program `ebpf:"probe_rx"`
+	UnderlayRx     *ebpf.Program `ebpf:"underlay_rx"`
+	VifRx          *ebpf.Program `ebpf:"vif_rx"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.BridgePortRx,
+		p.BridgeTunnelRx,
 		p.ProbeRx,
 		p.UnderlayRx,
 		p.VifRx,

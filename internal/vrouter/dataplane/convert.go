@@ -55,8 +55,8 @@ func swap32(v uint32) uint32 {
 
 // fromNextHop is where a flow was decided to go.
 func fromNextHop(c bpfNextHop) NextHop {
-	if NextHopKind(c.Kind) == Local {
-		return NextHop{Kind: Local, IfIndex: int(c.Ifindex)}
+	if kind := NextHopKind(c.Kind); kind == Local || kind == Bridged {
+		return NextHop{Kind: kind, IfIndex: int(c.Ifindex)}
 	}
 	n := NextHop{Kind: NextHopKind(c.Kind), Encapsulation: Encapsulation(c.Encap), Remote: fromAddr(c.Remote)}
 	return n.with(c.Label)

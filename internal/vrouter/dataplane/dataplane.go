@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -42,6 +43,10 @@ type Config struct {
 	// and to shorter prefixes. Defaults 1048576 and 262144; memory is taken as
 	// routes come.
 	HostRoutes, PrefixRoutes uint32
+	// FloodRate is how many copies of broadcasts and the like a port may have made
+	// in a second, and how many all that comes by tunnel for a network. Default
+	// 10000, at most 1000000.
+	FloodRate uint32
 }
 
 func (c Config) withDefaults() Config {
@@ -56,6 +61,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxPorts, 4096)
 	set(&c.HostRoutes, 1<<20)
 	set(&c.PrefixRoutes, 256<<10)
+	set(&c.FloodRate, 10000)
 	return c
 }
 
@@ -67,6 +73,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("underlay device is not named")
 	case !c.LocalIP.Is4():
 		return fmt.Errorf("local address %s is not IPv4", c.LocalIP)
+	case c.FloodRate > 1e6:
+		return fmt.Errorf("flood rate %d is above 1000000 copies in a second", c.FloodRate)
 	}
 	return nil
 }
@@ -89,6 +97,8 @@ type Dataplane struct {
 	room  uint32         // entries of the flow table
 	// sources are sockets that keep source ports of services from others.
 	sources map[uint16]int
+	// bridged are the VRFs whose replicated frames ports get, by ifindex.
+	bridged map[int]uint32
 }
 
 // Open loads the programs and attaches them in the caller's network namespace.
@@ -113,7 +123,7 @@ func Open(log *slog.Logger, config Config) (*Dataplane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
-	d := &Dataplane{log: log, config: config, links: handle, slots: map[int]uint32{}, sources: map[uint16]int{}}
+	d := &Dataplane{log: log, config: config, links: handle, slots: map[int]uint32{}, sources: map[uint16]int{}, bridged: map[int]uint32{}}
 	if err := d.open(); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("open data plane at %s: %w", config.PinDir, err)
@@ -167,6 +177,7 @@ func (d *Dataplane) load(underlay int) error {
 		vars.PortFlows.Set(int32(d.config.PortFlows)),
 		vars.PortUnanswered.Set(int32(d.config.PortUnanswered)),
 		vars.CrowdedFlows.Set(int32(d.room/(2*flowPair))),
+		vars.FloodInterval.Set(uint64(time.Second)/uint64(d.config.FloodRate)),
 	); err != nil {
 		return fmt.Errorf("set constants of the programs: %w", err)
 	}
@@ -195,10 +206,12 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapRouteV2:            d.config.PrefixRoutes,
 		bpfMapPortPolicyV1:       d.config.MaxPorts,
 		bpfMapPolicyGenerationV1: d.config.MaxPorts,
+		bpfMapBridgeV1:           d.config.MaxPorts,
+		bpfMapBridgePortsV1:      d.config.MaxPorts,
 		bpfMapDropV1:             uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
 	for name, m := range spec.Maps {
-		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery || name == bpfMapScratchFlow {
+		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery || name == bpfMapScratchFlow || name == bpfMapFrameWork {
 			continue // constants and scratch memory: each load has its own
 		}
 		m.Pinning = ebpf.PinByName
@@ -257,6 +270,9 @@ func (d *Dataplane) adopt(netns uint64) error {
 	}
 	if err := d.reserveSources(); err != nil {
 		d.log.Warn("services go on, but their source ports are not all reserved", "error", err)
+	}
+	if err := d.adoptBridges(vifs); err != nil {
+		return err
 	}
 	return d.adoptDevices(vifs)
 }

@@ -67,8 +67,26 @@
 //
 // A far end of VXLAN that bridges, such as a switch, asks for the MAC of a port
 // by ARP. The node answers it as it would take a packet from it: where the port
-// is here, and the question comes from where the answer would go. Nothing else
-// that is broadcast is delivered.
+// is here, and the question comes from where the answer would go.
+//
+// # Layer 2
+//
+// A VRF with a bridge (PutBridge) forwards frames: by MAC (PutMACs) to a port or
+// by VXLAN to a node, and what is for many to its ports and remotes. vif_rx and
+// underlay_rx hand them to bridge_port_rx and bridge_tunnel_rx by tail calls.
+//
+//		container -> vif_rx -> bridge_port_rx -> flow | policy -> port, or VXLAN
+//		                                      -> for many: ports, and copies in VXLAN
+//		                                         -> underlay_rx (marked) -> underlay
+//		underlay -> underlay_rx -> bridge_tunnel_rx -> source, flow | policy -> ports
+//
+//	  - What came by tunnel never leaves by one.
+//	  - A frame from a tunnel is of a remote of the bridge, and its MAC and address
+//	    are not known to be elsewhere.
+//	  - Each copy is paid for, out of what its port, or the network's tunnels, may
+//	    have in a second.
+//	  - Where IP is routed it is routed whatever MAC of the network it is for; where
+//	    it is bridged, as the frame is, by flows as any other.
 //
 // # Offloads
 //

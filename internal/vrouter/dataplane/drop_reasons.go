@@ -68,6 +68,10 @@ const (
 	DropFlowUnanswered DropReason = 31
 	// DropBgpConnection: another connection of the port to the control node came later.
 	DropBgpConnection DropReason = 32
+	// DropUnknownMAC: nobody in the network has the destination MAC.
+	DropUnknownMAC DropReason = 33
+	// DropFloodRate: more copies of broadcasts than a port, or a network's tunnels, may have.
+	DropFloodRate DropReason = 34
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -104,4 +108,6 @@ var dropReasons = [...]struct{ name, help string }{
 	{"vni", "VXLAN network identifier is of no network here"},
 	{"flow-unanswered", "port has used up its flows without an answer"},
 	{"bgp-connection", "another connection of the port to the control node came later"},
+	{"unknown-mac", "nobody in the network has the destination MAC"},
+	{"flood-rate", "more copies of broadcasts than a port, or a network's tunnels, may have"},
 }

@@ -236,6 +236,12 @@ func (d *Dataplane) SweepNextHops() error {
 		}
 		used[r.value.NextHop], identities[r.value.Identity] = true, true
 	}
+	for r, err := range batches[bpfMacKey, bpfRoute](d.maps().MacV1, "macs") {
+		if err != nil {
+			return fmt.Errorf("sweep next hops: %w", err)
+		}
+		used[r.value.NextHop], identities[r.value.Identity] = true, true
+	}
 	for id, n := range d.hops.by {
 		if used[id] && n.Kind == ECMP {
 			for _, m := range n.Members.List() {

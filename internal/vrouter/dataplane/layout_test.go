@@ -68,6 +68,11 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"flow.nat_src", unsafe.Offsetof(bpfFlow{}.NatSrc), 104},
 		{"foreign", unsafe.Sizeof(bpfForeign{}), 260},
 		{"flow.nh", unsafe.Offsetof(bpfFlow{}.Nh), 68},
+		{"bridge", unsafe.Sizeof(bpfBridge{}), 12 + 8*MaxRemotes},
+		{"bridge.remote", unsafe.Offsetof(bpfBridge{}.Remote), 12},
+		{"bridge_ports", unsafe.Sizeof(bpfBridgePorts{}), 4 + 4*MaxBridgePorts},
+		{"bridge_member", unsafe.Sizeof(bpfBridgeMember{}), 8},
+		{"mac_key", unsafe.Sizeof(bpfMacKey{}), 12},
 		{"node", unsafe.Sizeof(bpfNode{}), 16},
 		{"counters", unsafe.Sizeof(bpfCounters{}), 32},
 		{"probe", unsafe.Sizeof(bpfProbe{}), 12},
@@ -109,6 +114,13 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapCounterV1:     {4, unsafe.Sizeof(bpfCounters{})},
 		bpfMapDropV1:        {unsafe.Sizeof(bpfDropKey{}), unsafe.Sizeof(bpfDropCount{})},
 
+		bpfMapBridgeV1:         {4, unsafe.Sizeof(bpfBridge{})},
+		bpfMapBridgePortsV1:    {4, unsafe.Sizeof(bpfBridgePorts{})},
+		bpfMapBridgeMemberV1:   {unsafe.Sizeof(bpfBridgeMember{}), 4},
+		bpfMapBridgeProgramsV1: {4, 4},
+		bpfMapMacV1:            {unsafe.Sizeof(bpfMacKey{}), unsafe.Sizeof(bpfRoute{})},
+		bpfMapFloodPaidV1:      {4, 8},
+
 		bpfMapIdentityV1:         {4, unsafe.Sizeof(bpfIdentity{})},
 		bpfMapPortPolicyV1:       {4, unsafe.Sizeof(bpfPortPolicy{})},
 		bpfMapPolicySetV1:        {4, 4},
@@ -118,7 +130,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},
 	}
 	for name, m := range spec.Maps {
-		if name[0] == '.' || name == bpfMapPolicyQuery || name == bpfMapScratchFlow {
+		if name[0] == '.' || name == bpfMapPolicyQuery || name == bpfMapScratchFlow || name == bpfMapFrameWork {
 			continue
 		}
 		want, ok := maps[name]

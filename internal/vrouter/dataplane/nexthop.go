@@ -24,6 +24,8 @@ const (
 	ECMP    NextHopKind = 3
 	// Fabric is only of flows: to Remote, as the node, without a tunnel.
 	Fabric NextHopKind = 4
+	// Bridged is only of flows: to a local port, as the frame is.
+	Bridged NextHopKind = 5
 )
 
 func (k NextHopKind) String() string {
@@ -38,6 +40,8 @@ func (k NextHopKind) String() string {
 		return "ecmp"
 	case Fabric:
 		return "fabric"
+	case Bridged:
+		return "bridged"
 	}
 	return fmt.Sprintf("kind %d", uint32(k))
 }

@@ -98,6 +98,9 @@ func (d *Dataplane) writePort(p Port, old *Port) error {
 	if err := d.trimForeign(p); err != nil {
 		return err
 	}
+	if err := d.joinBridge(p.IfIndex, p.VRF); err != nil {
+		return err
+	}
 	for _, a := range p.Addresses {
 		key := bpfPortAddrKey{Ifindex: uint32(p.IfIndex), Addr: toAddr(a)}
 		if err := d.maps().PortAddrV1.Put(key, uint32(1)); err != nil {
@@ -245,7 +248,7 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	if err := d.deletePolicy(ifindex); err != nil {
 		return fmt.Errorf("delete policy: %w", err)
 	}
-	if err := d.trimForeign(Port{IfIndex: ifindex}); err != nil {
+	if err := errors.Join(d.trimForeign(Port{IfIndex: ifindex}), d.joinBridge(ifindex, 0)); err != nil {
 		return err
 	}
 	if err := d.deleteServices(func(k ServiceKey) bool { return k.IfIndex == ifindex }); err != nil {

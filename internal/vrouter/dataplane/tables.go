@@ -33,7 +33,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV2: &m.FlowMadeV2, bpfMapFlowGoneV2: &m.FlowGoneV2,
 		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
 		bpfMapPortPolicyV1: &m.PortPolicyV1, bpfMapPolicySetV1: &m.PolicySetV1,
-		bpfMapPolicyGenerationV1: &m.PolicyGenerationV1,
+		bpfMapPolicyGenerationV1: &m.PolicyGenerationV1, bpfMapMacV1: &m.MacV1, bpfMapBridgeV1: &m.BridgeV1,
 	} {
 		pinned, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, mapDirName, name),
 			&ebpf.LoadPinOptions{ReadOnly: true})

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arp.h"
+#include "bridge.h"
 #include "encap.h"
 #include "flow.h"
 #include "nexthop.h"
@@ -19,6 +20,7 @@ struct arrival {
 	__u32 vrf;     /* VXLAN */
 	__be16 proto;  /* VXLAN: of the inner frame */
 	__u8 dmac[6];  /* VXLAN: of the inner frame */
+	__u32 bridged; /* VXLAN: the inner frame goes as it is */
 };
 
 /*
@@ -69,7 +71,8 @@ static __always_inline int parse_mpls(struct __sk_buff *skb, __u32 size, struct 
 }
 
 /* Reads a VXLAN header, whose network has to have a port here, and the frame
- * behind it: only IPv4 and ARP, which the caller answers. */
+ * behind it: only IPv4 and ARP, which the caller answers. What is bridged is the
+ * caller's, too, which is said in a->bridged. */
 static __always_inline int parse_vxlan(struct __sk_buff *skb, struct arrival *a,
 				       struct packet *p)
 {
@@ -88,7 +91,9 @@ static __always_inline int parse_vxlan(struct __sk_buff *skb, struct arrival *a,
 	if (!vrf)
 		return DROP_VNI;
 	a->vrf = *vrf;
-	if (a->proto == bpf_htons(ETH_P_ARP))
+	a->bridged = (a->proto != bpf_htons(ETH_P_IP) || a->dmac[0] & 1) &&
+		     bridges_from_tunnel(a->vrf, a->proto, a->dmac[0] & 1);
+	if (a->bridged || a->proto == bpf_htons(ETH_P_ARP))
 		return DROP_NONE;
 	if (a->proto != bpf_htons(ETH_P_IP))
 		return DROP_PROTOCOL;

@@ -43,7 +43,9 @@
 	X(FLOW_UNANSWERED, "flow-unanswered",                                  \
 	  "port has used up its flows without an answer") \
 	X(BGP_CONNECTION, "bgp-connection",                                    \
-	  "another connection of the port to the control node came later")
+	  "another connection of the port to the control node came later") \
+	X(UNKNOWN_MAC, "unknown-mac", "nobody in the network has the destination MAC") \
+	X(FLOOD_RATE, "flood-rate", "more copies of broadcasts than a port, or a network's tunnels, may have")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -21,6 +21,7 @@ enum next_hop_kind {
 	NEXT_HOP_TUNNEL = 2, /* to remote, by encap with label */
 	NEXT_HOP_ECMP = 3,   /* a member of the group, by flow */
 	NEXT_HOP_FABRIC = 4, /* only of flows: to remote without a tunnel */
+	NEXT_HOP_BRIDGED = 5, /* of flows from a tunnel: the container, as a frame */
 };
 
 enum encap {

@@ -30,6 +30,7 @@
 #include "nexthop.h"
 #include "parse.h"
 #include "policy.h"
+#include "bridge.h"
 #include "probe.h"
 #include "service.h"
 #include "types.h"
@@ -243,13 +244,18 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_BLOCKED, ifindex);
 	if (!same_mac(smac, vif->mac))
 		return drop(skb, DROP_SOURCE_MAC, ifindex);
+	if (proto == bpf_htons(ETH_P_IP) && !may_send_from(vif, ifindex, &p.key.src))
+		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
+	int way = way_of(vif->vrf, dmac, proto);
+	if (way == WAY_BRIDGE) {
+		bpf_tail_call(skb, &bridge_programs_v1, BRIDGE_PORT);
+		return drop(skb, DROP_PROTOCOL, ifindex);
+	}
 	if (proto == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb, vif, ifindex);
 	if (proto != bpf_htons(ETH_P_IP))
 		return drop(skb, DROP_PROTOCOL, ifindex);
-	if (!may_send_from(vif, ifindex, &p.key.src))
-		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
-	if (!same_mac(vr_mac, dmac))
+	if (way == WAY_NONE && !same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
 	int prober = answer_probe(skb, &p, ifindex);
 	if (prober)
@@ -385,6 +391,10 @@ int underlay_rx(struct __sk_buff *skb)
 	int fragments = 0;
 	int reason;
 
+	if (is_copy(skb)) {
+		skb->mark = 0;
+		return bpf_redirect_neigh(underlay, 0, 0, 0);
+	}
 	if (!arrives(skb, &a, &fragments))
 		return may_be_service(skb) ? from_fabric(skb, generation) : VERDICT_NEXT;
 	if (fragments)
@@ -392,6 +402,8 @@ int underlay_rx(struct __sk_buff *skb)
 	switch (a.encap) {
 	case ENCAP_VXLAN:
 		reason = parse_vxlan(skb, &a, &p);
+		if (!reason && a.bridged)
+			goto bridged;
 		if (!reason && a.proto == bpf_htons(ETH_P_ARP)) {
 			reason = answer_neighbour(skb, &a);
 			if (!reason)
@@ -418,6 +430,8 @@ int underlay_rx(struct __sk_buff *skb)
 		return receive(skb, old, a.size, underlay);
 	}
 
+	if (a.encap == ENCAP_VXLAN && bridges_from_tunnel(a.vrf, a.proto, 0))
+		goto bridged;
 	struct flow fresh = { .generation = generation };
 	reason = decide_from_tunnel(&p, &a, &fresh);
 	if (reason)
@@ -431,6 +445,9 @@ int underlay_rx(struct __sk_buff *skb)
 	if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, p.key.scope);
 	return verdict;
+bridged:
+	bpf_tail_call(skb, &bridge_programs_v1, BRIDGE_TUNNEL);
+	return drop(skb, DROP_PROTOCOL, underlay);
 }
 
 /* Takes what the agent sends from its prober, to a port and to nowhere else. */
@@ -463,5 +480,7 @@ int probe_rx(struct __sk_buff *skb)
 		return drop(skb, reason, ifindex);
 	return deliver(skb, vif->mac, port, vif->slot);
 }
+
+#include "bridge_rx.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
