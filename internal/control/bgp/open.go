@@ -131,6 +131,9 @@ func (p *peer) checkOpen(n *negotiated) error {
 		n.graceful, n.keep, n.longLived = false, 0, [numFam]time.Duration{}
 	}
 	n.llgr = n.llgr && p.speaker.config.LongLived > 0
+	if n.addPath.remove(RTC); p.config.AddPaths == 0 { // the peer was not asked, RFC 7911 §4
+		n.addPath = 0
+	}
 	n.keep &= n.families
 	return nil
 }
