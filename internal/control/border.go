@@ -42,8 +42,9 @@ type border struct {
 	// dirty are routes that may have to go out, or no more.
 	dirty map[place]struct{}
 	// sent is what peers have been told.
-	sent map[place][]bgp.NLRI
-	out  int // routes in sent
+	sent           map[place][]bgp.NLRI
+	out            int // routes in sent
+	distinguishers *distinguishers
 	// takesAt is the address, with port, at which tasks' sessions are taken; empty
 	// while there is no speaker.
 	takesAt string
@@ -68,9 +69,11 @@ func newBorder(t *tables) *border {
 	b := &border{
 		log: t.log, tables: t, wake: make(chan struct{}, 1), returning: true,
 		wanted: map[rib.Target]struct{}{}, dirty: map[place]struct{}{}, sent: map[place][]bgp.NLRI{},
+		distinguishers: newDistinguishers(),
 	}
 	b.tasks = newTasks(b)
 	t.rib.Observe(b.note)
+	t.rib.ObserveHops(firstShared, b.distinguishers.note)
 	return b
 }
 
@@ -104,6 +107,9 @@ func (b *border) noteAll(vrf uint32) {
 		b.note(vrf, key)
 	}
 }
+
+// settle ends a change: what has another route distinguisher now goes out anew.
+func (b *border) settle() { b.distinguishers.settle(b.noteAll) }
 
 // setPeering takes in what the graph says.
 func (b *border) setPeering(p *peering) {
@@ -293,7 +299,7 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 			told = false
 			b.returned()
 		}
-		left := b.leave(speaker)
+		left := b.leave(speaker, borderBatch)
 		if !left && !complete {
 			complete = true
 			speaker.Release()
@@ -378,8 +384,15 @@ func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (
 	return true
 }
 
-// leave gives out what is different, and reports whether there may be more.
-func (b *border) leave(speaker *bgp.Speaker) (more bool) {
+// announcer is the speaker, for what goes out.
+type announcer interface {
+	Put(...bgp.Route) error
+	Withdraw(...bgp.NLRI)
+}
+
+// leave gives out what is different, up to a number of routes, and reports
+// whether there may be more.
+func (b *border) leave(to announcer, limit int) (more bool) {
 	t := b.tables
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -387,7 +400,7 @@ func (b *border) leave(speaker *bgp.Speaker) (more bool) {
 	var withdrawn []bgp.NLRI
 	n := 0
 	for at := range b.dirty {
-		if n++; n > borderBatch {
+		if n++; n > limit {
 			more = true
 			break
 		}
@@ -398,7 +411,7 @@ func (b *border) leave(speaker *bgp.Speaker) (more bool) {
 			now[i] = routes[i].NLRI
 		}
 		for _, old := range b.sent[at] {
-			if !slices.Contains(now, old) {
+			if !slices.Contains(now, old) && !b.passedOn(at, old) {
 				withdrawn = append(withdrawn, old)
 			}
 		}
@@ -409,20 +422,28 @@ func (b *border) leave(speaker *bgp.Speaker) (more bool) {
 		put = append(put, routes...)
 	}
 	// Under the lock, so that what is told later is also what was found later.
-	speaker.Withdraw(withdrawn...)
-	if speaker.Put(put...) != nil {
-		b.putEach(speaker, put)
+	to.Withdraw(withdrawn...)
+	if to.Put(put...) != nil {
+		b.putEach(to, put)
 	}
 	return more
 }
 
+// passedOn tells whether what peers were told of a place is told of another now,
+// whose VRF has come by the route distinguisher.
+func (b *border) passedOn(at place, old bgp.NLRI) bool {
+	rd, _ := old.RD()
+	vrf, ok := b.distinguishers.holder(rd)
+	return ok && vrf != at.vrf && slices.Contains(b.sent[place{vrf, at.key}], old)
+}
+
 // putEach gives out what can be, so that a network with routes that cannot, for
 // it has too many route targets, does not keep in those of others.
-func (b *border) putEach(speaker *bgp.Speaker, routes []bgp.Route) {
+func (b *border) putEach(to announcer, routes []bgp.Route) {
 	for _, r := range routes {
-		if err := speaker.Put(r); err != nil {
+		if err := to.Put(r); err != nil {
 			b.log.Warn("route is not told to BGP peers", "error", err)
-			speaker.Withdraw(r.NLRI)
+			to.Withdraw(r.NLRI)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"net/netip"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
@@ -174,7 +173,7 @@ func (b *border) forms(w *network, key rib.Key, p *rib.Path) []form {
 			forms = append(forms, form{r, e & p.Encapsulations})
 		}
 	}
-	rd := distinguisher(p.NextHop, w.number, b.shortAS())
+	rd := b.distinguishers.of(w.number, p.NextHop, b.shortAS())
 	if key.Layer2() {
 		route, err := bridgeRoute(key, p, rd)
 		add(route, err, rib.VXLAN)
@@ -231,15 +230,6 @@ func (b *border) attributes(w *network, key rib.Key, p *rib.Path, f *form) *bgp.
 		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.NewRouterMAC(p.MAC))
 	}
 	return attrs
-}
-
-// distinguisher keeps the routes of nodes and networks apart. A network's
-// number that does not fit beside an address has one for all its nodes.
-func distinguisher(node netip.Addr, vrf uint32, as uint16) bgp.RD {
-	if node.Is4() && vrf < 1<<16 {
-		return bgp.RDFromAddr(node, uint16(vrf))
-	}
-	return bgp.RDFromAS(as, vrf)
 }
 
 // shortAS is our autonomous system where two bytes are there for it.

@@ -347,6 +347,7 @@ func (t *tables) touchAll() {
 // woken.
 func (t *tables) flush() {
 	t.rib.Flush()
+	t.border.settle()
 	if t.sharing {
 		t.sharing = false
 		t.shared.Wake()

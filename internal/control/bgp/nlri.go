@@ -265,6 +265,11 @@ func RDFromAddr(addr netip.Addr, number uint16) RD {
 	return rd
 }
 
+// Address returns the parts of a type 1 distinguisher; ok is false for others.
+func (rd RD) Address() (addr netip.Addr, number uint16, ok bool) {
+	return netip.AddrFrom4([4]byte(rd[2:6])), binary.BigEndian.Uint16(rd[6:]), rd[0] == 0 && rd[1] == 1
+}
+
 // RDFromAS returns a type 0 distinguisher, AS:NUMBER.
 func RDFromAS(as uint16, number uint32) RD {
 	rd := RD{}

@@ -3,6 +3,7 @@ package rib
 import (
 	"encoding/binary"
 	"iter"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -53,6 +54,11 @@ type RIB struct {
 	ways map[spot][]*Path
 	// observe is told of each route whose chosen paths are others than before.
 	observe func(vrf uint32, key Key)
+	// hops are the own paths of each VRF over each next hop, for who is told of
+	// the first and the last; of VRFs with a number of at least hopsFrom.
+	hops        map[hop]int
+	hopsFrom    uint32
+	observeHops func(vrf uint32, nextHop netip.Addr, has bool)
 	// dirty are the routes whose paths have changed since the last Flush.
 	dirty []*route
 	// changed are the feeds whose readers the next Flush wakes.
@@ -60,6 +66,12 @@ type RIB struct {
 	routes  int
 	paths   int
 	buffer  []byte
+}
+
+// hop is a next hop of a VRF.
+type hop struct {
+	vrf     uint32
+	nextHop netip.Addr
 }
 
 // topic is what VRFs import by: a target, of our own paths or of those of
@@ -108,7 +120,7 @@ func New(encode Encoder) *RIB {
 		attributes: map[string]*sharedAttributes{}, sets: map[string]*targetSet{},
 		importers: map[topic]map[*vrf]struct{}{}, exporters: map[topic]map[*targetSet]struct{}{},
 		byVia: map[spot]map[*derivation]struct{}{}, byFrom: map[uint32]map[*derivation]struct{}{},
-		ways: map[spot][]*Path{}, changed: map[*feed.Feed]struct{}{},
+		ways: map[spot][]*Path{}, changed: map[*feed.Feed]struct{}{}, hops: map[hop]int{},
 	}
 }
 
@@ -118,6 +130,33 @@ func (r *RIB) Observe(f func(vrf uint32, key Key)) { r.observe = f }
 
 // Chosen are the paths that traffic takes to a key in a VRF, as of the last Flush.
 func (r *RIB) Chosen(vrf uint32, key Key) []*Path { return r.chosen(spot{vrf, key}) }
+
+// ObserveHops has f told when a VRF with a number of at least from gets its first
+// path of its own over a next hop, chosen or not, and when it has none any more.
+// Paths of chains, which stay in their VRF, do not count. It must be called
+// before there are paths, and f must not change the RIB.
+func (r *RIB) ObserveHops(from uint32, f func(vrf uint32, nextHop netip.Addr, has bool)) {
+	r.hopsFrom, r.observeHops = from, f
+}
+
+// countHop counts a path of a VRF's own, or no longer counts it.
+func (r *RIB) countHop(p *Path, times int) {
+	if r.observeHops == nil || p.origin.Number < r.hopsFrom || p.Kind == Chain || !p.NextHop.IsValid() {
+		return
+	}
+	at := hop{p.origin.Number, p.NextHop}
+	before := r.hops[at]
+	switch now := before + times; now {
+	case 0:
+		delete(r.hops, at)
+		r.observeHops(at.vrf, at.nextHop, false)
+	default:
+		r.hops[at] = now
+		if before == 0 {
+			r.observeHops(at.vrf, at.nextHop, true)
+		}
+	}
+}
 
 // Own are the chosen paths of a route whose origin is that VRF itself.
 func (r *RIB) Own(vrf uint32, key Key) []*Path {
@@ -354,6 +393,7 @@ func (r *RIB) replace(old, p *Path) {
 		}
 		if old.origin != nil {
 			old.origin.own--
+			r.countHop(old, -1)
 		} else if r.heard[old.Via]--; r.heard[old.Via] == 0 {
 			delete(r.heard, old.Via)
 		}
@@ -365,6 +405,7 @@ func (r *RIB) replace(old, p *Path) {
 		if p.origin == nil {
 			r.heard[p.Via]++
 		} else {
+			r.countHop(p, 1)
 			now = p.origin.pass(p)
 		}
 		if now != nil {
