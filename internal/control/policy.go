@@ -2,6 +2,8 @@ package control
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -36,20 +38,48 @@ type ShownRule struct {
 	SameTags []string `json:"same_tags,omitempty"`
 }
 
-// showPolicy shows the policy sets of an interface, which is a UUID or a full
-// name.
+// findInterface is the UUID of an interface that somebody names by that, by its
+// whole name, or by the end of it.
+func findInterface(v *model.View, name string) (string, error) {
+	if model.IsUUID(name) {
+		return strings.ToLower(name), nil
+	}
+	if e, ok := v.EntityByName(model.KindVirtualMachineInterface, name); ok {
+		return e.UUID, nil
+	}
+	var id string
+	var found []string
+	for s := range v.AllStored(model.KindVirtualMachineInterface) {
+		if full := s.FQString(); name != "" && strings.HasSuffix(full, ":"+name) {
+			id, found = s.UUID, append(found, full)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", fmt.Errorf("interface: there is no virtual-machine-interface %q; `contrail get virtual-machine-interfaces -A` lists them", name)
+	case 1:
+		return id, nil
+	}
+	slices.Sort(found)
+	few := strings.Join(found[:min(len(found), 5)], ", ")
+	return "", fmt.Errorf("interface: %q is one of %d, such as %s; give the whole name", name, len(found), few)
+}
+
+// showPolicy shows the policy sets of an interface, see findInterface.
 func (s *Server) showPolicy(name string) (*ShownPolicy, error) {
 	var id string
 	var p *compile.Port
+	var err error
 	s.graph.View(func(v *model.View) {
-		id = name
-		if e, ok := v.EntityByName(model.KindVirtualMachineInterface, name); ok {
-			id = e.UUID
+		if id, err = findInterface(v, name); err == nil {
+			p = compile.PortOf(v, id)
 		}
-		p = compile.PortOf(v, id)
 	})
+	if err != nil {
+		return nil, err
+	}
 	if p == nil {
-		return nil, fmt.Errorf("no virtual-machine-interface %q is in a network; give its UUID, or its name as domain:project:name", name)
+		return nil, fmt.Errorf("interface: no virtual-machine-interface %q is in a network; give its UUID, or its name as domain:project:name", name)
 	}
 	shown := &ShownPolicy{Interface: id, Network: p.Network, Groups: append([]uint32{}, p.Groups...), Tags: []string{}, Sets: []ShownRuleSet{}}
 	for _, tag := range p.Tags {
