@@ -68,6 +68,21 @@ func inherit(levels ...tagSet) tagSet {
 	return all
 }
 
+// CountTags is how many tags an interface has of those of its own and of the
+// objects that it is in, the most specific first.
+func CountTags(levels ...[]*model.Tag) int {
+	sets := make([]tagSet, len(levels))
+	for i, tags := range levels {
+		sets[i] = tagSet{}
+		for _, t := range tags {
+			if id, ok := TagID(t); ok {
+				sets[i][id] = t.UUID
+			}
+		}
+	}
+	return len(inherit(sets...))
+}
+
 // has tells whether there is a tag of a type.
 func (t tagSet) has(typ uint16) bool {
 	for id := range t {

@@ -40,6 +40,9 @@ func (c *change) check(operation string) error {
 	if err := c.checkAttributes(where(operation)); err != nil {
 		return err
 	}
+	if err := c.checkIdentities(where(operation)); err != nil {
+		return err
+	}
 	return c.checkQuotas()
 }
 
