@@ -26,7 +26,9 @@ import (
 // deny between its two sides; deny from and to provider networks; pass all
 // else, which is traffic of routes that no policy made. A policy links
 // networks in both directions, so what its rules do not allow is denied in
-// both, also where they only allow one.
+// both, also where they only allow one. Without logical routers, see
+// TuneLogicalRouters, the last rule denies all, and those before it need not be
+// there.
 
 // networkPolicy is a network-policy with its names resolved, the same for all
 // networks that have it.

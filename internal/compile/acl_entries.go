@@ -236,6 +236,10 @@ func (l *networkLinks) expandImplicit(list *AccessList, to Reader) {
 		}
 		between(self, everyone, deny)
 	}
+	if l.strict {
+		list.add(impliedEntry(everyone, everyone, deny))
+		return
+	}
 	for _, p := range l.static {
 		if p.networkPolicy == nil || !to(p.entity()) {
 			continue

@@ -57,6 +57,8 @@ type networkLinks struct {
 	// snat is set for a network that reaches the fabric by SNAT.
 	snat   bool
 	fabric *model.VirtualNetwork
+	// strict: what no rule is about is refused.
+	strict bool
 }
 
 // fabricNetwork is the network that the nodes' own addresses are in.
@@ -72,6 +74,7 @@ func readLinks(g *graph, network string) *networkLinks {
 	l := &networkLinks{
 		vn: vn, number: networkNumber(vn),
 		isProvider: model.ValueOr(vn.IsProviderNetwork, false), snat: model.ValueOr(vn.FabricSNAT, false),
+		strict: systemUnit.get(g, "").strict,
 	}
 	for _, a := range attachedPolicies(g, network) {
 		if a.timed {
@@ -155,6 +158,9 @@ func networkSets(g *graph, network string) *NetworkSets {
 	}
 	if l.hasRules() {
 		rules, denies := policies(l.static)
+		if l.strict {
+			denies = nil // the last rule says it of all
+		}
 		sets.Static = set(slices.Concat(rules, l.before(), denies, l.after()))
 	}
 	if len(l.timed) > 0 {
@@ -263,6 +269,9 @@ func (l *networkLinks) before() []*Block {
 
 // after are the blocks at the end.
 func (l *networkLinks) after() []*Block {
+	if l.strict {
+		return []*Block{newBlock([]Rule{implied(anyone, anyone, deny)})}
+	}
 	var rules []Rule
 	if l.isProvider {
 		rules = between(own, anyone, deny)

@@ -171,6 +171,31 @@ func TestNetworkLists(t *testing.T) {
 				"allow: pass any any any any any",
 			},
 		},
+		{
+			"without logical routers",
+			func(w *town, blue, red *model.VirtualNetwork) {
+				w.tune(TuneLogicalRouters, "false")
+				w.attach(blue, w.policy("p", rule("r1", "pass tcp local any > red 80")), 0)
+			},
+			[]string{
+				"r1: pass 6 blue any red 80",
+				"allow: pass any blue any blue any",
+				"deny: deny any any any any any",
+			},
+		},
+		{
+			"without logical routers, and with a way to the fabric",
+			func(w *town, blue, red *model.VirtualNetwork) {
+				w.tune(TuneLogicalRouters, "false")
+				blue.FabricSNAT = new(true)
+				w.refer(blue, red, "")
+			},
+			[]string{
+				"allow: pass any blue any blue any",
+				"deny: deny any blue any any any", "deny: deny any any any blue any",
+				"deny: deny any any any any any",
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &town{}
@@ -338,6 +363,7 @@ type naive struct {
 	networks []*model.VirtualNetwork
 	policies map[string]*model.NetworkPolicy
 	attached map[string][]string // networks by policy
+	strict   bool
 }
 
 type naiveEntry struct {
@@ -397,6 +423,9 @@ func (n *naive) entries(network string, order []string) []naiveEntry {
 		}
 	}
 	list = append(list, naiveEntry{ImplicitAllow, "pass", "any", network, network, anyP, anyP})
+	if n.strict {
+		return append(list, naiveEntry{ImplicitDeny, "deny", "any", "any", "any", anyP, anyP})
+	}
 	list = append(list, denies...)
 	return append(list, naiveEntry{ImplicitAllow, "pass", "any", "any", "any", anyP, anyP})
 }
@@ -448,7 +477,10 @@ func (e *naiveEntry) matches(p Packet, src, dst naiveEnd) bool {
 func TestSetIsNaiveExpansion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &town{}
-		n := &naive{policies: map[string]*model.NetworkPolicy{}, attached: map[string][]string{}}
+		n := &naive{policies: map[string]*model.NetworkPolicy{}, attached: map[string][]string{}, strict: rapid.Bool().Draw(t, "strict")}
+		if n.strict {
+			w.tune(TuneLogicalRouters, "false")
+		}
 		for i := range 4 {
 			n.networks = append(n.networks, w.network(fmt.Sprintf("n%d", i), int64(i+1)))
 		}

@@ -67,6 +67,9 @@ type system struct {
 	mode string
 	// ownVXLAN: networks and routers say their VXLAN network identifiers.
 	ownVXLAN bool
+	// strict: between networks with policies nothing passes that no rule allows,
+	// by whatever route.
+	strict bool
 }
 
 var systemUnit = &unit[system]{name: "system", layer: 0, compute: func(g *graph, _ string) *system {
@@ -75,12 +78,41 @@ var systemUnit = &unit[system]{name: "system", layer: 0, compute: func(g *graph,
 		if n := model.ValueOr(o.AutonomousSystem, 0); n > 0 {
 			s.asn = n
 		}
+		s.strict = !IsTuned(o, TuneLogicalRouters)
 	}
 	if vrouters, ok := byName[*model.GlobalVrouterConfig](g, model.KindGlobalVrouterConfig, globalVrouterConfig); ok {
 		s.mode, s.ownVXLAN = vrouters.ForwardingMode, vrouters.VXLANNetworkIdentifierMode == "configured"
 	}
 	return s
 }}
+
+// Tunings are settings of the whole cluster that classic releases had as options
+// of one of their processes. Here they are among the plugin_tuning of the
+// global-system-config, by the same names, so that all processes compile the
+// same.
+const (
+	// TuneLogicalRouters: routes may connect networks by other means than
+	// policies, and what no rule of a network's policies is about passes there.
+	TuneLogicalRouters = "logical_routers_enabled"
+	// TuneDefaultGroup: each project has a security group default, which new
+	// containers of its networks get.
+	TuneDefaultGroup = "default_security_group_enabled"
+)
+
+// Tunings are all of them with their defaults.
+var Tunings = map[string]bool{TuneLogicalRouters: true, TuneDefaultGroup: false}
+
+// IsTuned tells whether a tuning is on.
+func IsTuned(o *model.GlobalSystemConfig, name string) bool {
+	if o != nil && o.PluginTuning != nil {
+		for _, p := range o.PluginTuning.PluginProperty {
+			if p.Property == name && (p.Value == "true" || p.Value == "false") {
+				return p.Value == "true"
+			}
+		}
+	}
+	return Tunings[name]
+}
 
 // ASN is the cluster's autonomous system.
 func ASN(v *model.View) int64 { return systemUnit.get(graphOf(v), "").asn }

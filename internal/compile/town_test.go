@@ -38,6 +38,14 @@ func meta(kind model.Kind, name string) model.Meta {
 	}
 }
 
+// tune sets a tuning of the cluster.
+func (w *town) tune(name, value string) {
+	w.put(&model.GlobalSystemConfig{
+		Meta:         model.Meta{UUID: model.DerivedUUID("system"), FQName: []string{globalSystemConfig}},
+		PluginTuning: &model.PluginProperties{PluginProperty: []model.PluginProperty{{Property: "x", Value: "false"}, {Property: name, Value: value}}},
+	})
+}
+
 func (w *town) network(name string, number int64) *model.VirtualNetwork {
 	vn := &model.VirtualNetwork{Meta: meta(model.KindVirtualNetwork, name), VirtualNetworkNetworkID: &number}
 	w.put(vn)

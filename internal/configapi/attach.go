@@ -374,6 +374,15 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 			return nil, err
 		}
 	}
+	group, err := c.defaultGroup(p.project)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		if err := c.refer(vmi, group, nil); err != nil {
+			return nil, err
+		}
+	}
 	c.PutBinding(model.Binding{
 		Interface: vmiID, Machine: vm.GetMeta().UUID, Node: node.UUID, Label: label,
 		ContainerID: k.container, IfName: k.ifname, BootID: k.boot, Namespace: k.namespace, Sequence: k.sequence,

@@ -24,7 +24,7 @@ func (c *change) mayDelete(o model.Object, base string) error {
 	var along []model.Object
 	for _, id := range at {
 		for _, child := range c.v.Children(id, "") {
-			if goesAlong(child) {
+			if c.goesAlong(child) {
 				along = append(along, child)
 				continue
 			}
@@ -58,9 +58,9 @@ func (c *change) mayDelete(o model.Object, base string) error {
 }
 
 // goesAlong tells whether a child is deleted with its parent.
-func goesAlong(child model.Object) bool {
+func (c *change) goesAlong(child model.Object) bool {
 	t, _ := model.TypeOf(string(child.Kind()))
-	return t.Derived || child.GetMeta().Name() == "default-"+string(child.Kind())
+	return t.Derived || child.GetMeta().Name() == "default-"+string(child.Kind()) || c.isDefaultGroup(child)
 }
 
 // keeps tells whether a reference keeps its target from being deleted.

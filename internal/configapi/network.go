@@ -169,7 +169,7 @@ func (c *change) project(w *wanted) (*model.Project, error) {
 	c.Need(model.EntityOf(domain))
 	c.CreateObject(p)
 	c.own(p)
-	return p, nil
+	return p, c.createDefaultGroup(p)
 }
 
 // createNetwork creates a network with an IPAM of its name.
@@ -263,11 +263,28 @@ func (c *change) collect(network string) error {
 			c.remove(o)
 		}
 	}
-	project, ok := model.Get[*model.Project](c.v, vn.ParentUUID)
-	if ok && c.collectable(project) {
-		c.guardOwned(project)
-		c.remove(project)
+	if project, ok := model.Get[*model.Project](c.v, vn.ParentUUID); ok {
+		return c.collectProject(project)
 	}
+	return nil
+}
+
+// collectProject removes a project that nothing needs, with its default group.
+func (c *change) collectProject(project *model.Project) error {
+	group, ok := c.ownDefaultGroup(project)
+	switch {
+	case !ok && c.collectable(project):
+	case ok && c.collectable(group) && c.collectable(project, group.UUID):
+		c.guardOwned(group)
+		if err := c.returnGroup(group); err != nil {
+			return err
+		}
+		c.remove(group)
+	default:
+		return nil
+	}
+	c.guardOwned(project)
+	c.remove(project)
 	return nil
 }
 
@@ -275,15 +292,15 @@ func (c *change) guardOwned(o model.Object) {
 	c.Guard(store.Guard{Condition: store.Present, Key: store.OwnedKey(o.GetMeta().UUID)})
 }
 
-// collectable tells whether an object goes now. When it is kept, what keeps it
-// becomes a condition of the change.
-func (c *change) collectable(o model.Object) bool {
+// collectable tells whether an object goes now, with those of its children that
+// are named. When it is kept, what keeps it becomes a condition of the change.
+func (c *change) collectable(o model.Object, with ...string) bool {
 	id := o.GetMeta().UUID
 	if !c.api.ledger.isOwned(id) {
 		return false
 	}
 	for child := range c.v.ChildSeq(id, "") {
-		if !c.deleted[child.GetMeta().UUID] {
+		if !c.deleted[child.GetMeta().UUID] && !slices.Contains(with, child.GetMeta().UUID) {
 			c.Guard(store.Guard{Condition: store.Present, Key: store.ChildKey(id, model.EntityOf(child))})
 			return false
 		}

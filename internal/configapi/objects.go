@@ -32,6 +32,9 @@ func (c *change) create(o model.Object, refs []model.Reference) error {
 		}
 		c.PutReference(r)
 	}
+	if project, ok := o.(*model.Project); ok {
+		return c.createDefaultGroup(project)
+	}
 	return nil
 }
 

@@ -104,7 +104,7 @@ func infrastructureTable() table {
 					{Name: "mac_aging_time", Value: Value{Type: "integer", Named: "MACAgingTime", Minimum: new(int64(0)), Maximum: new(int64(86400)), Default: "300"}, Ops: "CRUD", Effective: false},
 					{Name: "mac_limit_control", Value: Value{Type: "MACLimitControlType"}, Ops: "CRUD", Effective: false},
 					{Name: "mac_move_control", Value: Value{Type: "MACMoveLimitControlType"}, Ops: "CRUD", Effective: false},
-					{Name: "plugin_tuning", Value: Value{Type: "PluginProperties"}, Ops: "CRUD", Effective: false},
+					{Name: "plugin_tuning", Value: Value{Type: "PluginProperties"}, Ops: "CRUD", Effective: true},
 					{Name: "rd_cluster_seed", Value: Value{Type: "integer", Named: "RdClusterSeedType", Minimum: new(int64(1)), Maximum: new(int64(65535))}, Ops: "CRUD", Effective: false},
 					{Name: "supported_device_families", Value: Value{Type: "DeviceFamilyListType"}, Ops: "CRUD", Effective: false},
 					{Name: "supported_fabric_annotations", Value: Value{Type: "KeyValuePairs"}, Ops: "CRUD", Effective: false},

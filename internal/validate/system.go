@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
 
@@ -17,6 +18,15 @@ func (c *checker) globalSystemConfig(o *model.GlobalSystemConfig) {
 			c.bad("bgpaas_parameters.port_start", number(p.PortStart), "a port from 1 to 65535")
 		case value(p.PortEnd) < value(p.PortStart):
 			c.bad("bgpaas_parameters.port_end", number(p.PortEnd), "a port not below port_start, which is %d", *p.PortStart)
+		}
+	}
+	if p := o.PluginTuning; p != nil {
+		const path = "plugin_tuning.plugin_property"
+		once(c, path, p.PluginProperty, func(p *model.PluginProperty) string { return p.Property }, "each property once")
+		for i, p := range p.PluginProperty {
+			if _, known := compile.Tunings[p.Property]; known && p.Value != "true" && p.Value != "false" {
+				c.bad(at("%s[%d].value", path, i), p.Value, "true or false for %s", p.Property)
+			}
 		}
 	}
 	if l := o.UserDefinedLogStatistics; l != nil {
