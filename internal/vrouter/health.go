@@ -181,6 +181,10 @@ func (a *Agent) followChecks(ctx context.Context, records []*record) {
 		network = h.network
 	}
 	h.Set(network, checks)
+	if len(desired) == 0 && h.network != nil { // until there is something to ask again
+		h.network.Close()
+		h.network = nil
+	}
 }
 
 // awaitProbes waits until the ways to the ports are there: a probe that is sent

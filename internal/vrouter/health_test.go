@@ -22,6 +22,8 @@ type fakeProber struct {
 	mu   sync.Mutex
 	fail error
 	to   map[netip.Addr]bool
+	// closed: the network was given back.
+	closed bool
 }
 
 func (f *fakeProber) Dial(context.Context, netip.AddrPort) (net.Conn, error) {
@@ -35,7 +37,11 @@ func (f *fakeProber) Ping(_ context.Context, to netip.Addr) error {
 	return f.fail
 }
 
-func (f *fakeProber) Close() {}
+func (f *fakeProber) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+}
 
 func (f *fakeProber) set(err error) {
 	f.mu.Lock()
@@ -126,14 +132,17 @@ func TestHealthOfPort(t *testing.T) {
 	}
 	stop()
 	prober.set(nil)
+	prober.closed = false
 	third, _ := start(plane, with)
 	await(t, said, "10.0.0.3/32")
 	// Without the check there is no way to the port either.
 	c.apply(model.Batch{DeleteReferences: []model.Edge{{From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: "web"}, To: model.EntityOf(check)}}})
 	eventually(t, "nothing is left of the check", func() error {
 		ways, _ := plane.Probes()
-		if s := third.health.States(); len(s)+len(ways) != 0 {
-			return fmt.Errorf("checks are %+v, ways %v", s, ways)
+		prober.mu.Lock()
+		defer prober.mu.Unlock()
+		if s := third.health.States(); len(s)+len(ways) != 0 || !prober.closed {
+			return fmt.Errorf("checks are %+v, ways %v, the network is closed: %t", s, ways, prober.closed)
 		}
 		return nil
 	})

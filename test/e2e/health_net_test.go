@@ -125,7 +125,7 @@ func TestNetHealthCheck(t *testing.T) {
 	c.answering(t, one, false)
 	c.answerers(t, client, shared, two)
 	c.api(t, "PUT", "/service-health-check/"+check, map[string]any{"service-health-check": map[string]any{
-		"service_health_check_properties": map[string]any{"enabled": false, "monitor_type": "HTTP", "url_path": "http://local-ip:8080/"},
+		"service_health_check_properties": map[string]any{"enabled": false, "health_check_type": "link-local", "monitor_type": "HTTP", "url_path": "http://local-ip:8080/"},
 	}}, nil)
 	c.becomes(t, client, one.Address(), "icmp", true)
 	c.answering(t, one, true)

@@ -204,6 +204,9 @@ func TestNetProber(t *testing.T) {
 	})
 	p.Close()
 	closed = true
+	if err := p.Ping(ctx, aliases[blue]); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a prober that is closed: %v", err)
+	}
 	if err := second.Ping(ctx, aliases[blue]); err != nil {
 		t.Error(err)
 	}

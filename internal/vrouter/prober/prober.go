@@ -14,6 +14,7 @@ package prober
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -41,13 +42,14 @@ type Net struct {
 	// inside works in the namespace.
 	inside *netlink.Handle
 	work   chan func()
+	closed chan struct{}
 	ended  sync.WaitGroup
 }
 
 // Open makes the namespace and the device, in the caller's network namespace. A
 // device that an earlier process left is replaced.
 func Open() (*Net, error) {
-	n := &Net{work: make(chan func())}
+	n := &Net{work: make(chan func()), closed: make(chan struct{})}
 	started := make(chan error, 1)
 	n.ended.Go(func() {
 		// Never unlocked: the thread is in another namespace, and ends with the
@@ -58,8 +60,13 @@ func Open() (*Net, error) {
 		if err != nil {
 			return
 		}
-		for f := range n.work {
-			f()
+		for {
+			select {
+			case f := <-n.work:
+				f()
+			case <-n.closed:
+				return
+			}
 		}
 	})
 	if err := <-started; err != nil {
@@ -72,20 +79,25 @@ func Open() (*Net, error) {
 	return n, nil
 }
 
-// Close ends the namespace, with its device.
+// Close ends the namespace, with its device. Whoever still asks gets
+// net.ErrClosed, or what was on its way.
 func (n *Net) Close() {
 	if n.inside != nil {
 		n.inside.Close()
 	}
-	close(n.work)
+	close(n.closed)
 	n.ended.Wait()
 }
 
 // do runs f in the namespace. Sockets that it opens stay there.
 func (n *Net) do(f func() error) error {
 	done := make(chan error, 1)
-	n.work <- func() { done <- f() }
-	return <-done
+	select {
+	case n.work <- func() { done <- f() }:
+		return <-done
+	case <-n.closed:
+		return net.ErrClosed
+	}
 }
 
 // connect makes the device.
