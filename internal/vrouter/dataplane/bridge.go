@@ -189,7 +189,9 @@ func (d *Dataplane) setMembers(vrf uint32, wanted map[bpfBridgeMember]bool) erro
 func (d *Dataplane) DeleteBridge(vrf uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := errors.Join(deleted(d.maps().BridgeV1.Delete(vrf)), d.setMembers(vrf, nil), d.bump()); err != nil {
+	// What the programs note of copies goes when none can be made any more.
+	if err := errors.Join(deleted(d.maps().BridgeV1.Delete(vrf)), d.setMembers(vrf, nil), d.bump(),
+		deleted(d.maps().FloodPaidV1.Delete(flowScopeVRF|vrf))); err != nil {
 		return fmt.Errorf("delete bridge of vrf %d: %w", vrf, err)
 	}
 	return nil
@@ -291,6 +293,9 @@ func (d *Dataplane) joinBridge(ifindex int, vrf uint32) error {
 		}
 	} else {
 		delete(d.bridged, ifindex)
+		if err := deleted(d.maps().FloodPaidV1.Delete(uint32(ifindex))); err != nil {
+			return fmt.Errorf("delete what copies cost: %w", err)
+		}
 	}
 	if old == 0 {
 		return nil

@@ -460,6 +460,16 @@ func TestNetBridgeTables(t *testing.T) {
 	b.dp.Close()
 	b.open()
 	check()
+	b.fromPort(b.port1, rawFrame(mac1, everybody, "text"))
+	b.fromWire(byVXLAN(remoteIP, localIP, vni, 50000, rawFrame(farMAC, everybody, "text")))
+	paid := func() int {
+		p, err := entries[uint32, uint64](b.dp.maps().FloodPaidV1, "costs of copies")
+		b.must(err)
+		return len(p)
+	}
+	if n := paid(); n != 2 {
+		t.Errorf("%d costs of copies, want one of the port and one of the network", n)
+	}
 	members := func() int {
 		m, err := entries[bpfBridgeMember, uint32](b.dp.maps().BridgeMemberV1, "members")
 		b.must(err)
@@ -475,6 +485,9 @@ func TestNetBridgeTables(t *testing.T) {
 		t.Errorf("%d members are left", n)
 	}
 	b.ns.Must(func() error { return errors.Join(b.dp.DeletePort(b.port1.IfIndex), b.dp.DeletePort(b.port2.IfIndex)) })
+	if n := paid(); n != 0 {
+		t.Errorf("%d costs of copies are left", n)
+	}
 	lists, err := entries[uint32, bpfBridgePorts](b.dp.maps().BridgePortsV1, "ports")
 	if err != nil || len(lists) != 0 {
 		t.Errorf("lists of ports are %v, %v", lists, err)
