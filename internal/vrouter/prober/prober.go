@@ -52,14 +52,23 @@ func Open() (*Net, error) {
 	n := &Net{work: make(chan func()), closed: make(chan struct{})}
 	started := make(chan error, 1)
 	n.ended.Go(func() {
-		// Never unlocked: the thread is in another namespace, and ends with the
-		// goroutine.
 		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err == nil {
+			defer home.Close()
+			err = unix.Unshare(unix.CLONE_NEWNET)
+		}
 		started <- err
 		if err != nil {
 			return
 		}
+		// A process's first thread does not end with its goroutine, and would keep
+		// the namespace. One that cannot go back ends.
+		defer func() {
+			if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+				runtime.UnlockOSThread()
+			}
+		}()
 		for {
 			select {
 			case f := <-n.work:
