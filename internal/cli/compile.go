@@ -56,6 +56,7 @@ func writeExplanation(w io.Writer, e *compile.Explanation) error {
 		{"Through services", chainRows(e.Chains)},
 		{"Routes", routeRows(e)},
 		{"Routing policies", policyRows(e.Policies)},
+		{"Routing instances of clients", instanceRows(e.Instances)},
 		{"Problems", problemRows(e.Problems)},
 	} {
 		if len(part.rows) < 2 {
@@ -168,6 +169,27 @@ func policyRows(policies []*compile.RoutingPolicy) [][]string {
 	rows := [][]string{{"POLICY", "TERMS"}}
 	for _, p := range policies {
 		rows = append(rows, []string{originText(p.From), strconv.Itoa(len(p.Terms))})
+	}
+	return rows
+}
+
+func instanceRows(instances []compile.ExplainedInstance) [][]string {
+	rows := [][]string{{"INSTANCE", "TABLE", "INTERFACES", "IMPORT", "EXPORT", "CONNECTED WITH"}}
+	targets := func(list []compile.Target) string {
+		words := make([]string, len(list))
+		for i, t := range list {
+			words[i] = string(t)
+		}
+		return or(strings.Join(words, " "))
+	}
+	for _, i := range instances {
+		with := make([]string, len(i.Connected))
+		for j, o := range i.Connected {
+			with[j] = originText(o)
+		}
+		rows = append(rows, []string{
+			i.Instance.Name, strconv.FormatUint(uint64(i.Number), 10), strconv.Itoa(i.Interfaces), targets(i.Import), targets(i.Export), or(strings.Join(with, ", ")),
+		})
 	}
 	return rows
 }

@@ -15,7 +15,8 @@ var drawnKinds = []model.Kind{
 	model.KindVirtualNetwork, model.KindVirtualNetwork, model.KindNetworkPolicy, model.KindNetworkPolicy, model.KindLogicalRouter,
 	model.KindVirtualMachineInterface, model.KindRouteTable, model.KindInterfaceRouteTable,
 	model.KindRouteAggregate, model.KindRoutingPolicy, model.KindBGPVPN, model.KindProject, model.KindGlobalSystemConfig,
-	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindGlobalVrouterConfig, model.KindServiceHealthCheck,
+	model.KindServiceInstance, model.KindServiceTemplate, model.KindPortTuple, model.KindInstanceIP, model.KindRoutingInstance, model.KindRouteTarget,
+	model.KindGlobalVrouterConfig, model.KindServiceHealthCheck,
 }
 
 func drawnID(kind model.Kind, n int) string { return model.DerivedUUID(string(kind), fmt.Sprint(n)) }
@@ -66,6 +67,16 @@ func drawObject(t *rapid.T) model.Object {
 		return &model.PortTuple{Meta: meta}
 	case model.KindInstanceIP:
 		return &model.InstanceIP{Meta: meta, InstanceIPAddress: fmt.Sprintf("10.0.0.%d", n+3), InstanceIPSecondary: new(rapid.IntRange(0, 5).Draw(t, "secondary") == 0)}
+	case model.KindRoutingInstance:
+		meta.ParentType, meta.ParentUUID = string(model.KindVirtualNetwork), drawnID(model.KindVirtualNetwork, n/2)
+		meta.FQName = append(drawnName(model.KindVirtualNetwork, n/2), "client")
+		if n%2 == 0 { // it stands for the network's own
+			meta.FQName = instanceName(drawnName(model.KindVirtualNetwork, n/2))
+		}
+		return &model.RoutingInstance{Meta: meta}
+	case model.KindRouteTarget:
+		name := []string{"target:1:1", "target:1:2", "target:64512:8000001", "target:64513:8000002"}[n]
+		return &model.RouteTarget{Meta: model.Meta{UUID: meta.UUID, FQName: []string{name}}}
 	case model.KindRouteTable:
 		return &model.RouteTable{Meta: meta, Routes: drawRoutes(t)}
 	case model.KindInterfaceRouteTable:
@@ -174,10 +185,12 @@ func drawReference(t *rapid.T) model.Reference {
 		{model.KindRouteAggregate, model.KindRoutingInstance},
 		{model.KindRoutingPolicy, model.KindRoutingInstance},
 		{model.KindRoutingPolicy, model.KindServiceInstance},
+		{model.KindRoutingInstance, model.KindRoutingInstance},
+		{model.KindRoutingInstance, model.KindRouteTarget},
 	}).Draw(t, "ends")
 	end := func(kind model.Kind) model.Entity {
 		n := rapid.IntRange(0, 3).Draw(t, "end")
-		if kind == model.KindRoutingInstance {
+		if kind == model.KindRoutingInstance && rapid.Bool().Draw(t, "view") {
 			return model.Entity{Kind: kind, UUID: InstanceUUID(drawnID(model.KindVirtualNetwork, n))}
 		}
 		return model.Entity{Kind: kind, UUID: drawnID(kind, n)}
@@ -186,6 +199,8 @@ func drawReference(t *rapid.T) model.Reference {
 	switch {
 	case r.From.Kind == model.KindLogicalRouter && r.To.Kind == model.KindVirtualNetwork:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"logical_router_virtual_network_type":"ExternalGateway"}`, `{"logical_router_virtual_network_type":"InternalVirtualNetwork"}`}).Draw(t, "as"))
+	case r.To.Kind == model.KindRouteTarget:
+		r.Attr = json.RawMessage(rapid.SampledFrom([]string{"", `{"import_export":"import"}`, `{"import_export":"export"}`}).Draw(t, "direction"))
 	case r.To.Kind == model.KindNetworkIPAM:
 		r.Attr = json.RawMessage(rapid.SampledFrom([]string{`{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24}}]}`, `{"ipam_subnets":[{"subnet":{"ip_prefix":"10.0.0.0","ip_prefix_len":24},"default_gateway":"10.0.0.1"}]}`, `{}`}).Draw(t, "subnets"))
 	case r.From.Kind == model.KindRoutingPolicy && r.To.Kind == model.KindServiceInstance:

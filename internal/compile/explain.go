@@ -27,7 +27,21 @@ type Explanation struct {
 	Routes     []ExplainedRoutes `json:"routes"`
 	Aggregates []ExplainedRoutes `json:"aggregates"`
 	Policies   []*RoutingPolicy  `json:"routing_policies"`
-	Problems   []Problem         `json:"problems"`
+	// Instances are those that clients made of the network.
+	Instances []ExplainedInstance `json:"routing_instances"`
+	Problems  []Problem           `json:"problems"`
+}
+
+// ExplainedInstance is a routing instance that a client made.
+type ExplainedInstance struct {
+	Instance Origin   `json:"instance"`
+	Number   uint32   `json:"number"`
+	Import   []Target `json:"import"`
+	Export   []Target `json:"export"`
+	// Connected are the instances with which references connect it.
+	Connected []Origin `json:"connected"`
+	// Interfaces is how many are in it.
+	Interfaces int `json:"interfaces"`
 }
 
 // ExplainedTarget is a route target with one of the objects that it is from.
@@ -95,7 +109,7 @@ func Explain(v *model.View, network string) *Explanation {
 	}
 	e := &Explanation{
 		Network: originOf(vn), Targets: []ExplainedTarget{}, Links: []ExplainedLink{}, Unanswered: []ExplainedLink{}, Chains: []ExplainedChain{},
-		Routes: []ExplainedRoutes{}, Aggregates: []ExplainedRoutes{}, Policies: []*RoutingPolicy{}, Problems: []Problem{},
+		Routes: []ExplainedRoutes{}, Aggregates: []ExplainedRoutes{}, Policies: []*RoutingPolicy{}, Instances: []ExplainedInstance{}, Problems: []Problem{},
 	}
 	i := instances.get(g, network)
 	if i == nil {
@@ -110,7 +124,39 @@ func Explain(v *model.View, network string) *Explanation {
 	e.explainChains(g, i)
 	e.explainRoutes(g, i)
 	e.Problems = append(e.Problems, checkProblems(g, network)...)
+	e.explainInstances(g, network)
+	if e.Problems == nil {
+		e.Problems = []Problem{}
+	}
 	return e
+}
+
+// explainInstances tells of the instances that clients made, and of what is wrong
+// with the references of all of the network.
+func (e *Explanation) explainInstances(g *graph, network string) {
+	for _, x := range ownInstances(g, network) {
+		_, problems := instanceTargets(g, x)
+		e.Problems = append(e.Problems, problems...)
+	}
+	for i := range clientInstances.offered(g, network) {
+		x := instanceOwners.get(g, i.Client)
+		_, problems := instanceTargets(g, x)
+		connected, _ := connections(g, x)
+		ports, more := interfacesOf(g, i)
+		shown := ExplainedInstance{
+			Instance: x.From, Number: i.Number, Import: append([]Target{}, i.Import...), Export: append([]Target{}, i.Export...),
+			Connected: []Origin{}, Interfaces: len(ports),
+		}
+		for _, other := range connected {
+			shown.Connected = append(shown.Connected, other.From)
+		}
+		e.Instances = append(e.Instances, shown)
+		e.Problems = slices.Concat(e.Problems, problems, more)
+		for _, a := range aggregatesOf(g, network, x) {
+			e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
+			e.Problems = append(e.Problems, a.Problems...)
+		}
+	}
 }
 
 func (e *Explanation) explainTargets(g *graph, vn *model.VirtualNetwork) {
@@ -183,7 +229,7 @@ func (e *Explanation) explainRoutes(g *graph, i *Instance) {
 		e.Routes = append(e.Routes, ExplainedRoutes{From: t.From, Routes: t.Routes})
 		e.Problems = append(e.Problems, t.Problems...)
 	}
-	for _, a := range aggregatesOf(g, i.Network) {
+	for _, a := range aggregatesOf(g, i.Network, ownInstances(g, i.Network)...) {
 		e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
 		e.Problems = append(e.Problems, a.Problems...)
 	}
@@ -227,6 +273,12 @@ func (e *Explanation) ShowOnly(everything bool, sees func(Origin) bool) {
 	e.Chains = slices.DeleteFunc(e.Chains, func(c ExplainedChain) bool { return len(c.Theirs) == 0 && !sees(c.Network) })
 	for i := range e.Chains {
 		e.Chains[i].hide(hide, sees)
+	}
+	e.Instances = slices.DeleteFunc(e.Instances, func(i ExplainedInstance) bool { return !sees(i.Instance) })
+	for i := range e.Instances {
+		for j := range e.Instances[i].Connected {
+			hide(&e.Instances[i].Connected[j])
+		}
 	}
 	for _, routes := range [][]ExplainedRoutes{e.Routes, e.Aggregates} {
 		for i := range routes {

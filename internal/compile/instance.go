@@ -15,7 +15,11 @@ type Instance struct {
 	Number uint32
 	// Network is the UUID of the virtual-network.
 	Network string
-	// Name is the network's fq_name, joined with colons.
+	// Client is the UUID of the routing-instance, where a client made it beside the
+	// network's own.
+	Client string
+	// Name is the fq_name of the network, or of the client's instance, joined with
+	// colons.
 	Name string
 	// Import and Export are sorted, without duplicates.
 	Import, Export []Target
@@ -34,6 +38,9 @@ type Instance struct {
 	FloodsUnknown bool
 	// External networks are announced to routers outside.
 	External bool
+	// Fabric is the table of the fabric: its routes have no labels. Nothing is
+	// imported into it by route targets, and no interface is in it.
+	Fabric bool
 	// Provider networks are networks of the fabric.
 	Provider bool
 	// FabricSNAT: what leaves for the fabric gets the node's address.
@@ -49,6 +56,10 @@ type Instance struct {
 	Aggregates []Aggregate
 	Policies   []*RoutingPolicy
 }
+
+// Owner is the UUID of what the instance follows from: the network, or the
+// client's routing-instance.
+func (i *Instance) Owner() string { return cmp.Or(i.Client, i.Network) }
 
 // LinkTargets are those by which the routes of linked networks come in.
 func (i *Instance) LinkTargets() []Target {
@@ -88,14 +99,7 @@ func instanceOf(g *graph, network string) *Instance {
 		Links:         linksOf(g, network),
 		Chains:        chainRoutesOf(g, network),
 	}
-	for _, t := range targetsOf(g, vn) {
-		if t.Import {
-			i.Import = append(i.Import, t.Target)
-		}
-		if t.Export {
-			i.Export = append(i.Export, t.Target)
-		}
-	}
+	i.addTargets(targetsOf(g, vn)...)
 	i.Import, i.Export = sorted(i.Import), sorted(i.Export)
 	i.setProperties(systemUnit.get(g, ""), vn.VirtualNetworkProperties)
 	i.Prefixes = i.Layer3 && slices.ContainsFunc(routersOf(g, network), func(r *router) bool { return r.VXLAN })
@@ -119,7 +123,7 @@ func (i *Instance) setRoutes(g *graph) {
 	for _, t := range tablesOf(g, i.Network) {
 		i.Routes = append(i.Routes, t.Routes...)
 	}
-	for _, a := range aggregatesOf(g, i.Network) {
+	for _, a := range aggregatesOf(g, i.Network, ownInstances(g, i.Network)...) {
 		i.Aggregates = append(i.Aggregates, a.Entries...)
 	}
 	i.Policies, _ = routingPoliciesOf(g, i.Network)
@@ -139,20 +143,21 @@ func tablesOf(g *graph, network string) []*routeTable {
 	return tables
 }
 
-// aggregatesOf are those that refer to the network's routing instance. Whoever
+// aggregatesOf are those that refer to routing instances of a network. Whoever
 // may use a network of another project cannot lead its traffic elsewhere.
-func aggregatesOf(g *graph, network string) []*routeAggregate {
+func aggregatesOf(g *graph, network string, instances ...*instanceOwner) []*routeAggregate {
 	var list []*routeAggregate
-	of := identities.get(g, network)
-	for _, r := range g.BackReferences(InstanceUUID(network), model.KindRouteAggregate) {
-		switch a := routeAggregates.get(g, r.From.UUID); {
-		case a == nil:
-		case of != nil && of.Project == a.Project:
-			list = append(list, a)
-		default:
-			list = append(list, &routeAggregate{From: a.From, Problems: []Problem{{
-				About: a.From, Text: "it has no effect on the network, which is of another project",
-			}}})
+	for _, x := range instances {
+		for _, r := range g.BackReferences(x.From.UUID, model.KindRouteAggregate) {
+			switch a := routeAggregates.get(g, r.From.UUID); {
+			case a == nil:
+			case projectOf(g, network) == a.Project:
+				list = append(list, a)
+			default:
+				list = append(list, &routeAggregate{From: a.From, Problems: []Problem{{
+					About: a.From, Text: "it has no effect on the network, which is of another project",
+				}}})
+			}
 		}
 	}
 	return list

@@ -2,7 +2,7 @@ package compile
 
 // roots are the units that every Compiler keeps for each object of their kind:
 // those whose results are for all, and those that offer results to them.
-var roots = []anyUnit{instances, interfaceRoutes, routers, reaches, networkChains, passages, healthChecks}
+var roots = []anyUnit{instances, clientInstances, interfaceRoutes, routers, reaches, networkChains, passages, healthChecks}
 
 // Part names results that a Compiler keeps for those who need them.
 type Part []anyUnit
@@ -17,6 +17,8 @@ type Change[T any] struct{ Before, After *T }
 type Report struct {
 	// Instances by the UUID of their network.
 	Instances map[string]Change[Instance]
+	// ClientInstances by the UUID of their routing-instance.
+	ClientInstances map[string]Change[Instance]
 	// NetworkSets by the UUID of their network.
 	NetworkSets map[string]Change[NetworkSets]
 	// Ports by the UUID of their virtual-machine-interface.
@@ -33,6 +35,8 @@ func (r *Report) add(x *cell, before any) {
 	switch x.unit {
 	case instances:
 		enter(&r.Instances, x, before)
+	case clientInstances:
+		enter(&r.ClientInstances, x, before)
 	case networkSetUnit:
 		enter(&r.NetworkSets, x, before)
 	case portUnit:
@@ -58,6 +62,12 @@ func enter[T any](all *map[string]Change[T], x *cell, before any) {
 
 // Instance is the instance of a network; nil as for InstanceOf.
 func (c *Compiler) Instance(network string) *Instance { return resultOf(c, instances, network) }
+
+// ClientInstance is the forwarding table of a client's routing-instance; nil as
+// for ClientInstanceOf.
+func (c *Compiler) ClientInstance(instance string) *Instance {
+	return resultOf(c, clientInstances, instance)
+}
 
 // Passages are those of a service-instance; nil as for PassagesOf.
 func (c *Compiler) Passages(service string) *Passages { return resultOf(c, passages, service) }

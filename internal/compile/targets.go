@@ -79,8 +79,8 @@ func writtenFor(g *graph, vn *model.VirtualNetwork) []*targetLists {
 }
 
 // targetsOf are all route targets of a network, some perhaps more than once:
-// its own, those that users wrote for it, and those of the networks that
-// logical routers connect it with.
+// its own, those that users wrote for it, those of the networks that logical
+// routers connect it with, and those that references of its instance give it.
 func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 	own := identityOf(vn).target(g)
 	list := []targetFrom{{Target: own, Import: true, Export: true, From: originOf(vn)}}
@@ -103,6 +103,10 @@ func targetsOf(g *graph, vn *model.VirtualNetwork) []targetFrom {
 				}
 			}
 		}
+	}
+	for _, x := range ownInstances(g, vn.UUID) {
+		more, _ := instanceTargets(g, x)
+		list = append(list, more...)
 	}
 	return list
 }
@@ -130,6 +134,9 @@ func (t Target) IsAutomatic(asn int64) bool {
 	return ok && as == asn && number >= FirstTarget(asn)
 }
 
+// OwnTarget is the route target that a network has got; empty where it has none.
+func OwnTarget(v *model.View, network string) Target { return ownTargetOf(graphOf(v), network) }
+
 // holders are the networks whose instances may have a target: those that it is
 // written in or for, and those that a logical router connects with them.
 func holders(g *graph, t Target) []string {
@@ -146,6 +153,7 @@ func holders(g *graph, t Target) []string {
 		}
 	}
 	direct := slices.Clone(list)
+	list = append(list, instanceHolders(g, t, direct)...)
 	for o := range g.All(model.KindLogicalRouter) {
 		r := routers.get(g, o.GetMeta().UUID)
 		named := slices.ContainsFunc(r.Lists, func(l *targetLists) bool { return l.has(t) })
@@ -154,6 +162,41 @@ func holders(g *graph, t Target) []string {
 		}
 	}
 	return sorted(list)
+}
+
+// instanceHolders are the networks whose own instances may have a target by
+// references of theirs: to the target, or to an instance that has it as its own,
+// as those of direct do.
+func instanceHolders(g *graph, t Target, direct []string) []string {
+	var list []string
+	add := func(instance string) {
+		if x := ownerOf(g, instance); x != nil {
+			list = append(list, x.Network)
+		}
+	}
+	if e, ok := g.EntityByName(model.KindRouteTarget, string(t)); ok {
+		for _, r := range g.BackReferences(e.UUID, model.KindRoutingInstance) {
+			add(r.From.UUID)
+		}
+	}
+	var owners []*instanceOwner
+	for _, network := range direct {
+		owners = append(owners, ownInstances(g, network)...)
+	}
+	for o := range g.All(model.KindRoutingInstance) {
+		if x := instanceOwners.get(g, o.GetMeta().UUID); x != nil && x.target(g) == t {
+			owners = append(owners, x)
+		}
+	}
+	for _, x := range owners {
+		for _, r := range g.References(x.From.UUID, model.KindRoutingInstance) {
+			add(r.To.UUID)
+		}
+		for _, r := range g.BackReferences(x.From.UUID, model.KindRoutingInstance) {
+			add(r.From.UUID)
+		}
+	}
+	return list
 }
 
 // Holders are the networks whose instances have a target, sorted.

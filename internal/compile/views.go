@@ -53,6 +53,8 @@ func (w *Views) Of(network string) (Derived, bool) {
 		target, stored := storedTarget(v, t)
 		if !stored {
 			d.Targets = append(d.Targets, target)
+		} else if _, overlaid := v.Reference(d.Instance.UUID, target.UUID); overlaid {
+			continue // that reference is shown
 		}
 		d.References = append(d.References, model.Reference{
 			From: model.EntityOf(d.Instance),
@@ -61,7 +63,10 @@ func (w *Views) Of(network string) (Derived, bool) {
 		})
 	}
 	for _, l := range instance.Links {
-		d.References = append(d.References, model.Reference{From: model.EntityOf(d.Instance), To: instanceEntity(v, l.Network)})
+		r := model.Reference{From: model.EntityOf(d.Instance), To: instanceEntity(v, l.Network)}
+		if _, overlaid := v.Reference(r.From.UUID, r.To.UUID); !overlaid {
+			d.References = append(d.References, r)
+		}
 	}
 	d.Services = w.servicesOf(vn)
 	return d, true

@@ -42,9 +42,18 @@ func explainTo(v *model.View, may *access, wanted string) *compile.Explanation {
 	}
 	found := compile.Explain(v, id)
 	if found != nil {
-		found.ShowOnly(may.reads, func(o compile.Origin) bool { return reads(model.Entity{Kind: o.Kind, UUID: o.UUID}) })
+		found.ShowOnly(may.reads, func(o compile.Origin) bool { return reads(writtenBy(v, model.Entity{Kind: o.Kind, UUID: o.UUID})) })
 	}
 	return found
+}
+
+// writtenBy is what a user wrote of an object: for the view of a routing instance
+// its network, else the object.
+func writtenBy(v *model.View, e model.Entity) model.Entity {
+	if _, stored := v.Stored(e.UUID); !stored && e.Kind == model.KindRoutingInstance {
+		return model.Entity{Kind: model.KindVirtualNetwork, UUID: compile.NetworkOfInstance(e.UUID)}
+	}
+	return e
 }
 
 // readsAllOf tells of stored objects whether the caller may read them with all

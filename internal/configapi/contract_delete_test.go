@@ -145,14 +145,25 @@ func TestContractViews(t *testing.T) {
 		if ids := uuidsOf(c.read("routing-instance", mine)["routing_instance_back_refs"]); !slices.Equal(ids, []string{view}) {
 			t.Errorf("back references %v", ids)
 		}
-		c.do("PUT", "/routing-instance/"+view, m{"routing-instance": m{"route_target_refs": append(got["route_target_refs"].(l), m{"to": l{"target:64512:8000001"}})}})
-		if refs := c.read("routing-instance", view)["route_target_refs"].(l); len(refs) != 3 {
+		// By the reference it has that one's target as well.
+		connected := c.read("routing-instance", view)["route_target_refs"].(l)
+		if len(connected) != 3 {
+			t.Errorf("references %v", connected)
+		}
+		other := c.create("route-target", m{"fq_name": l{"target:1:9"}})
+		put := func(to string) m {
+			return m{"routing-instance": m{"route_target_refs": append(slices.Clone(connected), m{"to": l{to}})}}
+		}
+		c.fails(400, "Configured route target must use ASN that is different from global ASN", "PUT", "/routing-instance/"+view, put("target:64512:8000001"))
+		c.do("PUT", "/routing-instance/"+view, put("target:1:9"))
+		if refs := c.read("routing-instance", view)["route_target_refs"].(l); len(refs) != 4 {
 			t.Errorf("references %v", refs)
 		}
-		c.do("PUT", "/routing-instance/"+view, m{"routing-instance": m{"routing_instance_refs": nil, "route_target_refs": got["route_target_refs"]}})
+		c.do("PUT", "/routing-instance/"+view, m{"routing-instance": m{"routing_instance_refs": nil, "route_target_refs": connected}})
 		if again := c.read("routing-instance", view); again["routing_instance_refs"] != nil || len(again["route_target_refs"].(l)) != 2 {
 			t.Errorf("references %v", again)
 		}
+		c.delete("route-target", other)
 	})
 	t.Run("parent", func(t *testing.T) {
 		router := c.create("bgp-router", m{"fq_name": l{"default-domain", "p", "blue", "blue", "r"}})

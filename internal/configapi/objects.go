@@ -26,6 +26,9 @@ func (c *change) create(o model.Object, refs []model.Reference) error {
 		if err != nil {
 			return err
 		}
+		if err := c.checkInstanceTarget(r); err != nil {
+			return err
+		}
 		c.disown(r.To.UUID)
 		if r.Number, err = c.numberOf(r.Edge()); err != nil {
 			return err
@@ -53,6 +56,8 @@ func (c *change) prepare(o model.Object, refs []model.Reference) error {
 		return c.numberVXLAN(o, nil)
 	case *model.ServiceInstance:
 		return c.takePassages(o.UUID)
+	case *model.RoutingInstance:
+		return c.takeInstance(o)
 	case *model.SecurityGroup:
 		if o.SecurityGroupID != nil {
 			return denied("Cannot set the security group ID")
@@ -154,6 +159,9 @@ func (c *change) setReference(r model.Reference) error {
 		return err
 	}
 	if err := c.checkRouterIPAM(r); err != nil {
+		return err
+	}
+	if err := c.checkInstanceTarget(r); err != nil {
 		return err
 	}
 	old, exists := c.v.Reference(r.From.UUID, r.To.UUID)
@@ -295,6 +303,10 @@ func (c *change) deleteObject(o model.Object, base string) error {
 		}
 	case *model.ServiceInstance:
 		if err := c.returnPassages(o.UUID); err != nil {
+			return err
+		}
+	case *model.RoutingInstance:
+		if err := c.returnInstance(o); err != nil {
 			return err
 		}
 	case *model.InstanceIP:

@@ -149,7 +149,7 @@ func (s *watchStream) everything(dirty map[model.Entity]struct{}, kind model.Kin
 // to route targets. Which ones is not looked for: they change seldom.
 var connects = map[model.Kind]bool{
 	model.KindLogicalRouter: true, model.KindNetworkPolicy: true, model.KindBGPVPN: true,
-	model.KindServiceInstance: true, model.KindServiceTemplate: true,
+	model.KindServiceInstance: true, model.KindServiceTemplate: true, model.KindRoutingInstance: true,
 }
 
 // reaches are the kinds that say how the services of chains are reached, which
@@ -182,7 +182,7 @@ func (s *watchStream) named(dirty map[model.Entity]struct{}, c model.Changes) {
 	}
 	for e := range c.References {
 		add(e.From)
-		instances = instances || connects[e.From.Kind] || connects[e.To.Kind]
+		instances = instances || connects[e.From.Kind] || connects[e.To.Kind] && e.From.Kind != model.KindVirtualMachineInterface
 		services = services || reaches[e.From.Kind]
 	}
 	if services {

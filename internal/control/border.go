@@ -20,7 +20,8 @@ import (
 //	rib --Observe--> dirty --> leave: networks marked for export --> Speaker.Put
 //
 // Nothing comes in by accident: a route gets into the networks that import one
-// of its targets, but for the targets that the system gave to networks. Out go
+// of its targets, but for the targets that the system gave to networks; what has
+// no label gets into the table of the fabric, which no network has. Out go
 // the routes of networks that are router_external, or that export a target
 // which a user set, and single routes to which a routing policy gives one.
 type border struct {
@@ -332,7 +333,7 @@ func (b *border) again(ctx context.Context, speaker *bgp.Speaker, old *bgp.Subsc
 }
 
 func subscribe(s *bgp.Speaker) *bgp.Subscription {
-	return s.Subscribe(bgp.VPNv4, bgp.VPNv6, bgp.EVPN)
+	return s.Subscribe(bgp.VPNv4, bgp.VPNv6, bgp.EVPN, bgp.Inet, bgp.Inet6)
 }
 
 func targetsFor(wanted map[rib.Target]struct{}) []bgp.RouteTarget {

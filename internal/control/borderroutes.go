@@ -14,11 +14,18 @@ import (
 // distinguisher. A MAC with an address is two: there is a route to the address
 // as well, so that who only routes gets there.
 func keysOf(n bgp.NLRI) ([]rib.Key, rib.RD) {
+	if n.Family == bgp.Inet || n.Family == bgp.Inet6 {
+		prefix, ok := n.Prefix()
+		if !ok {
+			return nil, 0
+		}
+		return []rib.Key{rib.UnicastKey(prefix)}, rib.Fabric
+	}
 	rd, ok := n.RD()
-	if !ok {
+	at := rib.RD(binary.BigEndian.Uint64(rd[:]))
+	if !ok || at == rib.Fabric {
 		return nil, 0
 	}
-	at := rib.RD(binary.BigEndian.Uint64(rd[:]))
 	if n.Family != bgp.EVPN {
 		prefix, ok := n.Prefix()
 		if !ok {
@@ -46,8 +53,9 @@ func keysOf(n bgp.NLRI) ([]rib.Key, rib.RD) {
 }
 
 // specOf is a peer's path as the tables have it; false when no network wants
-// it, or no node could take it. Of a trusted peer it says who is behind it, in
-// the numbers of the own autonomous system.
+// it, or no node could take it. What has no label is for the fabric's table. Of a
+// trusted peer it says who is behind it, in the numbers of the own autonomous
+// system.
 func specOf(f bgp.Family, p *bgp.Path, wanted map[rib.Target]struct{}, as uint16) (rib.Spec, bool) {
 	a, who := p.Attrs, p.Attrs.Identity(as)
 	s := rib.Spec{
@@ -69,6 +77,13 @@ func specOf(f bgp.Family, p *bgp.Path, wanted map[rib.Target]struct{}, as uint16
 	}
 	if p.Stale || a.HasCommunity(bgp.CommunityLLGRStale) {
 		s.Flags |= rib.Stale
+	}
+	for _, list := range [][]uint32{s.Communities, s.SecurityGroups, s.Tags} {
+		slices.Sort(list)
+	}
+	if f == bgp.Inet || f == bgp.Inet6 {
+		s.Targets = []rib.Target{rib.FabricTarget}
+		return s, true
 	}
 	for _, c := range a.ExtCommunities {
 		if _, ok := wanted[rib.Target(c)]; ok {

@@ -22,8 +22,11 @@ type attachment struct {
 	model.Binding
 	network     string // UUID
 	networkName string
+	number      uint32 // of the network
+	// vrf is the number of the network, or of the client's instance of it that the
+	// interface is in.
 	vrf         uint32
-	vni         uint32 // of the network, for VXLAN
+	vni         uint32 // of the network, for VXLAN; 0 in a client's instance
 	bridge      bridge // of the network
 	mac         string
 	displayName string
@@ -97,6 +100,10 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	if a.vrf == 0 {
 		return nil
 	}
+	a.number = a.vrf
+	if i := compile.PlacedIn(v, iface, a.network, f.compiler.ClientInstance); i != nil {
+		a.vrf, a.vni = i.Number, 0
+	}
 	if vm, ok := v.Stored(binding.Machine); ok && vm.Kind == model.KindVirtualMachine {
 		a.displayName = vm.Text("display_name")
 	}
@@ -115,6 +122,19 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 		a.securityGroups, a.tags = a.policy.Groups, a.policy.Tags
 	}
 	return a
+}
+
+// lookup is the VRF in which what leaves the interface is looked up, 0 for that of
+// its network. To its node that one is the interface's in any case: a restored
+// store learns from there which network it was in.
+func (a *attachment) lookup() uint32 {
+	switch {
+	case a.passage != 0:
+		return a.passage
+	case a.vrf != a.number:
+		return a.vrf
+	}
+	return 0
 }
 
 // defaultPreference is the local preference of a path whose source names none.
@@ -323,6 +343,9 @@ func (i *instance) vrf() rib.VRF {
 		return rib.VRF{Number: i.Number, External: i.external}
 	}
 	v := rib.VRF{Number: i.Number, Import: i.imports, Export: i.exports, External: i.external, Chains: i.chains, Policies: i.Policies}
+	if i.Fabric {
+		v.External = append(v.External, rib.FabricTarget)
+	}
 	for _, r := range i.Routes {
 		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
 	}
@@ -352,7 +375,7 @@ type update struct {
 	everything  bool
 	position    model.Position
 	attachments map[string]*attachment
-	instances   map[string]*instance         // by network
+	instances   map[string]*instance         // by network, or routing-instance of a client
 	passages    map[string]*compile.Passages // by service-instance, always what differs
 	nodes       map[string]*model.Node
 	// encapsulations are nil where they were not read.
@@ -396,6 +419,14 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		compiled := report.Instances
 		for network, change := range compiled {
 			u.instances[network] = f.instanceOf(v, change.After)
+		}
+		for id, change := range report.ClientInstances {
+			u.instances[id] = f.instanceOf(v, change.After)
+			if identityOf(change.Before) != identityOf(change.After) {
+				for r := range v.BackReferenceSeq(id, model.KindVirtualMachineInterface) {
+					f.readAttachment(v, u, r.From.UUID)
+				}
+			}
 		}
 		f.readPassages(v, u, report.Passages)
 		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {

@@ -41,11 +41,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 		}
 		return list
 	}
-	for network := range v.AllStored(model.KindVirtualNetwork) {
-		to := compile.InstanceOf(v, network.UUID)
-		if to == nil {
-			continue
-		}
+	for _, to := range allInstances(v) {
 		found := map[string][]candidate{}
 		candidates[to.Number] = found
 		for b := range v.Bindings() {
@@ -58,8 +54,11 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			vmi, _ := v.Stored(b.Interface)
 			mac, _ := net.ParseMAC(macOf(vmi))
 			path := &controlv1.Path{
-				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: from.Number, Mac: mac,
+				NextHop: n.Address, Label: b.Label, InterfaceId: b.Interface, OriginNetwork: networkOfInterface(v, b.Interface).Number, Mac: mac,
 				Vni: from.Number, Encapsulations: encapsulations(""), LocalPreference: 100, Sequence: b.Revision, Stale: s.stale,
+			}
+			if from.Client != "" {
+				path.Vni, path.Encapsulations = 0, encapsulations("VXLAN")
 			}
 			if p := compile.PortOf(v, b.Interface); p != nil {
 				path.SecurityGroups, path.Tags = p.Groups, p.Tags
@@ -73,7 +72,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 			asVXLAN := func(p *controlv1.Path) {
 				p.Encapsulations = []controlv1.Encapsulation{controlv1.Encapsulation_ENCAPSULATION_VXLAN}
 			}
-			if own && bridges {
+			if own && bridges && from.Client == "" {
 				add(mac.String(), true, false, asVXLAN)
 				found["to "+n.Address] = []candidate{{true, false, &controlv1.Path{
 					NextHop: n.Address, OriginNetwork: from.Number, Vni: from.Number, LocalPreference: 100, Stale: s.stale,
@@ -93,7 +92,7 @@ func naive(v *model.View, state func(string) portState) map[uint32]map[string][]
 						}
 					})
 				}
-				if own && bridges {
+				if own && bridges && from.Client == "" {
 					add(mac.String()+" "+ip.InstanceIPAddress, true, false, asVXLAN)
 				}
 			}
@@ -205,9 +204,8 @@ func addStatic(v *model.View, routes map[uint32]map[string][]*controlv1.Path) {
 					p.OriginNetwork, p.Sequence, p.LocalPreference, p.Behind = from.Number, 0, 100, true
 					paths = append(paths, p)
 				}
-				for other := range v.AllStored(model.KindVirtualNetwork) {
-					to := compile.InstanceOf(v, other.UUID)
-					if len(paths) > 0 && to != nil && (to.Number == from.Number || meet(from.Export, to.Import)) {
+				for _, to := range allInstances(v) {
+					if len(paths) > 0 && (to.Number == from.Number || meet(from.Export, to.Import)) {
 						routes[to.Number][route.Prefix] = paths
 					}
 				}

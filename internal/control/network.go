@@ -60,8 +60,8 @@ func (t *tables) putInstance(id string, now *instance) {
 		t.removeInstance(id)
 	}
 	w := t.network(now.Number)
-	if w.instance != nil && w.instance.Network != id { // a restored store gave the number to another network
-		t.removeInstance(w.instance.Network)
+	if w.instance != nil && w.instance.Owner() != id { // a restored store gave the number to another network
+		t.removeInstance(w.instance.Owner())
 		w = t.network(now.Number)
 	}
 	old := w.instance

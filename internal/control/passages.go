@@ -85,7 +85,7 @@ func (n *node) need(a *attachment, times int) {
 	if n.session != nil {
 		n.session.choose = true
 	}
-	needed := []uint32{a.vrf, a.passage}
+	needed := []uint32{a.number, a.lookup()}
 	for _, f := range a.foreign {
 		needed = append(needed, f.vrf)
 	}

@@ -127,10 +127,13 @@ func (t *tables) pathTo(p *port) rib.Spec {
 	s := rib.Spec{
 		Source: rib.Source{Kind: rib.Attachment, Name: p.Interface},
 		Attributes: rib.Attributes{
-			NextHop: n.fabricAddress(), Encapsulations: encapsulationSet(t.encapsulations), OriginNetwork: p.vrf,
+			NextHop: n.fabricAddress(), Encapsulations: encapsulationSet(t.encapsulations), OriginNetwork: p.number,
 			SecurityGroups: p.securityGroups, Tags: p.tags, LocalPreference: p.localPreference,
 		},
 		Label: p.Label, VNI: p.vni, Sequence: p.Revision,
+	}
+	if p.vni == 0 {
+		s.Encapsulations &^= rib.VXLAN
 	}
 	if mac, err := net.ParseMAC(p.mac); err == nil && len(mac) == len(s.MAC) {
 		s.MAC = [6]byte(mac)

@@ -46,7 +46,7 @@ type tables struct {
 	nodes    map[string]*node
 	ports    map[string]*port
 	networks map[uint32]*network
-	numbers  map[string]uint32            // network's UUID to VRF
+	numbers  map[string]uint32            // UUID of network, or of a client's instance, to VRF
 	passages map[string]*compile.Passages // by service-instance
 	rib      *rib.RIB
 	border   *border
@@ -290,9 +290,13 @@ func (t *tables) putAttachment(iface string, a *attachment) {
 	p := &port{attachment: a}
 	p.bound = firstBound(a, old)
 	delete(t.node(a.Node).early, iface)
-	if old != nil && (old.Node != a.Node || old.vrf != a.vrf) {
+	switch {
+	case old == nil:
+	case old.Node != a.Node:
 		t.removePort(old)
 		old = nil
+	case old.vrf != a.vrf:
+		t.leaveNetwork(old)
 	}
 	t.ports[iface] = p
 	n := t.node(a.Node)
@@ -324,11 +328,16 @@ func (t *tables) removePort(p *port) {
 	}
 	t.touch(n.session)
 	t.border.tasks.look(p, nil)
+	t.leaveNetwork(p)
+	t.tidyNode(n)
+}
+
+// leaveNetwork takes a port out of its VRF. What its agent says of it stays.
+func (t *tables) leaveNetwork(p *port) {
 	w := t.network(p.vrf)
 	w.leave(p)
 	t.retract(p)
 	t.tidyNetwork(w)
-	t.tidyNode(n)
 }
 
 func (t *tables) touch(s *session) {

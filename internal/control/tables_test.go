@@ -231,6 +231,23 @@ func TestSnapshotAndChanges(t *testing.T) {
 				b.healthCheck(rapid.SampledFrom([]string{"h1", "h2"}).Draw(t, "check"), rapid.Bool().Draw(t, "enabled"))
 			},
 			"forwarding": func(t *rapid.T) { b.forwarding(rapid.SampledFrom([]string{"", "l3", "l2_l3", "l2"}).Draw(t, "mode")) },
+			"instance": func(t *rapid.T) {
+				b.clientInstance(rapid.SampledFrom(networks).Draw(t, "network"), rapid.SampledFrom([]string{"x", "y"}).Draw(t, "instance"), targets.Draw(t, "import"), targets.Draw(t, "export"))
+			},
+			"remove instance": func(t *rapid.T) {
+				b.removeInstance(rapid.SampledFrom(networks).Draw(t, "network"), rapid.SampledFrom([]string{"x", "y"}).Draw(t, "instance"))
+			},
+			"place": func(t *rapid.T) {
+				c := container.Draw(t, "container")
+				name := rapid.SampledFrom(networks).Draw(t, "network")
+				if attached[c] == "" {
+					t.Skip()
+				}
+				b.place(c, name, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "instance"), rapid.IntRange(0, 2).Draw(t, "in") > 0)
+			},
+			"connect": func(t *rapid.T) {
+				b.connectTo(rapid.SampledFrom(networks).Draw(t, "network"), "x", rapid.SampledFrom(networks).Draw(t, "other"), rapid.IntRange(0, 2).Draw(t, "connected") > 0)
+			},
 			"session": func(t *rapid.T) {
 				name := rapid.SampledFrom(nodes).Draw(t, "node")
 				if b.agents[name] == nil {

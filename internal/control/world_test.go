@@ -2,6 +2,7 @@ package control
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -85,6 +86,70 @@ func (w *world) attachment(container, network, node, address string, label uint3
 			{From: model.EntityOf(ip), To: model.EntityOf(vmi)},
 		},
 		Bindings: []model.Binding{w.binding(container, node, label)},
+	}
+}
+
+// clientInstance makes a client's routing instance of a network, with targets to import
+// and to export; removeInstance takes it away.
+func (w *world) clientInstance(network, name string, imports, exports []string) {
+	e := model.EntityOf(&model.RoutingInstance{Meta: model.Meta{UUID: id("ri", network, name)}})
+	b := model.Batch{Objects: []model.Object{&model.RoutingInstance{Meta: model.Meta{
+		UUID: e.UUID, FQName: []string{"default-domain", "p", network, name}, ParentType: "virtual-network", ParentUUID: id("net", network),
+	}}}}
+	w.graph.View(func(v *model.View) {
+		for _, r := range v.References(e.UUID, model.KindRouteTarget) {
+			b.DeleteReferences = append(b.DeleteReferences, r.Edge())
+		}
+	})
+	for _, t := range slices.Concat(imports, exports) {
+		target := &model.RouteTarget{Meta: model.Meta{UUID: compile.TargetUUID(compile.Target(t)), FQName: []string{t}}}
+		r := model.Reference{From: e, To: model.EntityOf(target), Attr: json.RawMessage(`{"import_export":"import"}`)}
+		switch {
+		case slices.Contains(exports, t) && slices.Contains(imports, t):
+			r.Attr = nil
+		case slices.Contains(exports, t):
+			r.Attr = json.RawMessage(`{"import_export":"export"}`)
+		}
+		b.Objects, b.References = append(b.Objects, target), append(b.References, r)
+		b.DeleteReferences = slices.DeleteFunc(b.DeleteReferences, func(e model.Edge) bool { return e == r.Edge() })
+	}
+	w.apply(b)
+}
+
+func (w *world) removeInstance(network, name string) {
+	ri := id("ri", network, name)
+	b := model.Batch{DeleteObjects: []model.Entity{{Kind: model.KindRoutingInstance, UUID: ri}}}
+	w.graph.View(func(v *model.View) {
+		for _, r := range slices.Concat(v.References(ri, ""), v.BackReferences(ri, "")) {
+			b.DeleteReferences = append(b.DeleteReferences, r.Edge())
+		}
+	})
+	w.apply(b)
+}
+
+// place has a container's interface be in a client's instance, or no longer.
+func (w *world) place(container, network, name string, in bool) {
+	r := model.Reference{
+		From: model.Entity{Kind: model.KindVirtualMachineInterface, UUID: id("vmi", container)},
+		To:   model.Entity{Kind: model.KindRoutingInstance, UUID: id("ri", network, name)}, Attr: json.RawMessage(`{"direction":"both"}`),
+	}
+	if in {
+		w.apply(model.Batch{References: []model.Reference{r}})
+	} else {
+		w.apply(model.Batch{DeleteReferences: []model.Edge{r.Edge()}})
+	}
+}
+
+// connectTo has a client's instance refer to the view of a network.
+func (w *world) connectTo(network, name, other string, connected bool) {
+	r := model.Reference{
+		From: model.Entity{Kind: model.KindRoutingInstance, UUID: id("ri", network, name)},
+		To:   model.Entity{Kind: model.KindRoutingInstance, UUID: compile.InstanceUUID(id("net", other))},
+	}
+	if connected {
+		w.apply(model.Batch{References: []model.Reference{r}})
+	} else {
+		w.apply(model.Batch{DeleteReferences: []model.Edge{r.Edge()}})
 	}
 }
 
@@ -398,7 +463,11 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 			continue
 		}
 		ports++
-		needed[vrf.Number] = true
+		network, passage := networkOfInterface(v, b.Interface), uint32(0)
+		if vrf.Client != "" {
+			passage = vrf.Number
+		}
+		needed[vrf.Number], needed[network.Number] = true, true
 		var foreign []*controlv1.ForeignAddress
 		if vrf.Layer3 {
 			foreign = foreignOf(v, b.Interface)
@@ -407,7 +476,7 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 			needed[f.Vrf] = true
 		}
 		p, ok := a.ports[b.Interface]
-		if !ok || p.Vrf != vrf.Number || p.Label != b.Label || p.Revision != b.Revision || p.NetworkName != vrf.Name {
+		if !ok || p.Vrf != network.Number || p.Passage != passage || p.Label != b.Label || p.Revision != b.Revision || p.NetworkName != network.Name {
 			return fmt.Sprintf("port %s: have %v, want label %d in vrf %d at %d", b.Interface, p, b.Label, vrf.Number, b.Revision)
 		}
 		var bridge *controlv1.Bridge
@@ -455,7 +524,39 @@ func (a *agentState) compare(v *model.View, node string, state func(iface string
 	return ""
 }
 
+// allInstances are those of networks, and those that clients made.
+func allInstances(v *model.View) []*compile.Instance {
+	var list []*compile.Instance
+	for s := range v.AllStored(model.KindVirtualNetwork) {
+		if i := compile.InstanceOf(v, s.UUID); i != nil {
+			list = append(list, i)
+		}
+	}
+	for s := range v.AllStored(model.KindRoutingInstance) {
+		if i := compile.ClientInstanceOf(v, s.UUID); i != nil {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// instanceOfInterface is the one that an interface is in: a client's, if it refers
+// to one of its network.
 func instanceOfInterface(v *model.View, iface string) *compile.Instance {
+	found := networkOfInterface(v, iface)
+	if found == nil {
+		return nil
+	}
+	network := found.Network
+	for _, r := range v.References(iface, model.KindRoutingInstance) {
+		if i := compile.ClientInstanceOf(v, r.To.UUID); i != nil && i.Network == network && (found.Client == "" || i.Number < found.Number) {
+			found = i
+		}
+	}
+	return found
+}
+
+func networkOfInterface(v *model.View, iface string) *compile.Instance {
 	var found *compile.Instance
 	for _, r := range v.References(iface, model.KindVirtualNetwork) {
 		if i := compile.InstanceOf(v, r.To.UUID); i != nil && (found == nil || i.Number < found.Number) {

@@ -18,6 +18,8 @@ const (
 	passageNumbers = "passage"
 	// bgpServices are the ports of the interfaces of a bgp-as-a-service.
 	bgpServices = string(model.KindBGPAsAService)
+	// instanceNumbers are those of routing instances that clients made.
+	instanceNumbers = "routing-instance"
 )
 
 // addressOf is the address that an object has been given, if it is of a type
@@ -131,6 +133,8 @@ func (c *checker) checkNumber(e store.Entry) error {
 			c.add(e.Key, c.fix(Rest, e.Key, "", o.entry.Key), "is had by %s, none of whose interfaces has it", o.Entity)
 		}
 		return nil
+	case *model.RoutingInstance:
+		have = new(int64(compile.InstanceNumber(v.UUID)))
 	default:
 		return nil
 	}
@@ -269,6 +273,8 @@ func (c *checker) checkValues(o *object) {
 		for _, onRight := range []bool{false, true} {
 			c.needsNumber(o, passageNumbers, int64(compile.PassageNumber(v.UUID, onRight)), 1)
 		}
+	case *model.RoutingInstance:
+		c.needsNumber(o, instanceNumbers, int64(compile.InstanceNumber(v.UUID)), 1)
 	}
 }
 

@@ -167,7 +167,7 @@ type RouteTarget struct {
 func (*RouteTarget) Kind() Kind { return KindRouteTarget }
 
 // RoutingInstance is an object of the type routing-instance.
-// A VRF. Each network has a default one, a view named as the network; clients may make more.
+// A VRF. Each network has a default one, a view named as the network; clients may make more, and connect them.
 type RoutingInstance struct {
 	Meta
 	DefaultCeProtocol           *DefaultProtocolType    `json:"default_ce_protocol,omitempty"`

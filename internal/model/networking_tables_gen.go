@@ -167,7 +167,7 @@ func networkingTable() table {
 				Derived: true,
 			},
 			{
-				Kind: KindRoutingInstance, Name: "routing_instance", Doc: "A VRF. Each network has a default one, a view named as the network; clients may make more.", Effect: "partial",
+				Kind: KindRoutingInstance, Name: "routing_instance", Doc: "A VRF. Each network has a default one, a view named as the network; clients may make more, and connect them.", Effect: "partial",
 				new:     func() Object { return new(RoutingInstance) },
 				Derived: true,
 				Parents: []Kind{KindVirtualNetwork},
@@ -182,7 +182,7 @@ func networkingTable() table {
 				},
 				References: []*ReferenceType{
 					{Target: "route-target", Attr: "InstanceTargetType", Presence: "", Effective: true, Derived: true},
-					{Target: "routing-instance", Attr: "ConnectionType", Presence: "", Effective: false, Derived: true},
+					{Target: "routing-instance", Attr: "ConnectionType", Presence: "", Effective: true, Derived: true},
 				},
 			},
 			{
@@ -232,7 +232,7 @@ func networkingTable() table {
 					{Target: "physical-interface", Attr: "", Presence: "system", Effective: false},
 					{Target: "port-tuple", Attr: "", Presence: "", Effective: true},
 					{Target: "qos-config", Attr: "", Presence: "", Effective: false},
-					{Target: "routing-instance", Attr: "PolicyBasedForwardingRuleType", Presence: "system", Effective: false, Derived: true},
+					{Target: "routing-instance", Attr: "PolicyBasedForwardingRuleType", Presence: "system", Effective: true, Derived: true},
 					{Target: "security-group", Attr: "", Presence: "", Effective: true},
 					{Target: "security-logging-object", Attr: "", Presence: "", Effective: false},
 					{Target: "service-endpoint", Attr: "", Presence: "", Effective: false},

@@ -199,6 +199,14 @@ func (p *Path) SameWay(o *Path) bool {
 // RD is a route distinguisher.
 type RD uint64
 
+// Fabric stands for the distinguisher that routes of the fabric do not have, and
+// FabricTarget for their route target: the VRF that imports by it has them. On
+// the wire there is neither.
+const (
+	Fabric       RD     = 0xffff << 48
+	FabricTarget Target = 0xffff << 48
+)
+
 // spec says the path again.
 func (p *Path) spec() Spec {
 	return Spec{

@@ -90,6 +90,8 @@ func (rt *route) shown() ShownRoute {
 // String writes a route distinguisher as RFC 4364 section 4.2 does.
 func (rd RD) String() string {
 	switch rd >> 48 {
+	case Fabric >> 48:
+		return "none"
 	case 1:
 		return fmt.Sprintf("%s:%d", netip.AddrFrom4([4]byte{byte(rd >> 40), byte(rd >> 32), byte(rd >> 24), byte(rd >> 16)}), uint16(rd))
 	case 2:
