@@ -102,7 +102,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	}
 	a.number = a.vrf
 	if i := compile.PlacedIn(v, iface, a.network, f.compiler.ClientInstance); i != nil {
-		a.vrf, a.vni = i.Number, 0
+		a.vrf, a.vni, a.bridge = i.Number, 0, bridgeOf(i)
 	}
 	if vm, ok := v.Stored(binding.Machine); ok && vm.Kind == model.KindVirtualMachine {
 		a.displayName = vm.Text("display_name")
