@@ -212,11 +212,9 @@ func TestChecker(t *testing.T) {
 	c := New(quiet(), func() { changes.Add(1) })
 	defer c.Close()
 	c.Set(network, []Check{check("p", "one"), check("p", "two"), check("q", "one")})
-	both := func() bool { return len(c.Failing("p")) == 2 && len(c.Failing("q")) == 1 }
-	eventually(t, c, "checks to fail", both)
-	if changes.Load() != 3 {
-		t.Errorf("it was told %d times, want once for each check", changes.Load())
-	}
+	eventually(t, c, "checks to fail, and to be told so once for each", func() bool {
+		return len(c.Failing("p")) == 2 && len(c.Failing("q")) == 1 && changes.Load() == 3
+	})
 	slower := check("p", "one")
 	slower.Delay = time.Hour
 	c.Set(network, []Check{slower, check("p", "two")})
