@@ -88,14 +88,23 @@ func Open() (*Net, error) {
 	return n, nil
 }
 
-// Close ends the namespace, with its device. Whoever still asks gets
-// net.ErrClosed, or what was on its way.
+// Close ends the namespace, and removes its device: connections that are still
+// ending keep the namespace for a while. Whoever still asks gets net.ErrClosed, or
+// what was on its way.
 func (n *Net) Close() {
 	if n.inside != nil {
 		n.inside.Close()
 	}
 	close(n.closed)
 	n.ended.Wait()
+	if n.Index == 0 {
+		return
+	}
+	if h, err := netlink.NewHandle(unix.NETLINK_ROUTE); err == nil {
+		defer h.Close()
+		// What fails here is mended by the next Open, which replaces the device.
+		_ = h.LinkDel(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: n.Index}})
+	}
 }
 
 // do runs f in the namespace. Sockets that it opens stay there.
