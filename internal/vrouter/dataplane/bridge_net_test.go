@@ -15,7 +15,6 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
-	"golang.org/x/sys/unix"
 
 	"github.com/contrail-mesos/contrail/internal/nstest"
 )
@@ -106,15 +105,7 @@ func (k *taker) until(t testing.TB, end string) (frames [][]byte) {
 // mark sends a frame to a device of a bench, past the programs.
 func (b *bench) mark(device, text string) {
 	b.t.Helper()
-	b.ns.Must(func() error {
-		index := b.ns.Link(device).Attrs().Index
-		fd, err := packetSocket(index)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return unix.Sendto(fd, rawFrame(nic, nic, text), 0, &unix.SockaddrLinklayer{Ifindex: index})
-	})
+	send(b.t, b.ns, device, rawFrame(nic, nic, text))
 }
 
 // sentOut are the remotes that VXLAN went to, with the frames inside. The underlay

@@ -23,6 +23,14 @@ struct arrival {
 	__u32 bridged; /* VXLAN: the inner frame goes as it is */
 };
 
+/* Whether the packet is of a VLAN on the device, which has a device of its own
+ * and comes from others than the underlay's. A tag without a VLAN has only a
+ * priority (IEEE 802.1Q 6.9). */
+static __always_inline int is_of_vlan(const struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & 0xfff;
+}
+
 /*
  * Whether the packet is a tunnel's to this node; then it is ours, to deliver or
  * to drop. Other GRE than plain MPLS is the host's. *fragments says that it is

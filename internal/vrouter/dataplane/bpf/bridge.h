@@ -158,12 +158,12 @@ static __noinline int bridges_from_tunnel(__u32 vrf, __be16 proto, __u8 group)
 /* Link protocols that a bridge does not pass on: tags and IPv6, behind which
  * addresses would be that nobody has checked, and what is for the bridge at the
  * other end of the wire (IEEE 802.1Q 8.6.3). */
-static __always_inline int may_bridge(const struct __sk_buff *skb, const struct ethhdr *eth)
+static __always_inline int may_bridge(const struct ethhdr *eth)
 {
 	const __u8 *d = eth->h_dest;
 
-	if (skb->vlan_present || eth->h_proto == bpf_htons(ETH_P_8021Q) ||
-	    eth->h_proto == bpf_htons(ETH_P_8021AD) || eth->h_proto == bpf_htons(ETH_P_IPV6))
+	if (eth->h_proto == bpf_htons(ETH_P_8021Q) || eth->h_proto == bpf_htons(ETH_P_8021AD) ||
+	    eth->h_proto == bpf_htons(ETH_P_IPV6))
 		return DROP_PROTOCOL;
 	if (d[0] == 0x01 && d[1] == 0x80 && d[2] == 0xc2 && !d[3] && !d[4] && d[5] < 16)
 		return DROP_MULTICAST;

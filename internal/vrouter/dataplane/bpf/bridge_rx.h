@@ -254,7 +254,7 @@ int bridge_port_rx(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, 0, &frame->eth, sizeof(frame->eth)))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	frame->vrf = vif->vrf;
-	int reason = may_bridge(skb, &frame->eth);
+	int reason = may_bridge(&frame->eth);
 	if (!reason && frame->eth.h_proto == bpf_htons(ETH_P_ARP))
 		reason = check_arp(skb, vif, ifindex);
 	if (!reason && frame->eth.h_proto == bpf_htons(ETH_P_IP)) {
@@ -462,7 +462,7 @@ int bridge_tunnel_rx(struct __sk_buff *skb)
 	int reason = read_arrival(skb, frame, &src);
 
 	if (!reason)
-		reason = may_bridge(skb, &frame->eth);
+		reason = may_bridge(&frame->eth);
 	if (!reason)
 		reason = check_source(frame, &src);
 	if (!reason && frame->eth.h_proto == bpf_htons(ETH_P_IP)) {

@@ -211,6 +211,10 @@ int vif_rx(struct __sk_buff *skb)
 	__u8 smac[6], dmac[6];
 	copy_mac(smac, eth->h_source);
 	copy_mac(dmac, eth->h_dest);
+	/* The kernel has taken the tag out of the frame, and would put it in again
+	 * where the frame leaves: around a tunnel's packet, too. */
+	if (skb->vlan_present)
+		return drop(skb, DROP_PROTOCOL, ifindex);
 
 	struct packet p = {};
 	struct flow *old = 0;
@@ -395,6 +399,8 @@ int underlay_rx(struct __sk_buff *skb)
 		skb->mark = 0;
 		return bpf_redirect_neigh(underlay, 0, 0, 0);
 	}
+	if (is_of_vlan(skb))
+		return VERDICT_NEXT;
 	if (!arrives(skb, &a, &fragments))
 		return may_be_service(skb) ? from_fabric(skb, generation) : VERDICT_NEXT;
 	if (fragments)
