@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/contrail-mesos/contrail/internal/model"
 )
 
 // PolicyRoute is what routing policies look at in a route, and what they change.
@@ -50,11 +52,33 @@ func ApplyPolicies(policies []*RoutingPolicy, r *PolicyRoute, matched func(p *Ro
 
 // GivesTargets tells whether the policy may give routes a route target.
 func (p *RoutingPolicy) GivesTargets() bool {
-	isTarget := func(c uint64) bool { _, ok := TargetOfCommunity(c); return ok }
-	return slices.ContainsFunc(p.Terms, func(t Term) bool {
-		u := &t.Update.ExtCommunities
-		return slices.ContainsFunc(u.Set, isTarget) || slices.ContainsFunc(u.Add, isTarget)
-	})
+	return slices.ContainsFunc(p.Terms, func(t Term) bool { return len(t.Update.ExtCommunities.targets()) > 0 })
+}
+
+// GivenTargets are the route targets that a policy may give routes, sorted. Terms
+// that cannot be read give none: they reject.
+func GivenTargets(o *model.RoutingPolicy) []Target {
+	if o.RoutingPolicyEntries == nil {
+		return nil
+	}
+	var list []Target
+	for i := range o.RoutingPolicyEntries.Term {
+		if t, err := readTerm(&o.RoutingPolicyEntries.Term[i]); err == nil {
+			list = append(list, t.Update.ExtCommunities.targets()...)
+		}
+	}
+	return sorted(list)
+}
+
+// targets are the route targets among what routes are given.
+func (u *CommunityUpdate) targets() []Target {
+	var list []Target
+	for _, c := range slices.Concat(u.Set, u.Add) {
+		if t, ok := TargetOfCommunity(c); ok {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 // matcher is what of a term is looked up faster than by looking at all of it.

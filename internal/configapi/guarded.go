@@ -157,7 +157,10 @@ func (c *change) mayLink(r model.Reference) error {
 	if _, existed := find(c.v, r.To.Kind, r.To.UUID); !existed && c.made[r.To.UUID] != nil {
 		return nil
 	}
-	return c.may.mayRefer(c.v, r.To)
+	if err := c.may.mayRefer(c.v, r.To); err != nil {
+		return err
+	}
+	return c.mayTakeTarget(r)
 }
 
 // mayUnlink refuses to take a reference from an object that the caller may not write.

@@ -162,33 +162,6 @@ func (c *change) returnInstance(o *model.RoutingInstance) error {
 	return c.giveBack(store.NumberKey(instanceNumbers, compile.InstanceNumber(o.UUID)), "")
 }
 
-// checkInstanceTarget refuses to give a routing instance the route target that
-// another network got for its own, which would have that one's routes without
-// being asked.
-func (c *change) checkInstanceTarget(r model.Reference) error {
-	if r.From.Kind != model.KindRoutingInstance || r.To.Kind != model.KindRouteTarget {
-		return nil
-	}
-	target, ok := compile.TargetOfUUID(r.To.UUID)
-	if o, found := c.after(r.To.UUID); found {
-		target, ok = compile.Target(o.GetMeta().Name()).Canonical(), true
-	}
-	c.holdSystem()
-	asn := compile.ASN(c.v)
-	if !ok || !target.IsAutomatic(asn) {
-		return nil
-	}
-	network := compile.NetworkOfInstance(r.From.UUID)
-	if o, found := c.after(r.From.UUID); found {
-		network = o.GetMeta().ParentUUID
-	}
-	if target == compile.OwnTarget(c.v, network) {
-		return nil
-	}
-	return invalid("Configured route target must use ASN that is different from global ASN or route target value must be less than %d: %s; to share a network's routes, refer to its routing-instance",
-		compile.FirstTarget(asn), target)
-}
-
 // routeTargetsOf are the route targets that users gave an object.
 func routeTargetsOf(o model.Object) []string {
 	var lists []*model.RouteTargetList

@@ -21,6 +21,9 @@ func (c *change) check(operation string) error {
 			if err := c.checkObject(o, where(operation)); err != nil {
 				return err
 			}
+			if err := c.checkPolicyTargets(o); err != nil {
+				return err
+			}
 		}
 	}
 	for _, e := range c.written.edges {
