@@ -106,10 +106,23 @@ func (a *Agent) openProber() (probeNetwork, error) {
 	return n, nil
 }
 
+// removeProber removes the device of an earlier agent's prober: where that was
+// killed, connections that were still ending may keep its namespace.
+func (a *Agent) removeProber() error {
+	index, err := a.links.find(prober.Device)
+	if err != nil {
+		return err
+	}
+	return a.links.remove(index, prober.Device)
+}
+
 // runHealth keeps the health checks as the graph has them, and their verdicts on
 // disk.
 func (a *Agent) runHealth(ctx context.Context) error {
 	h := a.health
+	if err := a.removeProber(); err != nil {
+		a.log.Warn("the device of an earlier agent's health checks stays until there is a check", "error", err)
+	}
 	defer func() {
 		h.Close()
 		if h.network != nil {

@@ -8,7 +8,8 @@
 //
 // A port is known here by an alias, an address that the data plane makes its own
 // and that of who asks. The namespace has no name and nothing listens in it. It
-// ends with the process, and the device with it.
+// ends with the process and with it the device, but not before connections that
+// were still ending: the agent removes a device that an earlier one left.
 package prober
 
 import (
