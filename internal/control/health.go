@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"reflect"
 	"slices"
+	"strings"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/compile"
@@ -31,11 +32,14 @@ const (
 	maxReason   = 200
 )
 
-// failuresOf reads an agent's word.
+// failuresOf reads an agent's word. What is cut off must not leave half a character:
+// other control nodes are told in strings, which are nothing but UTF-8.
 func failuresOf(list []*controlv1.FailedCheck) []failure {
 	var failing []failure
 	for _, f := range list[:min(len(list), maxFailures)] {
-		failing = append(failing, failure{f.GetCheckId(), f.GetReason()[:min(len(f.GetReason()), maxReason)]})
+		if reason := f.GetReason(); model.IsUUID(f.GetCheckId()) {
+			failing = append(failing, failure{f.GetCheckId(), strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")})
+		}
 	}
 	return failing
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -132,6 +133,30 @@ func TestFailedCheckTakesRoutes(t *testing.T) {
 	passed.hear("c1", m.GetReport())
 	if w, known := passed.node(id("node", "n1")).newest(id("vmi", "web")); !known || len(w.failing) != 1 {
 		t.Errorf("another control node hears %v", w)
+	}
+}
+
+// TestBoundsOfFailures: whatever an agent says of checks can be told to other control
+// nodes, and what cannot be a check is not kept.
+func TestBoundsOfFailures(t *testing.T) {
+	long := strings.Repeat("x", maxReason-1) + "\u00fc"
+	said := &controlv1.PortStatus{
+		InterfaceId: id("vmi", "web"), State: controlv1.PortStatus_STATE_UP,
+		Failing: []*controlv1.FailedCheck{
+			{CheckId: id("check", "alive"), Reason: long},
+			{CheckId: strings.Repeat("y", 60_000)},
+		},
+	}
+	r := &report{live: true, boot: "boot-1", words: map[string]word{said.InterfaceId: wordOf(said)}}
+	n := &node{id: id("node", "n1"), reports: map[string]*report{here: r}}
+	n.shared.node = n
+	var m controlv1.ExchangeMessage
+	if err := proto.Unmarshal(n.shared.Message(false), &m); err != nil {
+		t.Fatal(err)
+	}
+	got := m.GetReport().GetPorts()[0].GetFailing()
+	if len(got) != 1 || got[0].GetReason() != long[:maxReason-1] {
+		t.Errorf("other control nodes are told of %v", got)
 	}
 }
 
