@@ -1,12 +1,15 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -285,6 +288,56 @@ func TestSpokenMessages(t *testing.T) {
 	} {
 		if _, err := there.hearSpoken("c1", wrong); err == nil {
 			t.Errorf("%v is taken", wrong)
+		}
+	}
+}
+
+// TestTaskRestarting: a session of before this process began waits for what the task
+// says, one that comes later for nothing.
+func TestTaskRestarting(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.network("blue", 1, nil, nil)
+	b.subnets("blue")
+	b.node("n1", "172.31.0.11", 1500)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.attach("b2", "blue", "n1", "10.0.0.4", 17)
+	b.speaks("before", "b1", 50000)
+	b.tables.facts.router = "c1"
+	b.router("c1", "control-node", netip.MustParseAddrPort("172.31.0.1:179"), 64512)
+	b.step()
+	k := b.tables.border.tasks
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		k.run(ctx, peeringConfig{AS: 64512, RouterID: netip.MustParseAddr("172.31.0.1"), RestartTime: time.Minute}, true)
+	})
+	defer running.Wait()
+	defer cancel()
+	b.speaks("later", "b2", 50001)
+	b.step()
+	for service, waits := range map[taskKey]bool{
+		{id("vmi", "b1"), id("service", "before")}: true,
+		{id("vmi", "b2"), id("service", "later")}:  false,
+	} {
+		var s *taskSession
+		for deadline := time.Now().Add(patience); s == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			b.tables.mu.Lock()
+			s = k.running[service]
+			b.tables.mu.Unlock()
+		}
+		if s == nil {
+			t.Fatalf("there is no session of %v", service)
+		}
+		select {
+		case <-s.speaker.Whole():
+			if waits {
+				t.Errorf("%v does not wait for the task", service)
+			}
+		default:
+			if !waits {
+				t.Errorf("%v waits for the task", service)
+			}
 		}
 	}
 }

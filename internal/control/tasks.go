@@ -156,7 +156,8 @@ func (k *tasks) run(ctx context.Context, c peeringConfig, restarting bool) {
 			if k.running[key] != nil || !w.place.IsValid() || k.byPlace[w.place] != nil {
 				continue
 			}
-			s, err := k.begin(ctx, key, w, c, restarting)
+			_, awaited := k.awaited[key] // who comes later knows of no earlier process
+			s, err := k.begin(ctx, key, w, c, restarting && awaited)
 			if err != nil {
 				k.border.log.Warn("a task cannot speak BGP", "service", w.service.Name, "interface", key.iface, "error", err)
 				continue
