@@ -252,6 +252,30 @@ func (s *script) told(name string) {
 	})
 }
 
+// A peer that asks for all routes again and again, and reads nothing, is owed the
+// marks around one answer.
+func TestRefreshesWithoutEnd(t *testing.T) {
+	r := newRIB()
+	e := exporter{}
+	e.families.add(Inet)
+	m := r.join(e, &peer{}, nil, func() {})
+	defer m.leave()
+	for m.next() != nil {
+	}
+	for range 1000 {
+		m.refresh(Inet, true)
+	}
+	var sent []byte
+	for b := m.next(); b != nil; b = m.next() {
+		for _, part := range b.parts {
+			sent = append(sent, b.data[part.start:part.end]...)
+		}
+	}
+	if want := append(routeRefresh(Inet, refreshBegin), routeRefresh(Inet, refreshEnd)...); !bytes.Equal(sent, want) {
+		t.Errorf("%d bytes are sent, want %d: the two marks", len(sent), len(want))
+	}
+}
+
 // What comes and goes while a peer's writer is busy leaves nothing.
 func TestMembershipPending(t *testing.T) {
 	m := newMembership()

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"bytes"
 	"math"
 	"sync"
 )
@@ -285,9 +286,11 @@ func (m *member) refresh(f Family, enhanced bool) {
 		return // all is to come anyway
 	}
 	c := m.again(f, nil)
-	if enhanced {
+	// A peer that asks before it has the last answer gets one for both: it may ask
+	// without end, and read nothing.
+	if end := routeRefresh(f, refreshEnd); enhanced && !bytes.HasSuffix(c.end, end) {
 		c.begin = routeRefresh(f, refreshBegin)
-		c.end = append(c.end, routeRefresh(f, refreshEnd)...)
+		c.end = append(c.end, end...)
 	}
 	m.poke()
 }
