@@ -173,10 +173,11 @@ func (k *tasks) run(ctx context.Context, c peeringConfig, restarting bool) {
 	}
 }
 
-// Bounds of a task, where its service names none.
+// Bounds of a task, the first two where its service names none.
 const (
 	taskPrefixes = 1000
 	taskPause    = time.Minute
+	taskPace     = 64 << 10 // bytes a second, some ten thousand routes
 )
 
 // peerConfig is the session as the speaker has it. The task connects, by way of
@@ -187,7 +188,7 @@ func (w *wish) peerConfig() bgp.PeerConfig {
 		Addr: s.Peers[0].Client, AS: s.AS, LocalAS: s.LocalAS, Passive: true, Hold: time.Duration(s.Hold) * time.Second,
 		Multihop: 255, AllowOwnAS: s.LoopCount, ASOverride: s.ASOverride,
 		NextHopSelf: true, Self4: s.Gateway4, Self6: s.Gateway6,
-		MaxPrefixes: s.MaxPrefixes, RestartAfter: time.Duration(s.IdleTimeout) * time.Second,
+		MaxPrefixes: s.MaxPrefixes, RestartAfter: time.Duration(s.IdleTimeout) * time.Second, Pace: taskPace,
 	}
 	if c.MaxPrefixes == 0 {
 		c.MaxPrefixes, c.RestartAfter = taskPrefixes, taskPause

@@ -188,6 +188,30 @@ func (s *script) fill() {
 	}
 }
 
+// A peer that changes its mind without end is read at its pace, and loses nothing
+// but time.
+func TestPace(t *testing.T) {
+	c := passivePeer
+	c.Pace = mostAhead / 2
+	s := scripted(t, map[string]PeerConfig{"a": c})
+	w := s.from("127.0.0.2")
+	w.establish(openOf(t, 65001, "10.0.0.9", 90, Inet))
+	s.state("a", Established)
+	pair := appendWithdrawals(inetUpdate(goodAttrs(), testRoute...), testRoute)
+	pairs := 2 * mostAhead / len(pair)
+	began := time.Now()
+	w.send(bytes.Repeat(pair, pairs))
+	s.poll("all of it", func() string {
+		if st := s.sp.Peers()[0]; st.State != Established || st.Counters.UpdatesIn < uint64(2*pairs) {
+			return fmt.Sprintf("%+v, want %d updates", st, 2*pairs)
+		}
+		return ""
+	})
+	if took := time.Since(began); took < 1700*time.Millisecond {
+		t.Errorf("two megabytes took %s, want two seconds for the second one", took)
+	}
+}
+
 // Peers that read nothing are let go of all together: what follows for others
 // does not wait for one after the other.
 func TestDeafPeersGo(t *testing.T) {

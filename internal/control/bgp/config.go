@@ -127,6 +127,9 @@ type PeerConfig struct {
 	MaxPrefixes  int
 	RestartAfter time.Duration
 	WarnOnly     bool
+	// Pace is how many bytes a second are read of the peer, beside a megabyte that is
+	// read as fast as it comes; 0 for no bound.
+	Pace int
 	// AddPaths asks the peer for several paths of a route, and is how many are
 	// taken (RFC 7911), at most MaxAddPaths; with 0 it is not asked. Of more the
 	// first that come are kept, and when one of them goes the peer is asked to tell
@@ -194,8 +197,8 @@ func (c *PeerConfig) check(own *Config) error {
 		return fmt.Errorf("hold time %s is out of range; set 3 to 65535 seconds", c.Hold)
 	case c.Hold%time.Second != 0:
 		return fmt.Errorf("hold time %s is not in whole seconds", c.Hold)
-	case c.Retry < 0 || c.RestartAfter < 0 || c.MaxPrefixes < 0:
-		return errors.New("retry time, restart time and maximum of prefixes cannot be negative")
+	case c.Retry < 0 || c.RestartAfter < 0 || c.MaxPrefixes < 0 || c.Pace < 0:
+		return errors.New("retry time, restart time, maximum of prefixes and pace cannot be negative")
 	case c.AddPaths < 0 || c.AddPaths > MaxAddPaths:
 		return fmt.Errorf("%d paths of a route are out of range; set 0 to %d", c.AddPaths, MaxAddPaths)
 	case len(c.Password) > maxPassword:

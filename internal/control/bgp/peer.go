@@ -38,6 +38,8 @@ type peer struct {
 	flaps   int // how often the session was lost
 	// arrivals are the connections that the peer may begin now.
 	arrivals arrivals
+	// words are what is read of the peer's session; for its reader alone.
+	words words
 	// old are the sources of an earlier session, by family, as long as graceful
 	// restart keeps its routes.
 	old    [numFam]*source
@@ -230,6 +232,23 @@ func (a *arrivals) admit(now time.Time) bool {
 	a.used++
 	a.at = now
 	return true
+}
+
+// words bounds how fast a peer is read: one that changes its mind without end costs
+// this process no more than the pace allows, whatever it sends.
+type words struct {
+	ahead int // bytes read before their time
+	at    time.Time
+}
+
+// mostAhead is more than a session needs to begin: a thousand routes have less.
+const mostAhead = 1 << 20
+
+// read says how long to read nothing after n bytes.
+func (w *words) read(n, pace int, now time.Time) time.Duration {
+	w.ahead = max(w.ahead-int(now.Sub(w.at).Seconds()*float64(pace)), 0) + n
+	w.at = now
+	return time.Duration(max(w.ahead-mostAhead, 0)) * time.Second / time.Duration(pace)
 }
 
 func (p *peer) accept(c net.Conn) {

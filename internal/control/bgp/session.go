@@ -87,6 +87,9 @@ func (s *session) read() error {
 		if err != nil {
 			return err
 		}
+		if pace := s.peer.config.Pace; pace > 0 {
+			time.Sleep(s.peer.words.read(n, pace, time.Now()))
+		}
 	}
 }
 
