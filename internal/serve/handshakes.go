@@ -19,6 +19,9 @@ const (
 	// handshakeTurn is how long a handshake has its turn at the longest: a client
 	// that does not go on holds up nobody.
 	handshakeTurn = time.Second
+	// turnsEach is how many clients of one address have their turn at the same
+	// time, for each CPU.
+	turnsEach = 16
 	// maxHandshakes is how many clients are waited for. More wait in the kernel.
 	maxHandshakes = 8192
 )
@@ -34,10 +37,14 @@ type handshakes struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan *tls.Conn
-	// turns has an element for each handshake that has its turn, pending for
-	// each connection that has not shaken hands.
-	turns, pending chan struct{}
-	running        sync.WaitGroup
+	turns  *turns
+	// pending has an element for each connection that has not shaken hands.
+	pending chan struct{}
+	// started is done when connections are taken, or never will be.
+	started sync.Once
+	running sync.WaitGroup
+	// troubles bounds the lines of the log about connections that were not taken.
+	troubles Limiter
 	// failed is why the listener accepts no more.
 	failed error
 }
@@ -45,15 +52,17 @@ type handshakes struct {
 func newHandshakes(log *slog.Logger, l net.Listener, config *tls.Config) *handshakes {
 	h := &handshakes{
 		Listener: l, log: log, config: inTurn(config), done: make(chan *tls.Conn),
-		turns: make(chan struct{}, 16*runtime.GOMAXPROCS(0)), pending: make(chan struct{}, maxHandshakes),
+		turns: newTurns(turnsEach * runtime.GOMAXPROCS(0)), pending: make(chan struct{}, maxHandshakes),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.running.Go(h.run)
 	return h
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. Connections are taken from the first call on:
+// until somebody serves, clients wait in the kernel, without a handshake after
+// which they would expect answers.
 func (h *handshakes) Accept() (net.Conn, error) {
+	h.started.Do(func() { h.running.Go(h.run) })
 	select {
 	case c := <-h.done:
 		return c, nil
@@ -66,6 +75,7 @@ func (h *handshakes) Accept() (net.Conn, error) {
 // Close implements net.Listener. Handshakes that are under way fail.
 func (h *handshakes) Close() error {
 	err := h.Listener.Close()
+	h.started.Do(func() { h.failed = net.ErrClosed })
 	h.cancel()
 	h.running.Wait()
 	return err
@@ -85,6 +95,9 @@ func (h *handshakes) run() {
 		switch {
 		case errors.As(err, &temporary) && temporary.Temporary():
 			<-h.pending
+			if silent, ok := h.troubles.Admit(time.Now()); ok {
+				h.log.Warn("connection not taken", "error", err, "not_logged", silent)
+			}
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-h.ctx.Done():
@@ -102,7 +115,9 @@ func (h *handshakes) run() {
 }
 
 func (h *handshakes) shake(raw net.Conn) {
-	t := &handshake{conn: raw, turns: h.turns, release: func() {}}
+	source, leave := h.turns.join(raw)
+	defer leave()
+	t := &handshake{conn: raw, turns: h.turns, source: source, release: func() {}}
 	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, handshakeKey{}, t), 2*helloTime+queueTime)
 	defer cancel()
 	_ = raw.SetDeadline(time.Now().Add(helloTime)) // what fails here fails below
@@ -129,51 +144,4 @@ func (h *handshakes) refuse(raw net.Conn, err error) {
 		_, _ = io.WriteString(other.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis port speaks HTTPS only.\n")
 	}
 	raw.Close()
-}
-
-// handshake is one that is under way.
-type handshake struct {
-	conn    net.Conn
-	turns   chan struct{}
-	release func()
-}
-
-type handshakeKey struct{}
-
-// inTurn has a handshake go on after the client's first message when it is its
-// turn: from there on it costs a private key's work.
-func inTurn(config *tls.Config) *tls.Config {
-	inner := config.GetConfigForClient
-	config = config.Clone()
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if t, ok := hello.Context().Value(handshakeKey{}).(*handshake); ok {
-			if err := t.begin(hello.Context()); err != nil {
-				return nil, err
-			}
-		}
-		if inner == nil {
-			return nil, nil // this one
-		}
-		return inner(hello)
-	}
-	return config
-}
-
-func (t *handshake) begin(ctx context.Context) error {
-	late := time.NewTimer(queueTime)
-	defer late.Stop()
-	select {
-	case t.turns <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-late.C:
-		return errors.New("too many clients shake hands")
-	}
-	release := sync.OnceFunc(func() { <-t.turns })
-	timer := time.AfterFunc(handshakeTurn, release)
-	t.release = func() {
-		timer.Stop()
-		release()
-	}
-	return t.conn.SetDeadline(time.Now().Add(helloTime))
 }

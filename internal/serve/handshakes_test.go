@@ -2,16 +2,22 @@ package serve
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 )
@@ -44,19 +50,13 @@ func TestHandshakesInTurn(t *testing.T) {
 	l := newHandshakes(slog.New(slog.DiscardHandler), raw, credentials.Server())
 	defer l.Close()
 	address := raw.Addr().String()
-	for range 2 * cap(l.turns) {
+	for range 2 * cap(l.turns.all) {
 		silent, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer silent.Close()
-		stuck, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer stuck.Close()
-		// The client's first message goes out, the server's answer is not read.
-		go tls.Client(writeOnly{stuck}, credentials.Client("", ctls.RoleController)).Handshake() //nolint:errcheck // ends with the connection
+		stick(t, address, "127.0.0.1")
 	}
 	const clients = 64
 	var group errgroup.Group
@@ -81,6 +81,120 @@ func TestHandshakesInTurn(t *testing.T) {
 	}
 	if err := group.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who begins handshakes and does not go on keeps others of his address waiting,
+// and those of no other one.
+func TestHandshakesOfStrangers(t *testing.T) {
+	credentials := testCredentials(t, ctls.RoleController)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newHandshakes(slog.New(slog.DiscardHandler), raw, credentials.Server())
+	l.turns = newTurns(4)
+	accepted := make(chan net.Conn, 1)
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	defer l.Close()
+	accepting.Go(func() {
+		if c, err := l.Accept(); err == nil {
+			accepted <- c
+		}
+	})
+	// With one turn a second for each, all of these would take 20 seconds.
+	strangers := 20 * l.turns.each
+	for range strangers {
+		stick(t, raw.Addr().String(), "127.0.0.2")
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(l.pending) < strangers; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d strangers are waited for", len(l.pending), strangers)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	c, err := (&tls.Dialer{Config: credentials.Client("", ctls.RoleController)}).DialContext(ctx, "tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	(<-accepted).Close()
+	l.Close()
+	if len(l.turns.of) > 0 || len(l.turns.all) > 0 {
+		t.Errorf("left are the addresses %v and %d turns", l.turns.of, len(l.turns.all))
+	}
+}
+
+// stick begins a handshake: the client's first message goes out, the server's
+// answer is not read.
+func stick(t *testing.T, address, from string) {
+	t.Helper()
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
+	go tls.Client(writeOnly{conn}, config).Handshake() //nolint:errcheck // ends with the connection
+}
+
+// Nothing is taken before somebody serves, and a listener that nobody served
+// ends, too.
+func TestHandshakesBegin(t *testing.T) {
+	credentials := testCredentials(t, ctls.RoleController)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newHandshakes(slog.New(slog.DiscardHandler), raw, credentials.Server())
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if c, err := (&tls.Dialer{Config: credentials.Client("", ctls.RoleController)}).DialContext(ctx, "tcp", raw.Addr().String()); err == nil {
+		c.Close()
+		t.Error("a handshake before somebody serves")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := l.Accept(); c != nil || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accept after the end: %v, %v", c, err)
+	}
+}
+
+// flaky is a listener that has no descriptors at first, and breaks in the end.
+type flaky struct {
+	net.Listener
+	errs []error
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	if len(f.errs) == 0 {
+		return f.Listener.Accept()
+	}
+	err := f.errs[0]
+	f.errs = f.errs[1:]
+	return nil, err
+}
+
+// A listener that has no descriptors for a moment goes on and says so; one that
+// is broken says why to who serves.
+func TestHandshakesOfBrokenListener(t *testing.T) {
+	credentials := testCredentials(t, ctls.RoleController)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	broken := errors.New("broken")
+	l := newHandshakes(slog.New(slog.NewTextHandler(&said, nil)), &flaky{raw, []error{unix.EMFILE, unix.EMFILE, broken}}, credentials.Server())
+	defer l.Close()
+	if _, err := l.Accept(); !errors.Is(err, broken) {
+		t.Errorf("accept: %v, want %v", err, broken)
+	}
+	if n := strings.Count(said.String(), unix.EMFILE.Error()); n != 2 {
+		t.Errorf("the log has %d lines about descriptors, want 2:\n%s", n, said.String())
 	}
 }
 
