@@ -1,6 +1,8 @@
 package configapi
 
 import (
+	"fmt"
+
 	"github.com/contrail-mesos/contrail/internal/compile"
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -13,6 +15,7 @@ const maxGroupsAndTags = 126
 // than a vRouter knows. A port has the tags of its machine, network and project
 // too, so a tag on one of those is held against all ports there.
 func (c *change) checkIdentities(where string) error {
+	k := identityCheck{change: c, levels: map[string][]model.Reference{}, tags: map[string]*model.Tag{}}
 	looked := map[string]bool{}
 	for _, e := range c.written.edges {
 		if _, put := c.written.put[e]; !put || !givesIdentity(e) {
@@ -23,8 +26,9 @@ func (c *change) checkIdentities(where string) error {
 				continue
 			}
 			looked[vmi] = true
-			if err := c.checkIdentity(vmi, e, where); err != nil {
-				return err
+			if n := k.count(vmi); n > maxGroupsAndTags {
+				return invalid("Bad reference in %s: %s_refs of %s: %s security groups and tags, with the tags of its machine, network and project; at most %d are possible",
+					where, e.To.Kind.Name(), e.From, k.would(vmi, n), maxGroupsAndTags)
 			}
 		}
 	}
@@ -67,49 +71,80 @@ func (c *change) portsOf(e model.Entity) []string {
 	return list
 }
 
-func (c *change) checkIdentity(vmi string, by model.Edge, where string) error {
-	levels := c.tagLevels(vmi)
-	groups := len(c.referencesAfter(vmi, model.KindSecurityGroup))
-	most := groups
-	for _, level := range levels {
-		most += len(c.referencesAfter(level, model.KindTag))
+// identityCheck counts the groups and tags of ports. One tag may concern all ports
+// of a project, so what they share is read once, and what only names the next
+// object is not decoded.
+type identityCheck struct {
+	*change
+	// levels are the references to tags of objects that ports are in.
+	levels map[string][]model.Reference
+	tags   map[string]*model.Tag
+}
+
+// would tells of a port that would have too much, as far as the caller may know
+// it: it may be another tenant's, in a network that is shared with him.
+func (k *identityCheck) would(vmi string, n int) string {
+	if o, ok := k.after(vmi); !k.may.reads && ok && !k.may.mayName(k.v, derived{object: o}) {
+		return "a virtual-machine-interface of another project would have too many"
+	}
+	return fmt.Sprintf("virtual-machine-interface %s would have %d", vmi, n)
+}
+
+// count is how many groups and tags a port will have, or a number that is not
+// less and possible.
+func (k *identityCheck) count(vmi string) int {
+	groups := len(k.referencesAfter(vmi, model.KindSecurityGroup))
+	levels := [][]model.Reference{k.referencesAfter(vmi, model.KindTag)}
+	most := groups + len(levels[0])
+	for _, level := range k.levelsOf(vmi) {
+		refs, known := k.levels[level]
+		if !known {
+			refs = k.referencesAfter(level, model.KindTag)
+			k.levels[level] = refs
+		}
+		levels = append(levels, refs)
+		most += len(refs)
 	}
 	if most <= maxGroupsAndTags {
-		return nil
+		return most
 	}
 	// Some are perhaps the same, or hidden by others.
 	tags := make([][]*model.Tag, len(levels))
-	for i, level := range levels {
-		for _, r := range c.referencesAfter(level, model.KindTag) {
-			if o, ok := c.after(r.To.UUID); ok {
-				if tag, ok := o.(*model.Tag); ok {
-					tags[i] = append(tags[i], tag)
-				}
+	for i, refs := range levels {
+		for _, r := range refs {
+			if t := k.tag(r.To.UUID); t != nil {
+				tags[i] = append(tags[i], t)
 			}
 		}
 	}
-	n := groups + compile.CountTags(tags...)
-	if n <= maxGroupsAndTags {
-		return nil
-	}
-	return invalid("Bad reference in %s: %s_refs of %s: virtual-machine-interface %s would have %d security groups and tags, with the tags of its machine, network and project; at most %d are possible",
-		where, by.To.Kind.Name(), by.From, vmi, n, maxGroupsAndTags)
+	return groups + compile.CountTags(tags...)
 }
 
-// tagLevels are the objects whose tags an interface has, the innermost first.
-func (c *change) tagLevels(vmi string) []string {
-	levels := []string{vmi}
-	for _, r := range c.referencesAfter(vmi, model.KindVirtualMachine) {
+func (k *identityCheck) tag(id string) *model.Tag {
+	t, known := k.tags[id]
+	if !known {
+		o, _ := k.after(id)
+		t, _ = o.(*model.Tag)
+		k.tags[id] = t
+	}
+	return t
+}
+
+// levelsOf are the objects whose tags an interface has beside its own, the
+// innermost first.
+func (k *identityCheck) levelsOf(vmi string) []string {
+	var levels []string
+	for _, r := range k.referencesAfter(vmi, model.KindVirtualMachine) {
 		levels = append(levels, r.To.UUID)
 	}
 	project := ""
-	for i, r := range c.referencesAfter(vmi, model.KindVirtualNetwork) {
-		if vn, ok := c.after(r.To.UUID); ok && i == 0 {
-			levels, project = append(levels, r.To.UUID), vn.GetMeta().ParentUUID
+	for i, r := range k.referencesAfter(vmi, model.KindVirtualNetwork) {
+		if parent, ok := k.parentAfter(r.To.UUID); ok && i == 0 {
+			levels, project = append(levels, r.To.UUID), parent.UUID
 		}
 	}
-	if o, ok := c.after(vmi); ok && o.GetMeta().ParentType == string(model.KindProject) {
-		project = o.GetMeta().ParentUUID
+	if parent, ok := k.parentAfter(vmi); ok && parent.Kind == model.KindProject {
+		project = parent.UUID
 	}
 	if project != "" {
 		levels = append(levels, project)

@@ -2,6 +2,7 @@ package configapi
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -61,4 +62,26 @@ func TestGroupsAndTagsOfAPort(t *testing.T) {
 	b.json("POST", "/ref-update", refer("DELETE", groups[0]))
 	b.json("POST", "/ref-update", refer("ADD", groups[1]))
 	b.json("PUT", "/virtual-machine-interface/"+port, `{"virtual-machine-interface": {"display_name": "x"}}`)
+}
+
+// TestPortsOfOthersAreNotNamed: who tags a network that others use does not learn
+// which ports they have there.
+func TestPortsOfOthersAreNotNamed(t *testing.T) {
+	b := newBench(t, testConfig())
+	ids := b.tenants()
+	network := ids["p1/virtual-network"]
+	port := b.create("virtual-machine-interface", fmt.Sprintf(`{"fq_name": ["default-domain", "p2", "i"], "parent_type": "project", "virtual_network_refs": [{"uuid": %q}]}`, network))
+	values := ""
+	for i := range maxGroupsAndTags {
+		b.create("tag", fmt.Sprintf(`{"fq_name": ["default-domain", "p2", "label=%d"], "parent_type": "project", "tag_type_name": "label", "tag_value": "%d"}`, i, i))
+		values += fmt.Sprintf(`, "%d"`, i)
+	}
+	b.json("POST", "/set-tag", fmt.Sprintf(`{"obj_type": "virtual-machine-interface", "obj_uuid": %q, "label": {"add_values": [%s]}}`, port, values[2:]))
+	b.create("tag", `{"fq_name": ["default-domain", "p1", "label=x"], "parent_type": "project", "tag_type_name": "label", "tag_value": "x"}`)
+	add := fmt.Sprintf(`{"obj_type": "virtual-network", "obj_uuid": %q, "label": {"add_values": ["x"]}}`, network)
+	status, text := b.callAs(admin1, "POST", "/set-tag", add)
+	if status != 400 || strings.Contains(text, port) || !strings.Contains(text, "a virtual-machine-interface of another project would have too many security groups and tags") {
+		t.Errorf("%d %s", status, text)
+	}
+	b.refused(400, "virtual-machine-interface "+port+" would have 127 security groups and tags", "POST", "/set-tag", add)
 }

@@ -74,6 +74,20 @@ func (c *change) after(uuid string) (model.Object, bool) {
 	return c.v.Find(uuid)
 }
 
+// parentAfter is the parent of an object as it will be, the zero Entity at the
+// top. The object is not decoded.
+func (c *change) parentAfter(uuid string) (model.Entity, bool) {
+	if c.deleted[uuid] {
+		return model.Entity{}, false
+	}
+	if o, ok := c.written.objects[uuid]; ok {
+		m := o.GetMeta()
+		return model.Entity{Kind: model.Kind(m.ParentType), UUID: m.ParentUUID}, true
+	}
+	s, ok := c.v.Stored(uuid)
+	return s.Parent, ok
+}
+
 // referencesAfter are the references of an object to a kind as they will be.
 func (c *change) referencesAfter(uuid string, to model.Kind) []model.Reference {
 	var list []model.Reference
