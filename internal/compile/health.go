@@ -85,11 +85,11 @@ var healthChecks = &unit[HealthCheck]{
 		if h.Probe == nil {
 			return h
 		}
-		for _, iface := range interfacesChecked(g, o) {
+		for _, iface := range h.interfacesChecked(g, o) {
 			if c, ok := checkedAt(g, iface); ok {
 				h.Interfaces = append(h.Interfaces, c)
-			} else {
-				h.problem("interface %s has no IPv4 address and is not checked", iface)
+			} else if vmi, ok := g.Object(model.KindVirtualMachineInterface, iface); ok {
+				h.problemOf(originOf(vmi), "has no IPv4 address and is not checked")
 			}
 		}
 		return h
@@ -100,16 +100,26 @@ func (h *HealthCheck) problem(format string, args ...any) {
 	h.Problems = append(h.Problems, Problem{About: h.From, Text: fmt.Sprintf(format, args...)})
 }
 
+// problemOf says what is wrong with an object that the check is for. It may be
+// another tenant's, who shares the check.
+func (h *HealthCheck) problemOf(x Origin, what string) {
+	h.Problems = append(h.Problems, Problem{About: h.From, Names: []Origin{x}, Text: fmt.Sprintf("%s %s %s", x.Kind, x.Name, what)})
+}
+
 // interfacesChecked are UUIDs, sorted. A service is checked by checks of its own
 // project only: a check can take its routes away.
-func interfacesChecked(g *graph, o *model.ServiceHealthCheck) []string {
+func (h *HealthCheck) interfacesChecked(g *graph, o *model.ServiceHealthCheck) []string {
 	var list []string
 	for _, r := range g.BackReferences(o.UUID, model.KindVirtualMachineInterface) {
 		list = append(list, r.From.UUID)
 	}
 	for _, r := range g.References(o.UUID, model.KindServiceInstance) {
 		service, ok := get[*model.ServiceInstance](g, model.KindServiceInstance, r.To.UUID)
-		if !ok || service.ParentUUID != o.ParentUUID {
+		if !ok {
+			continue
+		}
+		if service.ParentUUID != o.ParentUUID {
+			h.problemOf(originOf(service), "is of another project and is not checked by it")
 			continue
 		}
 		side, err := model.RefAttr[model.ServiceInterfaceTag](r)

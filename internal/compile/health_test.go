@@ -118,12 +118,18 @@ func TestCheckedInterfaces(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%s asks %v, want %v", o.DisplayName, got, want)
 			}
-			if len(h.Problems) > 0 != (o == lame) {
+			if len(h.Problems) > 0 != (o == lame || o == foreign) {
 				t.Errorf("%s has the problems %v", o.DisplayName, h.Problems)
 			}
 		}
 		if problems := Explain(v, red.UUID).Problems; !slices.ContainsFunc(problems, func(p Problem) bool { return p.About.UUID == lame.UUID }) {
 			t.Errorf("the network does not say that an interface is not checked: %v", problems)
+		}
+		// Who shares a check with others learns nothing of their interfaces.
+		e := Explain(v, red.UUID)
+		e.ShowOnly(false, func(o Origin) bool { return o.UUID != bare.UUID && o.UUID != si.UUID })
+		if len(e.Problems) > 0 {
+			t.Errorf("what one may not see is told of: %v", e.Problems)
 		}
 	})
 }
