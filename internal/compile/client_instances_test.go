@@ -222,5 +222,11 @@ func TestInterfacesOfClientInstance(t *testing.T) {
 		if len(e.Instances) != 1 || e.Instances[0].Interfaces != 2 || len(e.Problems) != 3 {
 			t.Errorf("explained as %+v, problems %v", e.Instances, problemTexts(e.Problems))
 		}
+		e.ShowOnly(false, func(o Origin) bool {
+			return o.UUID != model.DerivedUUID(string(model.KindVirtualMachineInterface), "a")
+		})
+		if got := e.Instances[0].Interfaces; got != 1 {
+			t.Errorf("who may not see one of two interfaces is told of %d", got)
+		}
 	})
 }

@@ -40,8 +40,10 @@ type ExplainedInstance struct {
 	Export   []Target `json:"export"`
 	// Connected are the instances with which references connect it.
 	Connected []Origin `json:"connected"`
-	// Interfaces is how many are in it.
+	// Interfaces is how many are in it, of those that one may see.
 	Interfaces int `json:"interfaces"`
+
+	ports []string
 }
 
 // ExplainedTarget is a route target with one of the objects that it is from.
@@ -145,7 +147,7 @@ func (e *Explanation) explainInstances(g *graph, network string) {
 		ports, more := interfacesOf(g, i)
 		shown := ExplainedInstance{
 			Instance: x.From, Number: i.Number, Import: append([]Target{}, i.Import...), Export: append([]Target{}, i.Export...),
-			Connected: []Origin{}, Interfaces: len(ports),
+			Connected: []Origin{}, Interfaces: len(ports), ports: ports,
 		}
 		for _, other := range connected {
 			shown.Connected = append(shown.Connected, other.From)
@@ -276,9 +278,12 @@ func (e *Explanation) ShowOnly(everything bool, sees func(Origin) bool) {
 	}
 	e.Instances = slices.DeleteFunc(e.Instances, func(i ExplainedInstance) bool { return !sees(i.Instance) })
 	for i := range e.Instances {
-		for j := range e.Instances[i].Connected {
-			hide(&e.Instances[i].Connected[j])
+		x := &e.Instances[i]
+		for j := range x.Connected {
+			hide(&x.Connected[j])
 		}
+		x.ports = slices.DeleteFunc(x.ports, func(id string) bool { return !sees(Origin{Kind: model.KindVirtualMachineInterface, UUID: id}) })
+		x.Interfaces = len(x.ports)
 	}
 	for _, routes := range [][]ExplainedRoutes{e.Routes, e.Aggregates} {
 		for i := range routes {
