@@ -87,9 +87,11 @@ func TestNetWithoutLogicalRouters(t *testing.T) {
 }
 
 // TestNetDefaultSecurityGroup: when asked, a task has the group of its project,
-// and is reached by members only; one from before has it not.
+// and is reached by members only; one from before has it not. Nobody changes
+// anything of the project, so it goes by itself with its last task.
 func TestNetDefaultSecurityGroup(t *testing.T) {
-	c := ruled(t)
+	c := start(t)
+	t.Cleanup(func() { c.clean(t) })
 	before := c.inNetwork(t, "/ruled/before", "kept", 1)
 	t.Run("asked", func(t *testing.T) {
 		c.tune(t, "default_security_group_enabled", "true")
