@@ -41,7 +41,7 @@ while the store or the configuration API is away.`,
 			if err != nil {
 				return err
 			}
-			boundGarbage(mostControlRoom)
+			boundGarbage(controlBounds)
 			graph := model.NewGraph()
 			node := control.New(log, control.Config{Router: router, AddPaths: addPaths, Policies: true}, graph)
 			server, err := serve.Listen(log, flags.listen, node.Handler())

@@ -328,7 +328,7 @@ func newStoreCommand() *cobra.Command {
 			cfg.Quota, cfg.Reserve = int64(space.quota), int64(space.reserve)
 			// etcd makes its socket with the mode that the umask leaves.
 			unix.Umask(0o077)
-			boundGarbage(mostRoom)
+			boundGarbage(storeBounds)
 			return store.Serve(cmd.Context(), log, cfg)
 		},
 	}
@@ -367,7 +367,7 @@ func newConfigCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			boundGarbage(mostRoom)
+			boundGarbage(storeBounds)
 			if cfg.Pool, err = netip.ParsePrefix(pool); err != nil {
 				return fmt.Errorf("--pool %q: want an IPv4 prefix such as %s", pool, defaultPool)
 			}

@@ -24,11 +24,13 @@ const (
 	// have it collect all the time.
 	leastRoom = 64 << 20
 	// mostRoom bounds what a busy store or API takes beyond what it keeps, and
-	// mostControlRoom a control node, which keeps as much and throws away less.
+	// mostControlRoom a control node, which keeps as much and throws away less:
+	// more only as long as it occupies no more than usualControl in all.
 	mostRoom        = 512 << 20
 	mostControlRoom = 96 << 20
+	usualControl    = 384 << 20
 	// roomForKept is the room for each byte that is kept, after startTime.
-	roomForKept = 2
+	roomForKept = 3
 	startTime   = 10 * time.Second
 	// leastPercent bounds what the collector costs where the heap is huge.
 	leastPercent = 20
@@ -46,9 +48,10 @@ const (
 
 // boundGarbage bounds the memory of this process beyond what it keeps, unless
 // the environment sets GOGC.
-func boundGarbage(most uint64) {
+func boundGarbage(b bounds) {
 	if os.Getenv("GOGC") == "" {
-		afterCollection(bounds{time.Now(), most})
+		b.started = time.Now()
+		afterCollection(b)
 		go giveBack()
 	}
 }
@@ -58,9 +61,12 @@ type collection struct{ _ [16]byte }
 
 // bounds are those of a process.
 type bounds struct {
-	started  time.Time
-	mostRoom uint64
+	started time.Time
+	// most is the most room, or what is left of usual, if that is more.
+	most, usual uint64
 }
+
+var storeBounds, controlBounds = bounds{most: mostRoom}, bounds{most: mostControlRoom, usual: usualControl}
 
 // afterCollection sets when the next collection is, now and after each.
 func afterCollection(b bounds) {
@@ -74,7 +80,7 @@ func (b bounds) percent(kept uint64, now time.Time) int {
 	kept = max(kept, 1)
 	room := uint64(leastRoom)
 	if now.Sub(b.started) > startTime {
-		room = min(max(roomForKept*kept, leastRoom), b.mostRoom)
+		room = min(max(roomForKept*kept, leastRoom), max(b.most, b.usual-min(kept, b.usual)))
 	}
 	return int(min(max(room*100/kept, leastPercent), mostPercent))
 }

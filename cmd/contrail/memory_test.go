@@ -10,24 +10,24 @@ import (
 func TestPercent(t *testing.T) {
 	const mebibyte = 1 << 20
 	for _, test := range []struct {
-		name string
-		kept uint64
-		up   time.Duration
-		most uint64
-		want int
+		name   string
+		kept   uint64
+		up     time.Duration
+		bounds bounds
+		want   int
 	}{
-		{"nothing", 0, time.Hour, mostRoom, mostPercent},
-		{"little", 8 * mebibyte, time.Hour, mostRoom, 800},
-		{"room for what is kept", 100 * mebibyte, time.Hour, mostRoom, 200},
-		{"no more than the most", 512 * mebibyte, time.Hour, mostRoom, 100},
-		{"no more than the most of a control node", 384 * mebibyte, time.Hour, mostControlRoom, 25},
-		{"huge", 8192 * mebibyte, time.Hour, mostRoom, leastPercent},
-		{"little at start", 8 * mebibyte, time.Second, mostRoom, 800},
-		{"much at start", 128 * mebibyte, time.Second, mostRoom, 50},
-		{"huge at start", 1024 * mebibyte, time.Second, mostRoom, leastPercent},
+		{"nothing", 0, time.Hour, storeBounds, mostPercent},
+		{"little", 8 * mebibyte, time.Hour, storeBounds, 800},
+		{"room for what is kept", 100 * mebibyte, time.Hour, storeBounds, 300},
+		{"no more than the most", 512 * mebibyte, time.Hour, storeBounds, 100},
+		{"no more than the most of a control node", 384 * mebibyte, time.Hour, controlBounds, 25},
+		{"as much as is usual for a control node", 128 * mebibyte, time.Hour, controlBounds, 200},
+		{"huge", 8192 * mebibyte, time.Hour, storeBounds, leastPercent},
+		{"little at start", 8 * mebibyte, time.Second, storeBounds, 800},
+		{"much at start", 128 * mebibyte, time.Second, storeBounds, 50},
+		{"huge at start", 1024 * mebibyte, time.Second, storeBounds, leastPercent},
 	} {
-		b := bounds{mostRoom: test.most}
-		if got := b.percent(test.kept, b.started.Add(test.up)); got != test.want {
+		if got := test.bounds.percent(test.kept, test.bounds.started.Add(test.up)); got != test.want {
 			t.Errorf("%s: %d, want %d", test.name, got, test.want)
 		}
 	}
@@ -37,7 +37,7 @@ func TestPercent(t *testing.T) {
 func TestBoundGarbage(t *testing.T) {
 	before := debug.SetGCPercent(100)
 	t.Cleanup(func() { debug.SetGCPercent(before) })
-	afterCollection(bounds{time.Now(), mostRoom})
+	afterCollection(bounds{started: time.Now(), most: mostRoom})
 	kept := make([]byte, 2*leastRoom)
 	deadline := time.Now().Add(time.Minute)
 	for {
