@@ -27,11 +27,12 @@ type agentsCase struct {
 }
 
 // usualAgents are the crowds of `make bench`: many networks of which each agent
-// has some, and one that all have.
+// has some, a large one that a hundred have, and one that a thousand have.
 func usualAgents() []agentsCase {
 	return []agentsCase{
 		{"agents1000", 1000, 50, 1000, 20, 50, 10 * time.Second, 1},
 		{"agents100-one", 100, 500, 1, 1, 50, 10 * time.Second, 1},
+		{"agents1000-one", 1000, 1, 1, 1, 50, 0, 1},
 	}
 }
 
