@@ -56,6 +56,9 @@ func ensureNamespace(name string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace stale network namespace %s: %w", name, err)
 	}
+	if err := mountNames(); err != nil {
+		return fmt.Errorf("create network namespace %s: %w", name, err)
+	}
 	return onThread(func() error {
 		handle, err := netns.NewNamed(name)
 		if err != nil {
@@ -63,6 +66,34 @@ func ensureNamespace(name string) error {
 		}
 		return handle.Close()
 	})
+}
+
+// mountNames makes netnsDir a mount of its own, which others see, as the first
+// `ip netns add` of a machine does. If that came after ours it would put its
+// mount over the names that are there, and they could not be removed any more.
+func mountNames() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(netnsDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil { // as ip does
+		return fmt.Errorf("lock %s: %w", netnsDir, err)
+	}
+	share := func() error { return unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "") }
+	err = share()
+	if errors.Is(err, unix.EINVAL) { // it is no mount yet
+		if err = unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = share()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a mount: %w", netnsDir, err)
+	}
+	return nil
 }
 
 func isNamespace(path string) bool {
