@@ -22,9 +22,11 @@ const (
 	attrReach  = 14
 	// routeSize is what each route of the benchmark takes: length, label, route
 	// distinguisher, a whole IPv4 address.
-	routeSize   = 1 + 3 + 8 + 4
-	routesEach  = 100
-	holdSeconds = 240
+	routeSize  = 1 + 3 + 8 + 4
+	routesEach = 100
+	// holdSeconds is the hold time of all sessions: clients send no keepalives, and
+	// a speaker that has a million routes to read does not answer for minutes.
+	holdSeconds = 3600
 )
 
 // client is one end of a session: as little as that needs.
@@ -71,7 +73,7 @@ func dial(ctx context.Context, ns *nstest.NS, from netip.Addr) (*client, error) 
 
 func (c *client) open(id netip.Addr) error {
 	capabilities := []byte{2, 12, 1, 4, 0, 1, 0, 128, 65, 4, 0, 0, as >> 8, as & 0xff}
-	body := []byte{4, as >> 8, as & 0xff, 0, holdSeconds}
+	body := []byte{4, as >> 8, as & 0xff, holdSeconds >> 8, holdSeconds & 0xff}
 	body = append(append(body, id.AsSlice()...), byte(len(capabilities)))
 	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err

@@ -43,7 +43,7 @@ func frr(dir string, clients []netip.Addr) (*exec.Cmd, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp default ipv4-unicast\n", as, serverAddr)
 	for _, c := range clients {
-		fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s passive\n", c, as, c)
+		fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s passive\n neighbor %s timers %d %d\n", c, as, c, c, holdSeconds/3, holdSeconds)
 	}
 	b.WriteString(" address-family ipv4 vpn\n")
 	for _, c := range clients {
@@ -59,7 +59,7 @@ func bird(dir string, clients []netip.Addr) (*exec.Cmd, error) {
 	fmt.Fprintf(&b, "router id %s;\nvpn4 table vt;\nprotocol device {}\n", serverAddr)
 	for i, c := range clients {
 		fmt.Fprintf(&b, "protocol bgp client%d { local %s as %d; neighbor %s as %d; rr client; passive yes; "+
-			"vpn4 mpls { table vt; import all; export all; }; }\n", i, serverAddr, as, c, as)
+			"hold time %d; vpn4 mpls { table vt; import all; export all; }; }\n", i, serverAddr, as, c, as, holdSeconds)
 	}
 	conf, err := file(dir, "bird.conf", b.String())
 	return exec.Command("/usr/sbin/bird", "-f", "-c", conf, "-s", filepath.Join(dir, "ctl")), err
@@ -70,9 +70,9 @@ func gobgpd(dir string, clients []netip.Addr) (*exec.Cmd, error) {
 	fmt.Fprintf(&b, "[global.config]\nas = %d\nrouter-id = %q\n", as, serverAddr)
 	for _, c := range clients {
 		fmt.Fprintf(&b, "[[neighbors]]\n[neighbors.config]\nneighbor-address = %q\npeer-as = %d\n"+
-			"[neighbors.transport.config]\npassive-mode = true\n"+
+			"[neighbors.transport.config]\npassive-mode = true\n[neighbors.timers.config]\nhold-time = %d\nkeepalive-interval = %d\n"+
 			"[neighbors.route-reflector.config]\nroute-reflector-client = true\nroute-reflector-cluster-id = %q\n"+
-			"[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"l3vpn-ipv4-unicast\"\n", c, as, serverAddr)
+			"[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"l3vpn-ipv4-unicast\"\n", c, as, holdSeconds, holdSeconds/3, serverAddr)
 	}
 	conf, err := file(dir, "gobgpd.toml", b.String())
 	return exec.Command("/usr/bin/gobgpd", "-f", conf, "--api-hosts", "127.0.0.1:50051"), err
