@@ -45,7 +45,7 @@ func (c *Client) CompileExplain(ctx context.Context, w io.Writer, s Scope, name 
 }
 
 func writeExplanation(w io.Writer, e *compile.Explanation) error {
-	fmt.Fprintf(w, "%s: forwarding table %d, VXLAN %d, %s\n", originText(e.Network), e.Number, e.VXLAN, layersText(e))
+	fmt.Fprintf(w, "%s: forwarding table %d, VXLAN %d, %s%s\n", originText(e.Network), e.Number, e.VXLAN, layersText(e), routersText(e))
 	for _, part := range []struct {
 		title string
 		rows  [][]string
@@ -68,6 +68,18 @@ func writeExplanation(w io.Writer, e *compile.Explanation) error {
 		}
 	}
 	return nil
+}
+
+// routersText says by which VXLAN network identifiers routers outside reach the
+// network with prefixes of EVPN.
+func routersText(e *compile.Explanation) string {
+	switch {
+	case len(e.RouterVNIs) > 0:
+		return fmt.Sprintf(", prefixes of EVPN by VXLAN %d", e.RouterVNIs[0])
+	case e.Prefixes:
+		return ", prefixes of EVPN"
+	}
+	return ""
 }
 
 func layersText(e *compile.Explanation) string {

@@ -42,7 +42,10 @@ func drawObject(t *rapid.T) model.Object {
 	case model.KindProject:
 		return &model.Project{Meta: model.Meta{UUID: meta.ParentUUID, FQName: meta.FQName}, VXLANRouting: new(rapid.Bool().Draw(t, "vxlan"))}
 	case model.KindLogicalRouter:
-		return &model.LogicalRouter{Meta: meta, ConfiguredRouteTargetList: drawTargets(t, "configured")}
+		return &model.LogicalRouter{
+			Meta: meta, ConfiguredRouteTargetList: drawTargets(t, "configured"),
+			VXLANNetworkIdentifier: rapid.SampledFrom([]string{"", "1", "5", "6", "x"}).Draw(t, "vni"),
+		}
 	case model.KindBGPVPN:
 		return &model.BGPVPN{
 			Meta: meta, BGPVPNType: rapid.SampledFrom([]string{"", "l3", "l2"}).Draw(t, "type"),

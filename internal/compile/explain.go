@@ -20,6 +20,7 @@ type Explanation struct {
 	FabricSNAT bool              `json:"fabric_snat"`
 	RPF        bool              `json:"rpf"`
 	Prefixes   bool              `json:"evpn_prefixes"`
+	RouterVNIs []uint32          `json:"router_vxlan,omitempty"`
 	Targets    []ExplainedTarget `json:"targets"`
 	Links      []ExplainedLink   `json:"links"`
 	Unanswered []ExplainedLink   `json:"unanswered"`
@@ -120,12 +121,12 @@ func Explain(v *model.View, network string) *Explanation {
 	}
 	e.Number, e.VXLAN, e.Layer2, e.Layer3 = i.Number, i.VXLAN, i.Layer2, i.Layer3
 	e.External, e.Provider, e.FabricSNAT, e.RPF = i.External, i.Provider, i.FabricSNAT, i.RPF
-	e.Prefixes = i.Prefixes
+	e.Prefixes, e.RouterVNIs = i.Prefixes, i.RouterVNIs
 	e.explainTargets(g, vn)
 	e.explainLinks(g, i)
 	e.explainChains(g, i)
 	e.explainRoutes(g, i)
-	e.Problems = append(e.Problems, checkProblems(g, network)...)
+	e.Problems = slices.Concat(e.Problems, checkProblems(g, network), routerProblems(g, i))
 	e.explainInstances(g, network)
 	if e.Problems == nil {
 		e.Problems = []Problem{}

@@ -34,6 +34,9 @@ type Instance struct {
 	// Prefixes: routers that speak EVPN are told its routes as IP prefixes (RFC
 	// 9136), as it routes and a logical router with VXLAN routing connects it.
 	Prefixes bool
+	// RouterVNIs are the VXLAN network identifiers of those logical routers, sorted: by
+	// them, too, packets for the network come.
+	RouterVNIs []uint32
 	// FloodsUnknown: frames for MACs that nobody knows go where broadcasts go.
 	FloodsUnknown bool
 	// External networks are announced to routers outside.
@@ -102,7 +105,7 @@ func instanceOf(g *graph, network string) *Instance {
 	i.addTargets(targetsOf(g, vn)...)
 	i.Import, i.Export = sorted(i.Import), sorted(i.Export)
 	i.setProperties(systemUnit.get(g, ""), vn.VirtualNetworkProperties)
-	i.Prefixes = i.Layer3 && slices.ContainsFunc(routersOf(g, network), func(r *router) bool { return r.VXLAN })
+	i.setRouters(g)
 	i.setRoutes(g)
 	return i
 }

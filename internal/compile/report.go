@@ -2,7 +2,7 @@ package compile
 
 // roots are the units that every Compiler keeps for each object of their kind:
 // those whose results are for all, and those that offer results to them.
-var roots = []anyUnit{instances, clientInstances, interfaceRoutes, routers, reaches, networkChains, passages, healthChecks}
+var roots = []anyUnit{instances, clientInstances, interfaceRoutes, routers, reaches, networkChains, passages, healthChecks, routerTables}
 
 // Part names results that a Compiler keeps for those who need them.
 type Part []anyUnit
@@ -29,6 +29,8 @@ type Report struct {
 	Passages map[string]Change[Passages]
 	// HealthChecks by the UUID of their service-health-check.
 	HealthChecks map[string]Change[HealthCheck]
+	// RouterTables by the UUID of their logical-router.
+	RouterTables map[string]Change[RouterTable]
 }
 
 func (r *Report) add(x *cell, before any) {
@@ -47,6 +49,8 @@ func (r *Report) add(x *cell, before any) {
 		enter(&r.Passages, x, before)
 	case healthChecks:
 		enter(&r.HealthChecks, x, before)
+	case routerTables:
+		enter(&r.RouterTables, x, before)
 	}
 }
 

@@ -3,6 +3,7 @@ package compile
 import (
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -66,8 +67,11 @@ type router struct {
 	// Others are networks of other projects that it does not connect.
 	Others []string
 	Lists  []*targetLists
-	// VXLAN: it is of a project with vxlan_routing.
+	// VXLAN: it is of a project with vxlan_routing. VNI is its own network identifier
+	// then, by which routers that speak EVPN send to all networks that it connects; 0
+	// where it has none, and they send to each by its own.
 	VXLAN bool
+	VNI   uint32
 	// Tables are the route-tables of all networks that it connects, sorted.
 	Tables   []string
 	Problems []Problem
@@ -86,6 +90,9 @@ func routerOf(g *graph, id string) *router {
 	r := &router{From: originOf(o)}
 	if p, ok := get[*model.Project](g, model.KindProject, o.ParentUUID); ok {
 		r.VXLAN = model.ValueOr(p.VXLANRouting, false)
+	}
+	if n, err := strconv.ParseUint(o.VXLANNetworkIdentifier, 10, 24); err == nil && r.VXLAN {
+		r.VNI = uint32(n)
 	}
 	if both := listed(o.ConfiguredRouteTargetList); len(both) > 0 {
 		r.Lists = []*targetLists{{From: r.From, Both: both}}

@@ -56,3 +56,61 @@ func TestRouterConnects(t *testing.T) {
 		}
 	})
 }
+
+// TestRouterTable: a logical router with a VXLAN network identifier has a forwarding
+// table of its networks while its project routes by VXLAN, and they know by which
+// identifiers routers reach them.
+func TestRouterTable(t *testing.T) {
+	blue, red, bridged := network("blue", 1), network("red", 2), network("bridged", 3)
+	bridged.VirtualNetworkProperties = &model.VirtualNetworkType{ForwardingMode: "l2"}
+	project := &model.Project{Meta: model.Meta{UUID: blue.ParentUUID, FQName: []string{"default-domain", "p"}}, VXLANRouting: new(true)}
+	lr := &model.LogicalRouter{
+		Meta:                   model.Meta{UUID: model.NewUUID(), FQName: []string{"default-domain", "p", "lr"}, ParentUUID: blue.ParentUUID},
+		VXLANNetworkIdentifier: "5000",
+	}
+	other := &model.LogicalRouter{
+		Meta:                   model.Meta{UUID: model.NewUUID(), FQName: []string{"default-domain", "p", "other"}, ParentUUID: blue.ParentUUID},
+		VXLANNetworkIdentifier: "1",
+	}
+	ref := func(from, to model.Object) model.Reference {
+		return model.Reference{From: model.EntityOf(from), To: model.EntityOf(to)}
+	}
+	g := configuration(project, blue, red, bridged, lr, other)
+	g.Apply(model.Batch{Position: model.Position{Epoch: 1, Revision: 2}, References: []model.Reference{
+		ref(blue, lr), ref(red, lr), ref(bridged, lr), ref(blue, other),
+	}})
+	c := NewCompiler()
+	g.View(func(v *model.View) {
+		got := c.Apply(v, model.Changes{Everything: true}).RouterTables[lr.UUID].After
+		want := &RouterTable{
+			Router: originOf(lr), Number: 1<<29 | 5000, VNI: 5000,
+			Import: []Target{"target:64512:8000001", "target:64512:8000002", "target:64512:8000003"},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		for _, n := range []struct {
+			network *model.VirtualNetwork
+			want    []uint32
+		}{{blue, []uint32{1, 5000}}, {red, []uint32{5000}}, {bridged, nil}} {
+			if diff := cmp.Diff(n.want, c.Instance(n.network.UUID).RouterVNIs); diff != "" {
+				t.Errorf("%s: %s", n.network.Name(), diff)
+			}
+		}
+		// One router speaks for blue, whose identifier is also that of the other.
+		if got := Explain(v, blue.UUID).Problems; len(got) != 2 || got[0].About.UUID == got[1].About.UUID {
+			t.Errorf("problems of blue are %v, want those of both routers", got)
+		}
+		if got := Explain(v, red.UUID).Problems; len(got) != 0 {
+			t.Errorf("problems of red are %v", got)
+		}
+	})
+	project.VXLANRouting = nil
+	g.Apply(model.Batch{Position: model.Position{Epoch: 1, Revision: 3}, Objects: []model.Object{project}})
+	g.View(func(v *model.View) {
+		report := c.Apply(v, model.Changes{Objects: map[model.Entity]struct{}{model.EntityOf(project): {}}})
+		if change, ok := report.RouterTables[lr.UUID]; !ok || change.After != nil || c.Instance(blue.UUID).RouterVNIs != nil {
+			t.Errorf("without routing by VXLAN there are %+v and %+v", change, c.Instance(blue.UUID))
+		}
+	})
+}

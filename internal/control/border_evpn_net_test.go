@@ -77,12 +77,12 @@ func (g *gateway) gets(vrf uint32, key rib.Key) string {
 }
 
 // routeByVXLAN has a network be one of a logical router, and that router's project
-// say whether it routes by VXLAN.
-func (g *gateway) routeByVXLAN(network string, yes bool) {
+// say whether it routes by VXLAN; vni is the router's own, where it has one.
+func (g *gateway) routeByVXLAN(network string, yes bool, vni string) {
 	project := &model.Project{Meta: model.Meta{UUID: id("project"), FQName: []string{"default-domain", "p"}}, VXLANRouting: &yes}
 	router := &model.LogicalRouter{Meta: model.Meta{
 		UUID: id("lr"), FQName: []string{"default-domain", "p", "lr"}, ParentType: string(model.KindProject), ParentUUID: project.UUID,
-	}}
+	}, VXLANNetworkIdentifier: vni}
 	g.apply(model.Batch{Objects: []model.Object{project, router}, References: []model.Reference{
 		{From: model.Entity{Kind: model.KindVirtualNetwork, UUID: id("net", network)}, To: model.EntityOf(router)},
 	}})
@@ -159,10 +159,11 @@ func TestNetEVPNBorder(t *testing.T) {
 		return strings.Join(list, "\n")
 	}
 	g.want("prefixes without a logical router", "", prefixes)
-	g.routeByVXLAN("blue", true)
-	to := func(prefix string) string {
-		return "5:172.31.0.11:1:0:" + prefix + " via 172.31.0.11 vni 1 encapsulation:8 origin-vn:64512:1 router-mac:" + mac + " target:64500:1 target:64512:8000001"
+	g.routeByVXLAN("blue", true, "")
+	by := func(vni int, prefix string) string {
+		return fmt.Sprintf("5:172.31.0.11:1:0:%s via 172.31.0.11 vni %d encapsulation:8 origin-vn:64512:1 router-mac:0e:00:ac:1f:00:0b target:64500:1 target:64512:8000001", prefix, vni)
 	}
+	to := func(prefix string) string { return by(1, prefix) }
 	g.want("blue's prefixes", to("10.0.0.3/32"), prefixes)
 	g.behind("irt", "10.77.0.0/24", "b1")
 	g.want("a prefix behind it", to("10.0.0.3/32")+"\n"+to("10.77.0.0/24"), prefixes)
@@ -171,8 +172,12 @@ func TestNetEVPNBorder(t *testing.T) {
 	g.want("prefixes of a network that only bridges", "", prefixes)
 	g.forwarding("l3")
 	g.want("those of one that only routes", to("10.0.0.3/32"), g.hearsEVPN)
+	g.routeByVXLAN("blue", true, "7000")
+	g.want("those by the VNI of the router", by(7000, "10.0.0.3/32"), g.hearsEVPN)
+	g.routeByVXLAN("blue", true, "")
+	g.want("those by the VNI of the network again", to("10.0.0.3/32"), g.hearsEVPN)
 	g.forwarding("")
-	g.routeByVXLAN("blue", false)
+	g.routeByVXLAN("blue", false, "")
 	g.want("blue seen outside", seen, g.hearsEVPN)
 
 	// Where VXLAN is not used, nobody is told of MACs; prefixes say what is taken.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
@@ -195,11 +196,29 @@ func (b *border) forms(w *network, key rib.Key, p *rib.Path) []form {
 		return forms
 	}
 	add(bgp.Route{NLRI: bgp.VPNNLRI(rd, key.Prefix()), Label: p.Label}, nil, rib.MPLSoUDP|rib.MPLSoGRE)
-	if w.instance.Prefixes && p.VNI != 0 && p.MAC != [6]byte{} {
-		route, err := evpnRoute(bgp.EVPNRoute{Type: 5, RD: rd, Prefix: key.Prefix(), Label: p.VNI})
+	if w.instance.Prefixes && p.VNI != 0 && p.NextHop.Is4() {
+		route, err := evpnRoute(bgp.EVPNRoute{Type: 5, RD: rd, Prefix: key.Prefix(), Label: w.instance.routerVNI()})
 		add(route, err, rib.VXLAN)
 	}
 	return forms
+}
+
+// routerVNI is the VXLAN network identifier by which routers reach what they do not
+// bridge: that of the logical router, else of the network. Of several logical routers
+// one speaks for the network, as a prefix has one route.
+func (i *instance) routerVNI() uint32 {
+	if len(i.RouterVNIs) > 0 {
+		return i.RouterVNIs[0]
+	}
+	return i.VXLAN
+}
+
+// routerMAC is the MAC of a node as a router: its own, as routers have one for an end
+// of tunnels, and one end of tunnels for a MAC. It follows from the address, so that
+// the node knows it (see node_mac of the data plane).
+func routerMAC(node netip.Addr) [6]byte {
+	a := node.As4()
+	return [6]byte{0x0e, 0, a[0], a[1], a[2], a[3]}
 }
 
 func evpnRoute(r bgp.EVPNRoute) (bgp.Route, error) {
@@ -240,9 +259,7 @@ func (b *border) attributes(w *network, key rib.Key, p *rib.Path, f *form) *bgp.
 	case key.Kind() == rib.Multicast:
 		attrs.PMSI = bgp.IngressReplication(p.VNI, p.NextHop)
 	case f.route.EVPN != nil && f.route.EVPN.Type == 5:
-		// Packets for the interface's MAC are for it, also by this route: one MAC for
-		// all nodes would be one of many ends of tunnels to a router.
-		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.NewRouterMAC(p.MAC))
+		attrs.ExtCommunities = append(attrs.ExtCommunities, bgp.NewRouterMAC(routerMAC(p.NextHop)))
 	}
 	return attrs
 }

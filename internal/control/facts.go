@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -25,9 +26,12 @@ type attachment struct {
 	number      uint32 // of the network
 	// vrf is the number of the network, or of the client's instance of it that the
 	// interface is in.
-	vrf         uint32
-	vni         uint32 // of the network, for VXLAN; 0 in a client's instance
-	bridge      bridge // of the network
+	vrf    uint32
+	vni    uint32 // of the network, for VXLAN; 0 in a client's instance
+	bridge bridge // of the network
+	// routers are the VXLAN network identifiers of the logical routers that connect
+	// the network, sorted.
+	routers     []uint32
 	mac         string
 	displayName string
 	addresses   []address // sorted
@@ -94,7 +98,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	for r := range v.ReferenceSeq(iface, model.KindVirtualNetwork) {
 		// An interface has one network; the lowest number, should there be more.
 		if i := f.compiler.Instance(r.To.UUID); i != nil && (a.vrf == 0 || i.Number < a.vrf) {
-			a.network, a.networkName, a.vrf, a.vni, a.bridge = i.Network, i.Name, i.Number, i.VXLAN, bridgeOf(i)
+			a.network, a.networkName, a.vrf, a.vni, a.bridge, a.routers = i.Network, i.Name, i.Number, i.VXLAN, bridgeOf(i), i.RouterVNIs
 		}
 	}
 	if a.vrf == 0 {
@@ -102,7 +106,7 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	}
 	a.number = a.vrf
 	if i := compile.PlacedIn(v, iface, a.network, f.compiler.ClientInstance); i != nil {
-		a.vrf, a.vni, a.bridge = i.Number, 0, bridgeOf(i)
+		a.vrf, a.vni, a.bridge, a.routers = i.Number, 0, bridgeOf(i), nil
 	}
 	if vm, ok := v.Stored(binding.Machine); ok && vm.Kind == model.KindVirtualMachine {
 		a.displayName = vm.Text("display_name")
@@ -377,7 +381,9 @@ type update struct {
 	attachments map[string]*attachment
 	instances   map[string]*instance         // by network, or routing-instance of a client
 	passages    map[string]*compile.Passages // by service-instance, always what differs
-	nodes       map[string]*model.Node
+	// routers are the forwarding tables of logical routers, always what differs.
+	routers map[string]*compile.RouterTable
+	nodes   map[string]*model.Node
 	// encapsulations are nil where they were not read.
 	encapsulations []compile.Encapsulation
 	// fabricMTU is the smallest of all nodes, 0 when there are none.
@@ -412,6 +418,7 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		instances:   map[string]*instance{},
 		passages:    map[string]*compile.Passages{},
 		nodes:       map[string]*model.Node{},
+		routers:     map[string]*compile.RouterTable{},
 	}
 	g.View(func(v *model.View) {
 		u.fabricMTU = v.SmallestFabricMTU("")
@@ -430,6 +437,9 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		}
 		f.readPassages(v, u, report.Passages)
 		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
+		for id, change := range report.RouterTables {
+			u.routers[id] = change.After
+		}
 			u.peering = peeringOf(v, f.router, f.addPaths)
 		}
 		if changes.Everything || isOf(changes, model.KindGlobalVrouterConfig) {
@@ -476,12 +486,13 @@ type identity struct {
 	name        string
 	bridge      bridge
 }
+	routers     string
 
 func identityOf(i *compile.Instance) identity {
 	if i == nil {
 		return identity{}
 	}
-	return identity{i.Number, i.VXLAN, i.Name, bridgeOf(i)}
+	return identity{i.Number, i.VXLAN, i.Name, bridgeOf(i), fmt.Sprint(i.RouterVNIs)}
 }
 
 func (f *facts) readAll(v *model.View, u *update) {

@@ -77,6 +77,9 @@ func portMessage(a *attachment) []byte {
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())
 	}
+	for _, vni := range a.routers {
+		p.Routers = append(p.Routers, &controlv1.RouterTable{Vrf: compile.RouterNumber(vni), Vni: vni})
+	}
 	if a.bridge.layer2 {
 		p.Bridge = &controlv1.Bridge{Routes: a.bridge.layer3, FloodsUnknown: a.bridge.floodsUnknown}
 	}

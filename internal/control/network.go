@@ -71,7 +71,7 @@ func (t *tables) putInstance(id string, now *instance) {
 	w.instance = now
 	t.numbers[id] = now.Number
 	t.rib.SetVRF(now.vrf())
-	if old == nil || old.exported != now.exported || old.Layer3 != now.Layer3 || old.someExported != now.someExported || old.Prefixes != now.Prefixes || !slices.Equal(old.exports, now.exports) {
+	if old == nil || old.exported != now.exported || old.Layer3 != now.Layer3 || old.someExported != now.someExported || old.Prefixes != now.Prefixes || old.routerVNI() != now.routerVNI() || !slices.Equal(old.exports, now.exports) {
 		t.border.noteAll(now.Number)
 	}
 	if old != nil && old.VXLAN == now.VXLAN && old.Layer2 == now.Layer2 {

@@ -86,6 +86,9 @@ func (n *node) need(a *attachment, times int) {
 		n.session.choose = true
 	}
 	needed := []uint32{a.number, a.lookup()}
+	for _, vni := range a.routers {
+		needed = append(needed, compile.RouterNumber(vni))
+	}
 	for _, f := range a.foreign {
 		needed = append(needed, f.vrf)
 	}

@@ -100,7 +100,7 @@ func (t *tables) showInstances() []ShownInstance {
 		}
 		shown = append(shown, x)
 	}
-	shown = append(shown, t.showPassages()...)
+	shown = slices.Concat(shown, t.showRouters(), t.showPassages())
 	for i := range shown {
 		if unicast, _, ok := t.rib.Feeds(shown[i].VRF); ok {
 			shown[i].Subscribers = unicast.Readers()
@@ -169,6 +169,9 @@ func (t *tables) showImports(network string) ([]ShownImport, error) {
 func (t *tables) nameOf(number uint32) string {
 	if w := t.networks[number]; w != nil && w.instance != nil {
 		return w.instance.Name
+	}
+	if router := t.routerOf(number); router != nil {
+		return router.Router.Name
 	}
 	return t.passageName(number)
 }

@@ -48,6 +48,8 @@ type tables struct {
 	networks map[uint32]*network
 	numbers  map[string]uint32            // UUID of network, or of a client's instance, to VRF
 	passages map[string]*compile.Passages // by service-instance
+	// routers are the forwarding tables of logical routers.
+	routers  map[string]*compile.RouterTable
 	rib      *rib.RIB
 	border   *border
 	sessions map[*session]struct{}
@@ -105,7 +107,7 @@ func newTables(log *slog.Logger, metrics *metrics) *tables {
 	t := &tables{
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}),
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
-		passages: map[string]*compile.Passages{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
+		passages: map[string]*compile.Passages{}, routers: map[string]*compile.RouterTable{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
 		learnedFeed: feed.New(), spoken: map[string]words{}, expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
@@ -154,6 +156,9 @@ func (t *tables) apply(u *update) {
 	}
 	for service, now := range u.passages {
 		t.putPassages(service, now)
+	}
+	for router, now := range u.routers {
+		t.putRouter(router, now)
 	}
 	for id, record := range u.nodes {
 		t.putNode(id, record)

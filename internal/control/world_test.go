@@ -436,6 +436,11 @@ func (a *agentState) needs(vrf uint32) bool {
 				return true
 			}
 		}
+		for _, r := range p.Routers {
+			if r.Vrf == vrf {
+				return true
+			}
+		}
 	}
 	return false
 }

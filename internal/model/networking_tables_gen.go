@@ -104,7 +104,7 @@ func networkingTable() table {
 				Properties: []*Property{
 					{Name: "configured_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
 					{Name: "logical_router_gateway_external", Value: Value{Type: "boolean"}, Ops: "CRUD", Presence: "required", Effective: false},
-					{Name: "vxlan_network_identifier", Value: Value{Type: "string"}, Ops: "CRUD", Effective: false},
+					{Name: "vxlan_network_identifier", Value: Value{Type: "string"}, Ops: "CRUD", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "bgpvpn", Attr: "", Presence: "", Effective: true},

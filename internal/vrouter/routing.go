@@ -278,7 +278,8 @@ func (r *routing) needed(vrf uint32) bool {
 		return true
 	}
 	for _, p := range r.believed.ports {
-		if p.GetVrf() == vrf || p.GetPassage() == vrf || slices.ContainsFunc(p.GetForeign(), func(f *controlv1.ForeignAddress) bool { return f.GetVrf() == vrf }) {
+		if p.GetVrf() == vrf || p.GetPassage() == vrf || slices.ContainsFunc(p.GetForeign(), func(f *controlv1.ForeignAddress) bool { return f.GetVrf() == vrf }) ||
+			slices.ContainsFunc(p.GetRouters(), func(r *controlv1.RouterTable) bool { return r.GetVrf() == vrf }) {
 			return true
 		}
 	}
@@ -400,16 +401,21 @@ func (r *routing) isNewer(port *controlv1.Port, rec *record) bool {
 }
 
 // vnis are the VXLAN network identifiers of the VRFs that ports of the node
-// are in.
+// are in, and of the logical routers that connect these.
 func (r *routing) vnis() map[uint32]uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	vnis := map[uint32]uint32{}
-	for _, p := range r.believed.ports {
-		vni, vrf := p.GetVni(), p.GetVrf()
+	add := func(vni, vrf uint32) {
 		// Should two networks claim one, all nodes take the same for right.
 		if other, taken := vnis[vni]; vni != 0 && vrf != 0 && (!taken || vrf < other) {
 			vnis[vni] = vrf
+		}
+	}
+	for _, p := range r.believed.ports {
+		add(p.GetVni(), p.GetVrf())
+		for _, t := range p.GetRouters() {
+			add(t.GetVni(), t.GetVrf())
 		}
 	}
 	return vnis

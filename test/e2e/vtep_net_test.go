@@ -69,8 +69,7 @@ func (c *cluster) vtep(t *testing.T, n, vni int, host netip.Prefix, target strin
 	// the host.
 	v.ns.Up("br0", netip.PrefixFrom(host.Addr().Next(), host.Bits()))
 
-	zebra := v.write(t, "zebra.conf", "")
-	bgpd := v.write(t, "bgpd.conf", fmt.Sprintf(`
+	v.speakEVPN(t, "", fmt.Sprintf(`
 router bgp 64512
  bgp router-id %[1]s
  no bgp default ipv4-unicast
@@ -86,20 +85,26 @@ router bgp 64512
   exit-vni
  exit-address-family
 `, v.fabricRouter.address, vni, target))
+	return v
+}
+
+// speakEVPN runs FRR's zebra and bgpd with these configurations. The latter alone is
+// killed and started again.
+func (r *fabricRouter) speakEVPN(t *testing.T, forZebra, forBGP string) {
+	t.Helper()
+	zebra, bgpd := r.write(t, "zebra.conf", forZebra), r.write(t, "bgpd.conf", forBGP)
 	common := func(name, conf string) []string {
 		return []string{
-			"/usr/lib/frr/" + name, "-f", conf, "-z", filepath.Join(v.dir, "zserv.api"), "--vty_socket", v.dir, "-i", filepath.Join(v.dir, name+".pid"),
+			"/usr/lib/frr/" + name, "-f", conf, "-z", filepath.Join(r.dir, "zserv.api"), "--vty_socket", r.dir, "-i", filepath.Join(r.dir, name+".pid"),
 			"-A", "127.0.0.1", "-P", "0", "-u", "frr", "-g", "frr",
 		}
 	}
-	// Beside bgpd, which alone is killed and started again.
-	(&fabricRouter{ns: v.ns, dir: v.dir, out: v.out}).launch(t, common("zebra", zebra)...)
+	(&fabricRouter{ns: r.ns, dir: r.dir, out: r.out}).launch(t, common("zebra", zebra)...)
 	eventually(t, recovery, "zebra listens", func() error {
-		_, err := os.Stat(filepath.Join(v.dir, "zserv.api"))
+		_, err := os.Stat(filepath.Join(r.dir, "zserv.api"))
 		return err
 	})
-	v.launch(t, append(common("bgpd", bgpd), "-p", "0")...)
-	return v
+	r.launch(t, append(common("bgpd", bgpd), "-p", "0")...)
 }
 
 // knows waits until the bridge of FRR sends to a MAC by VXLAN to a node.

@@ -232,7 +232,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15, 0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type ExchangeRequest struct {
@@ -1619,7 +1619,9 @@ type Port struct {
 	// HealthChecks that the node asks the port; of those it reports which fail.
 	HealthChecks []*HealthCheck `protobuf:"bytes,19,rep,name=health_checks,json=healthChecks,proto3" json:"health_checks,omitempty"`
 	// Bridge is set where its network has layer 2.
-	Bridge        *Bridge `protobuf:"bytes,20,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	Bridge *Bridge `protobuf:"bytes,20,opt,name=bridge,proto3" json:"bridge,omitempty"`
+	// Routers are the logical routers with a VNI that connect its network.
+	Routers       []*RouterTable `protobuf:"bytes,21,rep,name=routers,proto3" json:"routers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1794,6 +1796,67 @@ func (x *Port) GetBridge() *Bridge {
 	return nil
 }
 
+func (x *Port) GetRouters() []*RouterTable {
+	if x != nil {
+		return x.Routers
+	}
+	return nil
+}
+
+// RouterTable is the forwarding table of a logical router. What comes by the VNI is
+// looked up there, and is for the network of the port that it leads to.
+type RouterTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vrf           uint32                 `protobuf:"varint,1,opt,name=vrf,proto3" json:"vrf,omitempty"`
+	Vni           uint32                 `protobuf:"varint,2,opt,name=vni,proto3" json:"vni,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouterTable) Reset() {
+	*x = RouterTable{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouterTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouterTable) ProtoMessage() {}
+
+func (x *RouterTable) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouterTable.ProtoReflect.Descriptor instead.
+func (*RouterTable) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RouterTable) GetVrf() uint32 {
+	if x != nil {
+		return x.Vrf
+	}
+	return 0
+}
+
+func (x *RouterTable) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
 // BgpService has the task behind a port speak BGP with the control nodes. The
 // task connects to an address of its subnet; the node translates the connection
 // to one of its own with a control node, which knows by the node's address and
@@ -1835,7 +1898,7 @@ type BgpService struct {
 
 func (x *BgpService) Reset() {
 	*x = BgpService{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1910,7 @@ func (x *BgpService) String() string {
 func (*BgpService) ProtoMessage() {}
 
 func (x *BgpService) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1923,7 @@ func (x *BgpService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpService.ProtoReflect.Descriptor instead.
 func (*BgpService) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BgpService) GetId() string {
@@ -1904,7 +1967,7 @@ type BgpPeer struct {
 
 func (x *BgpPeer) Reset() {
 	*x = BgpPeer{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +1979,7 @@ func (x *BgpPeer) String() string {
 func (*BgpPeer) ProtoMessage() {}
 
 func (x *BgpPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +1992,7 @@ func (x *BgpPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
 func (*BgpPeer) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BgpPeer) GetClient() string {
@@ -1983,7 +2046,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2058,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2071,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HealthCheck) GetId() string {
@@ -2108,7 +2171,7 @@ type Bridge struct {
 
 func (x *Bridge) Reset() {
 	*x = Bridge{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2183,7 @@ func (x *Bridge) String() string {
 func (*Bridge) ProtoMessage() {}
 
 func (x *Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2196,7 @@ func (x *Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
 func (*Bridge) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Bridge) GetRoutes() bool {
@@ -2169,7 +2232,7 @@ type PortPolicy struct {
 
 func (x *PortPolicy) Reset() {
 	*x = PortPolicy{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2244,7 @@ func (x *PortPolicy) String() string {
 func (*PortPolicy) ProtoMessage() {}
 
 func (x *PortPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2257,7 @@ func (x *PortPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
 func (*PortPolicy) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PortPolicy) GetNetwork() uint32 {
@@ -2260,7 +2323,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2335,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2348,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicySet) GetId() []byte {
@@ -2313,7 +2376,7 @@ type PolicyBlock struct {
 
 func (x *PolicyBlock) Reset() {
 	*x = PolicyBlock{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2388,7 @@ func (x *PolicyBlock) String() string {
 func (*PolicyBlock) ProtoMessage() {}
 
 func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2401,7 @@ func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
 func (*PolicyBlock) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PolicyBlock) GetId() []byte {
@@ -2378,7 +2441,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2453,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2466,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PolicyRule) GetUuid() string {
@@ -2489,7 +2552,7 @@ type PolicySelector struct {
 
 func (x *PolicySelector) Reset() {
 	*x = PolicySelector{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2564,7 @@ func (x *PolicySelector) String() string {
 func (*PolicySelector) ProtoMessage() {}
 
 func (x *PolicySelector) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2577,7 @@ func (x *PolicySelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
 func (*PolicySelector) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PolicySelector) GetAny() bool {
@@ -2576,7 +2639,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2651,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2664,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -2632,7 +2695,7 @@ type PolicyGone struct {
 
 func (x *PolicyGone) Reset() {
 	*x = PolicyGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2707,7 @@ func (x *PolicyGone) String() string {
 func (*PolicyGone) ProtoMessage() {}
 
 func (x *PolicyGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2720,7 @@ func (x *PolicyGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
 func (*PolicyGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PolicyGone) GetWhat() isPolicyGone_What {
@@ -2719,7 +2782,7 @@ type ForeignAddress struct {
 
 func (x *ForeignAddress) Reset() {
 	*x = ForeignAddress{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2794,7 @@ func (x *ForeignAddress) String() string {
 func (*ForeignAddress) ProtoMessage() {}
 
 func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2807,7 @@ func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
 func (*ForeignAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ForeignAddress) GetAddress() string {
@@ -2784,7 +2847,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +2859,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +2872,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2833,7 +2896,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2908,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2921,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2896,7 +2959,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2908,7 +2971,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2921,7 +2984,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -2965,7 +3028,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3040,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3053,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -3053,7 +3116,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3065,7 +3128,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3078,7 +3141,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Path) GetNextHop() string {
@@ -3196,7 +3259,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3271,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3284,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -3248,7 +3311,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3260,7 +3323,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3273,7 +3336,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -3298,7 +3361,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3373,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3386,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -3379,7 +3442,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +3454,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +3467,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -3428,7 +3491,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3503,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3516,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -3592,7 +3655,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
 	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
-	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xf3\x05\n" +
+	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xaf\x06\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -3615,7 +3678,11 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\aforeign\x18\x11 \x03(\v2#.contrail.control.v1.ForeignAddressR\aforeign\x12B\n" +
 	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\x12E\n" +
 	"\rhealth_checks\x18\x13 \x03(\v2 .contrail.control.v1.HealthCheckR\fhealthChecks\x123\n" +
-	"\x06bridge\x18\x14 \x01(\v2\x1b.contrail.control.v1.BridgeR\x06bridge\"q\n" +
+	"\x06bridge\x18\x14 \x01(\v2\x1b.contrail.control.v1.BridgeR\x06bridge\x12:\n" +
+	"\arouters\x18\x15 \x03(\v2 .contrail.control.v1.RouterTableR\arouters\"1\n" +
+	"\vRouterTable\x12\x10\n" +
+	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x10\n" +
+	"\x03vni\x18\x02 \x01(\rR\x03vni\"q\n" +
 	"\n" +
 	"BgpService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
@@ -3770,7 +3837,7 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_contrail_control_v1_control_proto_goTypes = []any{
 	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
 	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
@@ -3789,29 +3856,30 @@ var file_contrail_control_v1_control_proto_goTypes = []any{
 	(*ControlMessage)(nil),  // 14: contrail.control.v1.ControlMessage
 	(*Cluster)(nil),         // 15: contrail.control.v1.Cluster
 	(*Port)(nil),            // 16: contrail.control.v1.Port
-	(*BgpService)(nil),      // 17: contrail.control.v1.BgpService
-	(*BgpPeer)(nil),         // 18: contrail.control.v1.BgpPeer
-	(*HealthCheck)(nil),     // 19: contrail.control.v1.HealthCheck
-	(*Bridge)(nil),          // 20: contrail.control.v1.Bridge
-	(*PortPolicy)(nil),      // 21: contrail.control.v1.PortPolicy
-	(*PolicySet)(nil),       // 22: contrail.control.v1.PolicySet
-	(*PolicyBlock)(nil),     // 23: contrail.control.v1.PolicyBlock
-	(*PolicyRule)(nil),      // 24: contrail.control.v1.PolicyRule
-	(*PolicySelector)(nil),  // 25: contrail.control.v1.PolicySelector
-	(*PortRange)(nil),       // 26: contrail.control.v1.PortRange
-	(*PolicyGone)(nil),      // 27: contrail.control.v1.PolicyGone
-	(*ForeignAddress)(nil),  // 28: contrail.control.v1.ForeignAddress
-	(*PortGone)(nil),        // 29: contrail.control.v1.PortGone
-	(*Route)(nil),           // 30: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 31: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 32: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 33: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 34: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 35: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 36: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 37: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 38: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 39: contrail.types.v1.Position
+	(*RouterTable)(nil),     // 17: contrail.control.v1.RouterTable
+	(*BgpService)(nil),      // 18: contrail.control.v1.BgpService
+	(*BgpPeer)(nil),         // 19: contrail.control.v1.BgpPeer
+	(*HealthCheck)(nil),     // 20: contrail.control.v1.HealthCheck
+	(*Bridge)(nil),          // 21: contrail.control.v1.Bridge
+	(*PortPolicy)(nil),      // 22: contrail.control.v1.PortPolicy
+	(*PolicySet)(nil),       // 23: contrail.control.v1.PolicySet
+	(*PolicyBlock)(nil),     // 24: contrail.control.v1.PolicyBlock
+	(*PolicyRule)(nil),      // 25: contrail.control.v1.PolicyRule
+	(*PolicySelector)(nil),  // 26: contrail.control.v1.PolicySelector
+	(*PortRange)(nil),       // 27: contrail.control.v1.PortRange
+	(*PolicyGone)(nil),      // 28: contrail.control.v1.PolicyGone
+	(*ForeignAddress)(nil),  // 29: contrail.control.v1.ForeignAddress
+	(*PortGone)(nil),        // 30: contrail.control.v1.PortGone
+	(*Route)(nil),           // 31: contrail.control.v1.Route
+	(*MacRoute)(nil),        // 32: contrail.control.v1.MacRoute
+	(*MulticastRoute)(nil),  // 33: contrail.control.v1.MulticastRoute
+	(*Path)(nil),            // 34: contrail.control.v1.Path
+	(*RouteGone)(nil),       // 35: contrail.control.v1.RouteGone
+	(*VrfGone)(nil),         // 36: contrail.control.v1.VrfGone
+	(*EndOfTable)(nil),      // 37: contrail.control.v1.EndOfTable
+	(*Resumed)(nil),         // 38: contrail.control.v1.Resumed
+	(*KeepAlive)(nil),       // 39: contrail.control.v1.KeepAlive
+	(*v1.Position)(nil),     // 40: contrail.types.v1.Position
 }
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	11, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
@@ -3821,57 +3889,58 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	7,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	39, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	40, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	12, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	10, // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	12, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	39, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	40, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	11, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
 	13, // 14: contrail.control.v1.PortStatus.failing:type_name -> contrail.control.v1.FailedCheck
-	39, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	40, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
 	15, // 16: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
 	16, // 17: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	29, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	30, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	34, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	35, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	36, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	38, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	37, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	31, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	32, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	23, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
-	22, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
-	27, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	30, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	31, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	35, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	36, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	37, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	39, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	38, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	32, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	33, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	24, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	23, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	28, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
 	0,  // 30: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	21, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	28, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
-	17, // 33: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
-	19, // 34: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
-	20, // 35: contrail.control.v1.Port.bridge:type_name -> contrail.control.v1.Bridge
-	18, // 36: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
-	3,  // 37: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
-	26, // 38: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
-	24, // 39: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	25, // 40: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	25, // 41: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	26, // 42: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	26, // 43: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	33, // 44: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	33, // 45: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	33, // 46: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 47: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	11, // 48: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	9,  // 49: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	4,  // 50: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	14, // 51: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	5,  // 52: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	51, // [51:53] is the sub-list for method output_type
-	49, // [49:51] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	22, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	29, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	18, // 33: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
+	20, // 34: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
+	21, // 35: contrail.control.v1.Port.bridge:type_name -> contrail.control.v1.Bridge
+	17, // 36: contrail.control.v1.Port.routers:type_name -> contrail.control.v1.RouterTable
+	19, // 37: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
+	3,  // 38: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
+	27, // 39: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
+	25, // 40: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	26, // 41: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	26, // 42: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	27, // 43: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	27, // 44: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	34, // 45: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	34, // 46: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	34, // 47: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 48: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	11, // 49: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	9,  // 50: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	4,  // 51: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	14, // 52: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	5,  // 53: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	52, // [52:54] is the sub-list for method output_type
+	50, // [50:52] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -3907,12 +3976,12 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_PolicySet)(nil),
 		(*ControlMessage_PolicyGone)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{}
-	file_contrail_control_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[24].OneofWrappers = []any{
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[32].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[33].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -3922,7 +3991,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -111,12 +111,28 @@ static __always_inline int parse_vxlan(struct __sk_buff *skb, struct arrival *a,
 	return parse_ipv4(skb, head, p);
 }
 
+/* Whether a MAC is that of this node as a router, which others know by EVPN. */
+static __always_inline int is_node_mac(const __u8 *mac)
+{
+	const __be32 node = local_ip;
+	const __u16 *m = (const __u16 *)mac, *n = (const __u16 *)&node;
+
+	return m[0] == bpf_htons(NODE_MAC) && m[1] == n[0] && m[2] == n[1];
+}
+
 /* Whether a VXLAN frame is for the port, or for the router on its behalf. */
 static __always_inline int for_mac(const struct arrival *a, const __u8 *mac)
 {
 	const __u8 vr_mac[6] = VR_MAC;
 
-	return a->encap != ENCAP_VXLAN || same_mac(a->dmac, mac) || same_mac(a->dmac, vr_mac);
+	return a->encap != ENCAP_VXLAN || same_mac(a->dmac, mac) || same_mac(a->dmac, vr_mac) ||
+	       is_node_mac(a->dmac);
+}
+
+/* Whether the VRF is that of a logical router. */
+static __always_inline int is_of_router(__u32 vrf)
+{
+	return (vrf & ~LAST_VNI) == VRF_OF_ROUTER;
 }
 
 /*
@@ -146,8 +162,28 @@ static __always_inline int receiver(const struct flow_key *key, __u32 *ifindex,
 	*vif = bpf_map_lookup_elem(&vif_v1, ifindex);
 	if (!*vif)
 		return DROP_LABEL;
-	if (key->scope & FLOW_SCOPE_VRF && (*vif)->vrf != (key->scope & ~FLOW_SCOPE_VRF))
+	if (key->scope & FLOW_SCOPE_VRF && (*vif)->vrf != (key->scope & ~FLOW_SCOPE_VRF) &&
+	    !is_of_router(key->scope & ~FLOW_SCOPE_VRF))
 		return DROP_DESTINATION_ADDRESS;
+	return DROP_NONE;
+}
+
+/* Has a packet that came for a logical router go on as if it had come for the
+ * network of the port that the router's routes lead to. */
+static __noinline int enter_network(struct arrival *a, struct flow_key *key)
+{
+	struct vif *vif = 0;
+	__u32 ifindex;
+
+	if (!a || !key)
+		return DROP_MALFORMED;
+	int reason = receiver(key, &ifindex, &vif);
+	if (reason)
+		return reason;
+	if (!vif)
+		return DROP_LABEL;
+	a->vrf = vif->vrf;
+	key->scope = FLOW_SCOPE_VRF | vif->vrf;
 	return DROP_NONE;
 }
 

@@ -29,6 +29,8 @@
 
 /* The MAC of the router in every network. */
 #define VR_MAC { 0x00, 0x00, 0x5e, 0x00, 0x01, 0x00 }
+/* How that of a node begins, as routers outside know it; its address follows. */
+#define NODE_MAC 0x0e00
 
 enum fragment_kind {
 	FRAGMENT_NONE,

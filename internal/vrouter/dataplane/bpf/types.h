@@ -150,6 +150,11 @@ enum flow_dir {
 	FLOW_FROM_TUNNEL = 1, /* scope is the label; of VXLAN see below */
 };
 
+/* A logical router with a VNI has a VRF of this number and the VNI. No port is in
+ * it: its routes say for which network's port is what comes by the VNI. */
+#define VRF_OF_ROUTER 0x20000000U
+#define LAST_VNI 0xffffffU
+
 /* With this bit a scope is the number of a VRF. Labels have 20 bits. */
 #define FLOW_SCOPE_VRF 0x80000000U
 /* What comes from the underlay by no tunnel; of VRFs it is none, of labels too. */

@@ -414,6 +414,8 @@ int underlay_rx(struct __sk_buff *skb)
 			reason = answer_neighbour(skb, &a);
 			if (!reason)
 				return bpf_redirect_neigh(underlay, 0, 0, 0);
+		} else if (!reason && is_of_router(a.vrf)) {
+			reason = enter_network(&a, &p.key);
 		}
 		break;
 	case ENCAP_MPLS_GRE:
