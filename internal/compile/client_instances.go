@@ -18,6 +18,8 @@ import (
 //	                 --routing_instance--> another one: each imports the other's own target
 //	virtual-machine-interface --routing_instance--> the table that it is in
 //
+// Its static routes lead to addresses in it.
+//
 // The same references on a network's own instance, which is a view, are stored
 // for it, and mean the same.
 
@@ -215,10 +217,67 @@ func clientInstanceOf(g *graph, id string) *Instance {
 	more, _ := instanceTargets(g, x)
 	i.addTargets(more...)
 	i.Import, i.Export = sorted(i.Import), sorted(i.Export)
+	if t := staticRoutesOf(g, x); t != nil {
+		i.Routes = t.Routes
+	}
 	for _, a := range aggregatesOf(g, x.Network, x) {
 		i.Aggregates = append(i.Aggregates, a.Entries...)
 	}
 	return i
+}
+
+// staticRoutesOf are the static routes of an instance that is stored; nil where it
+// has none. Like references, they cannot have the targets that networks got for
+// their own.
+func staticRoutesOf(g *graph, x *instanceOwner) *routeTable {
+	o, ok := get[*model.RoutingInstance](g, model.KindRoutingInstance, x.From.UUID)
+	if !ok || o.StaticRouteEntries == nil || len(o.StaticRouteEntries.Route) == 0 {
+		return nil
+	}
+	t := &routeTable{From: x.From}
+	if x.From.Name == fabricInstance {
+		t.problem("its static routes do nothing: the table of the fabric has the routes that routers tell without labels, and no others")
+		return t
+	}
+	asn := systemUnit.get(g, "").asn
+	for i := range o.StaticRouteEntries.Route {
+		r := &o.StaticRouteEntries.Route[i]
+		s, ok := t.readRoute(&model.RouteType{
+			Prefix: r.Prefix, NextHop: r.NextHop, CommunityAttributes: &model.CommunityAttributes{CommunityAttribute: r.Community},
+		}, true)
+		if !ok {
+			continue
+		}
+		for _, target := range sorted(targetsOfRoute(r)) {
+			if target.IsAutomatic(asn) {
+				t.problem("route %s has route target %s, which is one that networks get for their own, and is left out", s.Prefix, target)
+			} else {
+				s.Targets = append(s.Targets, target)
+			}
+		}
+		t.Routes = append(t.Routes, s)
+	}
+	t.sort()
+	return t
+}
+
+func targetsOfRoute(r *model.StaticRouteType) []Target {
+	list := make([]Target, 0, len(r.RouteTarget))
+	for _, text := range r.RouteTarget {
+		list = append(list, Target(text).Canonical())
+	}
+	return list
+}
+
+// TargetsOfRoutes are the route targets that the static routes of an instance give.
+func TargetsOfRoutes(o *model.RoutingInstance) []Target {
+	var list []Target
+	if o.StaticRouteEntries != nil {
+		for i := range o.StaticRouteEntries.Route {
+			list = append(list, targetsOfRoute(&o.StaticRouteEntries.Route[i])...)
+		}
+	}
+	return sorted(list)
 }
 
 func (i *Instance) addTargets(list ...targetFrom) {

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -227,6 +228,48 @@ func TestInterfacesOfClientInstance(t *testing.T) {
 		})
 		if got := e.Instances[0].Interfaces; got != 1 {
 			t.Errorf("who may not see one of two interfaces is told of %d", got)
+		}
+	})
+}
+
+// TestStaticRoutesOfInstances: static routes of an instance are its own, whether a
+// client made it or it stands for that of the network; what cannot be is told.
+func TestStaticRoutesOfInstances(t *testing.T) {
+	blue := network("blue", 1)
+	instance := func(name string, routes ...model.StaticRouteType) *model.RoutingInstance {
+		return &model.RoutingInstance{
+			Meta:               model.Meta{UUID: model.DerivedUUID("ri", name), FQName: append(slices.Clone(blue.FQName), name), ParentType: "virtual-network", ParentUUID: blue.UUID},
+			StaticRouteEntries: &model.StaticRouteEntriesType{Route: routes},
+		}
+	}
+	x := instance("x",
+		model.StaticRouteType{Prefix: "192.0.2.1/24", NextHop: "10.0.0.9", Community: []string{"no-export"}, RouteTarget: []string{"target:1:2", "target:64512:8000007", "target:1:1"}},
+		model.StaticRouteType{Prefix: "192.0.3.0/24", NextHop: "2001:db8::1"},
+	)
+	own := instance(blue.Name(), model.StaticRouteType{Prefix: "198.51.100.0/24", NextHop: "10.0.0.8"})
+	g := configuration(blue, x, own)
+	g.View(func(v *model.View) {
+		i := ClientInstanceOf(v, x.UUID)
+		want := []StaticRoute{{
+			Prefix: netip.MustParsePrefix("192.0.2.0/24"), NextHop: netip.MustParseAddr("10.0.0.9"),
+			Communities: []uint32{0xffffff01}, Targets: []Target{"target:1:1", "target:1:2"},
+		}}
+		if diff := cmp.Diff(want, i.Routes, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("routes of the client's instance: %s", diff)
+		}
+		if got := InstanceOf(v, blue.UUID).Routes; len(got) != 1 || got[0].Prefix.String() != "198.51.100.0/24" {
+			t.Errorf("routes of the network's own are %+v", got)
+		}
+		e := Explain(v, blue.UUID)
+		if len(e.Routes) != 2 {
+			t.Errorf("explained are %+v", e.Routes)
+		}
+		var told []string
+		for _, p := range e.Problems {
+			told = append(told, p.Text)
+		}
+		if len(told) != 2 || !strings.Contains(told[0], "target:64512:8000007") || !strings.Contains(told[1], `next_hop "2001:db8::1"`) {
+			t.Errorf("problems are %q", told)
 		}
 	})
 }

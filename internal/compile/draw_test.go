@@ -76,7 +76,11 @@ func drawObject(t *rapid.T) model.Object {
 		if n%2 == 0 { // it stands for the network's own
 			meta.FQName = instanceName(drawnName(model.KindVirtualNetwork, n/2))
 		}
-		return &model.RoutingInstance{Meta: meta}
+		return &model.RoutingInstance{Meta: meta, StaticRouteEntries: &model.StaticRouteEntriesType{Route: []model.StaticRouteType{{
+			Prefix:      rapid.SampledFrom([]string{"10.0.0.0/8", "x"}).Draw(t, "static"),
+			NextHop:     rapid.SampledFrom([]string{"10.0.0.1", "2001:db8::1"}).Draw(t, "hop"),
+			RouteTarget: rapid.SliceOfN(rapid.SampledFrom([]string{"target:1:1", "target:64512:8000001"}), 0, 1).Draw(t, "targets"),
+		}}}}
 	case model.KindRouteTarget:
 		name := []string{"target:1:1", "target:1:2", "target:64512:8000001", "target:64513:8000002"}[n]
 		return &model.RouteTarget{Meta: model.Meta{UUID: meta.UUID, FQName: []string{name}}}

@@ -140,6 +140,7 @@ func (e *Explanation) explainInstances(g *graph, network string) {
 	for _, x := range ownInstances(g, network) {
 		_, problems := instanceTargets(g, x)
 		e.Problems = append(e.Problems, problems...)
+		e.explainStatic(g, x)
 	}
 	for i := range clientInstances.offered(g, network) {
 		x := instanceOwners.get(g, i.Client)
@@ -155,10 +156,19 @@ func (e *Explanation) explainInstances(g *graph, network string) {
 		}
 		e.Instances = append(e.Instances, shown)
 		e.Problems = slices.Concat(e.Problems, problems, more)
+		e.explainStatic(g, x)
 		for _, a := range aggregatesOf(g, network, x) {
 			e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
 			e.Problems = append(e.Problems, a.Problems...)
 		}
+	}
+}
+
+// explainStatic tells of the static routes of an instance itself.
+func (e *Explanation) explainStatic(g *graph, x *instanceOwner) {
+	if t := staticRoutesOf(g, x); t != nil {
+		e.Routes = append(e.Routes, ExplainedRoutes{From: t.From, Routes: t.Routes})
+		e.Problems = append(e.Problems, t.Problems...)
 	}
 }
 

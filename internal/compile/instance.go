@@ -126,7 +126,13 @@ func (i *Instance) setRoutes(g *graph) {
 	for _, t := range tablesOf(g, i.Network) {
 		i.Routes = append(i.Routes, t.Routes...)
 	}
-	for _, a := range aggregatesOf(g, i.Network, ownInstances(g, i.Network)...) {
+	own := ownInstances(g, i.Network)
+	for _, x := range own {
+		if t := staticRoutesOf(g, x); t != nil {
+			i.Routes = append(i.Routes, t.Routes...)
+		}
+	}
+	for _, a := range aggregatesOf(g, i.Network, own...) {
 		i.Aggregates = append(i.Aggregates, a.Entries...)
 	}
 	i.Policies, _ = routingPoliciesOf(g, i.Network)

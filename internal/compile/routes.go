@@ -17,6 +17,8 @@ type StaticRoute struct {
 	NextHop netip.Addr `json:"next_hop,omitzero"`
 	// Communities are sorted, without duplicates.
 	Communities []uint32 `json:"communities,omitempty"`
+	// Targets are those that the route has beside those of its instance, sorted.
+	Targets []Target `json:"route_targets,omitempty"`
 }
 
 // routeTable is a route-table, with what it leads through in order of prefixes.
@@ -89,30 +91,36 @@ func (t *routeTable) read(list *model.RouteTableType, hops bool) {
 		return
 	}
 	for i := range list.Route {
-		t.readRoute(&list.Route[i], hops)
+		if s, ok := t.readRoute(&list.Route[i], hops); ok {
+			t.Routes = append(t.Routes, s)
+		}
 	}
+	t.sort()
+}
+
+func (t *routeTable) sort() {
 	slices.SortFunc(t.Routes, func(a, b StaticRoute) int {
 		return cmp.Or(a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()), a.NextHop.Compare(b.NextHop))
 	})
 	t.Routes = slices.CompactFunc(t.Routes, func(a, b StaticRoute) bool { return a.Prefix == b.Prefix && a.NextHop == b.NextHop })
 }
 
-func (t *routeTable) readRoute(r *model.RouteType, hops bool) {
+func (t *routeTable) readRoute(r *model.RouteType, hops bool) (s StaticRoute, ok bool) {
 	prefix, err := netip.ParsePrefix(r.Prefix)
 	if err != nil {
 		t.problem("route %q is no prefix; write one such as 192.0.2.0/24", r.Prefix)
-		return
+		return s, false
 	}
-	s := StaticRoute{Prefix: prefix.Masked()}
+	s.Prefix = prefix.Masked()
 	if hops {
 		if r.NextHopType == "service-instance" {
 			t.problem("route %s leads to service instance %s: routes to service instances are not supported; name an address as next_hop", prefix, r.NextHop)
-			return
+			return s, false
 		}
 		hop, err := netip.ParseAddr(r.NextHop)
 		if err != nil || hop.Zone() != "" || hop.Is4() != prefix.Addr().Is4() {
 			t.problem("route %s has next_hop %q; name an address of the same family", prefix, r.NextHop)
-			return
+			return s, false
 		}
 		s.NextHop = hop
 	}
@@ -126,7 +134,7 @@ func (t *routeTable) readRoute(r *model.RouteType, hops bool) {
 		}
 		s.Communities = sorted(s.Communities)
 	}
-	t.Routes = append(t.Routes, s)
+	return s, true
 }
 
 // Aggregate is a prefix that is announced as one where a more specific route

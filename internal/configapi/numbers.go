@@ -174,6 +174,10 @@ func routeTargetsOf(o model.Object) []string {
 		lists = []*model.RouteTargetList{o.RouteTargetList, o.ImportRouteTargetList, o.ExportRouteTargetList}
 	case *model.LogicalRouter:
 		lists = []*model.RouteTargetList{o.ConfiguredRouteTargetList}
+	case *model.RoutingInstance:
+		for _, t := range compile.TargetsOfRoutes(o) {
+			lists = append(lists, &model.RouteTargetList{RouteTarget: []string{string(t)}})
+		}
 	}
 	var all []string
 	for _, list := range lists {
@@ -185,7 +189,7 @@ func routeTargetsOf(o model.Object) []string {
 }
 
 // withTargets are the types that users give route targets.
-var withTargets = []model.Kind{model.KindVirtualNetwork, model.KindBGPVPN, model.KindLogicalRouter, model.KindRouteTarget}
+var withTargets = []model.Kind{model.KindVirtualNetwork, model.KindBGPVPN, model.KindLogicalRouter, model.KindRouteTarget, model.KindRoutingInstance}
 
 // checkTargets refuses route targets of users among those that networks get.
 func (c *change) checkTargets(o, old model.Object) error {
@@ -229,7 +233,7 @@ func (c *change) changeSystem(o, old *model.GlobalSystemConfig) error {
 		}
 	}
 	// No network may come meanwhile, and none may get another target.
-	for _, k := range []store.Key{store.NumberPrefix(networkNumbers), store.KindPrefix(model.KindVirtualNetwork), store.KindPrefix(model.KindBGPVPN), store.KindPrefix(model.KindLogicalRouter), store.KindPrefix(model.KindRouteTarget)} {
+	for _, k := range []store.Key{store.NumberPrefix(networkNumbers), store.KindPrefix(model.KindVirtualNetwork), store.KindPrefix(model.KindBGPVPN), store.KindPrefix(model.KindLogicalRouter), store.KindPrefix(model.KindRouteTarget), store.KindPrefix(model.KindRoutingInstance)} {
 		c.Guard(store.Guard{Condition: store.RangeUnchanged, Key: k, Revision: int64(c.since)})
 	}
 	return nil

@@ -21,11 +21,17 @@ func (c *change) mayGiveTargets(perms *model.PermType2) error {
 	return c.may.refuseByRule(opUpdate, model.KindVirtualNetwork, field)
 }
 
-// checkPolicyTargets looks at the route targets that a routing policy gives, and
-// did not give before.
+// checkPolicyTargets looks at the route targets that a routing policy, or a static
+// route of a routing instance, gives and did not give before.
 func (c *change) checkPolicyTargets(o model.Object) error {
+	if c.may.all {
+		return nil
+	}
+	if instance, ok := o.(*model.RoutingInstance); ok {
+		return c.checkTargetsOfRoutes(instance)
+	}
 	policy, ok := o.(*model.RoutingPolicy)
-	if !ok || c.may.all {
+	if !ok {
 		return nil
 	}
 	perms, had := policy.Perms2, []compile.Target(nil)
@@ -36,6 +42,22 @@ func (c *change) checkPolicyTargets(o model.Object) error {
 		return nil
 	}
 	return c.mayGiveTargets(perms)
+}
+
+// checkTargetsOfRoutes is that for a routing instance, by the rights to its network.
+func (c *change) checkTargetsOfRoutes(o *model.RoutingInstance) error {
+	had := []compile.Target(nil)
+	if old, ok := model.Get[*model.RoutingInstance](c.v, o.UUID); ok {
+		had = compile.TargetsOfRoutes(old)
+	}
+	if !slices.ContainsFunc(compile.TargetsOfRoutes(o), func(t compile.Target) bool { return !slices.Contains(had, t) }) {
+		return nil
+	}
+	network, ok := c.after(o.ParentUUID)
+	if !ok {
+		return notFound(model.KindVirtualNetwork, o.ParentUUID)
+	}
+	return c.mayGiveTargets(network.GetMeta().Perms2)
 }
 
 // mayTakeTarget refuses a reference by which a routing instance gets a route

@@ -71,4 +71,24 @@ func TestRouteTargetsByOtherWays(t *testing.T) {
 	b.json("POST", "/ref-update", refer("ADD"))
 	status, text = b.callAs(admin1, "POST", "/ref-update", refer("DELETE"))
 	is(200, status, text)
+
+	// Nor do static routes of an instance.
+	static := func(targets string) string {
+		return `"static_route_entries": {"route": [{"prefix": "192.0.2.0/24", "next_hop": "10.0.0.3", "route_target": [` + targets + `]}]}`
+	}
+	instance := func(name, targets string) string {
+		return fmt.Sprintf(`{"routing-instance": {"fq_name": ["default-domain", "p1", "p1-virtual-network", %q], "parent_type": "virtual-network", %s}}`, name, static(targets))
+	}
+	status, text = b.callAs(admin1, "POST", "/routing-instances", instance("bad", `"target:64512:100"`))
+	is(403, status, text)
+	status, text = b.callAs(admin1, "POST", "/routing-instances", instance("good", ""))
+	is(200, status, text)
+	made := "/routing-instance/" + b.uuidOf("routing-instance", "default-domain", "p1", "p1-virtual-network", "good")
+	change := func(targets string) string { return `{"routing-instance": {` + static(targets) + `}}` }
+	status, text = b.callAs(admin1, "PUT", made, change(`"target:64512:100"`))
+	is(403, status, text)
+	b.json("PUT", made, change(`"target:64512:100"`))
+	status, text = b.callAs(admin1, "PUT", made, change(""))
+	is(200, status, text)
+	b.denies("PUT", made, change(`"target:64512:8000009"`), 400, "must be less than 8000000: target:64512:8000009")
 }

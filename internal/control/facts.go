@@ -310,7 +310,7 @@ type instance struct {
 	// routes in.
 	external []rib.Target
 	// exported: routers outside are told the network's routes; someExported: those to
-	// which its policies give a route target.
+	// which its policies, or static routes themselves, give a route target.
 	exported, someExported bool
 	chains                 []rib.ServiceChain
 }
@@ -334,7 +334,8 @@ func (f *facts) instanceOf(v *model.View, i *compile.Instance) *instance {
 	asn := compile.ASN(v)
 	automatic := func(t compile.Target) bool { return t.IsAutomatic(asn) }
 	x.external = targetsOf(slices.DeleteFunc(slices.Clone(i.Import), automatic))
-	x.someExported = slices.ContainsFunc(i.Policies, (*compile.RoutingPolicy).GivesTargets)
+	x.someExported = slices.ContainsFunc(i.Policies, (*compile.RoutingPolicy).GivesTargets) ||
+		slices.ContainsFunc(i.Routes, func(r compile.StaticRoute) bool { return len(r.Targets) > 0 })
 	x.exported = i.External || slices.ContainsFunc(i.Export, func(t compile.Target) bool { return !automatic(t) })
 	return x
 }
@@ -351,7 +352,7 @@ func (i *instance) vrf() rib.VRF {
 		v.External = append(v.External, rib.FabricTarget)
 	}
 	for _, r := range i.Routes {
-		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities})
+		v.Static = append(v.Static, rib.StaticRoute{Prefix: r.Prefix, NextHop: r.NextHop, Communities: r.Communities, Targets: targetsOf(r.Targets)})
 	}
 	for _, a := range i.Aggregates {
 		if a.NextHop.IsValid() {
@@ -417,8 +418,8 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 		attachments: map[string]*attachment{},
 		instances:   map[string]*instance{},
 		passages:    map[string]*compile.Passages{},
-		nodes:       map[string]*model.Node{},
 		routers:     map[string]*compile.RouterTable{},
+		nodes:       map[string]*model.Node{},
 	}
 	g.View(func(v *model.View) {
 		u.fabricMTU = v.SmallestFabricMTU("")
@@ -436,10 +437,10 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 			}
 		}
 		f.readPassages(v, u, report.Passages)
-		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
 		for id, change := range report.RouterTables {
 			u.routers[id] = change.After
 		}
+		if u.rereadPeering = changes.Everything || isRouterChange(changes); u.rereadPeering {
 			u.peering = peeringOf(v, f.router, f.addPaths)
 		}
 		if changes.Everything || isOf(changes, model.KindGlobalVrouterConfig) {
@@ -485,8 +486,8 @@ type identity struct {
 	number, vni uint32
 	name        string
 	bridge      bridge
-}
 	routers     string
+}
 
 func identityOf(i *compile.Instance) identity {
 	if i == nil {

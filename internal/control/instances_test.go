@@ -116,6 +116,56 @@ func TestClientInstanceGoesOut(t *testing.T) {
 	}
 }
 
+// TestStaticRouteOfInstance: a static route of a client's instance leads to an
+// interface in it, and those know it who import one of its own targets, routers too.
+func TestStaticRouteOfInstance(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.node("n1", "172.31.0.11", 1500)
+	b.network("blue", 1, nil, nil)
+	b.network("red", 2, []string{"target:1:2"}, nil)
+	b.clientInstance("blue", "x", nil, nil)
+	b.attach("c1", "blue", "n1", "10.0.0.3", 16)
+	b.place("c1", "blue", "x", true)
+	static := func(targets ...string) {
+		b.apply(model.Batch{Objects: []model.Object{&model.RoutingInstance{
+			Meta: model.Meta{
+				UUID: id("ri", "blue", "x"), FQName: []string{"default-domain", "p", "blue", "x"}, ParentType: "virtual-network", ParentUUID: id("net", "blue"),
+			},
+			StaticRouteEntries: &model.StaticRouteEntriesType{Route: []model.StaticRouteType{{
+				Prefix: "192.0.2.0/24", NextHop: "10.0.0.3", RouteTarget: targets, Community: []string{"64512:7"},
+			}}},
+		}}})
+		b.step()
+	}
+	x := compile.InstanceNumber(id("ri", "blue", "x"))
+	out := func() []bgp.Route {
+		return b.tables.border.routesOf(place{x, rib.UnicastKey(netip.MustParsePrefix("192.0.2.0/24"))})
+	}
+	static()
+	if got, want := b.prefixesIn(x), "10.0.0.3/32 192.0.2.0/24"; got != want {
+		t.Errorf("the instance has %q, want %q", got, want)
+	}
+	if got := b.prefixesIn(2); got != "" || len(out()) != 0 {
+		t.Errorf("red has %q, and routers are told %v", got, out())
+	}
+	static("target:1:2")
+	if got, want := b.prefixesIn(2), "192.0.2.0/24"; got != want {
+		t.Errorf("red has %q, want %q", got, want)
+	}
+	routes := out()
+	if len(routes) != 1 || routes[0].Label != 16 || !slices.Contains(routes[0].Attrs.RouteTargets(), bgp.NewRouteTarget(1, 2)) || !slices.Equal(routes[0].Attrs.Communities, []uint32{64512<<16 | 7}) {
+		t.Errorf("routers are told %+v", routes)
+	}
+	if host := b.tables.border.routesOf(place{x, rib.HostKey(netip.MustParseAddr("10.0.0.3"))}); len(host) != 0 {
+		t.Errorf("routers are told of the interface: %+v", host)
+	}
+	static()
+	if got := b.prefixesIn(2); got != "" || len(out()) != 0 {
+		t.Errorf("red still has %q, and routers %v", got, out())
+	}
+}
+
 // TestFabricRoutes: what routers tell without labels is in the table of the
 // fabric and nowhere else, also when another control node was told.
 func TestFabricRoutes(t *testing.T) {
