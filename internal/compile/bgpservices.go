@@ -35,7 +35,11 @@ type BGPService struct {
 	MaxPrefixes, IdleTimeout int
 	// ASOverride puts our own AS in the place of the task's where that is in a path.
 	ASOverride bool
-	Disabled   bool
+	// PrivateAS is what becomes of private AS numbers in paths that the task is told,
+	// and Origin which origin its routes get, as the API has them.
+	PrivateAS string
+	Origin    *model.RouteOriginOverride
+	Disabled  bool
 	// Suppressed: the task is told no routes.
 	Suppressed bool
 	// Peers are what the task connects to, sorted.
@@ -134,6 +138,7 @@ func (s *BGPService) readSession(a *model.BgpSessionAttributes) {
 	for _, f := range a.FamilyAttributes {
 		s.LoopCount = max(s.LoopCount, uint8(model.ValueOr(f.LoopCount, 0)))
 		if f.PrefixLimit != nil {
+	s.PrivateAS, s.Origin = a.PrivateAsAction, a.RouteOriginOverride
 			s.MaxPrefixes += int(model.ValueOr(f.PrefixLimit.Maximum, 0))
 			s.IdleTimeout = max(s.IdleTimeout, int(model.ValueOr(f.PrefixLimit.IdleTimeout, 0)))
 		}

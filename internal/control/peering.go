@@ -201,6 +201,12 @@ func applySession(c *bgp.PeerConfig, families []string, s *model.BgpSessionAttri
 	c.Disabled = c.Disabled || model.ValueOr(s.AdminDown, false)
 	c.ASOverride = c.ASOverride || model.ValueOr(s.AsOverride, false)
 	c.Passive = c.Passive || model.ValueOr(s.Passive, false)
+	if s.PrivateAsAction != "" {
+		c.PrivateAS = privateAS[s.PrivateAsAction]
+	}
+	if s.RouteOriginOverride != nil {
+		c.Origin = originOf(s.RouteOriginOverride)
+	}
 	if n := model.ValueOr(s.LoopCount, 0); n > 0 {
 		c.AllowOwnAS = uint8(n)
 	}
@@ -214,6 +220,22 @@ func applySession(c *bgp.PeerConfig, families []string, s *model.BgpSessionAttri
 		}
 	}
 	return families
+}
+
+// privateAS are the values of private_as_action.
+var privateAS = map[string]bgp.PrivateAS{"remove": bgp.RemovePrivate, "remove-all": bgp.RemoveAllPrivate, "replace-all": bgp.ReplaceAllPrivate}
+
+// originOf is the origin that all routes of a peer get, if any.
+func originOf(o *model.RouteOriginOverride) bgp.Optional {
+	switch {
+	case o == nil || !model.ValueOr(o.OriginOverride, false):
+		return bgp.Optional{}
+	case o.Origin == "EGP":
+		return bgp.Some(uint32(bgp.OriginEGP))
+	case o.Origin == "INCOMPLETE":
+		return bgp.Some(uint32(bgp.OriginIncomplete))
+	}
+	return bgp.Some(uint32(bgp.OriginIGP))
 }
 
 func familiesOf(list *model.AddressFamilies) []string {

@@ -43,8 +43,8 @@ func TestPeering(t *testing.T) {
 	g.peer("c1", "bare", `null`)
 	g.peer("c1", "dc2", `null`)
 	g.peer("gw", "c1", `{"session": [{"attributes": [
-		{"bgp_router": "c1", "hold_time": 30, "passive": true, "loop_count": 2},
-		{"bgp_router": "gw", "hold_time": 45},
+		{"bgp_router": "c1", "hold_time": 30, "passive": true, "loop_count": 2, "private_as_action": "replace-all", "route_origin_override": {"origin_override": true, "origin": "EGP"}},
+		{"bgp_router": "gw", "hold_time": 45, "private_as_action": "remove"},
 		{"hold_time": 60, "address_families": {"family": ["inet-vpn", "erm-vpn"]}, "auth_data": {"key_type": "md5", "key_items": [{"key": "secret"}]},
 		 "family_attributes": [{"address_family": "inet-vpn", "prefix_limit": {"maximum": 50, "idle_timeout": 9}}]}]}]}`)
 	var p *peering
@@ -52,6 +52,7 @@ func TestPeering(t *testing.T) {
 	want := bgp.PeerConfig{
 		Addr: at.Addr(), Port: 1790, LocalAddr: netip.MustParseAddr("192.0.2.9"), AS: 64500, Families: []bgp.Family{bgp.VPNv4},
 		Hold: 30 * time.Second, Passive: true, AllowOwnAS: 2, Password: "secret", MaxPrefixes: 50, RestartAfter: 9 * time.Second, AddPaths: 4,
+		PrivateAS: bgp.ReplaceAllPrivate, Origin: bgp.Some(uint32(bgp.OriginEGP)),
 	}
 	if len(p.peers) != 2 || fmt.Sprint(p.peers["gw"]) != fmt.Sprint(want) {
 		t.Errorf("peers are %+v, want gw: %+v", p.peers, want)

@@ -188,6 +188,7 @@ func (w *wish) peerConfig() bgp.PeerConfig {
 		Addr: s.Peers[0].Client, AS: s.AS, LocalAS: s.LocalAS, Passive: true, Hold: time.Duration(s.Hold) * time.Second,
 		Multihop: 255, AllowOwnAS: s.LoopCount, ASOverride: s.ASOverride,
 		NextHopSelf: true, Self4: s.Gateway4, Self6: s.Gateway6,
+		PrivateAS: privateAS[s.PrivateAS], Origin: originOf(s.Origin),
 		MaxPrefixes: s.MaxPrefixes, RestartAfter: time.Duration(s.IdleTimeout) * time.Second, Pace: taskPace,
 	}
 	if c.MaxPrefixes == 0 {

@@ -191,8 +191,8 @@ func bgpTable() table {
 				{Name: "local_autonomous_system", Value: Value{Type: "integer", Minimum: new(int64(0)), Maximum: new(int64(4294967295))}, Effective: true},
 				{Name: "loop_count", Value: Value{Type: "integer", Named: "BgpAsPathLoopCount", Minimum: new(int64(0)), Maximum: new(int64(16))}, Effective: true},
 				{Name: "passive", Value: Value{Type: "boolean"}, Effective: true},
-				{Name: "private_as_action", Value: Value{Type: "string", Named: "BgpPrivateAsAction", Enum: []string{"remove", "remove-all", "replace-all"}}, Effective: false},
-				{Name: "route_origin_override", Value: Value{Type: "RouteOriginOverride"}, Effective: false},
+				{Name: "private_as_action", Value: Value{Type: "string", Named: "BgpPrivateAsAction", Enum: []string{"remove", "remove-all", "replace-all"}}, Effective: true},
+				{Name: "route_origin_override", Value: Value{Type: "RouteOriginOverride"}, Effective: true},
 			}},
 			{Name: "CommunityListType", new: func() any { return new(CommunityListType) }, Fields: []*Field{
 				{Name: "community", Value: Value{Type: "string", Named: "CommunityAttribute", List: true, Format: "community"}, Effective: true},

@@ -145,6 +145,39 @@ func (p ASPath) replace(as, by uint32) ASPath {
 	return ASPath(out)
 }
 
+// isPrivate tells whether an AS number is for private use (RFC 6996 §5).
+func isPrivate(as uint32) bool {
+	return as >= 64512 && as <= 65534 || as >= 4_200_000_000 && as <= 4_294_967_294
+}
+
+// withoutPrivate takes private numbers out, or puts one in their place, but for that
+// of the peer.
+func (p ASPath) withoutPrivate(action PrivateAS, peer, by uint32) ASPath {
+	if action == KeepPrivate {
+		return p
+	}
+	out := make([]byte, 0, len(p))
+	leading := true
+	for len(p) >= 2 {
+		segment := p[:2+4*int(p[1])]
+		start := len(out)
+		out = append(out, segment[0], 0)
+		for at := 2; at < len(segment); at += 4 {
+			as := binary.BigEndian.Uint32([]byte(segment[at:]))
+			if leading = leading && isPrivate(as) && as != peer; !isPrivate(as) || as == peer || action == RemovePrivate && !leading {
+				out = binary.BigEndian.AppendUint32(out, as)
+			} else if action == ReplaceAllPrivate {
+				out = binary.BigEndian.AppendUint32(out, by)
+			}
+		}
+		if out[start+1] = byte((len(out) - start - 2) / 4); out[start+1] == 0 {
+			out = out[:start]
+		}
+		p = p[len(segment):]
+	}
+	return ASPath(out)
+}
+
 // Len is the length as best path selection counts it: a set counts one.
 func (p ASPath) Len() int {
 	n := 0

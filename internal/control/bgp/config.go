@@ -117,6 +117,11 @@ type PeerConfig struct {
 	// ASOverride puts the own AS in the place of an eBGP peer's in the paths that it
 	// is told, so that sites of one AS take each other's routes.
 	ASOverride bool
+	// PrivateAS is what becomes of private AS numbers in the paths that an eBGP peer
+	// is told.
+	PrivateAS PrivateAS
+	// Origin, if set, is put in the place of the origin of routes from the peer.
+	Origin Optional
 	// Trusted keeps the communities that say who a workload is (security
 	// group, tag, origin network, mobility). From others they are stripped.
 	Trusted bool
@@ -136,6 +141,21 @@ type PeerConfig struct {
 	// its routes again.
 	AddPaths int
 }
+
+// PrivateAS is what becomes of private AS numbers (RFC 6996) in paths. The peer's own
+// number stays, so that the peer can see a loop.
+type PrivateAS uint8
+
+const (
+	// KeepPrivate leaves them.
+	KeepPrivate PrivateAS = iota
+	// RemovePrivate takes out those in front of the first other number.
+	RemovePrivate
+	// RemoveAllPrivate takes out all.
+	RemoveAllPrivate
+	// ReplaceAllPrivate puts the own number in the place of all.
+	ReplaceAllPrivate
+)
 
 // MaxAddPaths is the most paths of a route that are taken from a peer.
 const MaxAddPaths = 64
@@ -199,6 +219,10 @@ func (c *PeerConfig) check(own *Config) error {
 		return fmt.Errorf("hold time %s is not in whole seconds", c.Hold)
 	case c.Retry < 0 || c.RestartAfter < 0 || c.MaxPrefixes < 0 || c.Pace < 0:
 		return errors.New("retry time, restart time, maximum of prefixes and pace cannot be negative")
+	case c.Origin.Value > uint32(OriginIncomplete):
+		return fmt.Errorf("origin %d is none; set %d to %d", c.Origin.Value, OriginIGP, OriginIncomplete)
+	case c.PrivateAS > ReplaceAllPrivate:
+		return fmt.Errorf("action %d for private AS numbers is not known", c.PrivateAS)
 	case c.AddPaths < 0 || c.AddPaths > MaxAddPaths:
 		return fmt.Errorf("%d paths of a route are out of range; set 0 to %d", c.AddPaths, MaxAddPaths)
 	case len(c.Password) > maxPassword:

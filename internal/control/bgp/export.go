@@ -18,6 +18,8 @@ type exporter struct {
 	nextHopSelf bool   // in all families
 	unchanged   bool   // in none
 	override    uint32 // the AS in whose place the own one is put, 0 for none
+	private     PrivateAS
+	peerAS      uint32 // where something depends on it
 	self4       netip.Addr
 	self6       netip.Addr
 	routerID    netip.Addr
@@ -85,7 +87,7 @@ func (e *exporter) rewrite(f Family, src *source, a *Attrs, state staleness) *At
 		out.Communities = slices.DeleteFunc(slices.Clone(out.Communities), func(c uint32) bool { return c == CommunityLLGRStale })
 	}
 	if e.ebgp {
-		out.ASPath = a.ASPath.replace(e.override, e.localAS).prepend(e.localAS, 1+int(e.prepend))
+		out.ASPath = a.ASPath.replace(e.override, e.localAS).withoutPrivate(e.private, e.peerAS, e.localAS).prepend(e.localAS, 1+int(e.prepend))
 		out.LocalPref = Optional{}
 		if !src.local() {
 			out.MED = Optional{} // RFC 4271 §5.1.4

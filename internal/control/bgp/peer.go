@@ -316,7 +316,7 @@ func (p *peer) setState(k *conn, s State) {
 func (p *peer) establish(k *conn, n *negotiated) (*session, error) {
 	s := &session{
 		conn: k, n: n, since: time.Now(), known: map[string]known{}, done: make(chan struct{}),
-		decoder: decoder{as4: n.as4, ebgp: p.ebgp(), trusted: p.config.Trusted},
+		decoder: decoder{as4: n.as4, ebgp: p.ebgp(), trusted: p.config.Trusted, origin: p.config.Origin},
 		local:   k.c.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(),
 	}
 	var wants *membership
@@ -373,6 +373,9 @@ func (p *peer) exporter(s *session) exporter {
 	}
 	if c.ASOverride {
 		e.override = c.AS
+	}
+	if c.PrivateAS != KeepPrivate {
+		e.private, e.peerAS = c.PrivateAS, c.AS
 	}
 	return e
 }

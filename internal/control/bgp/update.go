@@ -220,7 +220,8 @@ func appendNextHop(dst []byte, f Family, hop netip.Addr) []byte {
 type decoder struct {
 	as4     bool // AS numbers have four bytes
 	ebgp    bool
-	trusted bool // identity communities are kept
+	trusted bool     // identity communities are kept
+	origin  Optional // in the place of that of all routes
 	// discarded counts attributes that were left out as malformed.
 	discarded uint64
 }
@@ -317,7 +318,9 @@ func (d *decoder) set(a *Attrs, flags, kind uint8, v []byte) bool {
 		if len(v) != 1 || v[0] > OriginIncomplete {
 			return false
 		}
-		a.Origin = v[0]
+		if a.Origin = v[0]; d.origin.Set {
+			a.Origin = uint8(d.origin.Value)
+		}
 	case attrASPath:
 		var ok bool
 		a.ASPath, ok = parseASPath(v, d.as4)
