@@ -46,8 +46,10 @@ type BGPService struct {
 	Peers []BGPServicePeer
 	// Gateway4 and Gateway6 are the next hops that the task is told.
 	Gateway4, Gateway6 netip.Addr
-	// Problem says why there is no session; empty where there can be one.
+	// Problem says why there is no session; empty where there can be one. Ignored says
+	// what of the service does nothing while there is one.
 	Problem string
+	Ignored []string
 }
 
 // BGPServicePeer is an address in the network that stands for a control node.
@@ -98,6 +100,7 @@ func BGPServicesOf(v *model.View, iface, network string) []BGPService {
 			s := newBGPService(o, r)
 			s.setPeers(v, o, network)
 			s.checkClients(list)
+			s.checkReferences(v)
 			list = append(list, s)
 		}
 	}
@@ -135,10 +138,10 @@ func (s *BGPService) readSession(a *model.BgpSessionAttributes) {
 	s.LoopCount = uint8(model.ValueOr(a.LoopCount, 0))
 	s.Disabled = model.ValueOr(a.AdminDown, false)
 	s.ASOverride = model.ValueOr(a.AsOverride, false)
+	s.PrivateAS, s.Origin = a.PrivateAsAction, a.RouteOriginOverride
 	for _, f := range a.FamilyAttributes {
 		s.LoopCount = max(s.LoopCount, uint8(model.ValueOr(f.LoopCount, 0)))
 		if f.PrefixLimit != nil {
-	s.PrivateAS, s.Origin = a.PrivateAsAction, a.RouteOriginOverride
 			s.MaxPrefixes += int(model.ValueOr(f.PrefixLimit.Maximum, 0))
 			s.IdleTimeout = max(s.IdleTimeout, int(model.ValueOr(f.PrefixLimit.IdleTimeout, 0)))
 		}
@@ -169,9 +172,56 @@ func (s *BGPService) setPeers(v *model.View, o *model.BGPAsAService, network str
 		return cmp.Or(a.Client.Compare(b.Client), cmp.Compare(a.ControlNode, b.ControlNode))
 	})
 	s.setGateways(all, model.ValueOr(o.BgpaasIpv4MappedIpv6Nexthop, false))
+	if s.Problem == "" && !isRouted(graphOf(v), network) {
+		s.Problem = "its network has the forwarding_mode l2, in which there is no gateway to speak with; make it l2_l3 or l3"
+	}
 	if len(s.Peers) == 0 && s.Problem == "" {
 		s.Problem = "there is no address to speak from in a subnet with a gateway; give the interface one, or set bgpaas_ip_address"
 	}
+}
+
+// checkReferences says what references of a service do nothing.
+func (s *BGPService) checkReferences(v *model.View) {
+	for _, r := range []struct {
+		kind model.Kind
+		text string
+	}{
+		{model.KindControlNodeZone, "control_node_zone does nothing: the sessions are with the two controllers of the node"},
+		{model.KindServiceHealthCheck, "service_health_check does nothing here: let the interface refer to the health check"},
+	} {
+		for range v.ReferenceSeq(s.UUID, r.kind) {
+			s.Ignored = append(s.Ignored, r.text)
+			break
+		}
+	}
+}
+
+// serviceProblems are those of the BGP services of a network's interfaces.
+func serviceProblems(v *model.View, g *graph, network string) []Problem {
+	var list []Problem
+	for r := range v.BackReferenceSeq(network, model.KindVirtualMachineInterface) {
+		vmi, ok := g.Object(model.KindVirtualMachineInterface, r.From.UUID)
+		if !ok {
+			continue
+		}
+		of := originOf(vmi)
+		for _, s := range BGPServicesOf(v, r.From.UUID, network) {
+			about := Origin{Kind: model.KindBGPAsAService, UUID: s.UUID, Name: s.Name}
+			add := func(text string, names ...Origin) {
+				if !slices.ContainsFunc(list, func(p Problem) bool { return p.About == about && p.Text == text }) {
+					list = append(list, Problem{About: about, Names: names, Text: text})
+				}
+			}
+			if s.Problem != "" {
+				add(fmt.Sprintf("%s %s has no session by it: %s", of.Kind, of.Name, s.Problem), of)
+			}
+			for _, text := range s.Ignored {
+				add(text)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Problem) int { return cmp.Compare(a.About.UUID, b.About.UUID) })
+	return list
 }
 
 // checkClients refuses a client that an earlier service of the interface has: the

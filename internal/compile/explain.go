@@ -126,7 +126,8 @@ func Explain(v *model.View, network string) *Explanation {
 	e.explainLinks(g, i)
 	e.explainChains(g, i)
 	e.explainRoutes(g, i)
-	e.Problems = slices.Concat(e.Problems, checkProblems(g, network), routerProblems(g, i))
+	e.Problems = slices.Concat(e.Problems, checkProblems(g, network), routerProblems(g, i), serviceProblems(v, g, network))
+	e.explainEncapsulations(i, Encapsulations(v))
 	e.explainInstances(g, network)
 	if e.Problems == nil {
 		e.Problems = []Problem{}
@@ -161,6 +162,18 @@ func (e *Explanation) explainInstances(g *graph, network string) {
 			e.Aggregates = append(e.Aggregates, ExplainedRoutes{From: a.From, Aggregates: a.Entries})
 			e.Problems = append(e.Problems, a.Problems...)
 		}
+	}
+}
+
+// explainEncapsulations tells what does not get from node to node by any that the
+// cluster uses.
+func (e *Explanation) explainEncapsulations(i *Instance, list []Encapsulation) {
+	const where = "is among the encapsulation_priorities of the global-vrouter-config; add it"
+	if i.Layer2 && !slices.Contains(list, VXLAN) {
+		e.Problems = append(e.Problems, Problem{About: e.Network, Text: "its frames do not leave a node: no VXLAN, which alone takes them, " + where})
+	}
+	if len(i.Chains) > 0 && !slices.Contains(list, MPLSoUDP) && !slices.Contains(list, MPLSoGRE) {
+		e.Problems = append(e.Problems, Problem{About: e.Network, Text: "what goes through services does not leave a node: no MPLSoUDP or MPLSoGRE, by whose labels alone nodes know the service, " + where})
 	}
 }
 

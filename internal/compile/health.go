@@ -86,10 +86,11 @@ var healthChecks = &unit[HealthCheck]{
 			return h
 		}
 		for _, iface := range h.interfacesChecked(g, o) {
-			if c, ok := checkedAt(g, iface); ok {
+			c, problem := checkedAt(g, iface)
+			if problem == "" {
 				h.Interfaces = append(h.Interfaces, c)
 			} else if vmi, ok := g.Object(model.KindVirtualMachineInterface, iface); ok {
-				h.problemOf(originOf(vmi), "has no IPv4 address and is not checked")
+				h.problemOf(originOf(vmi), problem)
 			}
 		}
 		return h
@@ -150,21 +151,24 @@ func sideOf(g *graph, iface string) string {
 var linkLocalSource = netip.AddrFrom4([4]byte{169, 254, 169, 254})
 
 // checkedAt is where an interface is asked: at the address by which routes lead
-// to it, from the address of its subnet's services.
-func checkedAt(g *graph, iface string) (CheckedInterface, bool) {
-	c := CheckedInterface{UUID: iface, Address: serviceAddress(g, iface), Source: linkLocalSource}
+// to it, from the address of its subnet's services. The problem says why it is not.
+func checkedAt(g *graph, iface string) (c CheckedInterface, problem string) {
+	c = CheckedInterface{UUID: iface, Address: serviceAddress(g, iface), Source: linkLocalSource}
 	if !c.Address.Is4() {
-		return c, false
+		return c, "has no IPv4 address and is not checked"
 	}
 	for _, network := range g.References(iface, model.KindVirtualNetwork) {
+		if !isRouted(g, network.To.UUID) {
+			return c, "is of a network with the forwarding_mode l2, which has no gateway to ask from, and is not checked; make it l2_l3 or l3"
+		}
 		for _, s := range gateways.get(g, network.To.UUID).list() {
 			if s.Prefix.Contains(c.Address) && s.Service != c.Address {
 				c.Source = s.Service
-				return c, true
+				return c, ""
 			}
 		}
 	}
-	return c, true
+	return c, ""
 }
 
 // subnetService is a subnet with the address at which its services are: that

@@ -122,6 +122,19 @@ func (i *Instance) setProperties(s *system, p *model.VirtualNetworkType) {
 	i.Layer2, i.Layer3 = mode != "l3", mode != "l2"
 }
 
+// isRouted tells whether a network routes, so that its gateway is there.
+func isRouted(g *graph, network string) bool {
+	vn, ok := get[*model.VirtualNetwork](g, model.KindVirtualNetwork, network)
+	if !ok {
+		return false
+	}
+	mode := systemUnit.get(g, "").mode
+	if p := vn.VirtualNetworkProperties; p != nil {
+		mode = cmp.Or(p.ForwardingMode, mode)
+	}
+	return mode != "l2"
+}
+
 func (i *Instance) setRoutes(g *graph) {
 	for _, t := range tablesOf(g, i.Network) {
 		i.Routes = append(i.Routes, t.Routes...)

@@ -47,7 +47,7 @@ func (t *tables) showTasks() (list []ShownPeer, speakers []*bgp.Speaker) {
 	for _, p := range ports {
 		for i := range p.services {
 			s := &p.services[i]
-			shown := ShownPeer{Name: s.Name, AS: s.AS, State: "refused", Error: s.Problem, Families: []ShownFamily{}, Task: t.showTask(p, s)}
+			shown := ShownPeer{Name: s.Name, AS: s.AS, State: "refused", Error: cmp.Or(s.Problem, strings.Join(s.Ignored, "; ")), Families: []ShownFamily{}, Task: t.showTask(p, s)}
 			if c := s.Clients(); len(c) > 0 {
 				shown.Address = c[0].String()
 			}
@@ -89,7 +89,7 @@ func withSession(shown ShownPeer, speaker *bgp.Speaker) ShownPeer {
 	for _, p := range speaker.Peers() {
 		session := shownPeer(&p)
 		session.Name, session.Task = shown.Name, shown.Task
-		session.Error = cmp.Or(shown.Error, session.Error)
+		session.Error = strings.Join(slices.DeleteFunc([]string{shown.Error, session.Error}, func(text string) bool { return text == "" }), "; ")
 		return session
 	}
 	return shown
