@@ -10,12 +10,13 @@
 package configv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -2385,45 +2386,48 @@ func file_contrail_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_contrail_config_v1_config_proto_rawDescData
 }
 
-var file_contrail_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_contrail_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
-var file_contrail_config_v1_config_proto_goTypes = []any{
-	(RecoveryStatusResponse_Phase)(0), // 0: contrail.config.v1.RecoveryStatusResponse.Phase
-	(ResolveRequest_Keep)(0),          // 1: contrail.config.v1.ResolveRequest.Keep
-	(*AttachmentKey)(nil),             // 2: contrail.config.v1.AttachmentKey
-	(*NetworkRequest)(nil),            // 3: contrail.config.v1.NetworkRequest
-	(*AttachRequest)(nil),             // 4: contrail.config.v1.AttachRequest
-	(*AttachResponse)(nil),            // 5: contrail.config.v1.AttachResponse
-	(*Attachment)(nil),                // 6: contrail.config.v1.Attachment
-	(*Address)(nil),                   // 7: contrail.config.v1.Address
-	(*DetachRequest)(nil),             // 8: contrail.config.v1.DetachRequest
-	(*DetachResponse)(nil),            // 9: contrail.config.v1.DetachResponse
-	(*ListRequest)(nil),               // 10: contrail.config.v1.ListRequest
-	(*ListResponse)(nil),              // 11: contrail.config.v1.ListResponse
-	(*Tombstone)(nil),                 // 12: contrail.config.v1.Tombstone
-	(*AllocatedAddress)(nil),          // 13: contrail.config.v1.AllocatedAddress
-	(*RestingAddress)(nil),            // 14: contrail.config.v1.RestingAddress
-	(*JoinRequest)(nil),               // 15: contrail.config.v1.JoinRequest
-	(*JoinResponse)(nil),              // 16: contrail.config.v1.JoinResponse
-	(*Node)(nil),                      // 17: contrail.config.v1.Node
-	(*ListNodesRequest)(nil),          // 18: contrail.config.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),         // 19: contrail.config.v1.ListNodesResponse
-	(*RemoveNodeRequest)(nil),         // 20: contrail.config.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),        // 21: contrail.config.v1.RemoveNodeResponse
-	(*RecoveryStatusRequest)(nil),     // 22: contrail.config.v1.RecoveryStatusRequest
-	(*RecoveryStatusResponse)(nil),    // 23: contrail.config.v1.RecoveryStatusResponse
-	(*AwaitedNode)(nil),               // 24: contrail.config.v1.AwaitedNode
-	(*Conflict)(nil),                  // 25: contrail.config.v1.Conflict
-	(*SettleRequest)(nil),             // 26: contrail.config.v1.SettleRequest
-	(*Running)(nil),                   // 27: contrail.config.v1.Running
-	(*SettleResponse)(nil),            // 28: contrail.config.v1.SettleResponse
-	(*ForgetRequest)(nil),             // 29: contrail.config.v1.ForgetRequest
-	(*ForgetResponse)(nil),            // 30: contrail.config.v1.ForgetResponse
-	(*ResolveRequest)(nil),            // 31: contrail.config.v1.ResolveRequest
-	(*ResolveResponse)(nil),           // 32: contrail.config.v1.ResolveResponse
-	nil,                               // 33: contrail.config.v1.AttachRequest.AnnotationsEntry
-	(*v1.Position)(nil),               // 34: contrail.types.v1.Position
-}
+var (
+	file_contrail_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+	file_contrail_config_v1_config_proto_msgTypes  = make([]protoimpl.MessageInfo, 32)
+	file_contrail_config_v1_config_proto_goTypes   = []any{
+		RecoveryStatusResponse_Phase(0), // 0: contrail.config.v1.RecoveryStatusResponse.Phase
+		ResolveRequest_Keep(0),          // 1: contrail.config.v1.ResolveRequest.Keep
+		(*AttachmentKey)(nil),           // 2: contrail.config.v1.AttachmentKey
+		(*NetworkRequest)(nil),          // 3: contrail.config.v1.NetworkRequest
+		(*AttachRequest)(nil),           // 4: contrail.config.v1.AttachRequest
+		(*AttachResponse)(nil),          // 5: contrail.config.v1.AttachResponse
+		(*Attachment)(nil),              // 6: contrail.config.v1.Attachment
+		(*Address)(nil),                 // 7: contrail.config.v1.Address
+		(*DetachRequest)(nil),           // 8: contrail.config.v1.DetachRequest
+		(*DetachResponse)(nil),          // 9: contrail.config.v1.DetachResponse
+		(*ListRequest)(nil),             // 10: contrail.config.v1.ListRequest
+		(*ListResponse)(nil),            // 11: contrail.config.v1.ListResponse
+		(*Tombstone)(nil),               // 12: contrail.config.v1.Tombstone
+		(*AllocatedAddress)(nil),        // 13: contrail.config.v1.AllocatedAddress
+		(*RestingAddress)(nil),          // 14: contrail.config.v1.RestingAddress
+		(*JoinRequest)(nil),             // 15: contrail.config.v1.JoinRequest
+		(*JoinResponse)(nil),            // 16: contrail.config.v1.JoinResponse
+		(*Node)(nil),                    // 17: contrail.config.v1.Node
+		(*ListNodesRequest)(nil),        // 18: contrail.config.v1.ListNodesRequest
+		(*ListNodesResponse)(nil),       // 19: contrail.config.v1.ListNodesResponse
+		(*RemoveNodeRequest)(nil),       // 20: contrail.config.v1.RemoveNodeRequest
+		(*RemoveNodeResponse)(nil),      // 21: contrail.config.v1.RemoveNodeResponse
+		(*RecoveryStatusRequest)(nil),   // 22: contrail.config.v1.RecoveryStatusRequest
+		(*RecoveryStatusResponse)(nil),  // 23: contrail.config.v1.RecoveryStatusResponse
+		(*AwaitedNode)(nil),             // 24: contrail.config.v1.AwaitedNode
+		(*Conflict)(nil),                // 25: contrail.config.v1.Conflict
+		(*SettleRequest)(nil),           // 26: contrail.config.v1.SettleRequest
+		(*Running)(nil),                 // 27: contrail.config.v1.Running
+		(*SettleResponse)(nil),          // 28: contrail.config.v1.SettleResponse
+		(*ForgetRequest)(nil),           // 29: contrail.config.v1.ForgetRequest
+		(*ForgetResponse)(nil),          // 30: contrail.config.v1.ForgetResponse
+		(*ResolveRequest)(nil),          // 31: contrail.config.v1.ResolveRequest
+		(*ResolveResponse)(nil),         // 32: contrail.config.v1.ResolveResponse
+		nil,                             // 33: contrail.config.v1.AttachRequest.AnnotationsEntry
+		(*v1.Position)(nil),             // 34: contrail.types.v1.Position
+	}
+)
+
 var file_contrail_config_v1_config_proto_depIdxs = []int32{
 	2,  // 0: contrail.config.v1.AttachRequest.key:type_name -> contrail.config.v1.AttachmentKey
 	3,  // 1: contrail.config.v1.AttachRequest.network:type_name -> contrail.config.v1.NetworkRequest

@@ -10,12 +10,13 @@
 package controlv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -3836,51 +3837,54 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_contrail_control_v1_control_proto_rawDescData
 }
 
-var file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_contrail_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
-var file_contrail_control_v1_control_proto_goTypes = []any{
-	(Encapsulation)(0),      // 0: contrail.control.v1.Encapsulation
-	(Learned_Kind)(0),       // 1: contrail.control.v1.Learned.Kind
-	(PortStatus_State)(0),   // 2: contrail.control.v1.PortStatus.State
-	(HealthCheck_Kind)(0),   // 3: contrail.control.v1.HealthCheck.Kind
-	(*ExchangeRequest)(nil), // 4: contrail.control.v1.ExchangeRequest
-	(*ExchangeMessage)(nil), // 5: contrail.control.v1.ExchangeMessage
-	(*Learned)(nil),         // 6: contrail.control.v1.Learned
-	(*LearnedPath)(nil),     // 7: contrail.control.v1.LearnedPath
-	(*Report)(nil),          // 8: contrail.control.v1.Report
-	(*AgentMessage)(nil),    // 9: contrail.control.v1.AgentMessage
-	(*Hello)(nil),           // 10: contrail.control.v1.Hello
-	(*TableCursor)(nil),     // 11: contrail.control.v1.TableCursor
-	(*PortStatus)(nil),      // 12: contrail.control.v1.PortStatus
-	(*FailedCheck)(nil),     // 13: contrail.control.v1.FailedCheck
-	(*ControlMessage)(nil),  // 14: contrail.control.v1.ControlMessage
-	(*Cluster)(nil),         // 15: contrail.control.v1.Cluster
-	(*Port)(nil),            // 16: contrail.control.v1.Port
-	(*RouterTable)(nil),     // 17: contrail.control.v1.RouterTable
-	(*BgpService)(nil),      // 18: contrail.control.v1.BgpService
-	(*BgpPeer)(nil),         // 19: contrail.control.v1.BgpPeer
-	(*HealthCheck)(nil),     // 20: contrail.control.v1.HealthCheck
-	(*Bridge)(nil),          // 21: contrail.control.v1.Bridge
-	(*PortPolicy)(nil),      // 22: contrail.control.v1.PortPolicy
-	(*PolicySet)(nil),       // 23: contrail.control.v1.PolicySet
-	(*PolicyBlock)(nil),     // 24: contrail.control.v1.PolicyBlock
-	(*PolicyRule)(nil),      // 25: contrail.control.v1.PolicyRule
-	(*PolicySelector)(nil),  // 26: contrail.control.v1.PolicySelector
-	(*PortRange)(nil),       // 27: contrail.control.v1.PortRange
-	(*PolicyGone)(nil),      // 28: contrail.control.v1.PolicyGone
-	(*ForeignAddress)(nil),  // 29: contrail.control.v1.ForeignAddress
-	(*PortGone)(nil),        // 30: contrail.control.v1.PortGone
-	(*Route)(nil),           // 31: contrail.control.v1.Route
-	(*MacRoute)(nil),        // 32: contrail.control.v1.MacRoute
-	(*MulticastRoute)(nil),  // 33: contrail.control.v1.MulticastRoute
-	(*Path)(nil),            // 34: contrail.control.v1.Path
-	(*RouteGone)(nil),       // 35: contrail.control.v1.RouteGone
-	(*VrfGone)(nil),         // 36: contrail.control.v1.VrfGone
-	(*EndOfTable)(nil),      // 37: contrail.control.v1.EndOfTable
-	(*Resumed)(nil),         // 38: contrail.control.v1.Resumed
-	(*KeepAlive)(nil),       // 39: contrail.control.v1.KeepAlive
-	(*v1.Position)(nil),     // 40: contrail.types.v1.Position
-}
+var (
+	file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+	file_contrail_control_v1_control_proto_msgTypes  = make([]protoimpl.MessageInfo, 36)
+	file_contrail_control_v1_control_proto_goTypes   = []any{
+		Encapsulation(0),        // 0: contrail.control.v1.Encapsulation
+		Learned_Kind(0),         // 1: contrail.control.v1.Learned.Kind
+		PortStatus_State(0),     // 2: contrail.control.v1.PortStatus.State
+		HealthCheck_Kind(0),     // 3: contrail.control.v1.HealthCheck.Kind
+		(*ExchangeRequest)(nil), // 4: contrail.control.v1.ExchangeRequest
+		(*ExchangeMessage)(nil), // 5: contrail.control.v1.ExchangeMessage
+		(*Learned)(nil),         // 6: contrail.control.v1.Learned
+		(*LearnedPath)(nil),     // 7: contrail.control.v1.LearnedPath
+		(*Report)(nil),          // 8: contrail.control.v1.Report
+		(*AgentMessage)(nil),    // 9: contrail.control.v1.AgentMessage
+		(*Hello)(nil),           // 10: contrail.control.v1.Hello
+		(*TableCursor)(nil),     // 11: contrail.control.v1.TableCursor
+		(*PortStatus)(nil),      // 12: contrail.control.v1.PortStatus
+		(*FailedCheck)(nil),     // 13: contrail.control.v1.FailedCheck
+		(*ControlMessage)(nil),  // 14: contrail.control.v1.ControlMessage
+		(*Cluster)(nil),         // 15: contrail.control.v1.Cluster
+		(*Port)(nil),            // 16: contrail.control.v1.Port
+		(*RouterTable)(nil),     // 17: contrail.control.v1.RouterTable
+		(*BgpService)(nil),      // 18: contrail.control.v1.BgpService
+		(*BgpPeer)(nil),         // 19: contrail.control.v1.BgpPeer
+		(*HealthCheck)(nil),     // 20: contrail.control.v1.HealthCheck
+		(*Bridge)(nil),          // 21: contrail.control.v1.Bridge
+		(*PortPolicy)(nil),      // 22: contrail.control.v1.PortPolicy
+		(*PolicySet)(nil),       // 23: contrail.control.v1.PolicySet
+		(*PolicyBlock)(nil),     // 24: contrail.control.v1.PolicyBlock
+		(*PolicyRule)(nil),      // 25: contrail.control.v1.PolicyRule
+		(*PolicySelector)(nil),  // 26: contrail.control.v1.PolicySelector
+		(*PortRange)(nil),       // 27: contrail.control.v1.PortRange
+		(*PolicyGone)(nil),      // 28: contrail.control.v1.PolicyGone
+		(*ForeignAddress)(nil),  // 29: contrail.control.v1.ForeignAddress
+		(*PortGone)(nil),        // 30: contrail.control.v1.PortGone
+		(*Route)(nil),           // 31: contrail.control.v1.Route
+		(*MacRoute)(nil),        // 32: contrail.control.v1.MacRoute
+		(*MulticastRoute)(nil),  // 33: contrail.control.v1.MulticastRoute
+		(*Path)(nil),            // 34: contrail.control.v1.Path
+		(*RouteGone)(nil),       // 35: contrail.control.v1.RouteGone
+		(*VrfGone)(nil),         // 36: contrail.control.v1.VrfGone
+		(*EndOfTable)(nil),      // 37: contrail.control.v1.EndOfTable
+		(*Resumed)(nil),         // 38: contrail.control.v1.Resumed
+		(*KeepAlive)(nil),       // 39: contrail.control.v1.KeepAlive
+		(*v1.Position)(nil),     // 40: contrail.types.v1.Position
+	}
+)
+
 var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	11, // 0: contrail.control.v1.ExchangeRequest.cursor:type_name -> contrail.control.v1.TableCursor
 	11, // 1: contrail.control.v1.ExchangeMessage.cursor:type_name -> contrail.control.v1.TableCursor

@@ -10,13 +10,14 @@
 package managerv1
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	v1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	v11 "github.com/contrail-mesos/contrail/api/contrail/types/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -553,20 +554,23 @@ func file_contrail_manager_v1_manager_proto_rawDescGZIP() []byte {
 	return file_contrail_manager_v1_manager_proto_rawDescData
 }
 
-var file_contrail_manager_v1_manager_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
-var file_contrail_manager_v1_manager_proto_goTypes = []any{
-	(*AttachRequest)(nil),    // 0: contrail.manager.v1.AttachRequest
-	(*AttachResponse)(nil),   // 1: contrail.manager.v1.AttachResponse
-	(*DetachRequest)(nil),    // 2: contrail.manager.v1.DetachRequest
-	(*DetachResponse)(nil),   // 3: contrail.manager.v1.DetachResponse
-	(*ReportRequest)(nil),    // 4: contrail.manager.v1.ReportRequest
-	(*ReportResponse)(nil),   // 5: contrail.manager.v1.ReportResponse
-	(*v1.Attachment)(nil),    // 6: contrail.config.v1.Attachment
-	(*v11.Position)(nil),     // 7: contrail.types.v1.Position
-	(*v1.AttachmentKey)(nil), // 8: contrail.config.v1.AttachmentKey
-	(*v1.Running)(nil),       // 9: contrail.config.v1.Running
-	(*v1.Conflict)(nil),      // 10: contrail.config.v1.Conflict
-}
+var (
+	file_contrail_manager_v1_manager_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+	file_contrail_manager_v1_manager_proto_goTypes  = []any{
+		(*AttachRequest)(nil),    // 0: contrail.manager.v1.AttachRequest
+		(*AttachResponse)(nil),   // 1: contrail.manager.v1.AttachResponse
+		(*DetachRequest)(nil),    // 2: contrail.manager.v1.DetachRequest
+		(*DetachResponse)(nil),   // 3: contrail.manager.v1.DetachResponse
+		(*ReportRequest)(nil),    // 4: contrail.manager.v1.ReportRequest
+		(*ReportResponse)(nil),   // 5: contrail.manager.v1.ReportResponse
+		(*v1.Attachment)(nil),    // 6: contrail.config.v1.Attachment
+		(*v11.Position)(nil),     // 7: contrail.types.v1.Position
+		(*v1.AttachmentKey)(nil), // 8: contrail.config.v1.AttachmentKey
+		(*v1.Running)(nil),       // 9: contrail.config.v1.Running
+		(*v1.Conflict)(nil),      // 10: contrail.config.v1.Conflict
+	}
+)
+
 var file_contrail_manager_v1_manager_proto_depIdxs = []int32{
 	6,  // 0: contrail.manager.v1.AttachResponse.attachment:type_name -> contrail.config.v1.Attachment
 	7,  // 1: contrail.manager.v1.AttachResponse.position:type_name -> contrail.types.v1.Position

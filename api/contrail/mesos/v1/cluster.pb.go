@@ -14,12 +14,13 @@
 package mesosclusterv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -1492,43 +1493,46 @@ func file_contrail_mesos_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_contrail_mesos_v1_cluster_proto_rawDescData
 }
 
-var file_contrail_mesos_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
-var file_contrail_mesos_v1_cluster_proto_goTypes = []any{
-	(*AgentMessage)(nil),            // 0: contrail.mesos.v1.AgentMessage
-	(*Register)(nil),                // 1: contrail.mesos.v1.Register
-	(*StatusUpdate)(nil),            // 2: contrail.mesos.v1.StatusUpdate
-	(*ExecutorExited)(nil),          // 3: contrail.mesos.v1.ExecutorExited
-	(*ExecutorMessage)(nil),         // 4: contrail.mesos.v1.ExecutorMessage
-	(*Unregister)(nil),              // 5: contrail.mesos.v1.Unregister
-	(*Pong)(nil),                    // 6: contrail.mesos.v1.Pong
-	(*MasterMessage)(nil),           // 7: contrail.mesos.v1.MasterMessage
-	(*Registered)(nil),              // 8: contrail.mesos.v1.Registered
-	(*Run)(nil),                     // 9: contrail.mesos.v1.Run
-	(*TaskGroup)(nil),               // 10: contrail.mesos.v1.TaskGroup
-	(*Kill)(nil),                    // 11: contrail.mesos.v1.Kill
-	(*Acknowledge)(nil),             // 12: contrail.mesos.v1.Acknowledge
-	(*ShutdownFramework)(nil),       // 13: contrail.mesos.v1.ShutdownFramework
-	(*ShutdownExecutor)(nil),        // 14: contrail.mesos.v1.ShutdownExecutor
-	(*FrameworkMessage)(nil),        // 15: contrail.mesos.v1.FrameworkMessage
-	(*Shutdown)(nil),                // 16: contrail.mesos.v1.Shutdown
-	(*Ping)(nil),                    // 17: contrail.mesos.v1.Ping
-	(*Resend)(nil),                  // 18: contrail.mesos.v1.Resend
-	(*v1.AgentInfo)(nil),            // 19: mesos.v1.AgentInfo
-	(*v1.AgentInfo_Capability)(nil), // 20: mesos.v1.AgentInfo.Capability
-	(*v1.Task)(nil),                 // 21: mesos.v1.Task
-	(*v1.ExecutorInfo)(nil),         // 22: mesos.v1.ExecutorInfo
-	(*v1.FrameworkInfo)(nil),        // 23: mesos.v1.FrameworkInfo
-	(*v1.FrameworkID)(nil),          // 24: mesos.v1.FrameworkID
-	(*v1.TaskStatus)(nil),           // 25: mesos.v1.TaskStatus
-	(v1.TaskState)(0),               // 26: mesos.v1.TaskState
-	(*v1.ExecutorID)(nil),           // 27: mesos.v1.ExecutorID
-	(*v1.AgentID)(nil),              // 28: mesos.v1.AgentID
-	(*v1.MasterInfo)(nil),           // 29: mesos.v1.MasterInfo
-	(*v1.TaskInfo)(nil),             // 30: mesos.v1.TaskInfo
-	(*v1.TaskGroupInfo)(nil),        // 31: mesos.v1.TaskGroupInfo
-	(*v1.TaskID)(nil),               // 32: mesos.v1.TaskID
-	(*v1.KillPolicy)(nil),           // 33: mesos.v1.KillPolicy
-}
+var (
+	file_contrail_mesos_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+	file_contrail_mesos_v1_cluster_proto_goTypes  = []any{
+		(*AgentMessage)(nil),            // 0: contrail.mesos.v1.AgentMessage
+		(*Register)(nil),                // 1: contrail.mesos.v1.Register
+		(*StatusUpdate)(nil),            // 2: contrail.mesos.v1.StatusUpdate
+		(*ExecutorExited)(nil),          // 3: contrail.mesos.v1.ExecutorExited
+		(*ExecutorMessage)(nil),         // 4: contrail.mesos.v1.ExecutorMessage
+		(*Unregister)(nil),              // 5: contrail.mesos.v1.Unregister
+		(*Pong)(nil),                    // 6: contrail.mesos.v1.Pong
+		(*MasterMessage)(nil),           // 7: contrail.mesos.v1.MasterMessage
+		(*Registered)(nil),              // 8: contrail.mesos.v1.Registered
+		(*Run)(nil),                     // 9: contrail.mesos.v1.Run
+		(*TaskGroup)(nil),               // 10: contrail.mesos.v1.TaskGroup
+		(*Kill)(nil),                    // 11: contrail.mesos.v1.Kill
+		(*Acknowledge)(nil),             // 12: contrail.mesos.v1.Acknowledge
+		(*ShutdownFramework)(nil),       // 13: contrail.mesos.v1.ShutdownFramework
+		(*ShutdownExecutor)(nil),        // 14: contrail.mesos.v1.ShutdownExecutor
+		(*FrameworkMessage)(nil),        // 15: contrail.mesos.v1.FrameworkMessage
+		(*Shutdown)(nil),                // 16: contrail.mesos.v1.Shutdown
+		(*Ping)(nil),                    // 17: contrail.mesos.v1.Ping
+		(*Resend)(nil),                  // 18: contrail.mesos.v1.Resend
+		(*v1.AgentInfo)(nil),            // 19: mesos.v1.AgentInfo
+		(*v1.AgentInfo_Capability)(nil), // 20: mesos.v1.AgentInfo.Capability
+		(*v1.Task)(nil),                 // 21: mesos.v1.Task
+		(*v1.ExecutorInfo)(nil),         // 22: mesos.v1.ExecutorInfo
+		(*v1.FrameworkInfo)(nil),        // 23: mesos.v1.FrameworkInfo
+		(*v1.FrameworkID)(nil),          // 24: mesos.v1.FrameworkID
+		(*v1.TaskStatus)(nil),           // 25: mesos.v1.TaskStatus
+		v1.TaskState(0),                 // 26: mesos.v1.TaskState
+		(*v1.ExecutorID)(nil),           // 27: mesos.v1.ExecutorID
+		(*v1.AgentID)(nil),              // 28: mesos.v1.AgentID
+		(*v1.MasterInfo)(nil),           // 29: mesos.v1.MasterInfo
+		(*v1.TaskInfo)(nil),             // 30: mesos.v1.TaskInfo
+		(*v1.TaskGroupInfo)(nil),        // 31: mesos.v1.TaskGroupInfo
+		(*v1.TaskID)(nil),               // 32: mesos.v1.TaskID
+		(*v1.KillPolicy)(nil),           // 33: mesos.v1.KillPolicy
+	}
+)
+
 var file_contrail_mesos_v1_cluster_proto_depIdxs = []int32{
 	1,  // 0: contrail.mesos.v1.AgentMessage.register:type_name -> contrail.mesos.v1.Register
 	2,  // 1: contrail.mesos.v1.AgentMessage.status_update:type_name -> contrail.mesos.v1.StatusUpdate

@@ -9,11 +9,12 @@
 package typesv1
 
 import (
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -101,10 +102,13 @@ func file_contrail_types_v1_position_proto_rawDescGZIP() []byte {
 	return file_contrail_types_v1_position_proto_rawDescData
 }
 
-var file_contrail_types_v1_position_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
-var file_contrail_types_v1_position_proto_goTypes = []any{
-	(*Position)(nil), // 0: contrail.types.v1.Position
-}
+var (
+	file_contrail_types_v1_position_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+	file_contrail_types_v1_position_proto_goTypes  = []any{
+		(*Position)(nil), // 0: contrail.types.v1.Position
+	}
+)
+
 var file_contrail_types_v1_position_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
 	0, // [0:0] is the sub-list for method input_type

@@ -9,12 +9,13 @@
 package agentv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -3209,81 +3210,84 @@ func file_mesos_v1_agent_agent_proto_rawDescGZIP() []byte {
 	return file_mesos_v1_agent_agent_proto_rawDescData
 }
 
-var file_mesos_v1_agent_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_mesos_v1_agent_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
-var file_mesos_v1_agent_agent_proto_goTypes = []any{
-	(Call_Type)(0),                            // 0: mesos.v1.agent.Call.Type
-	(Call_AttachContainerInput_Type)(0),       // 1: mesos.v1.agent.Call.AttachContainerInput.Type
-	(Response_Type)(0),                        // 2: mesos.v1.agent.Response.Type
-	(ProcessIO_Type)(0),                       // 3: mesos.v1.agent.ProcessIO.Type
-	(ProcessIO_Data_Type)(0),                  // 4: mesos.v1.agent.ProcessIO.Data.Type
-	(ProcessIO_Control_Type)(0),               // 5: mesos.v1.agent.ProcessIO.Control.Type
-	(*Call)(nil),                              // 6: mesos.v1.agent.Call
-	(*Response)(nil),                          // 7: mesos.v1.agent.Response
-	(*ProcessIO)(nil),                         // 8: mesos.v1.agent.ProcessIO
-	(*Call_GetContainers)(nil),                // 9: mesos.v1.agent.Call.GetContainers
-	(*Call_LaunchNestedContainer)(nil),        // 10: mesos.v1.agent.Call.LaunchNestedContainer
-	(*Call_WaitNestedContainer)(nil),          // 11: mesos.v1.agent.Call.WaitNestedContainer
-	(*Call_KillNestedContainer)(nil),          // 12: mesos.v1.agent.Call.KillNestedContainer
-	(*Call_LaunchNestedContainerSession)(nil), // 13: mesos.v1.agent.Call.LaunchNestedContainerSession
-	(*Call_AttachContainerInput)(nil),         // 14: mesos.v1.agent.Call.AttachContainerInput
-	(*Call_AttachContainerOutput)(nil),        // 15: mesos.v1.agent.Call.AttachContainerOutput
-	(*Call_GetMetrics)(nil),                   // 16: mesos.v1.agent.Call.GetMetrics
-	(*Call_SetLoggingLevel)(nil),              // 17: mesos.v1.agent.Call.SetLoggingLevel
-	(*Call_ListFiles)(nil),                    // 18: mesos.v1.agent.Call.ListFiles
-	(*Call_ReadFile)(nil),                     // 19: mesos.v1.agent.Call.ReadFile
-	(*Call_RemoveNestedContainer)(nil),        // 20: mesos.v1.agent.Call.RemoveNestedContainer
-	(*Call_LaunchContainer)(nil),              // 21: mesos.v1.agent.Call.LaunchContainer
-	(*Call_WaitContainer)(nil),                // 22: mesos.v1.agent.Call.WaitContainer
-	(*Call_KillContainer)(nil),                // 23: mesos.v1.agent.Call.KillContainer
-	(*Call_RemoveContainer)(nil),              // 24: mesos.v1.agent.Call.RemoveContainer
-	(*Call_PruneImages)(nil),                  // 25: mesos.v1.agent.Call.PruneImages
-	(*Response_GetHealth)(nil),                // 26: mesos.v1.agent.Response.GetHealth
-	(*Response_GetVersion)(nil),               // 27: mesos.v1.agent.Response.GetVersion
-	(*Response_GetState)(nil),                 // 28: mesos.v1.agent.Response.GetState
-	(*Response_GetContainers)(nil),            // 29: mesos.v1.agent.Response.GetContainers
-	(*Response_GetFrameworks)(nil),            // 30: mesos.v1.agent.Response.GetFrameworks
-	(*Response_GetExecutors)(nil),             // 31: mesos.v1.agent.Response.GetExecutors
-	(*Response_GetTasks)(nil),                 // 32: mesos.v1.agent.Response.GetTasks
-	(*Response_GetAgent)(nil),                 // 33: mesos.v1.agent.Response.GetAgent
-	(*Response_WaitNestedContainer)(nil),      // 34: mesos.v1.agent.Response.WaitNestedContainer
-	(*Response_GetFlags)(nil),                 // 35: mesos.v1.agent.Response.GetFlags
-	(*Response_GetMetrics)(nil),               // 36: mesos.v1.agent.Response.GetMetrics
-	(*Response_GetLoggingLevel)(nil),          // 37: mesos.v1.agent.Response.GetLoggingLevel
-	(*Response_ListFiles)(nil),                // 38: mesos.v1.agent.Response.ListFiles
-	(*Response_ReadFile)(nil),                 // 39: mesos.v1.agent.Response.ReadFile
-	(*Response_WaitContainer)(nil),            // 40: mesos.v1.agent.Response.WaitContainer
-	(*Response_GetContainers_Container)(nil),  // 41: mesos.v1.agent.Response.GetContainers.Container
-	(*Response_GetFrameworks_Framework)(nil),  // 42: mesos.v1.agent.Response.GetFrameworks.Framework
-	(*Response_GetExecutors_Executor)(nil),    // 43: mesos.v1.agent.Response.GetExecutors.Executor
-	(*ProcessIO_Data)(nil),                    // 44: mesos.v1.agent.ProcessIO.Data
-	(*ProcessIO_Control)(nil),                 // 45: mesos.v1.agent.ProcessIO.Control
-	(*ProcessIO_Control_Heartbeat)(nil),       // 46: mesos.v1.agent.ProcessIO.Control.Heartbeat
-	(*v1.ContainerID)(nil),                    // 47: mesos.v1.ContainerID
-	(*v1.CommandInfo)(nil),                    // 48: mesos.v1.CommandInfo
-	(*v1.ContainerInfo)(nil),                  // 49: mesos.v1.ContainerInfo
-	(*v1.DurationInfo)(nil),                   // 50: mesos.v1.DurationInfo
-	(*v1.Resource)(nil),                       // 51: mesos.v1.Resource
-	(*v1.Image)(nil),                          // 52: mesos.v1.Image
-	(*v1.VersionInfo)(nil),                    // 53: mesos.v1.VersionInfo
-	(*v1.Task)(nil),                           // 54: mesos.v1.Task
-	(*v1.AgentInfo)(nil),                      // 55: mesos.v1.AgentInfo
-	(*v1.DrainConfig)(nil),                    // 56: mesos.v1.DrainConfig
-	(*v1.TimeInfo)(nil),                       // 57: mesos.v1.TimeInfo
-	(v1.TaskState)(0),                         // 58: mesos.v1.TaskState
-	(v1.TaskStatus_Reason)(0),                 // 59: mesos.v1.TaskStatus.Reason
-	(*v1.TaskResourceLimitation)(nil),         // 60: mesos.v1.TaskResourceLimitation
-	(*v1.Flag)(nil),                           // 61: mesos.v1.Flag
-	(*v1.Metric)(nil),                         // 62: mesos.v1.Metric
-	(*v1.FileInfo)(nil),                       // 63: mesos.v1.FileInfo
-	(*v1.FrameworkID)(nil),                    // 64: mesos.v1.FrameworkID
-	(*v1.ExecutorID)(nil),                     // 65: mesos.v1.ExecutorID
-	(*v1.ContainerStatus)(nil),                // 66: mesos.v1.ContainerStatus
-	(*v1.ResourceStatistics)(nil),             // 67: mesos.v1.ResourceStatistics
-	(*v1.FrameworkInfo)(nil),                  // 68: mesos.v1.FrameworkInfo
-	(*v1.ExecutorInfo)(nil),                   // 69: mesos.v1.ExecutorInfo
-	(*v1.TTYInfo)(nil),                        // 70: mesos.v1.TTYInfo
-}
+var (
+	file_mesos_v1_agent_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+	file_mesos_v1_agent_agent_proto_msgTypes  = make([]protoimpl.MessageInfo, 41)
+	file_mesos_v1_agent_agent_proto_goTypes   = []any{
+		Call_Type(0),                              // 0: mesos.v1.agent.Call.Type
+		Call_AttachContainerInput_Type(0),         // 1: mesos.v1.agent.Call.AttachContainerInput.Type
+		Response_Type(0),                          // 2: mesos.v1.agent.Response.Type
+		ProcessIO_Type(0),                         // 3: mesos.v1.agent.ProcessIO.Type
+		ProcessIO_Data_Type(0),                    // 4: mesos.v1.agent.ProcessIO.Data.Type
+		ProcessIO_Control_Type(0),                 // 5: mesos.v1.agent.ProcessIO.Control.Type
+		(*Call)(nil),                              // 6: mesos.v1.agent.Call
+		(*Response)(nil),                          // 7: mesos.v1.agent.Response
+		(*ProcessIO)(nil),                         // 8: mesos.v1.agent.ProcessIO
+		(*Call_GetContainers)(nil),                // 9: mesos.v1.agent.Call.GetContainers
+		(*Call_LaunchNestedContainer)(nil),        // 10: mesos.v1.agent.Call.LaunchNestedContainer
+		(*Call_WaitNestedContainer)(nil),          // 11: mesos.v1.agent.Call.WaitNestedContainer
+		(*Call_KillNestedContainer)(nil),          // 12: mesos.v1.agent.Call.KillNestedContainer
+		(*Call_LaunchNestedContainerSession)(nil), // 13: mesos.v1.agent.Call.LaunchNestedContainerSession
+		(*Call_AttachContainerInput)(nil),         // 14: mesos.v1.agent.Call.AttachContainerInput
+		(*Call_AttachContainerOutput)(nil),        // 15: mesos.v1.agent.Call.AttachContainerOutput
+		(*Call_GetMetrics)(nil),                   // 16: mesos.v1.agent.Call.GetMetrics
+		(*Call_SetLoggingLevel)(nil),              // 17: mesos.v1.agent.Call.SetLoggingLevel
+		(*Call_ListFiles)(nil),                    // 18: mesos.v1.agent.Call.ListFiles
+		(*Call_ReadFile)(nil),                     // 19: mesos.v1.agent.Call.ReadFile
+		(*Call_RemoveNestedContainer)(nil),        // 20: mesos.v1.agent.Call.RemoveNestedContainer
+		(*Call_LaunchContainer)(nil),              // 21: mesos.v1.agent.Call.LaunchContainer
+		(*Call_WaitContainer)(nil),                // 22: mesos.v1.agent.Call.WaitContainer
+		(*Call_KillContainer)(nil),                // 23: mesos.v1.agent.Call.KillContainer
+		(*Call_RemoveContainer)(nil),              // 24: mesos.v1.agent.Call.RemoveContainer
+		(*Call_PruneImages)(nil),                  // 25: mesos.v1.agent.Call.PruneImages
+		(*Response_GetHealth)(nil),                // 26: mesos.v1.agent.Response.GetHealth
+		(*Response_GetVersion)(nil),               // 27: mesos.v1.agent.Response.GetVersion
+		(*Response_GetState)(nil),                 // 28: mesos.v1.agent.Response.GetState
+		(*Response_GetContainers)(nil),            // 29: mesos.v1.agent.Response.GetContainers
+		(*Response_GetFrameworks)(nil),            // 30: mesos.v1.agent.Response.GetFrameworks
+		(*Response_GetExecutors)(nil),             // 31: mesos.v1.agent.Response.GetExecutors
+		(*Response_GetTasks)(nil),                 // 32: mesos.v1.agent.Response.GetTasks
+		(*Response_GetAgent)(nil),                 // 33: mesos.v1.agent.Response.GetAgent
+		(*Response_WaitNestedContainer)(nil),      // 34: mesos.v1.agent.Response.WaitNestedContainer
+		(*Response_GetFlags)(nil),                 // 35: mesos.v1.agent.Response.GetFlags
+		(*Response_GetMetrics)(nil),               // 36: mesos.v1.agent.Response.GetMetrics
+		(*Response_GetLoggingLevel)(nil),          // 37: mesos.v1.agent.Response.GetLoggingLevel
+		(*Response_ListFiles)(nil),                // 38: mesos.v1.agent.Response.ListFiles
+		(*Response_ReadFile)(nil),                 // 39: mesos.v1.agent.Response.ReadFile
+		(*Response_WaitContainer)(nil),            // 40: mesos.v1.agent.Response.WaitContainer
+		(*Response_GetContainers_Container)(nil),  // 41: mesos.v1.agent.Response.GetContainers.Container
+		(*Response_GetFrameworks_Framework)(nil),  // 42: mesos.v1.agent.Response.GetFrameworks.Framework
+		(*Response_GetExecutors_Executor)(nil),    // 43: mesos.v1.agent.Response.GetExecutors.Executor
+		(*ProcessIO_Data)(nil),                    // 44: mesos.v1.agent.ProcessIO.Data
+		(*ProcessIO_Control)(nil),                 // 45: mesos.v1.agent.ProcessIO.Control
+		(*ProcessIO_Control_Heartbeat)(nil),       // 46: mesos.v1.agent.ProcessIO.Control.Heartbeat
+		(*v1.ContainerID)(nil),                    // 47: mesos.v1.ContainerID
+		(*v1.CommandInfo)(nil),                    // 48: mesos.v1.CommandInfo
+		(*v1.ContainerInfo)(nil),                  // 49: mesos.v1.ContainerInfo
+		(*v1.DurationInfo)(nil),                   // 50: mesos.v1.DurationInfo
+		(*v1.Resource)(nil),                       // 51: mesos.v1.Resource
+		(*v1.Image)(nil),                          // 52: mesos.v1.Image
+		(*v1.VersionInfo)(nil),                    // 53: mesos.v1.VersionInfo
+		(*v1.Task)(nil),                           // 54: mesos.v1.Task
+		(*v1.AgentInfo)(nil),                      // 55: mesos.v1.AgentInfo
+		(*v1.DrainConfig)(nil),                    // 56: mesos.v1.DrainConfig
+		(*v1.TimeInfo)(nil),                       // 57: mesos.v1.TimeInfo
+		v1.TaskState(0),                           // 58: mesos.v1.TaskState
+		v1.TaskStatus_Reason(0),                   // 59: mesos.v1.TaskStatus.Reason
+		(*v1.TaskResourceLimitation)(nil),         // 60: mesos.v1.TaskResourceLimitation
+		(*v1.Flag)(nil),                           // 61: mesos.v1.Flag
+		(*v1.Metric)(nil),                         // 62: mesos.v1.Metric
+		(*v1.FileInfo)(nil),                       // 63: mesos.v1.FileInfo
+		(*v1.FrameworkID)(nil),                    // 64: mesos.v1.FrameworkID
+		(*v1.ExecutorID)(nil),                     // 65: mesos.v1.ExecutorID
+		(*v1.ContainerStatus)(nil),                // 66: mesos.v1.ContainerStatus
+		(*v1.ResourceStatistics)(nil),             // 67: mesos.v1.ResourceStatistics
+		(*v1.FrameworkInfo)(nil),                  // 68: mesos.v1.FrameworkInfo
+		(*v1.ExecutorInfo)(nil),                   // 69: mesos.v1.ExecutorInfo
+		(*v1.TTYInfo)(nil),                        // 70: mesos.v1.TTYInfo
+	}
+)
+
 var file_mesos_v1_agent_agent_proto_depIdxs = []int32{
 	0,  // 0: mesos.v1.agent.Call.type:type_name -> mesos.v1.agent.Call.Type
 	16, // 1: mesos.v1.agent.Call.get_metrics:type_name -> mesos.v1.agent.Call.GetMetrics

@@ -10,12 +10,13 @@
 package executorv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -929,35 +930,38 @@ func file_mesos_v1_executor_executor_proto_rawDescGZIP() []byte {
 	return file_mesos_v1_executor_executor_proto_rawDescData
 }
 
-var file_mesos_v1_executor_executor_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesos_v1_executor_executor_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
-var file_mesos_v1_executor_executor_proto_goTypes = []any{
-	(Event_Type)(0),            // 0: mesos.v1.executor.Event.Type
-	(Call_Type)(0),             // 1: mesos.v1.executor.Call.Type
-	(*Event)(nil),              // 2: mesos.v1.executor.Event
-	(*Call)(nil),               // 3: mesos.v1.executor.Call
-	(*Event_Subscribed)(nil),   // 4: mesos.v1.executor.Event.Subscribed
-	(*Event_Launch)(nil),       // 5: mesos.v1.executor.Event.Launch
-	(*Event_LaunchGroup)(nil),  // 6: mesos.v1.executor.Event.LaunchGroup
-	(*Event_Kill)(nil),         // 7: mesos.v1.executor.Event.Kill
-	(*Event_Acknowledged)(nil), // 8: mesos.v1.executor.Event.Acknowledged
-	(*Event_Message)(nil),      // 9: mesos.v1.executor.Event.Message
-	(*Event_Error)(nil),        // 10: mesos.v1.executor.Event.Error
-	(*Call_Subscribe)(nil),     // 11: mesos.v1.executor.Call.Subscribe
-	(*Call_Update)(nil),        // 12: mesos.v1.executor.Call.Update
-	(*Call_Message)(nil),       // 13: mesos.v1.executor.Call.Message
-	(*v1.ExecutorID)(nil),      // 14: mesos.v1.ExecutorID
-	(*v1.FrameworkID)(nil),     // 15: mesos.v1.FrameworkID
-	(*v1.ExecutorInfo)(nil),    // 16: mesos.v1.ExecutorInfo
-	(*v1.FrameworkInfo)(nil),   // 17: mesos.v1.FrameworkInfo
-	(*v1.AgentInfo)(nil),       // 18: mesos.v1.AgentInfo
-	(*v1.ContainerID)(nil),     // 19: mesos.v1.ContainerID
-	(*v1.TaskInfo)(nil),        // 20: mesos.v1.TaskInfo
-	(*v1.TaskGroupInfo)(nil),   // 21: mesos.v1.TaskGroupInfo
-	(*v1.TaskID)(nil),          // 22: mesos.v1.TaskID
-	(*v1.KillPolicy)(nil),      // 23: mesos.v1.KillPolicy
-	(*v1.TaskStatus)(nil),      // 24: mesos.v1.TaskStatus
-}
+var (
+	file_mesos_v1_executor_executor_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+	file_mesos_v1_executor_executor_proto_msgTypes  = make([]protoimpl.MessageInfo, 12)
+	file_mesos_v1_executor_executor_proto_goTypes   = []any{
+		Event_Type(0),              // 0: mesos.v1.executor.Event.Type
+		Call_Type(0),               // 1: mesos.v1.executor.Call.Type
+		(*Event)(nil),              // 2: mesos.v1.executor.Event
+		(*Call)(nil),               // 3: mesos.v1.executor.Call
+		(*Event_Subscribed)(nil),   // 4: mesos.v1.executor.Event.Subscribed
+		(*Event_Launch)(nil),       // 5: mesos.v1.executor.Event.Launch
+		(*Event_LaunchGroup)(nil),  // 6: mesos.v1.executor.Event.LaunchGroup
+		(*Event_Kill)(nil),         // 7: mesos.v1.executor.Event.Kill
+		(*Event_Acknowledged)(nil), // 8: mesos.v1.executor.Event.Acknowledged
+		(*Event_Message)(nil),      // 9: mesos.v1.executor.Event.Message
+		(*Event_Error)(nil),        // 10: mesos.v1.executor.Event.Error
+		(*Call_Subscribe)(nil),     // 11: mesos.v1.executor.Call.Subscribe
+		(*Call_Update)(nil),        // 12: mesos.v1.executor.Call.Update
+		(*Call_Message)(nil),       // 13: mesos.v1.executor.Call.Message
+		(*v1.ExecutorID)(nil),      // 14: mesos.v1.ExecutorID
+		(*v1.FrameworkID)(nil),     // 15: mesos.v1.FrameworkID
+		(*v1.ExecutorInfo)(nil),    // 16: mesos.v1.ExecutorInfo
+		(*v1.FrameworkInfo)(nil),   // 17: mesos.v1.FrameworkInfo
+		(*v1.AgentInfo)(nil),       // 18: mesos.v1.AgentInfo
+		(*v1.ContainerID)(nil),     // 19: mesos.v1.ContainerID
+		(*v1.TaskInfo)(nil),        // 20: mesos.v1.TaskInfo
+		(*v1.TaskGroupInfo)(nil),   // 21: mesos.v1.TaskGroupInfo
+		(*v1.TaskID)(nil),          // 22: mesos.v1.TaskID
+		(*v1.KillPolicy)(nil),      // 23: mesos.v1.KillPolicy
+		(*v1.TaskStatus)(nil),      // 24: mesos.v1.TaskStatus
+	}
+)
+
 var file_mesos_v1_executor_executor_proto_depIdxs = []int32{
 	0,  // 0: mesos.v1.executor.Event.type:type_name -> mesos.v1.executor.Event.Type
 	4,  // 1: mesos.v1.executor.Event.subscribed:type_name -> mesos.v1.executor.Event.Subscribed

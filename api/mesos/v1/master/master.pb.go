@@ -9,14 +9,15 @@
 package masterv1
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
 	scheduler "github.com/contrail-mesos/contrail/api/mesos/v1/scheduler"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -3028,76 +3029,79 @@ func file_mesos_v1_master_master_proto_rawDescGZIP() []byte {
 	return file_mesos_v1_master_master_proto_rawDescData
 }
 
-var file_mesos_v1_master_master_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mesos_v1_master_master_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
-var file_mesos_v1_master_master_proto_goTypes = []any{
-	(Call_Type)(0),                                    // 0: mesos.v1.master.Call.Type
-	(Response_Type)(0),                                // 1: mesos.v1.master.Response.Type
-	(Event_Type)(0),                                   // 2: mesos.v1.master.Event.Type
-	(*Call)(nil),                                      // 3: mesos.v1.master.Call
-	(*Response)(nil),                                  // 4: mesos.v1.master.Response
-	(*Event)(nil),                                     // 5: mesos.v1.master.Event
-	(*Call_DrainAgent)(nil),                           // 6: mesos.v1.master.Call.DrainAgent
-	(*Call_DeactivateAgent)(nil),                      // 7: mesos.v1.master.Call.DeactivateAgent
-	(*Call_ReactivateAgent)(nil),                      // 8: mesos.v1.master.Call.ReactivateAgent
-	(*Call_Teardown)(nil),                             // 9: mesos.v1.master.Call.Teardown
-	(*Call_MarkAgentGone)(nil),                        // 10: mesos.v1.master.Call.MarkAgentGone
-	(*Call_GetMetrics)(nil),                           // 11: mesos.v1.master.Call.GetMetrics
-	(*Call_SetLoggingLevel)(nil),                      // 12: mesos.v1.master.Call.SetLoggingLevel
-	(*Call_ListFiles)(nil),                            // 13: mesos.v1.master.Call.ListFiles
-	(*Call_ReadFile)(nil),                             // 14: mesos.v1.master.Call.ReadFile
-	(*Response_GetHealth)(nil),                        // 15: mesos.v1.master.Response.GetHealth
-	(*Response_GetVersion)(nil),                       // 16: mesos.v1.master.Response.GetVersion
-	(*Response_GetMetrics)(nil),                       // 17: mesos.v1.master.Response.GetMetrics
-	(*Response_GetState)(nil),                         // 18: mesos.v1.master.Response.GetState
-	(*Response_GetAgents)(nil),                        // 19: mesos.v1.master.Response.GetAgents
-	(*Response_GetFrameworks)(nil),                    // 20: mesos.v1.master.Response.GetFrameworks
-	(*Response_GetExecutors)(nil),                     // 21: mesos.v1.master.Response.GetExecutors
-	(*Response_GetTasks)(nil),                         // 22: mesos.v1.master.Response.GetTasks
-	(*Response_GetRoles)(nil),                         // 23: mesos.v1.master.Response.GetRoles
-	(*Response_GetMaster)(nil),                        // 24: mesos.v1.master.Response.GetMaster
-	(*Response_GetFlags)(nil),                         // 25: mesos.v1.master.Response.GetFlags
-	(*Response_GetLoggingLevel)(nil),                  // 26: mesos.v1.master.Response.GetLoggingLevel
-	(*Response_ListFiles)(nil),                        // 27: mesos.v1.master.Response.ListFiles
-	(*Response_ReadFile)(nil),                         // 28: mesos.v1.master.Response.ReadFile
-	(*Response_GetWeights)(nil),                       // 29: mesos.v1.master.Response.GetWeights
-	(*Response_GetAgents_Agent)(nil),                  // 30: mesos.v1.master.Response.GetAgents.Agent
-	(*Response_GetAgents_Agent_ResourceProvider)(nil), // 31: mesos.v1.master.Response.GetAgents.Agent.ResourceProvider
-	(*Response_GetFrameworks_Framework)(nil),          // 32: mesos.v1.master.Response.GetFrameworks.Framework
-	(*Response_GetExecutors_Executor)(nil),            // 33: mesos.v1.master.Response.GetExecutors.Executor
-	(*Event_Subscribed)(nil),                          // 34: mesos.v1.master.Event.Subscribed
-	(*Event_TaskAdded)(nil),                           // 35: mesos.v1.master.Event.TaskAdded
-	(*Event_TaskUpdated)(nil),                         // 36: mesos.v1.master.Event.TaskUpdated
-	(*Event_FrameworkAdded)(nil),                      // 37: mesos.v1.master.Event.FrameworkAdded
-	(*Event_FrameworkUpdated)(nil),                    // 38: mesos.v1.master.Event.FrameworkUpdated
-	(*Event_FrameworkRemoved)(nil),                    // 39: mesos.v1.master.Event.FrameworkRemoved
-	(*Event_AgentAdded)(nil),                          // 40: mesos.v1.master.Event.AgentAdded
-	(*Event_AgentRemoved)(nil),                        // 41: mesos.v1.master.Event.AgentRemoved
-	(*v1.AgentID)(nil),                                // 42: mesos.v1.AgentID
-	(*durationpb.Duration)(nil),                       // 43: google.protobuf.Duration
-	(*v1.FrameworkID)(nil),                            // 44: mesos.v1.FrameworkID
-	(*v1.DurationInfo)(nil),                           // 45: mesos.v1.DurationInfo
-	(*v1.VersionInfo)(nil),                            // 46: mesos.v1.VersionInfo
-	(*v1.Metric)(nil),                                 // 47: mesos.v1.Metric
-	(*v1.AgentInfo)(nil),                              // 48: mesos.v1.AgentInfo
-	(*v1.FrameworkInfo)(nil),                          // 49: mesos.v1.FrameworkInfo
-	(*v1.Task)(nil),                                   // 50: mesos.v1.Task
-	(*v1.Role)(nil),                                   // 51: mesos.v1.Role
-	(*v1.MasterInfo)(nil),                             // 52: mesos.v1.MasterInfo
-	(*v1.Flag)(nil),                                   // 53: mesos.v1.Flag
-	(*v1.FileInfo)(nil),                               // 54: mesos.v1.FileInfo
-	(*v1.WeightInfo)(nil),                             // 55: mesos.v1.WeightInfo
-	(*v1.TimeInfo)(nil),                               // 56: mesos.v1.TimeInfo
-	(*v1.Resource)(nil),                               // 57: mesos.v1.Resource
-	(*v1.AgentInfo_Capability)(nil),                   // 58: mesos.v1.AgentInfo.Capability
-	(*v1.DrainInfo)(nil),                              // 59: mesos.v1.DrainInfo
-	(*v1.Offer)(nil),                                  // 60: mesos.v1.Offer
-	(*v1.InverseOffer)(nil),                           // 61: mesos.v1.InverseOffer
-	(*scheduler.OfferConstraints)(nil),                // 62: mesos.v1.scheduler.OfferConstraints
-	(*v1.ExecutorInfo)(nil),                           // 63: mesos.v1.ExecutorInfo
-	(*v1.TaskStatus)(nil),                             // 64: mesos.v1.TaskStatus
-	(v1.TaskState)(0),                                 // 65: mesos.v1.TaskState
-}
+var (
+	file_mesos_v1_master_master_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+	file_mesos_v1_master_master_proto_msgTypes  = make([]protoimpl.MessageInfo, 39)
+	file_mesos_v1_master_master_proto_goTypes   = []any{
+		Call_Type(0),                                      // 0: mesos.v1.master.Call.Type
+		Response_Type(0),                                  // 1: mesos.v1.master.Response.Type
+		Event_Type(0),                                     // 2: mesos.v1.master.Event.Type
+		(*Call)(nil),                                      // 3: mesos.v1.master.Call
+		(*Response)(nil),                                  // 4: mesos.v1.master.Response
+		(*Event)(nil),                                     // 5: mesos.v1.master.Event
+		(*Call_DrainAgent)(nil),                           // 6: mesos.v1.master.Call.DrainAgent
+		(*Call_DeactivateAgent)(nil),                      // 7: mesos.v1.master.Call.DeactivateAgent
+		(*Call_ReactivateAgent)(nil),                      // 8: mesos.v1.master.Call.ReactivateAgent
+		(*Call_Teardown)(nil),                             // 9: mesos.v1.master.Call.Teardown
+		(*Call_MarkAgentGone)(nil),                        // 10: mesos.v1.master.Call.MarkAgentGone
+		(*Call_GetMetrics)(nil),                           // 11: mesos.v1.master.Call.GetMetrics
+		(*Call_SetLoggingLevel)(nil),                      // 12: mesos.v1.master.Call.SetLoggingLevel
+		(*Call_ListFiles)(nil),                            // 13: mesos.v1.master.Call.ListFiles
+		(*Call_ReadFile)(nil),                             // 14: mesos.v1.master.Call.ReadFile
+		(*Response_GetHealth)(nil),                        // 15: mesos.v1.master.Response.GetHealth
+		(*Response_GetVersion)(nil),                       // 16: mesos.v1.master.Response.GetVersion
+		(*Response_GetMetrics)(nil),                       // 17: mesos.v1.master.Response.GetMetrics
+		(*Response_GetState)(nil),                         // 18: mesos.v1.master.Response.GetState
+		(*Response_GetAgents)(nil),                        // 19: mesos.v1.master.Response.GetAgents
+		(*Response_GetFrameworks)(nil),                    // 20: mesos.v1.master.Response.GetFrameworks
+		(*Response_GetExecutors)(nil),                     // 21: mesos.v1.master.Response.GetExecutors
+		(*Response_GetTasks)(nil),                         // 22: mesos.v1.master.Response.GetTasks
+		(*Response_GetRoles)(nil),                         // 23: mesos.v1.master.Response.GetRoles
+		(*Response_GetMaster)(nil),                        // 24: mesos.v1.master.Response.GetMaster
+		(*Response_GetFlags)(nil),                         // 25: mesos.v1.master.Response.GetFlags
+		(*Response_GetLoggingLevel)(nil),                  // 26: mesos.v1.master.Response.GetLoggingLevel
+		(*Response_ListFiles)(nil),                        // 27: mesos.v1.master.Response.ListFiles
+		(*Response_ReadFile)(nil),                         // 28: mesos.v1.master.Response.ReadFile
+		(*Response_GetWeights)(nil),                       // 29: mesos.v1.master.Response.GetWeights
+		(*Response_GetAgents_Agent)(nil),                  // 30: mesos.v1.master.Response.GetAgents.Agent
+		(*Response_GetAgents_Agent_ResourceProvider)(nil), // 31: mesos.v1.master.Response.GetAgents.Agent.ResourceProvider
+		(*Response_GetFrameworks_Framework)(nil),          // 32: mesos.v1.master.Response.GetFrameworks.Framework
+		(*Response_GetExecutors_Executor)(nil),            // 33: mesos.v1.master.Response.GetExecutors.Executor
+		(*Event_Subscribed)(nil),                          // 34: mesos.v1.master.Event.Subscribed
+		(*Event_TaskAdded)(nil),                           // 35: mesos.v1.master.Event.TaskAdded
+		(*Event_TaskUpdated)(nil),                         // 36: mesos.v1.master.Event.TaskUpdated
+		(*Event_FrameworkAdded)(nil),                      // 37: mesos.v1.master.Event.FrameworkAdded
+		(*Event_FrameworkUpdated)(nil),                    // 38: mesos.v1.master.Event.FrameworkUpdated
+		(*Event_FrameworkRemoved)(nil),                    // 39: mesos.v1.master.Event.FrameworkRemoved
+		(*Event_AgentAdded)(nil),                          // 40: mesos.v1.master.Event.AgentAdded
+		(*Event_AgentRemoved)(nil),                        // 41: mesos.v1.master.Event.AgentRemoved
+		(*v1.AgentID)(nil),                                // 42: mesos.v1.AgentID
+		(*durationpb.Duration)(nil),                       // 43: google.protobuf.Duration
+		(*v1.FrameworkID)(nil),                            // 44: mesos.v1.FrameworkID
+		(*v1.DurationInfo)(nil),                           // 45: mesos.v1.DurationInfo
+		(*v1.VersionInfo)(nil),                            // 46: mesos.v1.VersionInfo
+		(*v1.Metric)(nil),                                 // 47: mesos.v1.Metric
+		(*v1.AgentInfo)(nil),                              // 48: mesos.v1.AgentInfo
+		(*v1.FrameworkInfo)(nil),                          // 49: mesos.v1.FrameworkInfo
+		(*v1.Task)(nil),                                   // 50: mesos.v1.Task
+		(*v1.Role)(nil),                                   // 51: mesos.v1.Role
+		(*v1.MasterInfo)(nil),                             // 52: mesos.v1.MasterInfo
+		(*v1.Flag)(nil),                                   // 53: mesos.v1.Flag
+		(*v1.FileInfo)(nil),                               // 54: mesos.v1.FileInfo
+		(*v1.WeightInfo)(nil),                             // 55: mesos.v1.WeightInfo
+		(*v1.TimeInfo)(nil),                               // 56: mesos.v1.TimeInfo
+		(*v1.Resource)(nil),                               // 57: mesos.v1.Resource
+		(*v1.AgentInfo_Capability)(nil),                   // 58: mesos.v1.AgentInfo.Capability
+		(*v1.DrainInfo)(nil),                              // 59: mesos.v1.DrainInfo
+		(*v1.Offer)(nil),                                  // 60: mesos.v1.Offer
+		(*v1.InverseOffer)(nil),                           // 61: mesos.v1.InverseOffer
+		(*scheduler.OfferConstraints)(nil),                // 62: mesos.v1.scheduler.OfferConstraints
+		(*v1.ExecutorInfo)(nil),                           // 63: mesos.v1.ExecutorInfo
+		(*v1.TaskStatus)(nil),                             // 64: mesos.v1.TaskStatus
+		v1.TaskState(0),                                   // 65: mesos.v1.TaskState
+	}
+)
+
 var file_mesos_v1_master_master_proto_depIdxs = []int32{
 	0,  // 0: mesos.v1.master.Call.type:type_name -> mesos.v1.master.Call.Type
 	11, // 1: mesos.v1.master.Call.get_metrics:type_name -> mesos.v1.master.Call.GetMetrics

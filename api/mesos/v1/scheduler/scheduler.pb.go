@@ -10,12 +10,13 @@
 package schedulerv1
 
 import (
-	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
+
+	v1 "github.com/contrail-mesos/contrail/api/mesos/v1"
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -2872,71 +2873,74 @@ func file_mesos_v1_scheduler_scheduler_proto_rawDescGZIP() []byte {
 	return file_mesos_v1_scheduler_scheduler_proto_rawDescData
 }
 
-var file_mesos_v1_scheduler_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mesos_v1_scheduler_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
-var file_mesos_v1_scheduler_scheduler_proto_goTypes = []any{
-	(Event_Type)(0), // 0: mesos.v1.scheduler.Event.Type
-	(AttributeConstraint_Selector_PseudoattributeType)(0), // 1: mesos.v1.scheduler.AttributeConstraint.Selector.PseudoattributeType
-	(Call_Type)(0),                                       // 2: mesos.v1.scheduler.Call.Type
-	(*Event)(nil),                                        // 3: mesos.v1.scheduler.Event
-	(*AttributeConstraint)(nil),                          // 4: mesos.v1.scheduler.AttributeConstraint
-	(*OfferConstraints)(nil),                             // 5: mesos.v1.scheduler.OfferConstraints
-	(*Call)(nil),                                         // 6: mesos.v1.scheduler.Call
-	(*Event_Subscribed)(nil),                             // 7: mesos.v1.scheduler.Event.Subscribed
-	(*Event_Offers)(nil),                                 // 8: mesos.v1.scheduler.Event.Offers
-	(*Event_InverseOffers)(nil),                          // 9: mesos.v1.scheduler.Event.InverseOffers
-	(*Event_Rescind)(nil),                                // 10: mesos.v1.scheduler.Event.Rescind
-	(*Event_RescindInverseOffer)(nil),                    // 11: mesos.v1.scheduler.Event.RescindInverseOffer
-	(*Event_Update)(nil),                                 // 12: mesos.v1.scheduler.Event.Update
-	(*Event_Message)(nil),                                // 13: mesos.v1.scheduler.Event.Message
-	(*Event_Failure)(nil),                                // 14: mesos.v1.scheduler.Event.Failure
-	(*Event_Error)(nil),                                  // 15: mesos.v1.scheduler.Event.Error
-	(*AttributeConstraint_Selector)(nil),                 // 16: mesos.v1.scheduler.AttributeConstraint.Selector
-	(*AttributeConstraint_Predicate)(nil),                // 17: mesos.v1.scheduler.AttributeConstraint.Predicate
-	(*AttributeConstraint_Predicate_TextEquals)(nil),     // 18: mesos.v1.scheduler.AttributeConstraint.Predicate.TextEquals
-	(*AttributeConstraint_Predicate_TextNotEquals)(nil),  // 19: mesos.v1.scheduler.AttributeConstraint.Predicate.TextNotEquals
-	(*AttributeConstraint_Predicate_TextMatches)(nil),    // 20: mesos.v1.scheduler.AttributeConstraint.Predicate.TextMatches
-	(*AttributeConstraint_Predicate_TextNotMatches)(nil), // 21: mesos.v1.scheduler.AttributeConstraint.Predicate.TextNotMatches
-	(*AttributeConstraint_Predicate_Exists)(nil),         // 22: mesos.v1.scheduler.AttributeConstraint.Predicate.Exists
-	(*AttributeConstraint_Predicate_NotExists)(nil),      // 23: mesos.v1.scheduler.AttributeConstraint.Predicate.NotExists
-	(*OfferConstraints_RoleConstraints)(nil),             // 24: mesos.v1.scheduler.OfferConstraints.RoleConstraints
-	nil,                                                  // 25: mesos.v1.scheduler.OfferConstraints.RoleConstraintsEntry
-	(*OfferConstraints_RoleConstraints_Group)(nil),       // 26: mesos.v1.scheduler.OfferConstraints.RoleConstraints.Group
-	(*Call_Subscribe)(nil),                               // 27: mesos.v1.scheduler.Call.Subscribe
-	(*Call_Accept)(nil),                                  // 28: mesos.v1.scheduler.Call.Accept
-	(*Call_Decline)(nil),                                 // 29: mesos.v1.scheduler.Call.Decline
-	(*Call_AcceptInverseOffers)(nil),                     // 30: mesos.v1.scheduler.Call.AcceptInverseOffers
-	(*Call_DeclineInverseOffers)(nil),                    // 31: mesos.v1.scheduler.Call.DeclineInverseOffers
-	(*Call_Revive)(nil),                                  // 32: mesos.v1.scheduler.Call.Revive
-	(*Call_Kill)(nil),                                    // 33: mesos.v1.scheduler.Call.Kill
-	(*Call_Shutdown)(nil),                                // 34: mesos.v1.scheduler.Call.Shutdown
-	(*Call_Acknowledge)(nil),                             // 35: mesos.v1.scheduler.Call.Acknowledge
-	(*Call_AcknowledgeOperationStatus)(nil),              // 36: mesos.v1.scheduler.Call.AcknowledgeOperationStatus
-	(*Call_Reconcile)(nil),                               // 37: mesos.v1.scheduler.Call.Reconcile
-	(*Call_ReconcileOperations)(nil),                     // 38: mesos.v1.scheduler.Call.ReconcileOperations
-	(*Call_Message)(nil),                                 // 39: mesos.v1.scheduler.Call.Message
-	(*Call_Request)(nil),                                 // 40: mesos.v1.scheduler.Call.Request
-	(*Call_Suppress)(nil),                                // 41: mesos.v1.scheduler.Call.Suppress
-	(*Call_UpdateFramework)(nil),                         // 42: mesos.v1.scheduler.Call.UpdateFramework
-	(*Call_Reconcile_Task)(nil),                          // 43: mesos.v1.scheduler.Call.Reconcile.Task
-	(*Call_ReconcileOperations_Operation)(nil),           // 44: mesos.v1.scheduler.Call.ReconcileOperations.Operation
-	(*v1.FrameworkID)(nil),                               // 45: mesos.v1.FrameworkID
-	(*v1.MasterInfo)(nil),                                // 46: mesos.v1.MasterInfo
-	(*v1.Offer)(nil),                                     // 47: mesos.v1.Offer
-	(*v1.InverseOffer)(nil),                              // 48: mesos.v1.InverseOffer
-	(*v1.OfferID)(nil),                                   // 49: mesos.v1.OfferID
-	(*v1.TaskStatus)(nil),                                // 50: mesos.v1.TaskStatus
-	(*v1.AgentID)(nil),                                   // 51: mesos.v1.AgentID
-	(*v1.ExecutorID)(nil),                                // 52: mesos.v1.ExecutorID
-	(*v1.FrameworkInfo)(nil),                             // 53: mesos.v1.FrameworkInfo
-	(*v1.Offer_Operation)(nil),                           // 54: mesos.v1.Offer.Operation
-	(*v1.Filters)(nil),                                   // 55: mesos.v1.Filters
-	(*v1.TaskID)(nil),                                    // 56: mesos.v1.TaskID
-	(*v1.KillPolicy)(nil),                                // 57: mesos.v1.KillPolicy
-	(*v1.ResourceProviderID)(nil),                        // 58: mesos.v1.ResourceProviderID
-	(*v1.OperationID)(nil),                               // 59: mesos.v1.OperationID
-	(*v1.Request)(nil),                                   // 60: mesos.v1.Request
-}
+var (
+	file_mesos_v1_scheduler_scheduler_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+	file_mesos_v1_scheduler_scheduler_proto_msgTypes  = make([]protoimpl.MessageInfo, 42)
+	file_mesos_v1_scheduler_scheduler_proto_goTypes   = []any{
+		Event_Type(0), // 0: mesos.v1.scheduler.Event.Type
+		AttributeConstraint_Selector_PseudoattributeType(0), // 1: mesos.v1.scheduler.AttributeConstraint.Selector.PseudoattributeType
+		Call_Type(0),                                         // 2: mesos.v1.scheduler.Call.Type
+		(*Event)(nil),                                        // 3: mesos.v1.scheduler.Event
+		(*AttributeConstraint)(nil),                          // 4: mesos.v1.scheduler.AttributeConstraint
+		(*OfferConstraints)(nil),                             // 5: mesos.v1.scheduler.OfferConstraints
+		(*Call)(nil),                                         // 6: mesos.v1.scheduler.Call
+		(*Event_Subscribed)(nil),                             // 7: mesos.v1.scheduler.Event.Subscribed
+		(*Event_Offers)(nil),                                 // 8: mesos.v1.scheduler.Event.Offers
+		(*Event_InverseOffers)(nil),                          // 9: mesos.v1.scheduler.Event.InverseOffers
+		(*Event_Rescind)(nil),                                // 10: mesos.v1.scheduler.Event.Rescind
+		(*Event_RescindInverseOffer)(nil),                    // 11: mesos.v1.scheduler.Event.RescindInverseOffer
+		(*Event_Update)(nil),                                 // 12: mesos.v1.scheduler.Event.Update
+		(*Event_Message)(nil),                                // 13: mesos.v1.scheduler.Event.Message
+		(*Event_Failure)(nil),                                // 14: mesos.v1.scheduler.Event.Failure
+		(*Event_Error)(nil),                                  // 15: mesos.v1.scheduler.Event.Error
+		(*AttributeConstraint_Selector)(nil),                 // 16: mesos.v1.scheduler.AttributeConstraint.Selector
+		(*AttributeConstraint_Predicate)(nil),                // 17: mesos.v1.scheduler.AttributeConstraint.Predicate
+		(*AttributeConstraint_Predicate_TextEquals)(nil),     // 18: mesos.v1.scheduler.AttributeConstraint.Predicate.TextEquals
+		(*AttributeConstraint_Predicate_TextNotEquals)(nil),  // 19: mesos.v1.scheduler.AttributeConstraint.Predicate.TextNotEquals
+		(*AttributeConstraint_Predicate_TextMatches)(nil),    // 20: mesos.v1.scheduler.AttributeConstraint.Predicate.TextMatches
+		(*AttributeConstraint_Predicate_TextNotMatches)(nil), // 21: mesos.v1.scheduler.AttributeConstraint.Predicate.TextNotMatches
+		(*AttributeConstraint_Predicate_Exists)(nil),         // 22: mesos.v1.scheduler.AttributeConstraint.Predicate.Exists
+		(*AttributeConstraint_Predicate_NotExists)(nil),      // 23: mesos.v1.scheduler.AttributeConstraint.Predicate.NotExists
+		(*OfferConstraints_RoleConstraints)(nil),             // 24: mesos.v1.scheduler.OfferConstraints.RoleConstraints
+		nil,                                                  // 25: mesos.v1.scheduler.OfferConstraints.RoleConstraintsEntry
+		(*OfferConstraints_RoleConstraints_Group)(nil),       // 26: mesos.v1.scheduler.OfferConstraints.RoleConstraints.Group
+		(*Call_Subscribe)(nil),                               // 27: mesos.v1.scheduler.Call.Subscribe
+		(*Call_Accept)(nil),                                  // 28: mesos.v1.scheduler.Call.Accept
+		(*Call_Decline)(nil),                                 // 29: mesos.v1.scheduler.Call.Decline
+		(*Call_AcceptInverseOffers)(nil),                     // 30: mesos.v1.scheduler.Call.AcceptInverseOffers
+		(*Call_DeclineInverseOffers)(nil),                    // 31: mesos.v1.scheduler.Call.DeclineInverseOffers
+		(*Call_Revive)(nil),                                  // 32: mesos.v1.scheduler.Call.Revive
+		(*Call_Kill)(nil),                                    // 33: mesos.v1.scheduler.Call.Kill
+		(*Call_Shutdown)(nil),                                // 34: mesos.v1.scheduler.Call.Shutdown
+		(*Call_Acknowledge)(nil),                             // 35: mesos.v1.scheduler.Call.Acknowledge
+		(*Call_AcknowledgeOperationStatus)(nil),              // 36: mesos.v1.scheduler.Call.AcknowledgeOperationStatus
+		(*Call_Reconcile)(nil),                               // 37: mesos.v1.scheduler.Call.Reconcile
+		(*Call_ReconcileOperations)(nil),                     // 38: mesos.v1.scheduler.Call.ReconcileOperations
+		(*Call_Message)(nil),                                 // 39: mesos.v1.scheduler.Call.Message
+		(*Call_Request)(nil),                                 // 40: mesos.v1.scheduler.Call.Request
+		(*Call_Suppress)(nil),                                // 41: mesos.v1.scheduler.Call.Suppress
+		(*Call_UpdateFramework)(nil),                         // 42: mesos.v1.scheduler.Call.UpdateFramework
+		(*Call_Reconcile_Task)(nil),                          // 43: mesos.v1.scheduler.Call.Reconcile.Task
+		(*Call_ReconcileOperations_Operation)(nil),           // 44: mesos.v1.scheduler.Call.ReconcileOperations.Operation
+		(*v1.FrameworkID)(nil),                               // 45: mesos.v1.FrameworkID
+		(*v1.MasterInfo)(nil),                                // 46: mesos.v1.MasterInfo
+		(*v1.Offer)(nil),                                     // 47: mesos.v1.Offer
+		(*v1.InverseOffer)(nil),                              // 48: mesos.v1.InverseOffer
+		(*v1.OfferID)(nil),                                   // 49: mesos.v1.OfferID
+		(*v1.TaskStatus)(nil),                                // 50: mesos.v1.TaskStatus
+		(*v1.AgentID)(nil),                                   // 51: mesos.v1.AgentID
+		(*v1.ExecutorID)(nil),                                // 52: mesos.v1.ExecutorID
+		(*v1.FrameworkInfo)(nil),                             // 53: mesos.v1.FrameworkInfo
+		(*v1.Offer_Operation)(nil),                           // 54: mesos.v1.Offer.Operation
+		(*v1.Filters)(nil),                                   // 55: mesos.v1.Filters
+		(*v1.TaskID)(nil),                                    // 56: mesos.v1.TaskID
+		(*v1.KillPolicy)(nil),                                // 57: mesos.v1.KillPolicy
+		(*v1.ResourceProviderID)(nil),                        // 58: mesos.v1.ResourceProviderID
+		(*v1.OperationID)(nil),                               // 59: mesos.v1.OperationID
+		(*v1.Request)(nil),                                   // 60: mesos.v1.Request
+	}
+)
+
 var file_mesos_v1_scheduler_scheduler_proto_depIdxs = []int32{
 	0,  // 0: mesos.v1.scheduler.Event.type:type_name -> mesos.v1.scheduler.Event.Type
 	7,  // 1: mesos.v1.scheduler.Event.subscribed:type_name -> mesos.v1.scheduler.Event.Subscribed

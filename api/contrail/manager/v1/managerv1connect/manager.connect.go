@@ -7,12 +7,13 @@
 package managerv1connect
 
 import (
-	connect "connectrpc.com/connect"
 	context "context"
 	errors "errors"
-	v1 "github.com/contrail-mesos/contrail/api/contrail/manager/v1"
 	http "net/http"
 	strings "strings"
+
+	connect "connectrpc.com/connect"
+	v1 "github.com/contrail-mesos/contrail/api/contrail/manager/v1"
 )
 
 // This is a compile-time assertion to ensure that this generated file and the connect package are
