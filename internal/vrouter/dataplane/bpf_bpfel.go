@@ -158,6 +158,25 @@ type bpfFragment struct {
 	Icmp  uint32
 }
 
+type bpfFragment6 struct {
+	_     structs.HostLayout
+	Sport uint16
+	Dport uint16
+	Icmp  uint8
+	Proto uint8
+	Pad   uint16
+}
+
+type bpfFragment6Key struct {
+	_     structs.HostLayout
+	Src   bpfAddr
+	Dst   bpfAddr
+	Scope uint32
+	Id    uint32
+	Dir   uint8
+	Pad   [3]uint8
+}
+
 type bpfFragmentKey struct {
 	_     structs.HostLayout
 	Src   bpfAddr
@@ -190,9 +209,11 @@ type bpfFrameWork struct {
 		HeaderLen uint16
 		Ttl       uint8
 		Tos       uint8
-		Id        uint16
+		Id        uint32
 		Fragment  uint8
 		IcmpCode  uint8
+		V6        uint8
+		Pad       uint8
 	}
 	W struct {
 		_        structs.HostLayout
@@ -202,6 +223,12 @@ type bpfFrameWork struct {
 		Vni      uint32
 		Identity uint32
 	}
+}
+
+type bpfGateways struct {
+	_     structs.HostLayout
+	Count uint32
+	Addr  [8]bpfAddr
 }
 
 type bpfHostRouteKey struct {
@@ -223,6 +250,11 @@ type bpfMacKey struct {
 	Vrf uint32
 	Mac [6]uint8
 	Pad uint16
+}
+
+type bpfMessage struct {
+	_     structs.HostLayout
+	Words [124]uint32
 }
 
 type bpfNextHop struct {
@@ -257,27 +289,43 @@ type bpfPolicyQuery struct {
 		Identity uint32
 		Network  uint32
 	}
-	Own        uint32
-	Service    uint32
-	Sport      uint16
-	Dport      uint16
-	Number     uint32
-	Search     uint32
-	Searches   uint32
-	First      uint32
-	From       uint32
-	To         uint32
-	Hits       uint32
-	High       [25]uint64
-	Low        [25]uint64
-	Head       [52]uint64
-	Top        [43]uint64
-	Pages      [43]uint64
-	Page       [27]uint64
-	Words      [27]uint64
-	Word       [27]uint64
-	Reverse    bpfFlowKey
-	About      bpfFlowKey
+	Own      uint32
+	Service  uint32
+	Sport    uint16
+	Dport    uint16
+	Number   uint32
+	Search   uint32
+	Searches uint32
+	First    uint32
+	From     uint32
+	To       uint32
+	Hits     uint32
+	High     [25]uint64
+	Low      [25]uint64
+	Head     [52]uint64
+	Top      [43]uint64
+	Pages    [43]uint64
+	Page     [27]uint64
+	Words    [27]uint64
+	Word     [27]uint64
+	Reverse  bpfFlowKey
+	About    bpfFlowKey
+	Quoted   struct {
+		_     structs.HostLayout
+		Ip    [40]uint8
+		Upper struct {
+			_        structs.HostLayout
+			Id       uint32
+			At       uint16
+			Skips    uint16
+			Proto    uint8
+			Fragment uint8
+			Split    uint8
+			Pad      uint8
+		}
+		Head [4]uint16
+	}
+	_          [4]byte
 	Left       uint64
 	Candidates uint64
 	Found      uint64
@@ -376,8 +424,10 @@ const (
 	bpfMapFlowV3             = "flow_v3"
 	bpfMapForeignAddrV1      = "foreign_addr_v1"
 	bpfMapForeignV1          = "foreign_v1"
+	bpfMapFragment6V1        = "fragment6_v1"
 	bpfMapFragmentV1         = "fragment_v1"
 	bpfMapFrameWork          = "frame_work"
+	bpfMapGatewayV1          = "gateway_v1"
 	bpfMapHostRouteV2        = "host_route_v2"
 	bpfMapIdentityV1         = "identity_v1"
 	bpfMapLabelV1            = "label_v1"
@@ -394,6 +444,7 @@ const (
 	bpfMapProbeV1            = "probe_v1"
 	bpfMapRouteV2            = "route_v2"
 	bpfMapScratchFlow        = "scratch_flow"
+	bpfMapScratchMessage     = "scratch_message"
 	bpfMapVifV1              = "vif_v1"
 	bpfMapVniV1              = "vni_v1"
 	bpfProgBridgePortRx      = "bridge_port_rx"
@@ -477,8 +528,10 @@ type bpfMapSpecs struct {
 	FlowV3             *ebpf.MapSpec `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.MapSpec `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.MapSpec `ebpf:"foreign_v1"`
+	Fragment6V1        *ebpf.MapSpec `ebpf:"fragment6_v1"`
 	FragmentV1         *ebpf.MapSpec `ebpf:"fragment_v1"`
 	FrameWork          *ebpf.MapSpec `ebpf:"frame_work"`
+	GatewayV1          *ebpf.MapSpec `ebpf:"gateway_v1"`
 	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
 	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
@@ -495,6 +548,7 @@ type bpfMapSpecs struct {
 	ProbeV1            *ebpf.MapSpec `ebpf:"probe_v1"`
 	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
 	ScratchFlow        *ebpf.MapSpec `ebpf:"scratch_flow"`
+	ScratchMessage     *ebpf.MapSpec `ebpf:"scratch_message"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
 	VniV1              *ebpf.MapSpec `ebpf:"vni_v1"`
 }
@@ -546,8 +600,10 @@ type bpfMaps struct {
 	FlowV3             *ebpf.Map `ebpf:"flow_v3"`
 	ForeignAddrV1      *ebpf.Map `ebpf:"foreign_addr_v1"`
 	ForeignV1          *ebpf.Map `ebpf:"foreign_v1"`
+	Fragment6V1        *ebpf.Map `ebpf:"fragment6_v1"`
 	FragmentV1         *ebpf.Map `ebpf:"fragment_v1"`
 	FrameWork          *ebpf.Map `ebpf:"frame_work"`
+	GatewayV1          *ebpf.Map `ebpf:"gateway_v1"`
 	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
 	LabelV1            *ebpf.Map `ebpf:"label_v1"`
@@ -564,6 +620,7 @@ type bpfMaps struct {
 	ProbeV1            *ebpf.Map `ebpf:"probe_v1"`
 	RouteV2            *ebpf.Map `ebpf:"route_v2"`
 	ScratchFlow        *ebpf.Map `ebpf:"scratch_flow"`
+	ScratchMessage     *ebpf.Map `ebpf:"scratch_message"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
 	VniV1              *ebpf.Map `ebpf:"vni_v1"`
 }
@@ -585,8 +642,10 @@ func (m *bpfMaps) Close() error {
 		m.FlowV3,
 		m.ForeignAddrV1,
 		m.ForeignV1,
+		m.Fragment6V1,
 		m.FragmentV1,
 		m.FrameWork,
+		m.GatewayV1,
 		m.HostRouteV2,
 		m.IdentityV1,
 		m.LabelV1,
@@ -603,6 +662,7 @@ func (m *bpfMaps) Close() error {
 		m.ProbeV1,
 		m.RouteV2,
 		m.ScratchFlow,
+		m.ScratchMessage,
 		m.VifV1,
 		m.VniV1,
 	)

@@ -14,6 +14,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+// errorScope is ERROR_SCOPE of the programs: the account of a port's ICMP errors
+// among those of copies.
+const errorScope = 1 << 30
+
 // Bridge is what a network does with frames: those for MACs, and those that
 // are replicated.
 type Bridge struct {
@@ -293,7 +297,9 @@ func (d *Dataplane) joinBridge(ifindex int, vrf uint32) error {
 		}
 	} else {
 		delete(d.bridged, ifindex)
-		if err := deleted(d.maps().FloodPaidV1.Delete(uint32(ifindex))); err != nil {
+		if err := errors.Join(
+			deleted(d.maps().FloodPaidV1.Delete(uint32(ifindex))),
+			deleted(d.maps().FloodPaidV1.Delete(errorScope|uint32(ifindex)))); err != nil {
 			return fmt.Errorf("delete what copies cost: %w", err)
 		}
 	}

@@ -201,7 +201,8 @@ func TestNetFramesFromPort(t *testing.T) {
 				{"unknown MAC and IP", toMAC(stranger, addr2), DropUnknownMAC},
 				{"many MACs and one address", toMAC(everybody, addr2), DropDestinationMAC},
 				{"tagged", tagged, DropProtocol},
-				{"IPv6", ipv6, DropProtocol},
+				{"IPv6 that is none", ipv6, DropMalformed},
+				{"IPv6 of somebody else", between(mac1, mac2, udpFrame6(mac1, one6, two6)), DropSourceAddress},
 				{"for the bridge", rawFrame(mac1, MAC{1, 0x80, 0xc2, 0, 0, 0}, "spanning tree"), DropMulticast},
 				{"itself", rawFrame(mac1, mac1, "me"), DropDestinationMAC},
 			} {
@@ -246,6 +247,21 @@ func TestNetFramesFromPort(t *testing.T) {
 				}
 			} else if verdict != tcDrop || len(b.dropped()) != 0 {
 				t.Errorf("ARP is not flooded: %d, %v", verdict, b.dropped())
+			}
+			// IPv6 is routed where IPv4 is, and bridged nowhere.
+			b.port1.Addresses = append(b.port1.Addresses, one6)
+			b.putPort(b.port1)
+			b.must(b.dp.PutRoute(host(vrf, far6), NextHop{Kind: Tunnel, Remote: remoteIP, Label: farLabel}))
+			for dst, reason := range map[MAC]DropReason{RouterMAC(): 0, mac2: 0, stranger: DropDestinationMAC, everybody: DropMulticast} {
+				if mode == "l2" {
+					reason = DropProtocol
+				}
+				verdict, _ := b.fromPort(b.port1, between(mac1, dst, udpFrame6(mac1, one6, far6)))
+				if reason == 0 {
+					wantVerdict(t, verdict, tcRedirect)
+				} else {
+					b.wantDrop(verdict, reason, b.port1.IfIndex)
+				}
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -196,6 +197,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapVniV1:              d.config.MaxPorts,
 		bpfMapPortAddrV1:         d.config.MaxPorts * 4,
 		bpfMapForeignV1:          d.config.MaxPorts,
+		bpfMapGatewayV1:          d.config.MaxPorts,
 		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
 		bpfMapBgpServiceV1:       d.config.MaxPorts,
 		bpfMapCounterV1:          d.config.MaxPorts,
@@ -211,8 +213,8 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapDropV1:             uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
 	for name, m := range spec.Maps {
-		if strings.HasPrefix(name, ".") || name == bpfMapPolicyQuery || name == bpfMapScratchFlow || name == bpfMapFrameWork {
-			continue // constants and scratch memory: each load has its own
+		if isScratch(name) {
+			continue
 		}
 		m.Pinning = ebpf.PinByName
 		if size := sizes[name]; size != 0 {
@@ -233,6 +235,12 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		pinned.Close()
 	}
 	return nil
+}
+
+// isScratch says whether a map is of constants or scratch memory: each load of the
+// programs has its own.
+func isScratch(name string) bool {
+	return strings.HasPrefix(name, ".") || slices.Contains([]string{bpfMapPolicyQuery, bpfMapScratchFlow, bpfMapFrameWork, bpfMapScratchMessage}, name)
 }
 
 // adopt takes over what the maps and links hold.

@@ -72,6 +72,12 @@ const (
 	DropUnknownMAC DropReason = 33
 	// DropFloodRate: more copies of broadcasts than a port, or a network's tunnels, may have.
 	DropFloodRate DropReason = 34
+	// DropND: neighbour discovery that is not to be answered.
+	DropND DropReason = 35
+	// DropLinkLocal: link-local address outside neighbour discovery.
+	DropLinkLocal DropReason = 36
+	// DropExtensionHeader: more IPv6 extension headers than are looked through, or a route in one.
+	DropExtensionHeader DropReason = 37
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -110,4 +116,7 @@ var dropReasons = [...]struct{ name, help string }{
 	{"bgp-connection", "another connection of the port to the control node came later"},
 	{"unknown-mac", "nobody in the network has the destination MAC"},
 	{"flood-rate", "more copies of broadcasts than a port, or a network's tunnels, may have"},
+	{"nd", "neighbour discovery that is not to be answered"},
+	{"link-local", "link-local address outside neighbour discovery"},
+	{"extension-header", "more IPv6 extension headers than are looked through, or a route in one"},
 }

@@ -157,6 +157,8 @@ func TestNetRefusedFromVXLAN(t *testing.T) {
 	noVNI[14+28] = 0
 	ipv6 := append([]byte{}, good...)
 	ipv6[12], ipv6[13] = 0x86, 0xdd
+	mpls := append([]byte{}, good...)
+	mpls[12], mpls[13] = 0x88, 0x47
 	at1, eth0 := b.port1.IfIndex, b.eth0
 	cases := []struct {
 		name   string
@@ -170,7 +172,8 @@ func TestNetRefusedFromVXLAN(t *testing.T) {
 		{"flag is not set", noVNI, DropMalformed, eth0},
 		{"cut off", wire(vni, good)[:14+49], DropMalformed, eth0},
 		{"nothing inside", wire(vni, good[:14]), DropMalformed, eth0},
-		{"IPv6", wire(vni, ipv6), DropProtocol, eth0},
+		{"IPv4 as IPv6", wire(vni, ipv6), DropMalformed, eth0},
+		{"MPLS", wire(vni, mpls), DropProtocol, eth0},
 		{"broadcast", wire(vni, between(farMAC, MAC{255, 255, 255, 255, 255, 255}, good)), DropMulticast, eth0},
 		{"frame for another", wire(vni, between(farMAC, mac2, good)), DropDestinationMAC, at1},
 		{"destination is nobody's", wire(vni, between(farMAC, mac1, udpFrame(mac1, farAddr2, netip.MustParseAddr("10.40.0.1")))), DropDestinationAddress, eth0},

@@ -78,8 +78,9 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 }
 
 const (
-	protocolICMP = 1
-	protocolTCP  = 6
+	protocolICMP   = 1
+	protocolTCP    = 6
+	protocolICMPv6 = 58
 )
 
 // halfOpen says whether the flow begins a TCP connection by one packet alone, as
@@ -88,12 +89,14 @@ func halfOpen(f rawFlow) bool {
 	return f.key.Proto == protocolTCP && f.value.Role != flowAnswers && f.value.Packets < 2
 }
 
-// icmpReverse is icmp_reverse of the programs: requests and their replies.
-func icmpReverse(typ uint16) uint16 {
-	switch typ {
-	case 0, 8:
+// icmpAnswer is icmp_answer of the programs: requests and their replies.
+func icmpAnswer(protocol uint8, typ uint16) uint16 {
+	switch {
+	case protocol == protocolICMPv6 && (typ == 128 || typ == 129):
+		return 257 - typ
+	case protocol == protocolICMP && (typ == 0 || typ == 8):
 		return 8 - typ
-	case 13, 14:
+	case protocol == protocolICMP && (typ == 13 || typ == 14):
 		return 27 - typ
 	}
 	return typ
@@ -105,8 +108,8 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	key := bpfFlowKey{
 		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
 	}
-	if f.key.Proto == protocolICMP {
-		key.Sport, key.Dport = f.key.Sport, swap16(icmpReverse(swap16(f.key.Dport)))
+	if f.key.Proto == protocolICMP || f.key.Proto == protocolICMPv6 {
+		key.Sport, key.Dport = f.key.Sport, swap16(icmpAnswer(f.key.Proto, swap16(f.key.Dport)))
 	}
 	if f.value.NatDst != 0 {
 		key.Src = toAddr(fromWord(f.value.NatDst))
@@ -158,16 +161,29 @@ func (d *Dataplane) purgeFlows(ifindex int) error {
 
 // purgeFragments deletes what is known of fragments from and to a port.
 func (d *Dataplane) purgeFragments(ifindex int, label uint32) error {
+	of := func(dir uint8, scope uint32) bool {
+		return dir == flowFromPort && scope == uint32(ifindex) || dir == flowFromTunnel && scope == label
+	}
 	all, err := entries[bpfFragmentKey, bpfFragment](d.maps().FragmentV1, "fragments")
 	if err != nil {
 		return err
 	}
+	all6, err := entries[bpfFragment6Key, bpfFragment6](d.maps().Fragment6V1, "fragments of IPv6")
+	if err != nil {
+		return err
+	}
 	for key := range all {
-		if key.Dir == flowFromPort && key.Scope == uint32(ifindex) || key.Dir == flowFromTunnel && key.Scope == label {
-			if err := deleted(d.maps().FragmentV1.Delete(key)); err != nil {
-				return fmt.Errorf("delete fragment: %w", err)
-			}
+		if of(key.Dir, key.Scope) {
+			err = errors.Join(err, deleted(d.maps().FragmentV1.Delete(key)))
 		}
+	}
+	for key := range all6 {
+		if of(key.Dir, key.Scope) {
+			err = errors.Join(err, deleted(d.maps().Fragment6V1.Delete(key)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("delete fragments: %w", err)
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"port_policy", unsafe.Sizeof(bpfPortPolicy{}), 20},
 		{"fragment_key", unsafe.Sizeof(bpfFragmentKey{}), 40},
 		{"fragment", unsafe.Sizeof(bpfFragment{}), 8},
+		{"fragment6_key", unsafe.Sizeof(bpfFragment6Key{}), 44},
+		{"fragment6", unsafe.Sizeof(bpfFragment6{}), 8},
+		{"gateways", unsafe.Sizeof(bpfGateways{}), 4 + 16*MaxGateways},
 		{"policy_row", unsafe.Sizeof(policyRow{}), 32},
 		{"next_hop.identity", unsafe.Offsetof(bpfNextHop{}.Identity), 12},
 		{"route", unsafe.Sizeof(bpfRoute{}), 16},
@@ -97,6 +100,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapVifV1:         {4, unsafe.Sizeof(bpfVif{})},
 		bpfMapForeignAddrV1: {unsafe.Sizeof(bpfPortAddrKey{}), unsafe.Sizeof(bpfForeignAddr{})},
 		bpfMapForeignV1:     {4, unsafe.Sizeof(bpfForeign{})},
+		bpfMapGatewayV1:     {4, unsafe.Sizeof(bpfGateways{})},
 		bpfMapBgpServiceV1:  {unsafe.Sizeof(bpfBgpServiceKey{}), unsafe.Sizeof(bpfBgpService{})},
 		bpfMapPortAddrV1:    {unsafe.Sizeof(bpfPortAddrKey{}), 4},
 		bpfMapLabelV1:       {4, 4},
@@ -128,9 +132,10 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapProbeV1:            {4, unsafe.Sizeof(bpfProbe{})},
 		bpfMapProbeAnswerV1:      {unsafe.Sizeof(bpfProbeKey{}), unsafe.Sizeof(bpfProber{})},
 		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},
+		bpfMapFragment6V1:        {unsafe.Sizeof(bpfFragment6Key{}), unsafe.Sizeof(bpfFragment6{})},
 	}
 	for name, m := range spec.Maps {
-		if name[0] == '.' || name == bpfMapPolicyQuery || name == bpfMapScratchFlow || name == bpfMapFrameWork {
+		if isScratch(name) {
 			continue
 		}
 		want, ok := maps[name]
@@ -163,20 +168,25 @@ func TestDropReasonsAgreeWithHeader(t *testing.T) {
 }
 
 func drawAddr(t *rapid.T) netip.Addr {
-	b := rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "address")
-	return netip.AddrFrom4([4]byte(b))
+	size := rapid.SampledFrom([]int{4, 16}).Draw(t, "family")
+	a, _ := netip.AddrFromSlice(rapid.SliceOfN(rapid.Byte(), size, size).Draw(t, "address"))
+	return a.Unmap()
 }
 
 func TestRouteKeysRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := RouteKey{
-			VRF:    rapid.Uint32Min(1).Draw(t, "vrf"),
-			Prefix: netip.PrefixFrom(drawAddr(t), rapid.IntRange(0, 32).Draw(t, "bits")).Masked(),
+			VRF: rapid.Uint32Min(1).Draw(t, "vrf"),
 		}
+		a := drawAddr(t)
+		key.Prefix = netip.PrefixFrom(a, rapid.IntRange(0, a.BitLen()).Draw(t, "bits")).Masked()
 		if got := fromRouteKey(toRouteKey(key)); got != key {
 			t.Fatalf("trie key of %s reads as %s", key, got)
 		}
-		key.Prefix = netip.PrefixFrom(key.Prefix.Addr(), 32)
+		if a.IsUnspecified() && a.Is6() {
+			return // is no host
+		}
+		key.Prefix = netip.PrefixFrom(a, a.BitLen())
 		if got := fromHostRouteKey(toHostRouteKey(key)); got != key {
 			t.Fatalf("host key of %s reads as %s", key, got)
 		}
@@ -198,7 +208,8 @@ func TestBadInputNamesTheField(t *testing.T) {
 		"label":     func(p *Port) { p.Label = 15 },
 		"mac":       func(p *Port) { p.MAC = MAC{1} },
 		"addresses": func(p *Port) { p.Addresses = nil },
-		"address":   func(p *Port) { p.Addresses = []netip.Addr{netip.MustParseAddr("::1")} },
+		"address":   func(p *Port) { p.Addresses = []netip.Addr{netip.MustParseAddr("fe80::1")} },
+		"gateway":   func(p *Port) { p.Gateways = []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1")} },
 	}
 	for field, spoil := range ports {
 		p := good

@@ -59,7 +59,7 @@ func (r *Rule) matchesPorts(c connection) bool {
 	}
 	all := []PortRange{AllPorts}
 	switch {
-	case r.Family == 6, r.Protocol != AnyProtocol && r.Protocol != int16(c.protocol):
+	case r.Family != 0 && (r.Family == 4) != c.src.addr.Is4(), r.Protocol != AnyProtocol && r.Protocol != int16(c.protocol):
 		return false
 	case slices.Equal(r.SrcPorts, all) && slices.Equal(r.DstPorts, all):
 		return true
@@ -116,7 +116,8 @@ func (d draw) selector() Selector {
 		default:
 			s.Prefixes = append(s.Prefixes, netip.MustParsePrefix(pick(d,
 				"10.32.0.0/24", "10.32.0.3/32", "10.32.0.4/30", "10.32.0.5/32", "10.32.0.6/31", "10.0.0.0/8",
-				"0.0.0.0/0", "::/0", "10.32.0.33/27", "255.0.0.0/8", "::ffff:0:0/90", "2001:db8::/32")))
+				"0.0.0.0/0", "::/0", "10.32.0.33/27", "255.0.0.0/8", "::ffff:0:0/90", "2001:db8::/32",
+				"2001:db8::3/128", "2001:db8::4/126", "2001:db8::/64", "2001:db8:0:1::/64")))
 		}
 	}
 	return s
@@ -139,7 +140,7 @@ func (d draw) ports(most int) []PortRange {
 
 func (d draw) rule() Rule {
 	r := Rule{
-		Src: d.selector(), Dst: d.selector(), Family: pick[uint8](d, 0, 0, 0, 4, 6), Protocol: pick[int16](d, AnyProtocol, AnyProtocol, 1, 6, 17, 47),
+		Src: d.selector(), Dst: d.selector(), Family: pick[uint8](d, 0, 0, 0, 4, 6), Protocol: pick[int16](d, AnyProtocol, AnyProtocol, 1, 6, 17, 47, 58),
 		SrcPorts: d.ports(10), DstPorts: d.ports(10), Deny: d.IntN(3) == 0,
 	}
 	if d.IntN(4) == 0 {

@@ -15,6 +15,9 @@ import (
 
 // frameOf is the frame of a connection's first packet, from a container.
 func frameOf(from MAC, c connection) []byte {
+	if c.src.addr.Is6() {
+		return frameOf6(from, c)
+	}
 	ip := ipv4(c.src.addr, c.dst.addr, layers.IPProtocol(c.protocol))
 	parts := []gopacket.SerializableLayer{ethernet(from, RouterMAC()), ip}
 	switch c.protocol {
@@ -75,17 +78,29 @@ func (p drawnPort) passes(c connection, last PolicySet) bool {
 	return true
 }
 
+// world is what packets of a family are drawn from.
+type world struct {
+	own, far  []netip.Addr
+	other     netip.Addr
+	protocols []uint8
+}
+
+var (
+	fourWorld = world{[]netip.Addr{addr1, addr1b}, []netip.Addr{farAddr, farAddr2}, addr2, []uint8{1, 6, 17, 47}}
+	sixWorld  = world{[]netip.Addr{one6, one6b}, []netip.Addr{far6, far6b}, two6, []uint8{58, 6, 17, 47}}
+)
+
 // The programs decide as the rules say, whatever the rules, the identities and
 // the packets are, at whichever end, and whichever of rules and routes come
 // first.
 func TestNetPolicyIsTheModels(t *testing.T) {
-	b := newBench(t)
+	b := newBench6(t)
 	passed, refused := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		d := draw{rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))}
 		rules := rapid.SampledFrom([]int{0, 1, 5, 20, 64, 65, 200, 5000}).Draw(t, "rules")
 		one, two := d.port(rules), d.port(min(rules, 200))
-		far := map[netip.Addr]Identity{farAddr: d.identity(), farAddr2: d.identity()}
+		far := map[netip.Addr]Identity{farAddr: d.identity(), farAddr2: d.identity(), far6: d.identity(), far6b: d.identity()}
 		putRoutes := func() {
 			for addr, who := range far {
 				b.must(b.dp.PutRoute(host(vrf, addr), NextHop{Kind: Tunnel, Remote: remoteIP, Label: farLabel, Identity: who}))
@@ -98,26 +113,27 @@ func TestNetPolicyIsTheModels(t *testing.T) {
 		b.putPolicy(b.port2, two.policy, two.sets[:]...)
 		putRoutes()
 		for range 30 {
+			world := pick(d, fourWorld, sixWorld)
 			c := connection{
-				src: end{pick(d, addr1, addr1b), one.policy.Identity}, protocol: pick[uint8](d, 1, 6, 17, 47),
+				src: end{pick(d, world.own...), one.policy.Identity}, protocol: pick(d, world.protocols...),
 				sport: uint16(d.IntN(12)), dport: uint16(d.IntN(12)),
 			}
 			var verdict uint32
 			var want bool
 			switch d.IntN(3) {
 			case 0: // leaves the node
-				c.dst.addr = pick(d, farAddr, farAddr2)
+				c.dst.addr = pick(d, world.far...)
 				c.dst.who = far[c.dst.addr]
 				want = one.passes(c, Leaving)
 				verdict, _ = b.fromPort(b.port1, frameOf(mac1, c))
 			case 1: // arrives
 				c.dst = c.src
-				c.src.addr = pick(d, farAddr, farAddr2)
+				c.src.addr = pick(d, world.far...)
 				c.src.who = far[c.src.addr]
 				want = one.passes(c, Arriving)
 				verdict, _ = b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, frameOf(mac2, c)))
 			case 2: // both ends are here
-				c.dst = end{addr2, two.policy.Identity}
+				c.dst = end{world.other, two.policy.Identity}
 				want = one.passes(c, Leaving) && two.passes(c, Arriving)
 				verdict, _ = b.fromPort(b.port1, frameOf(mac1, c))
 			}

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -95,7 +96,7 @@ func (d *Dataplane) writePort(p Port, old *Port) error {
 	if err := d.maps().VifV1.Put(uint32(p.IfIndex), vif); err != nil {
 		return fmt.Errorf("write port: %w", err)
 	}
-	if err := d.trimForeign(p); err != nil {
+	if err := errors.Join(d.putGateways(p), d.trimForeign(p)); err != nil {
 		return err
 	}
 	if err := d.joinBridge(p.IfIndex, p.VRF); err != nil {
@@ -122,6 +123,32 @@ func (d *Dataplane) writePort(p Port, old *Port) error {
 		return fmt.Errorf("write label %d: %w", p.Label, err)
 	}
 	return d.bump()
+}
+
+// putGateways writes the gateways that a port has.
+func (d *Dataplane) putGateways(p Port) error {
+	if len(p.Gateways) == 0 {
+		if err := deleted(d.maps().GatewayV1.Delete(uint32(p.IfIndex))); err != nil {
+			return fmt.Errorf("delete gateways: %w", err)
+		}
+		return nil
+	}
+	list := bpfGateways{Count: uint32(len(p.Gateways))}
+	for i, a := range p.Gateways {
+		list.Addr[i] = toAddr(a)
+	}
+	if err := d.maps().GatewayV1.Put(uint32(p.IfIndex), list); err != nil {
+		return fmt.Errorf("write gateways: %w", err)
+	}
+	return nil
+}
+
+func fromGateways(c bpfGateways) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range c.Addr[:min(c.Count, MaxGateways)] {
+		list = append(list, fromAddr(a))
+	}
+	return list
 }
 
 // port reads one port back, nil when it is not there.
@@ -248,7 +275,8 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	if err := d.deletePolicy(ifindex); err != nil {
 		return fmt.Errorf("delete policy: %w", err)
 	}
-	if err := errors.Join(d.trimForeign(Port{IfIndex: ifindex}), d.joinBridge(ifindex, 0)); err != nil {
+	bare := Port{IfIndex: ifindex}
+	if err := errors.Join(d.putGateways(bare), d.trimForeign(bare), d.joinBridge(ifindex, 0)); err != nil {
 		return err
 	}
 	if err := d.deleteServices(func(k ServiceKey) bool { return k.IfIndex == ifindex }); err != nil {

@@ -187,6 +187,8 @@ func TestNetRefusedFromPort(t *testing.T) {
 	ip := ipv4(addr1, farAddr, layers.IPProtocolUDP)
 	ipv6 := slices.Clone(good)
 	ipv6[12], ipv6[13] = 0x86, 0xdd
+	mpls := slices.Clone(good)
+	mpls[12], mpls[13] = 0x88, 0x47
 	vlan := slices.Clone(good)
 	vlan[12], vlan[13] = 0x81, 0x00
 	cases := []struct {
@@ -207,7 +209,8 @@ func TestNetRefusedFromPort(t *testing.T) {
 		{"frame to the neighbour", serialize(ethernet(mac1, mac2), ip, udp(ip, 1, 2)), DropDestinationMAC},
 		{"TTL 1", udpFrame(mac1, addr1, farAddr, ttl(1)), DropTTL},
 		{"TTL 0", udpFrame(mac1, addr1, farAddr, ttl(0)), DropTTL},
-		{"IPv6", ipv6, DropProtocol},
+		{"IPv4 as IPv6", ipv6, DropMalformed},
+		{"MPLS", mpls, DropProtocol},
 		{"VLAN", vlan, DropProtocol},
 	}
 	for _, established := range []bool{false, true} {
@@ -422,6 +425,7 @@ func TestNetMalformed(t *testing.T) {
 		"half a label":          outer[:14+30],
 		"nothing after label":   outer[:14+32],
 		"half an inner header":  outer[:14+32+19],
+		"inner version 5":       patch(outer, 14+32, 0x55),
 		"inner version 6":       patch(outer, 14+32, 0x65),
 		"inner length too long": patch(outer, 14+32+2, 0xff, 0xff),
 		"no inner UDP header":   patch(outer[:14+32+20], 14+32+2, 0, 20),

@@ -28,7 +28,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 	m := &bpfMaps{}
 	t := &Tables{maps: m}
 	for name, field := range map[string]**ebpf.Map{
-		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapBgpServiceV1: &m.BgpServiceV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
+		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapGatewayV1: &m.GatewayV1, bpfMapBgpServiceV1: &m.BgpServiceV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
 		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV3: &m.FlowV3,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV2: &m.FlowMadeV2, bpfMapFlowGoneV2: &m.FlowGoneV2,
 		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
@@ -99,6 +99,10 @@ func (t *Tables) Ports() (map[int]Port, error) {
 	if err != nil {
 		return nil, err
 	}
+	gateways, err := entries[uint32, bpfGateways](t.maps.GatewayV1, "gateways of ports")
+	if err != nil {
+		return nil, err
+	}
 	labels, err := t.Labels()
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func (t *Tables) Ports() (map[int]Port, error) {
 	for ifindex, v := range vifs {
 		p := Port{
 			IfIndex: ifindex, Name: nameOf(v.Name), VRF: v.Vrf, Label: v.Label,
-			MAC: MAC(v.Mac), Blocked: v.Blocked != 0,
+			MAC: MAC(v.Mac), Blocked: v.Blocked != 0, Gateways: fromGateways(gateways[uint32(ifindex)]),
 		}
 		if list, ok := foreign[uint32(ifindex)]; ok && v.Foreign != 0 {
 			p.Foreign = fromForeign(&list)

@@ -10,7 +10,8 @@ import (
 )
 
 // RouterMAC is the MAC address of the router in every network: the answer to
-// all ARP requests and the source of all frames to containers.
+// all ARP requests and neighbour solicitations, and the source of all frames to
+// containers.
 func RouterMAC() MAC { return MAC{0x00, 0x00, 0x5e, 0x00, 0x01, 0x00} }
 
 // MAC is an Ethernet address that can be compared and be a map key.
@@ -58,11 +59,18 @@ type Port struct {
 	MAC MAC `json:"mac"`
 	// Addresses are all that the container may send from and is sent to.
 	Addresses []netip.Addr `json:"addresses"`
+	// Gateways are addresses that the router has for the port: it answers echo
+	// requests there, and sends errors of IPv6 from the first one of these.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
 	// Foreign are addresses that it has in other networks.
 	Foreign []ForeignAddress `json:"foreign,omitempty"`
 	// Blocked drops everything in both directions.
 	Blocked bool `json:"blocked"`
 }
+
+// MaxGateways is how many gateways a port may have; PORT_GATEWAYS of the programs
+// says the same.
+const MaxGateways = 8
 
 // Equal says whether both describe the same port; the order of addresses
 // matters not.
@@ -74,7 +82,8 @@ func (p Port) Equal(q Port) bool {
 	slices.SortFunc(f, compareForeign)
 	slices.SortFunc(g, compareForeign)
 	return p.IfIndex == q.IfIndex && p.Name == q.Name && p.VRF == q.VRF && p.Label == q.Label &&
-		p.MAC == q.MAC && p.Blocked == q.Blocked && slices.Equal(slices.Compact(a), slices.Compact(b)) && slices.Equal(f, g)
+		p.MAC == q.MAC && p.Blocked == q.Blocked && slices.Equal(p.Gateways, q.Gateways) &&
+		slices.Equal(slices.Compact(a), slices.Compact(b)) && slices.Equal(f, g)
 }
 
 func (p Port) validate() error {
@@ -93,11 +102,29 @@ func (p Port) validate() error {
 		return fmt.Errorf("addresses are missing")
 	}
 	for _, a := range p.Addresses {
-		if !a.Is4() {
-			return fmt.Errorf("address %s is not IPv4", a)
+		if !isForwarded(a) {
+			return fmt.Errorf("address %s is none of a single host that is routed", a)
+		}
+	}
+	if len(p.Gateways) > MaxGateways {
+		return fmt.Errorf("%d gateways; a port may have %d", len(p.Gateways), MaxGateways)
+	}
+	for _, a := range p.Gateways {
+		if !isForwarded(a) {
+			return fmt.Errorf("gateway %s is none of a single host that is routed", a)
 		}
 	}
 	return validateForeign(p.Foreign)
+}
+
+// isForwarded says whether there may be packets from and to an address: the
+// programs drop those of the others, whatever routes say. IPv4 in the form of IPv6
+// would be taken for IPv4.
+func isForwarded(a netip.Addr) bool {
+	if a.Is4() {
+		return true
+	}
+	return a.Is6() && a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() && !a.IsLinkLocalUnicast()
 }
 
 // RouteKey names a route. Prefix is masked: 10.0.0.0/8, never 10.1.0.0/8.
@@ -114,8 +141,8 @@ func (k RouteKey) validate() error {
 		return fmt.Errorf("vrf is 0; numbers start at 1")
 	case !k.Prefix.IsValid():
 		return fmt.Errorf("prefix is missing")
-	case !k.Prefix.Addr().Is4():
-		return fmt.Errorf("prefix %s is not IPv4", k.Prefix)
+	case k.Prefix.Addr().Is4In6():
+		return fmt.Errorf("prefix %s is of IPv4 in the form of IPv6; write it as IPv4", k.Prefix)
 	case k.Prefix != k.Prefix.Masked():
 		return fmt.Errorf("prefix %s has host bits set; use %s", k.Prefix, k.Prefix.Masked())
 	}
@@ -157,8 +184,8 @@ type Flow struct {
 	// Answers: it is the direction that answers, of a connection that the other
 	// one began.
 	Answers bool `json:"answers,omitempty"`
-	// SrcPort and DstPort of ICMP requests and replies are the identifier and
-	// the type, of other ICMP DstPort is the type.
+	// SrcPort and DstPort of ICMP requests and replies, of both families, are the
+	// identifier and the type, of other ICMP DstPort is the type.
 	SrcPort uint16  `json:"src_port"`
 	DstPort uint16  `json:"dst_port"`
 	NextHop NextHop `json:"next_hop"`

@@ -11,6 +11,7 @@
 #include "flow.h"
 #include "nexthop.h"
 #include "parse.h"
+#include "router.h"
 
 /* The outer headers of a packet that came by a tunnel. */
 struct arrival {
@@ -66,21 +67,23 @@ static __always_inline int parse_mpls(struct __sk_buff *skb, __u32 size, struct 
 {
 	const __u32 head = sizeof(struct ethhdr) + size;
 
-	if (need(skb, head))
+	if (need(skb, head + sizeof(struct iphdr)))
 		return DROP_MALFORMED;
 	__be32 *mpls = packet_at(skb, head - sizeof(__be32));
-	if (!in_packet(skb, mpls + 1))
+	struct iphdr *ip = (void *)(mpls + 1);
+	if (!in_packet(skb, ip + 1))
 		return DROP_MALFORMED;
 	__u32 entry = bpf_ntohl(*mpls);
 	if (!(entry & MPLS_BOTTOM))
 		return DROP_LABEL_STACK;
 	p->key.scope = entry >> MPLS_LABEL_SHIFT;
-	return parse_ipv4(skb, head, p);
+	/* The label says nothing of what is behind it (RFC 3032 section 2.2). */
+	return ip->version == 6 ? parse_ipv6(skb, head, p) : parse_ipv4(skb, head, p);
 }
 
 /* Reads a VXLAN header, whose network has to have a port here, and the frame
- * behind it: only IPv4 and ARP, which the caller answers. What is bridged is the
- * caller's, too, which is said in a->bridged. */
+ * behind it: only IP and what asks for a neighbour, which the caller answers. What
+ * is bridged is the caller's, too, which is said in a->bridged. */
 static __always_inline int parse_vxlan(struct __sk_buff *skb, struct arrival *a,
 				       struct packet *p)
 {
@@ -103,6 +106,12 @@ static __always_inline int parse_vxlan(struct __sk_buff *skb, struct arrival *a,
 		     bridges_from_tunnel(a->vrf, a->proto, a->dmac[0] & 1);
 	if (a->bridged || a->proto == bpf_htons(ETH_P_ARP))
 		return DROP_NONE;
+	if (a->proto == bpf_htons(ETH_P_IPV6)) {
+		p->key.scope = FLOW_SCOPE_VRF | a->vrf;
+		int reason = parse_ipv6(skb, head, p);
+
+		return !reason && a->dmac[0] & 1 && !is_nd(p) ? DROP_MULTICAST : reason;
+	}
 	if (a->proto != bpf_htons(ETH_P_IP))
 		return DROP_PROTOCOL;
 	if (a->dmac[0] & 1)
@@ -188,25 +197,22 @@ static __noinline int enter_network(struct arrival *a, struct flow_key *key)
 }
 
 /*
- * Finds the port that a VXLAN neighbour asks for by ARP, and the way back to
- * who asks. The same holds as for packets: the port is one of the network's
+ * Finds the port that a VXLAN neighbour asks for (key->dst), and the way back to
+ * who asks (key->src). The same holds as for packets: the port is one of the network's
  * here, and the question comes from where the answer would go.
  */
-static __always_inline int find_asked(const struct arp_ipv4 *arp, const struct arrival *a,
+static __always_inline int find_asked(const struct flow_key *key, const struct arrival *a,
 				      struct outer_vxlan *o, struct next_hop *back)
 {
-	struct flow_key key = { .scope = FLOW_SCOPE_VRF | a->vrf };
 	struct vif *vif = 0;
 	__u32 ifindex = 0;
 
-	map_v4(&key.dst, arp->target_ip);
-	map_v4(&key.src, arp->sender_ip);
 	map_v4(&back->remote, a->source);
 	/* A broadcast comes to all nodes of the network: it is for one of them. */
-	if (receiver(&key, &ifindex, &vif) || !vif || vif->blocked ||
-	    !may_have(vif, ifindex, &key.dst))
-		return DROP_ARP;
-	const struct route *r = find_route(a->vrf, &key.src);
+	if (receiver(key, &ifindex, &vif) || !vif || vif->blocked ||
+	    !may_have(vif, ifindex, &key->dst))
+		return a->proto == bpf_htons(ETH_P_ARP) ? DROP_ARP : DROP_ND;
+	const struct route *r = find_route(a->vrf, &key->src);
 	if (!r)
 		return DROP_NO_SOURCE_ROUTE;
 	r = leads_to_node(r, &back->remote);
@@ -215,6 +221,22 @@ static __always_inline int find_asked(const struct arp_ipv4 *arp, const struct a
 		return DROP_TUNNEL_SOURCE;
 	back->label = r->label;
 	__builtin_memcpy(o->eth.h_source, vif->mac, 6);
+	return DROP_NONE;
+}
+
+/* Puts an answer to who asked by VXLAN in place of the question. */
+static __always_inline int turn_question(struct __sk_buff *skb, struct outer_vxlan *o,
+					 const struct next_hop *back, const void *answer, __u32 size)
+{
+	__be16 sport = entropy_port(skb);
+
+	/* Both steps, so that the kernel forgets a checksum of the outer packet
+	 * that it has put off computing. */
+	if (decapsulate(skb, sizeof(*o)))
+		return DROP_DECAPSULATE;
+	if (encapsulate_vxlan(skb, o, back, 0, sport) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + sizeof(*o), answer, size, 0))
+		return DROP_ENCAPSULATE;
 	return DROP_NONE;
 }
 
@@ -231,18 +253,42 @@ static __noinline int answer_neighbour(struct __sk_buff *skb, struct arrival *a)
 		return DROP_MALFORMED;
 	if (arp.operation != bpf_htons(ARP_REQUEST) || !arp.sender_ip)
 		return DROP_ARP;
-	int reason = find_asked(&arp, a, &o, &back);
+	struct flow_key key = { .scope = FLOW_SCOPE_VRF | a->vrf };
+	map_v4(&key.dst, arp.target_ip);
+	map_v4(&key.src, arp.sender_ip);
+	int reason = find_asked(&key, a, &o, &back);
 	if (reason)
 		return reason;
 	__builtin_memcpy(o.eth.h_dest, arp.sender_mac, 6);
 	turn_arp(&arp, o.eth.h_source);
-	__be16 sport = entropy_port(skb);
-	/* Both steps, so that the kernel forgets a checksum of the outer packet
-	 * that it has put off computing. */
-	if (decapsulate(skb, sizeof(o)))
-		return DROP_DECAPSULATE;
-	if (encapsulate_vxlan(skb, &o, &back, 0, sport) ||
-	    bpf_skb_store_bytes(skb, at, &arp, sizeof(arp), 0))
-		return DROP_ENCAPSULATE;
-	return DROP_NONE;
+	return turn_question(skb, &o, &back, &arp, sizeof(arp));
+}
+
+/* The same for a neighbour solicitation, which comes from an address of the
+ * network: by a link-local one nobody knows where the answer goes. */
+static __noinline int answer_neighbour6(struct __sk_buff *skb, struct arrival *a, const struct packet *p)
+{
+	struct outer_vxlan o = { .eth.h_proto = bpf_htons(ETH_P_IPV6) };
+	const __u32 inner = sizeof(struct ethhdr) + sizeof(o);
+	struct advert *advert = new_message();
+	struct next_hop back = {};
+	struct flow_key key = {};
+
+	if (!a || !p || !advert)
+		return DROP_MALFORMED;
+	int reason = read_solicit(skb, p, &key.dst);
+	if (reason)
+		return reason;
+	key.scope = FLOW_SCOPE_VRF | a->vrf;
+	key.src = p->key.src;
+	if (is_link_local(&key.src) || is_link_local(&key.dst))
+		return DROP_LINK_LOCAL;
+	reason = find_asked(&key, a, &o, &back);
+	if (reason)
+		return reason;
+	if (bpf_skb_load_bytes(skb, inner - sizeof(struct ethhdr) + __builtin_offsetof(struct ethhdr, h_source), o.eth.h_dest, 6) ||
+	    bpf_skb_change_tail(skb, inner + sizeof(*advert), 0))
+		return DROP_MALFORMED;
+	advertise(advert, &key.dst, &key.src, o.eth.h_source, 0);
+	return turn_question(skb, &o, &back, advert, sizeof(*advert));
 }

@@ -89,15 +89,6 @@ struct {
 	__type(value, struct route);
 } mac_v1 SEC(".maps");
 
-/* Until when the copies that were made are paid for, by port, or VRF with
- * FLOOD_SCOPE_VRF. An LRU: an entry that is lost is one that owes nothing. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u32);
-	__type(value, __u64);
-} flood_paid_v1 SEC(".maps");
-
 /* The programs for frames. Pinned, as the kernel empties one that no process has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -135,9 +126,13 @@ static __noinline int way_of(__u32 vrf, const __u8 *dmac, __be16 proto)
 		return WAY_BRIDGE;
 	if (proto == bpf_htons(ETH_P_ARP))
 		return WAY_ROUTE;
-	if (proto != bpf_htons(ETH_P_IP) || dmac[0] & 1)
+	if ((proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6)) ||
+	    (proto == bpf_htons(ETH_P_IP) && dmac[0] & 1))
 		return WAY_BRIDGE;
-	return same_mac(dmac, vr_mac) || find_mac(vrf, dmac) ? WAY_ROUTE : WAY_BRIDGE;
+	if (same_mac(dmac, vr_mac) || find_mac(vrf, dmac))
+		return WAY_ROUTE;
+	/* IPv6 is not bridged, see may_bridge. */
+	return proto == bpf_htons(ETH_P_IPV6) ? WAY_NONE : WAY_BRIDGE;
 }
 
 /* Whether what came by VXLAN goes as a frame; IP of unicast that is routed is
@@ -150,13 +145,13 @@ static __noinline int bridges_from_tunnel(__u32 vrf, __be16 proto, __u8 group)
 		return 0;
 	if (!(b->flags & BRIDGE_ROUTES))
 		return 1;
-	if (proto == bpf_htons(ETH_P_ARP))
+	if (proto == bpf_htons(ETH_P_ARP) || proto == bpf_htons(ETH_P_IPV6))
 		return 0;
 	return proto != bpf_htons(ETH_P_IP) || group;
 }
 
-/* Link protocols that a bridge does not pass on: tags and IPv6, behind which
- * addresses would be that nobody has checked, and what is for the bridge at the
+/* Link protocols that a bridge does not pass on: tags, behind which addresses
+ * would be that nobody has checked, IPv6, which is routed only, and what is for the bridge at the
  * other end of the wire (IEEE 802.1Q 8.6.3). */
 static __always_inline int may_bridge(const struct ethhdr *eth)
 {
@@ -254,17 +249,4 @@ static __noinline int encapsulate_frame(struct __sk_buff *skb, __be32 remote, __
 	    bpf_skb_store_bytes(skb, 2 * ETH_ALEN, &proto, sizeof(proto), 0))
 		return -1;
 	return bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &o, sizeof(o) - sizeof(o.eth), 0) ? -1 : 0;
-}
-
-/*
- * A copy for the underlay comes in there once more with this mark, which packets
- * from the wire and from other namespaces never have, and is sent on: only the
- * last of several can be sent to a neighbour that the kernel has to find, and
- * the kernel takes it for IP only then.
- */
-#define BRIDGE_MARK 0x62726467U
-
-static __always_inline int is_copy(const struct __sk_buff *skb)
-{
-	return skb->mark == BRIDGE_MARK;
 }

@@ -234,7 +234,7 @@ static __noinline int send_frame(struct __sk_buff *skb, struct frame_way *w, str
 	count_from(slot, packets, bytes);
 	if (p->offset)
 		return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
-	skb->mark = BRIDGE_MARK;
+	skb->mark = COPY_MARK;
 	return bpf_redirect(underlay_ifindex, BPF_F_INGRESS);
 }
 

@@ -45,7 +45,11 @@
 	X(BGP_CONNECTION, "bgp-connection",                                    \
 	  "another connection of the port to the control node came later") \
 	X(UNKNOWN_MAC, "unknown-mac", "nobody in the network has the destination MAC") \
-	X(FLOOD_RATE, "flood-rate", "more copies of broadcasts than a port, or a network's tunnels, may have")
+	X(FLOOD_RATE, "flood-rate", "more copies of broadcasts than a port, or a network's tunnels, may have") \
+	X(ND, "nd", "neighbour discovery that is not to be answered")          \
+	X(LINK_LOCAL, "link-local", "link-local address outside neighbour discovery") \
+	X(EXTENSION_HEADER, "extension-header",                                \
+	  "more IPv6 extension headers than are looked through, or a route in one")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -7,6 +7,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "parse6.h"
 
 #define MPLS_UDP_PORT 6635
 #define VXLAN_PORT 4789
@@ -20,6 +21,19 @@
 #define UDP_SPORT_FIRST 0xc000 /* 49152..65535 (RFC 7510 section 3) */
 
 #define ERR_ALREADY -114
+
+/*
+ * A copy for the underlay comes in there once more with this mark, which packets
+ * from the wire and from other namespaces never have, and is sent on: only the
+ * last of several can be sent to a neighbour that the kernel has to find, and
+ * the kernel takes it for IP only then.
+ */
+#define COPY_MARK 0x62726467U
+
+static __always_inline int is_copy(const struct __sk_buff *skb)
+{
+	return skb->mark == COPY_MARK;
+}
 
 /* What comes between the frame's Ethernet header and the inner IP header. */
 struct outer_udp {
@@ -196,8 +210,16 @@ static __always_inline int encapsulate_vxlan(struct __sk_buff *skb, struct outer
 	return bpf_skb_store_bytes(skb, sizeof(struct ethhdr), o, sizeof(*o), 0) ? -1 : 0;
 }
 
-/* Sends a packet of a container into the tunnel of its flow. */
-static __noinline int encapsulate(struct __sk_buff *skb, const struct flow *f, __u8 tos)
+/* Says in front of a packet what is in it now, where that has become another. */
+static __always_inline int set_protocol(struct __sk_buff *skb, __u16 protocol)
+{
+	__be16 now = bpf_htons(protocol);
+
+	return bpf_skb_store_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &now, sizeof(now), 0) ? -1 : 0;
+}
+
+static __noinline int encapsulate_ipv4(struct __sk_buff *skb, const struct flow *f, __u8 tos,
+				       __u16 protocol)
 {
 	if (!f)
 		return -1;
@@ -206,7 +228,7 @@ static __noinline int encapsulate(struct __sk_buff *skb, const struct flow *f, _
 
 	switch (nh.encap) {
 	case ENCAP_VXLAN: {
-		struct outer_vxlan o = { .eth.h_proto = bpf_htons(ETH_P_IP) };
+		struct outer_vxlan o = { .eth.h_proto = bpf_htons(protocol) };
 
 		__builtin_memcpy(o.eth.h_dest, f->dmac, 6);
 		__builtin_memcpy(o.eth.h_source, f->smac, 6);
@@ -218,8 +240,44 @@ static __noinline int encapsulate(struct __sk_buff *skb, const struct flow *f, _
 	return encapsulate_udp(skb, &nh, tos, sport);
 }
 
+/* Sends a packet of a container into the tunnel of its flow. */
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct flow *f,
+				       const struct packet *p)
+{
+	if (!p->v6)
+		return encapsulate_ipv4(skb, f, p->tos, ETH_P_IP);
+	return encapsulate_ipv4(skb, f, p->tos, ETH_P_IPV6) || set_protocol(skb, ETH_P_IP) ? -1 : 0;
+}
+
 static __always_inline int decapsulate(struct __sk_buff *skb, __u32 size)
 {
 	return bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_MAC,
 				   BPF_F_ADJ_ROOM_FIXED_GSO) ? -1 : 0;
+}
+
+/* Since Linux 6.3; what lacks it goes on taking the packet for IPv4. */
+#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
+#define ERR_INVALID -22
+
+/* Removes outer headers of IPv4 around IPv6. */
+static __noinline int decapsulate_ipv6(struct __sk_buff *skb, __u32 size)
+{
+	long err = bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_MAC,
+				       BPF_F_ADJ_ROOM_FIXED_GSO | ADJ_ROOM_DECAP_L3_IPV6);
+
+	if (err == ERR_INVALID)
+		err = decapsulate(skb, size);
+	return err || set_protocol(skb, ETH_P_IPV6) ? -1 : 0;
+}
+
+/* Sends what is ready for the underlay to its next neighbour there. A packet that
+ * a container forwards has got plain room, by which the kernel still takes it for
+ * IPv6: so it comes in once more, see is_copy. */
+static __always_inline int to_underlay(struct __sk_buff *skb, const struct packet *p)
+{
+	if (p->v6 && skb->protocol != bpf_htons(ETH_P_IP)) {
+		skb->mark = COPY_MARK;
+		return bpf_redirect(underlay_ifindex, BPF_F_INGRESS);
+	}
+	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
 }

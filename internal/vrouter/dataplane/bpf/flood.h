@@ -11,6 +11,7 @@
 #pragma once
 
 #include "bridge.h"
+#include "budget.h"
 
 /* Nanoseconds that a copy takes of what there is, and what may be ahead. */
 volatile const __u64 flood_interval;
@@ -18,25 +19,10 @@ volatile const __u64 flood_interval;
 
 #define FLOOD_SCOPE_VRF 0x80000000U
 
-/* Whether so many copies may be made. CPUs that ask at the same time may pay
- * only once: the bound is one for each of them. */
-static __noinline int pays_for(__u32 scope, __u32 copies)
+/* Whether so many copies may be made. */
+static __always_inline int pays_for(__u32 scope, __u32 copies)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
-	__u64 *paid = bpf_map_lookup_elem(&flood_paid_v1, &scope);
-
-	if (!paid) {
-		bpf_map_update_elem(&flood_paid_v1, &scope, &now, BPF_NOEXIST);
-		paid = bpf_map_lookup_elem(&flood_paid_v1, &scope);
-	}
-	if (!paid)
-		return 0;
-	__u64 from = *paid > now ? *paid : now;
-
-	if (from - now > FLOOD_BURST * flood_interval)
-		return 0;
-	*paid = from + copies * flood_interval;
-	return 1;
+	return pays(scope, copies * flood_interval, FLOOD_BURST * flood_interval);
 }
 
 /* What the loops over receivers work on. */
@@ -112,7 +98,7 @@ static __noinline int flood_remotes(struct flooding *f)
 		return DROP_MALFORMED;
 	if (encapsulate_frame(f->skb, 0, 0, f->tos))
 		return DROP_ENCAPSULATE;
-	f->skb->mark = BRIDGE_MARK;
+	f->skb->mark = COPY_MARK;
 	bpf_loop(BRIDGE_REMOTES, flood_remote, f, 0);
 	return DROP_NONE;
 }

@@ -2,6 +2,8 @@
 /* Counters and the flow table. */
 #pragma once
 
+#include <linux/pkt_cls.h>
+
 #include "maps.h"
 #include "parse.h"
 
@@ -33,6 +35,12 @@ static __noinline int count_drop(struct __sk_buff *skb, __u32 reason, __u32 ifin
 		c->bytes += skb->len;
 	}
 	return 0;
+}
+
+static __always_inline int drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
+{
+	count_drop(skb, reason, ifindex);
+	return TC_ACT_SHOT;
 }
 
 static __always_inline void count_from(__u32 slot, __u32 packets, __u32 bytes)
@@ -88,9 +96,9 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 	r->dport = key->sport;
 	r->proto = key->proto;
 	r->pad = 0;
-	if (key->proto == IPPROTO_ICMP) {
+	if (is_icmp(key->proto)) {
 		r->sport = key->sport;
-		r->dport = bpf_htons(icmp_reverse(bpf_ntohs(key->dport)));
+		r->dport = bpf_htons(icmp_answer(key->proto, bpf_ntohs(key->dport)));
 	}
 	if (f->nat_dst)
 		map_v4(&r->src, f->nat_dst);

@@ -53,6 +53,15 @@ struct {
 	__type(value, struct foreign);
 } foreign_v1 SEC(".maps");
 
+/* Gateways by the interface index of the port. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct gateways);
+} gateway_v1 SEC(".maps");
+
 /* Services by the port that may use them, and the ends that it sees. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -23,7 +23,9 @@ static __always_inline struct route *find_route(__u32 vrf, const struct addr *a)
 	if (r)
 		return r;
 	key.vrf = bpf_htonl(vrf);
-	return bpf_map_lookup_elem(&route_v2, &key);
+	r = bpf_map_lookup_elem(&route_v2, &key);
+	/* A prefix of IPv6 that is short enough has the addresses of IPv4 in it. */
+	return r && r->bits < MAPPED_BITS && is_mapped(a) ? 0 : r;
 }
 
 static __always_inline const struct route *find_member(__u32 group, __u32 label,

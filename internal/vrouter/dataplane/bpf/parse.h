@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-/* Reading and rewriting IPv4 packets at a known offset in the buffer. */
+/* Reading and rewriting packets at a known offset in the buffer; of IPv6 what is
+ * its own is in parse6.h. */
 #pragma once
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
@@ -22,6 +24,14 @@
 #define ICMP_TIMESTAMP 13
 #define ICMP_TIMESTAMPREPLY 14
 #define ICMP_HEADER 8
+
+/* RFC 4443; linux/icmpv6.h needs libc headers. */
+#define ICMP6_UNREACHABLE 1
+#define ICMP6_TOO_BIG 2
+#define ICMP6_TIME_EXCEEDED 3
+#define ICMP6_PARAMETER 4
+#define ICMP6_ECHO 128
+#define ICMP6_ECHOREPLY 129
 
 #define IP_FRAGMENT_OFFSET 0x1fff
 #define IP_MORE_FRAGMENTS 0x2000
@@ -45,9 +55,11 @@ struct packet {
 	__u16 header_len; /* IP and transport header together */
 	__u8 ttl;
 	__u8 tos;
-	__be16 id;
+	__be32 id;     /* of the datagram that it is a fragment of */
 	__u8 fragment; /* enum fragment_kind */
 	__u8 icmp_code;
+	__u8 v6;
+	__u8 pad;
 };
 
 static __always_inline void map_v4(struct addr *a, __be32 v4)
@@ -56,6 +68,14 @@ static __always_inline void map_v4(struct addr *a, __be32 v4)
 	a->w[1] = 0;
 	a->w[2] = bpf_htonl(0xffff);
 	a->w[3] = v4;
+}
+
+/* The addresses that stand for those of IPv4. */
+#define MAPPED_BITS 96
+
+static __always_inline int is_mapped(const struct addr *a)
+{
+	return !a->w[0] && !a->w[1] && a->w[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline int same_addr(const struct addr *a, const struct addr *b)
@@ -101,6 +121,25 @@ static __always_inline __u16 icmp_reverse(__u16 type)
 		return ICMP_TIMESTAMPREPLY;
 	case ICMP_TIMESTAMPREPLY:
 		return ICMP_TIMESTAMP;
+	}
+	return type;
+}
+
+static __always_inline int is_icmp(__u8 proto)
+{
+	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
+}
+
+/* The type of message that answers one of a protocol. */
+static __always_inline __u16 icmp_answer(__u8 proto, __u16 type)
+{
+	if (proto == IPPROTO_ICMP)
+		return icmp_reverse(type);
+	switch (type) {
+	case ICMP6_ECHO:
+		return ICMP6_ECHOREPLY;
+	case ICMP6_ECHOREPLY:
+		return ICMP6_ECHO;
 	}
 	return type;
 }
@@ -215,6 +254,13 @@ static __always_inline int decrement_ttl(struct __sk_buff *skb, __u32 offset)
 	ip->check = (__u16)(sum + (sum >= 0xffff));
 	ip->ttl--;
 	return 0;
+}
+
+static __always_inline int set_hop_limit(struct __sk_buff *skb, __u8 hops)
+{
+	const __u32 at = sizeof(struct ethhdr) + 7; /* of struct ipv6hdr */
+
+	return bpf_skb_store_bytes(skb, at, &hops, sizeof(hops), 0) ? -1 : 0;
 }
 
 static __always_inline int set_macs(struct __sk_buff *skb, const __u8 *dst,

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "flow.h"
+#include "parse6.h"
 #include "policy_set.h"
 
 /* Functions that are not static are verified once, for any arguments, and not
@@ -95,12 +96,71 @@ struct {
 	__type(value, struct fragment);
 } fragment_v1 SEC(".maps");
 
+/* The same of IPv6, whose datagrams have longer numbers. What protocol they are of
+ * only the first fragment says. */
+struct fragment6_key {
+	struct addr src;
+	struct addr dst;
+	__u32 scope;
+	__be32 id;
+	__u8 dir;
+	__u8 pad[3];
+};
+
+struct fragment6 {
+	__be16 sport;
+	__be16 dport;
+	__u8 icmp;
+	__u8 proto;
+	__u16 pad;
+};
+
+_Static_assert(sizeof(struct fragment6_key) == 44, "fragment6_key");
+_Static_assert(sizeof(struct fragment6) == 8, "fragment6");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct fragment6_key);
+	__type(value, struct fragment6);
+} fragment6_v1 SEC(".maps");
+
+static __noinline int follow_fragment6(struct packet *p)
+{
+	if (!p)
+		return 0;
+	struct fragment6_key key = {
+		.src = p->key.src, .dst = p->key.dst, .scope = p->key.scope,
+		.id = p->id, .dir = p->key.dir,
+	};
+	if (p->fragment == FRAGMENT_FIRST) {
+		struct fragment6 f = {
+			.sport = p->key.sport, .dport = p->key.dport,
+			.icmp = p->icmp_code, .proto = p->key.proto,
+		};
+		bpf_map_update_elem(&fragment6_v1, &key, &f, BPF_ANY);
+		return 0;
+	}
+	struct fragment6 *f = bpf_map_lookup_elem(&fragment6_v1, &key);
+	if (!f) {
+		p->fragment = FRAGMENT_LOST;
+		return 0;
+	}
+	p->key.proto = f->proto;
+	p->key.sport = f->sport;
+	p->key.dport = f->dport;
+	p->icmp_code = f->icmp;
+	return 0;
+}
+
 /* Gives a fragment other than the first the ports of its datagram. The key of
  * p is complete but for these. */
 __noinline int follow_fragment(struct packet *p)
 {
 	if (!p)
 		return 0;
+	if (p->v6)
+		return follow_fragment6(p);
 	struct fragment_key key = {
 		.src = p->key.src, .dst = p->key.dst, .scope = p->key.scope,
 		.id = p->id, .proto = p->key.proto, .dir = p->key.dir,
@@ -193,16 +253,67 @@ static __always_inline void describe(struct policy_query *q, const struct packet
 	q->dst.addr = answer ? k->src : k->dst;
 	if (f->nat_src)
 		map_v4(answer ? &q->dst.addr : &q->src.addr, f->nat_src);
-	q->service = 4 << 8 | k->proto;
-	if (k->proto == IPPROTO_ICMP) {
+	q->service = (p->v6 ? 6 : 4) << 8 | k->proto;
+	if (is_icmp(k->proto)) {
 		__u16 type = bpf_ntohs(k->dport);
 
-		q->sport = answer ? icmp_reverse(type) : type;
+		q->sport = answer ? icmp_answer(k->proto, type) : type;
 		q->dport = answer ? 0 : p->icmp_code;
 		return;
 	}
 	q->sport = bpf_ntohs(answer ? k->dport : k->sport);
 	q->dport = bpf_ntohs(answer ? k->sport : k->dport);
+}
+
+/* The same as is_about_flow for IPv6. The quoted packet is as its sender made it,
+ * with its extension headers, and may be cut off behind them. */
+__noinline int is_about_flow6(struct __sk_buff *skb, struct packet *p, struct flow *f,
+			      __u32 label, struct policy_query *q)
+{
+	if (!p || !f || !q)
+		return 0;
+	__u16 type = bpf_ntohs(p->key.dport);
+	if (p->key.proto != IPPROTO_ICMPV6 || p->fragment || type < ICMP6_UNREACHABLE ||
+	    type > ICMP6_PARAMETER)
+		return 0;
+
+	struct ipv6hdr *ip = (void *)q->quoted.ip;
+	struct upper *u = &q->quoted.upper;
+	__be16 *head = q->quoted.head;
+	__u32 at = p->offset + p->header_len + ICMP_HEADER;
+	if (bpf_skb_load_bytes(skb, at, ip, sizeof(*ip)) || ip->version != 6)
+		return 0;
+	__builtin_memset(u, 0, sizeof(*u));
+	u->at = sizeof(*ip);
+	u->proto = ip->nexthdr;
+	if (is_extension(u->proto) &&
+	    (walk_extensions(skb, at, skb->len - at, u) || u->fragment == FRAGMENT_LATER))
+		return 0;
+	if (bpf_skb_load_bytes(skb, at + u->at, head, sizeof(q->quoted.head)))
+		return 0;
+	struct flow_key *key = &q->about;
+
+	key->scope = p->key.scope;
+	key->dir = p->key.dir;
+	key->pad = 0;
+	key->proto = u->proto;
+	key->sport = head[1];
+	key->dport = head[0];
+	copy_addr(&key->src, &ip->daddr);
+	copy_addr(&key->dst, &ip->saddr);
+	if (is_mapped(&key->src) || !same_addr(&key->dst, &p->key.dst))
+		return 0;
+	if (u->proto == IPPROTO_ICMPV6) {
+		type = *(__u8 *)head;
+		key->sport = icmp_answer(u->proto, type) != type ? head[2] : 0;
+		key->dport = bpf_htons(icmp_answer(u->proto, type));
+	} else if (u->proto != IPPROTO_TCP && u->proto != IPPROTO_UDP && u->proto != IPPROTO_SCTP) {
+		key->sport = 0;
+		key->dport = 0;
+	}
+	if (bpf_map_lookup_elem(&flow_v3, key))
+		return 1;
+	return find_reverse(key, f, label, &q->reverse) != 0;
 }
 
 /* Whether an ICMP error is about a packet of a flow that there is. Its sender
@@ -317,7 +428,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_NONE;
 	if (p->fragment == FRAGMENT_LOST)
 		return DROP_FRAGMENT;
-	if (!old && is_about_flow(skb, p, f, label, q))
+	if (!old && (p->v6 ? is_about_flow6(skb, p, f, label, q) : is_about_flow(skb, p, f, label, q)))
 		return PASS_ONCE;
 
 	int answer = f->role == FLOW_ANSWERS;

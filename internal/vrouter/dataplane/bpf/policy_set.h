@@ -16,6 +16,7 @@
 #pragma once
 
 #include "maps.h"
+#include "parse6.h"
 
 /* Words by their index: four to an element. */
 #define POLICY_ROW_WORDS 4
@@ -150,9 +151,11 @@ struct policy_query {
 	__u64 page[BITS_END];
 	__u64 words[BITS_END];
 	__u64 word[BITS_END];
-	/* Of the other direction, and of what an ICMP error is about. */
+	/* Of the other direction, and of what an ICMP error is about, with what the
+	 * error has of that. */
 	struct flow_key reverse;
 	struct flow_key about;
+	struct quoted6 quoted;
 	__u64 left;       /* pages */
 	__u64 candidates; /* words of the page */
 	__u64 found;      /* rules of the word */

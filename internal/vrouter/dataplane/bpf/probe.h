@@ -74,7 +74,7 @@ static __always_inline int key_of_answer(const struct packet *p, int answers, st
 {
 	const struct flow_key *k = &p->key;
 
-	if (p->fragment)
+	if (p->fragment || p->v6)
 		return 0;
 	key->proto = k->proto;
 	key->addr = answers ? k->src.w[3] : k->dst.w[3];

@@ -46,7 +46,7 @@ static __always_inline const struct bgp_service *find_service(__u32 ifindex, __b
 /* The service that a port sends to, or null. */
 static __always_inline const struct bgp_service *asked_service(const struct packet *p)
 {
-	if (p->key.proto != IPPROTO_TCP || p->key.dport != bpf_htons(BGP_PORT))
+	if (p->v6 || p->key.proto != IPPROTO_TCP || p->key.dport != bpf_htons(BGP_PORT))
 		return 0;
 	return find_service(p->key.scope, p->key.src.w[3], p->key.dst.w[3]);
 }

@@ -119,6 +119,14 @@ struct foreign {
 	struct foreign_addr addr[FOREIGN_ADDRS];
 };
 
+/* The gateways of a port's subnets: addresses that the router has for it. */
+#define PORT_GATEWAYS 8
+
+struct gateways {
+	__u32 count;
+	struct addr addr[PORT_GATEWAYS];
+};
+
 /* BGP of a control node, which a port reaches from one of its addresses at one of
  * its network. To the control node it is the node with this source port. */
 struct bgp_service_key {
@@ -256,6 +264,7 @@ _Static_assert(sizeof(struct ecmp_member_key) == 24, "ecmp_member_key");
 _Static_assert(sizeof(struct vif) == 52, "vif");
 _Static_assert(sizeof(struct foreign) == 260, "foreign");
 _Static_assert(sizeof(struct port_addr_key) == 20, "port_addr_key");
+_Static_assert(sizeof(struct gateways) == 132, "gateways");
 _Static_assert(sizeof(struct bgp_service_key) == 12, "bgp_service_key");
 _Static_assert(sizeof(struct bgp_service) == 8, "bgp_service");
 _Static_assert(sizeof(struct host_route_key) == 20, "host_route_key");

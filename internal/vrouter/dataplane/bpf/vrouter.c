@@ -3,7 +3,7 @@
  * The data plane of a node: vif_rx at the host side of each container's veth,
  * underlay_rx at the device towards the other nodes, probe_rx at the agent's own.
  *
- *   container -> vif_rx: ARP | source check -> flow, else route, policy -> flow
+ *   container -> vif_rx: ARP, ND, echo to the gateway | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
  *                        | BGP to a service -> translated, to the underlay
  *   wire -> underlay_rx: tunnel to us? label or VNI -> flow, else checks, policy -> flow
@@ -16,7 +16,6 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
-#include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -32,17 +31,12 @@
 #include "policy.h"
 #include "bridge.h"
 #include "probe.h"
+#include "router.h"
 #include "service.h"
 #include "types.h"
 
 /* "Not mine": the value is the same for tcx (TCX_NEXT) and clsact filters. */
 #define VERDICT_NEXT TC_ACT_UNSPEC
-
-static __always_inline int drop(struct __sk_buff *skb, __u32 reason, __u32 ifindex)
-{
-	count_drop(skb, reason, ifindex);
-	return TC_ACT_SHOT;
-}
 
 /*
  * Answers a request with the router's MAC, whatever the address: every other
@@ -84,7 +78,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 
 /* Hands the packet to the container behind ifindex. */
 static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u32 ifindex,
-				   __u32 slot)
+				   __u32 slot, int v6)
 {
 	const __u8 vr_mac[6] = VR_MAC;
 
@@ -95,6 +89,10 @@ static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u3
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	count_to(skb, slot);
+	/* What the kernel takes for another protocol than it is (decapsulate_ipv6)
+	 * gets the right one at the container's end of the wire. */
+	if (v6 && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return bpf_redirect(ifindex, 0);
 	return bpf_redirect_peer(ifindex, 0);
 }
 
@@ -124,19 +122,20 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (kind == NEXT_HOP_FABRIC)
 		return to_fabric(skb, p, f, ifindex);
 	if (kind == NEXT_HOP_TUNNEL && !fits_underlay(skb, p, outer_size(f->nh.encap)))
-		return drop(skb, DROP_TOO_BIG, ifindex);
+		return p->v6 ? refuse6(skb, p, ifindex, DROP_TOO_BIG, outer_size(f->nh.encap))
+			     : drop(skb, DROP_TOO_BIG, ifindex);
 	if ((f->nat_src || f->nat_dst) && translate(skb, f->nat_src, f->nat_dst, 0, 0))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	if (decrement_ttl(skb, sizeof(struct ethhdr)))
+	if (p->v6 ? set_hop_limit(skb, p->ttl - 1) : decrement_ttl(skb, sizeof(struct ethhdr)))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	if (kind == NEXT_HOP_LOCAL) {
 		count_from(slot, packets, bytes);
-		return deliver(skb, f->dmac, to, f->out_slot);
+		return deliver(skb, f->dmac, to, f->out_slot, 0);
 	}
-	if (encapsulate(skb, f, p->tos))
+	if (encapsulate(skb, f, p))
 		return drop(skb, DROP_ENCAPSULATE, ifindex);
 	count_from(slot, packets, bytes);
-	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
+	return to_underlay(skb, p);
 }
 
 /* Decides a flow that a container starts or whose decision is outdated. */
@@ -146,11 +145,14 @@ static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 {
 	if (!p || !vif || !f)
 		return DROP_MALFORMED;
+	int wrong = p->v6 ? check_ipv6(p) : DROP_NONE;
+	if (wrong)
+		return wrong;
 	/* 224.0.0.0/3 holds multicast, reserved space and the broadcast. */
-	if ((bpf_ntohl(p->key.dst.w[3]) >> 29) == 7)
+	if (!p->v6 && (bpf_ntohl(p->key.dst.w[3]) >> 29) == 7)
 		return DROP_MULTICAST;
 	f->vrf = vif->vrf;
-	if (vif->foreign) {
+	if (vif->foreign && !p->v6) {
 		int reason = find_way(vif, &p->key, old, f);
 
 		if (reason)
@@ -219,8 +221,10 @@ int vif_rx(struct __sk_buff *skb)
 	struct packet p = {};
 	struct flow *old = 0;
 	__be16 proto = eth->h_proto;
-	if (proto == bpf_htons(ETH_P_IP)) {
-		int reason = parse_ipv4(skb, sizeof(struct ethhdr), &p);
+	int is_ip = proto == bpf_htons(ETH_P_IP) || proto == bpf_htons(ETH_P_IPV6);
+	if (is_ip) {
+		int reason = proto == bpf_htons(ETH_P_IP) ? parse_ipv4(skb, sizeof(struct ethhdr), &p)
+							  : parse_ipv6(skb, sizeof(struct ethhdr), &p);
 
 		if (reason)
 			return drop(skb, reason, ifindex);
@@ -248,8 +252,9 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_BLOCKED, ifindex);
 	if (!same_mac(smac, vif->mac))
 		return drop(skb, DROP_SOURCE_MAC, ifindex);
-	if (proto == bpf_htons(ETH_P_IP) && !may_send_from(vif, ifindex, &p.key.src))
-		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
+	int nd = is_nd(&p);
+	if (is_ip && !nd && !may_send_from(vif, ifindex, &p.key.src))
+		return drop(skb, is_of_link(&p) ? DROP_MULTICAST : DROP_SOURCE_ADDRESS, ifindex);
 	int way = way_of(vif->vrf, dmac, proto);
 	if (way == WAY_BRIDGE) {
 		bpf_tail_call(skb, &bridge_programs_v1, BRIDGE_PORT);
@@ -257,10 +262,14 @@ int vif_rx(struct __sk_buff *skb)
 	}
 	if (proto == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb, vif, ifindex);
-	if (proto != bpf_htons(ETH_P_IP))
+	if (!is_ip)
 		return drop(skb, DROP_PROTOCOL, ifindex);
+	if (nd)
+		return answer_nd(skb, &p, vif, ifindex);
 	if (way == WAY_NONE && !same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
+	if (asks_echo(&p) && is_gateway(ifindex, &p.key.dst))
+		return answer_echo(skb, &p, vif, ifindex);
 	int prober = answer_probe(skb, &p, ifindex);
 	if (prober)
 		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
@@ -271,7 +280,7 @@ int vif_rx(struct __sk_buff *skb)
 		reason = decide_service(skb, &p, vif, &fresh, old);
 	} else {
 		if (p.ttl <= 1)
-			return drop(skb, DROP_TTL, ifindex);
+			return p.v6 ? refuse6(skb, &p, ifindex, DROP_TTL, 0) : drop(skb, DROP_TTL, ifindex);
 		reason = decide_from_port(skb, &p, vif, &fresh, old);
 		if (reason)
 			return drop(skb, reason, ifindex);
@@ -301,7 +310,9 @@ static __noinline int decide_from_tunnel(struct packet *p, const struct arrival 
 
 	if (!p || !a || !f)
 		return DROP_MALFORMED;
-	int reason = receiver(&p->key, &f->ifindex, &vif);
+	int reason = p->v6 ? check_ipv6(p) : DROP_NONE;
+	if (!reason)
+		reason = receiver(&p->key, &f->ifindex, &vif);
 	if (reason)
 		return reason;
 	if (!vif)
@@ -340,8 +351,8 @@ static __noinline int decide_from_tunnel(struct packet *p, const struct arrival 
 	return DROP_NONE;
 }
 
-static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
-				   __u32 size, __u32 underlay)
+static __always_inline int receive(struct __sk_buff *skb, const struct packet *p,
+				   const struct flow *f, __u32 size, __u32 underlay)
 {
 	__u8 dmac[6];
 	__u32 ifindex = f->nh.ifindex;
@@ -349,29 +360,28 @@ static __always_inline int receive(struct __sk_buff *skb, const struct flow *f,
 	__be32 nat_dst = f->nat_dst;
 
 	copy_mac(dmac, f->dmac);
-	if (decapsulate(skb, size))
+	if (p->v6 ? decapsulate_ipv6(skb, size) : decapsulate(skb, size))
 		return drop(skb, DROP_DECAPSULATE, underlay);
 	if (nat_dst && translate(skb, 0, nat_dst, 0, 0))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return deliver(skb, dmac, ifindex, slot);
+	return deliver(skb, dmac, ifindex, slot, p->v6);
 }
 
 /* Hands what a control node sent to a port to that. */
-static __noinline int from_fabric(struct __sk_buff *skb, __u32 generation)
+static __noinline int from_fabric(struct __sk_buff *skb, struct packet *p, __u32 generation)
 {
-	struct packet p = {};
-	struct flow *f = find_answer(skb, &p);
+	struct flow *f = p ? find_answer(skb, p) : 0;
 
 	if (!f)
 		return VERDICT_NEXT;
 	if (f->generation != generation || f->policy != policy_of_flow(f)) {
-		int reason = renew_answer(&p.key, f, generation);
+		int reason = renew_answer(&p->key, f, generation);
 
 		if (reason < 0)
 			return VERDICT_NEXT;
 		if (reason)
 			return drop(skb, reason, f->ifindex);
-		f = bpf_map_lookup_elem(&flow_v3, &p.key);
+		f = bpf_map_lookup_elem(&flow_v3, &p->key);
 		if (!f)
 			return VERDICT_NEXT;
 	}
@@ -382,7 +392,7 @@ static __noinline int from_fabric(struct __sk_buff *skb, __u32 generation)
 	copy_mac(dmac, f->dmac);
 	if (translate(skb, f->nat_src, f->nat_dst, 0, f->nat_dport) || set_ttl(skb, BGP_TTL))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return deliver(skb, dmac, ifindex, slot);
+	return deliver(skb, dmac, ifindex, slot, 0);
 }
 
 SEC("tc")
@@ -402,7 +412,7 @@ int underlay_rx(struct __sk_buff *skb)
 	if (is_of_vlan(skb))
 		return VERDICT_NEXT;
 	if (!arrives(skb, &a, &fragments))
-		return may_be_service(skb) ? from_fabric(skb, generation) : VERDICT_NEXT;
+		return may_be_service(skb) ? from_fabric(skb, &p, generation) : VERDICT_NEXT;
 	if (fragments)
 		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
 	switch (a.encap) {
@@ -412,6 +422,10 @@ int underlay_rx(struct __sk_buff *skb)
 			goto bridged;
 		if (!reason && a.proto == bpf_htons(ETH_P_ARP)) {
 			reason = answer_neighbour(skb, &a);
+			if (!reason)
+				return bpf_redirect_neigh(underlay, 0, 0, 0);
+		} else if (!reason && is_nd(&p)) {
+			reason = answer_neighbour6(skb, &a, &p);
 			if (!reason)
 				return bpf_redirect_neigh(underlay, 0, 0, 0);
 		} else if (!reason && is_of_router(a.vrf)) {
@@ -435,7 +449,7 @@ int underlay_rx(struct __sk_buff *skb)
 	    old->nh.label == p.key.scope && old->nh.remote.w[3] == a.source &&
 	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
 		touch(skb, old, skb->len - a.size);
-		return receive(skb, old, a.size, underlay);
+		return receive(skb, &p, old, a.size, underlay);
 	}
 
 	if (a.encap == ENCAP_VXLAN && bridges_from_tunnel(a.vrf, a.proto, 0))
@@ -449,7 +463,7 @@ int underlay_rx(struct __sk_buff *skb)
 		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - a.size, p.key.scope);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh.ifindex);
-	int verdict = receive(skb, &fresh, a.size, underlay);
+	int verdict = receive(skb, &p, &fresh, a.size, underlay);
 	if (fresh.nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, &fresh, p.key.scope);
 	return verdict;
@@ -486,7 +500,7 @@ int probe_rx(struct __sk_buff *skb)
 	reason = enter_probe(skb, &p, to);
 	if (reason)
 		return drop(skb, reason, ifindex);
-	return deliver(skb, vif->mac, port, vif->slot);
+	return deliver(skb, vif->mac, port, vif->slot, 0);
 }
 
 #include "bridge_rx.h"

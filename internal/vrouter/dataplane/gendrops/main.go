@@ -60,7 +60,7 @@ func camel(name string) string {
 	words := strings.Split(strings.ToLower(name), "_")
 	for i, w := range words {
 		switch w {
-		case "mac", "arp", "ttl", "vni":
+		case "mac", "arp", "ttl", "vni", "nd":
 			words[i] = strings.ToUpper(w)
 		default:
 			words[i] = strings.ToUpper(w[:1]) + w[1:]
