@@ -109,6 +109,16 @@ func (n *Node) path(name string) string { return filepath.Join(n.set.dir, n.Name
 // PinDir is where its data plane is pinned.
 func (n *Node) PinDir() string { return filepath.Join(n.bpf, "contrail") }
 
+// AddMachine makes a machine of others on the network of the controllers.
+func (s *Set) AddMachine(name string, address netip.Addr) *nstest.NS {
+	s.t.Helper()
+	ns := nstest.New(s.t, name)
+	nstest.Veth(s.t, s.fabric, name, ns, "eth0")
+	s.fabric.Enslave(name, "br0")
+	ns.Up("eth0", netip.PrefixFrom(address, 24))
+	return ns
+}
+
 // Introspect asks the agent for one of its tables.
 func (n *Node) Introspect(path string) (string, error) {
 	token, err := os.ReadFile(n.path("run/agent.token"))
