@@ -181,21 +181,24 @@ static __noinline int judge_bridged(struct __sk_buff *skb, struct frame *frame, 
 {
 	if (!frame || !p || !w || !vif)
 		return DROP_MALFORMED;
-	struct flow f = { .generation = current_generation() };
+	__u32 generation = current_generation();
 	struct flow *old = bpf_map_lookup_elem(&flow_v3, &p->key);
 
-	if (old && old->generation == f.generation && old->ifindex == p->key.scope &&
+	if (old && old->generation == generation && old->ifindex == p->key.scope &&
 	    same_mac(old->smac, frame->eth.h_source) && same_mac(old->dmac, frame->eth.h_dest) &&
 	    old->policy == policy_of_flow(old)) {
 		touch(skb, old, skb->len);
 		return DROP_NONE;
 	}
-	int reason = decide_bridged(skb, p, vif, frame, w, &f);
+	struct flow *f = new_flow(SCRATCH_DECISION, generation);
+	if (!f)
+		return DROP_MALFORMED;
+	int reason = decide_bridged(skb, p, vif, frame, w, f);
 	if (reason)
 		return reason;
-	reason = judge(skb, p, old, &f, vif->label);
+	reason = judge(skb, p, old, f, vif->label);
 	if (reason == DROP_NONE)
-		reason = enter_flow(skb, &p->key, old, &f, skb->len, vif->label);
+		reason = enter_flow(skb, &p->key, old, f, skb->len, vif->label);
 	return reason > DROP_NONE ? reason : DROP_NONE;
 }
 
@@ -354,12 +357,12 @@ static __noinline int judge_arrival(struct __sk_buff *skb, struct frame *frame, 
 	__u32 ifindex = w->ifindex;
 	struct vif *vif = bpf_map_lookup_elem(&vif_v1, &ifindex);
 	struct flow *old = bpf_map_lookup_elem(&flow_v3, &p->key);
-	struct flow f = { .generation = current_generation() };
+	__u32 generation = current_generation();
 	__u32 bytes = skb->len - sizeof(struct outer_vxlan);
 
 	if (!vif)
 		return DROP_NEXT_HOP;
-	if (old && old->generation == f.generation && old->nh.kind == NEXT_HOP_BRIDGED &&
+	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_BRIDGED &&
 	    old->ifindex == ifindex && old->nh.remote.w[3] == frame->source &&
 	    same_mac(old->smac, frame->eth.h_source) && old->policy == policy_of_flow(old)) {
 		touch(skb, old, bytes);
@@ -367,20 +370,23 @@ static __noinline int judge_arrival(struct __sk_buff *skb, struct frame *frame, 
 	}
 	if (!may_have(vif, ifindex, &p->key.dst))
 		return DROP_DESTINATION_ADDRESS;
-	f.vrf = frame->vrf;
-	f.ifindex = ifindex;
-	f.slot = vif->slot;
-	f.out_slot = vif->slot;
-	copy_mac(f.smac, frame->eth.h_source);
-	copy_mac(f.dmac, vif->mac);
-	f.nh.kind = NEXT_HOP_BRIDGED;
-	f.nh.ifindex = ifindex;
-	f.nh.label = p->key.scope;
-	f.nh.identity = frame->far;
-	map_v4(&f.nh.remote, frame->source);
-	int reason = judge(skb, p, old, &f, p->key.scope);
+	struct flow *f = new_flow(SCRATCH_DECISION, generation);
+	if (!f)
+		return DROP_MALFORMED;
+	f->vrf = frame->vrf;
+	f->ifindex = ifindex;
+	f->slot = vif->slot;
+	f->out_slot = vif->slot;
+	copy_mac(f->smac, frame->eth.h_source);
+	copy_mac(f->dmac, vif->mac);
+	f->nh.kind = NEXT_HOP_BRIDGED;
+	f->nh.ifindex = ifindex;
+	f->nh.label = p->key.scope;
+	f->nh.identity = frame->far;
+	map_v4(&f->nh.remote, frame->source);
+	int reason = judge(skb, p, old, f, p->key.scope);
 	if (reason == DROP_NONE)
-		reason = enter_flow(skb, &p->key, old, &f, bytes, p->key.scope);
+		reason = enter_flow(skb, &p->key, old, f, bytes, p->key.scope);
 	return reason > DROP_NONE ? reason : DROP_NONE;
 }
 

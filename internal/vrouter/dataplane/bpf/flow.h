@@ -7,6 +7,33 @@
 #include "maps.h"
 #include "parse.h"
 
+/* Flows that are being decided, for which the stack has no room: Linux 6.1 allows
+ * 512 bytes of it for all functions that call each other. */
+enum scratch {
+	SCRATCH_DECISION,
+	SCRATCH_ANSWER, /* of the other direction */
+	SCRATCHES
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, struct flow);
+} scratch_flow SEC(".maps");
+
+/* An empty decision; never null, which the verifier does not know. */
+static __always_inline struct flow *new_flow(__u32 which, __u32 generation)
+{
+	struct flow *f = bpf_map_lookup_elem(&scratch_flow, &which);
+
+	if (f) {
+		__builtin_memset(f, 0, sizeof(*f));
+		f->generation = generation;
+	}
+	return f;
+}
+
 static __always_inline __u32 packets_of(const struct __sk_buff *skb)
 {
 	return skb->gso_segs ? skb->gso_segs : 1;

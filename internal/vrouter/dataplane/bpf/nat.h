@@ -191,7 +191,7 @@ __noinline int translate(struct __sk_buff *skb, __be32 src, __be32 dst, __be16 s
 /*
  * Enters what the port that gets a translated packet has to know for its answer:
  * an entry that is outdated, so that it is decided when there is one. The flow
- * is what was decided of the packet; it is used up, for the stack is small.
+ * is what was decided of the packet.
  */
 __noinline int enter_answer(struct __sk_buff *skb, struct flow_key *key, struct flow *f,
 			    __u32 label)
@@ -206,17 +206,17 @@ __noinline int enter_answer(struct __sk_buff *skb, struct flow_key *key, struct 
 
 	if (!vif || !a)
 		return 0;
-	__u8 role = f->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
-
 	reverse_key(key, f, label, &reverse);
 	if (bpf_map_lookup_elem(&flow_v3, &reverse))
 		return 0;
-	__builtin_memset(f, 0, sizeof(*f));
-	f->vrf = a->vrf;
-	f->ifindex = ifindex;
-	f->slot = vif->slot;
-	f->out_slot = NO_SLOT;
-	f->nat_src = is_alias(a) ? 0 : a->addr;
-	f->role = role;
-	return enter_flow(skb, &reverse, 0, f, 0, vif->label);
+	struct flow *answer = new_flow(SCRATCH_ANSWER, 0);
+	if (!answer)
+		return 0;
+	answer->vrf = a->vrf;
+	answer->ifindex = ifindex;
+	answer->slot = vif->slot;
+	answer->out_slot = NO_SLOT;
+	answer->nat_src = is_alias(a) ? 0 : a->addr;
+	answer->role = f->role == FLOW_BEGINS ? FLOW_ANSWERS : FLOW_BEGINS;
+	return enter_flow(skb, &reverse, 0, answer, 0, vif->label);
 }

@@ -15,7 +15,9 @@
 #include "policy_set.h"
 
 /* Functions that are not static are verified once, for any arguments, and not
- * once for each way that leads to their calls. */
+ * once for each way that leads to their calls. What such a function is given is
+ * no key or value of a map: Linux 6.1 takes only the function's own memory for
+ * that, and a map's. */
 
 /* Sets of a port by what they are asked about; 0 is no set, which passes. */
 enum policy_kind {
@@ -268,8 +270,11 @@ static __always_inline void describe(struct policy_query *q, const struct packet
 /* The same as is_about_flow for IPv6. The quoted packet is as its sender made it,
  * with its extension headers, and may be cut off behind them. */
 __noinline int is_about_flow6(struct __sk_buff *skb, struct packet *p, struct flow *f,
-			      __u32 label, struct policy_query *q)
+			      __u32 label)
 {
+	__u32 zero = 0;
+	struct policy_query *q = bpf_map_lookup_elem(&policy_query, &zero);
+
 	if (!p || !f || !q)
 		return 0;
 	__u16 type = bpf_ntohs(p->key.dport);
@@ -319,8 +324,11 @@ __noinline int is_about_flow6(struct __sk_buff *skb, struct packet *p, struct fl
 /* Whether an ICMP error is about a packet of a flow that there is. Its sender
  * may be any router on the way. */
 __noinline int is_about_flow(struct __sk_buff *skb, struct packet *p, struct flow *f,
-				    __u32 label, struct policy_query *q)
+				    __u32 label)
 {
+	__u32 zero = 0;
+	struct policy_query *q = bpf_map_lookup_elem(&policy_query, &zero);
+
 	if (!p || !f || !q)
 		return 0;
 	__u16 type = bpf_ntohs(p->key.dport);
@@ -396,11 +404,12 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_MALFORMED;
 	/* Before the policies are read: what changes meanwhile outdates us. */
 	f->policy = policy_of_flow(f);
-	struct port_policy *own = bpf_map_lookup_elem(&port_policy_v1, &f->ifindex), *other = 0;
+	__u32 ifindex = f->ifindex, peer = f->nh.ifindex;
+	struct port_policy *own = bpf_map_lookup_elem(&port_policy_v1, &ifindex), *other = 0;
 	int from_port = p->key.dir == FLOW_FROM_PORT;
 	int local = from_port && f->nh.kind == NEXT_HOP_LOCAL;
 	if (local)
-		other = bpf_map_lookup_elem(&port_policy_v1, &f->nh.ifindex);
+		other = bpf_map_lookup_elem(&port_policy_v1, &peer);
 	int established = old && same_ports(f, old);
 	if (!own || (local && !other)) {
 		/* Of an earlier agent, or the control nodes are away: what is
@@ -428,7 +437,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_NONE;
 	if (p->fragment == FRAGMENT_LOST)
 		return DROP_FRAGMENT;
-	if (!old && (p->v6 ? is_about_flow6(skb, p, f, label, q) : is_about_flow(skb, p, f, label, q)))
+	if (!old && (p->v6 ? is_about_flow6(skb, p, f, label) : is_about_flow(skb, p, f, label)))
 		return PASS_ONCE;
 
 	int answer = f->role == FLOW_ANSWERS;
@@ -450,7 +459,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		return DROP_NONE;
 	if (reason && (old || answer)) { /* both directions begin anew */
 		reverse_key(&p->key, f, label, &q->reverse);
-		bpf_map_delete_elem(&flow_v3, &p->key);
+		q->about = p->key;
+		bpf_map_delete_elem(&flow_v3, &q->about);
 		bpf_map_delete_elem(&flow_v3, &q->reverse);
 	}
 	return reason;

@@ -385,13 +385,15 @@ __noinline int ask_set(struct policy_query *q)
 {
 	if (!q)
 		return POLICY_UNKNOWN;
-	void *set = bpf_map_lookup_elem(&policy_set_v1, &q->number);
+	__u32 number = q->number;
+	void *set = bpf_map_lookup_elem(&policy_set_v1, &number);
 	if (!set)
 		return POLICY_UNKNOWN;
 	for (__u32 i = 0; i < POLICY_HEAD_WORDS / POLICY_ROW_WORDS; i++) {
 		if (i == POLICY_SAME_ROW && !(q->head[POLICY_HEAD_KNOWN] >> 32))
 			break; /* few sets ask for equal tags */
-		struct policy_row *row = bpf_map_lookup_elem(set, &i);
+		__u32 index = i;
+		struct policy_row *row = bpf_map_lookup_elem(set, &index);
 
 		if (!row)
 			return POLICY_UNKNOWN;

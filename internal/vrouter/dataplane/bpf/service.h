@@ -27,14 +27,6 @@
 #define TCP_ACK 0x10
 #define BGP_TTL 255
 
-/* The stack has no room for another flow. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow);
-} scratch_flow SEC(".maps");
-
 static __always_inline const struct bgp_service *find_service(__u32 ifindex, __be32 client,
 							      __be32 server)
 {
@@ -164,8 +156,7 @@ static __always_inline int set_ttl(struct __sk_buff *skb, __u8 ttl)
  */
 static __noinline int renew_answer(const struct flow_key *key, const struct flow *old, __u32 generation)
 {
-	__u32 zero = 0;
-	struct flow *f = bpf_map_lookup_elem(&scratch_flow, &zero);
+	struct flow *f = new_flow(SCRATCH_ANSWER, generation);
 	struct addr own;
 
 	if (!key || !old || !f)

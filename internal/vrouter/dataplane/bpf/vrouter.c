@@ -274,27 +274,29 @@ int vif_rx(struct __sk_buff *skb)
 	if (prober)
 		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
 
-	struct flow fresh = { .generation = generation };
+	struct flow *fresh = new_flow(SCRATCH_DECISION, generation);
+	if (!fresh)
+		return drop(skb, DROP_MALFORMED, ifindex);
 	int reason;
 	if (asked_service(&p)) {
-		reason = decide_service(skb, &p, vif, &fresh, old);
+		reason = decide_service(skb, &p, vif, fresh, old);
 	} else {
 		if (p.ttl <= 1)
 			return p.v6 ? refuse6(skb, &p, ifindex, DROP_TTL, 0) : drop(skb, DROP_TTL, ifindex);
-		reason = decide_from_port(skb, &p, vif, &fresh, old);
+		reason = decide_from_port(skb, &p, vif, fresh, old);
 		if (reason)
 			return drop(skb, reason, ifindex);
-		reason = judge(skb, &p, old, &fresh, vif->label);
+		reason = judge(skb, &p, old, fresh, vif->label);
 	}
 	if (reason == DROP_NONE)
-		reason = enter_flow(skb, &p.key, old, &fresh, skb->len, vif->label);
+		reason = enter_flow(skb, &p.key, old, fresh, skb->len, vif->label);
 	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
-	int verdict = forward(skb, &p, &fresh, ifindex);
-	if (fresh.nh.kind == NEXT_HOP_FABRIC)
-		enter_service_answer(&p.key, &fresh);
-	else if (fresh.nat_dst && reason != PASS_ONCE)
-		enter_answer(skb, &p.key, &fresh, vif->label);
+	int verdict = forward(skb, &p, fresh, ifindex);
+	if (fresh->nh.kind == NEXT_HOP_FABRIC)
+		enter_service_answer(&p.key, fresh);
+	else if (fresh->nat_dst && reason != PASS_ONCE)
+		enter_answer(skb, &p.key, fresh, vif->label);
 	return verdict;
 }
 
@@ -454,18 +456,20 @@ int underlay_rx(struct __sk_buff *skb)
 
 	if (a.encap == ENCAP_VXLAN && bridges_from_tunnel(a.vrf, a.proto, 0))
 		goto bridged;
-	struct flow fresh = { .generation = generation };
-	reason = decide_from_tunnel(&p, &a, &fresh);
+	struct flow *fresh = new_flow(SCRATCH_DECISION, generation);
+	if (!fresh)
+		return drop(skb, DROP_MALFORMED, underlay);
+	reason = decide_from_tunnel(&p, &a, fresh);
 	if (reason)
-		return drop(skb, reason, fresh.ifindex ? fresh.ifindex : underlay);
-	reason = judge(skb, &p, old, &fresh, p.key.scope);
+		return drop(skb, reason, fresh->ifindex ? fresh->ifindex : underlay);
+	reason = judge(skb, &p, old, fresh, p.key.scope);
 	if (reason == DROP_NONE)
-		reason = enter_flow(skb, &p.key, old, &fresh, skb->len - a.size, p.key.scope);
+		reason = enter_flow(skb, &p.key, old, fresh, skb->len - a.size, p.key.scope);
 	if (reason > DROP_NONE)
-		return drop(skb, reason, fresh.ifindex);
-	int verdict = receive(skb, &p, &fresh, a.size, underlay);
-	if (fresh.nat_dst && reason != PASS_ONCE)
-		enter_answer(skb, &p.key, &fresh, p.key.scope);
+		return drop(skb, reason, fresh->ifindex);
+	int verdict = receive(skb, &p, fresh, a.size, underlay);
+	if (fresh->nat_dst && reason != PASS_ONCE)
+		enter_answer(skb, &p.key, fresh, p.key.scope);
 	return verdict;
 bridged:
 	bpf_tail_call(skb, &bridge_programs_v1, BRIDGE_TUNNEL);
