@@ -130,6 +130,8 @@ const (
 	KindInvalid = "invalid"
 	// KindConflict: another owner, or the interface was detached meanwhile.
 	KindConflict = "conflict"
+	// KindNotFound: what a question is about is not there.
+	KindNotFound = "not-found"
 	// KindExhausted: no address is left.
 	KindExhausted = "exhausted"
 	// KindUnavailable: something is away; the same may succeed later.
@@ -151,7 +153,7 @@ func (e *Error) Error() string { return e.Message }
 type State struct {
 	State string    `json:"state"`
 	Error string    `json:"error,omitempty"`
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Port is one interface of this node.

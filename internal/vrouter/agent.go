@@ -53,7 +53,7 @@ const (
 
 // Dataplane is what the agent needs of package dataplane.
 type Dataplane interface {
-	Ports() (map[int]dataplane.Port, error)
+	Maps
 	Guard(ifindex int) error
 	PutPort(dataplane.Port) error
 	DeletePort(ifindex int) error
@@ -65,7 +65,6 @@ type Dataplane interface {
 	PutRoutes(map[dataplane.RouteKey]dataplane.NextHop) error
 	DeleteRoute(dataplane.RouteKey) error
 	SweepNextHops() error
-	VNIs() (map[uint32]uint32, error)
 	PutVNI(vni, vrf uint32) error
 	DeleteVNI(vni uint32) error
 	Services() (map[dataplane.ServiceKey]dataplane.Service, error)
@@ -74,12 +73,9 @@ type Dataplane interface {
 	MACs() (map[dataplane.MACKey]dataplane.NextHop, error)
 	PutMACs(map[dataplane.MACKey]dataplane.NextHop) error
 	DeleteMAC(dataplane.MACKey) error
-	Bridges() (map[uint32]dataplane.Bridge, error)
 	PutBridge(vrf uint32, b dataplane.Bridge) error
 	DeleteBridge(vrf uint32) error
 	SweepFlows(now time.Duration, ages dataplane.Ages) (removed, live int, err error)
-	Drops() ([]dataplane.Drop, error)
-	Counters(ifindex int) (dataplane.Counters, error)
 	Probes() (map[netip.Addr]dataplane.Probe, error)
 	PutProbe(alias netip.Addr, p dataplane.Probe) error
 	DeleteProbe(alias netip.Addr) error
@@ -115,6 +111,7 @@ type Agent struct {
 	macs    *reconcile.Table[dataplane.MACKey, dataplane.NextHop]
 	bridges *reconcile.Table[uint32, dataplane.Bridge]
 	flows   flowCount
+	fills   mapFills
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex

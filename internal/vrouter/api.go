@@ -109,6 +109,7 @@ func (a *Agent) localHandler() http.Handler {
 	mux.HandleFunc("GET "+portapi.PathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, a.status(), nil)
 	})
+	mux.Handle("GET /", a.introspectHandler())
 	return mux
 }
 
@@ -144,6 +145,8 @@ func statusOf(kind string) int {
 	switch kind {
 	case portapi.KindInvalid:
 		return http.StatusBadRequest
+	case portapi.KindNotFound:
+		return http.StatusNotFound
 	case portapi.KindConflict:
 		return http.StatusConflict
 	case portapi.KindExhausted:

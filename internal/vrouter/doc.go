@@ -34,6 +34,9 @@
 //
 // # Inspecting
 //
-// GET /v1/ports and /v1/status on the unix socket; /ports, /policies, /routes, /services,
-// /health, /drops, /sessions, /queue and /metrics on 8085 with the bearer token.
+// A look answers one question about the data plane from the maps, with the names
+// that the agent has for what is there (package api/vrouterapi): `contrail vrouter`
+// asks it on the unix socket. The tables of the reconcilers show of each object
+// what is wanted, what is there, and the last error: GET / on the unix socket, or
+// on 8085 with the bearer token, lists all. /metrics counts both.
 package vrouter

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,8 @@ type fakePlane struct {
 	macs    map[dataplane.MACKey]dataplane.NextHop
 	bridges map[uint32]dataplane.Bridge
 	refuse  error
+	flows   []dataplane.FlowPair
+	drops   []dataplane.Drop
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
 }
@@ -225,8 +228,86 @@ func (f *fakePlane) DeleteBridge(vrf uint32) error {
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil
 }
-func (f *fakePlane) Drops() ([]dataplane.Drop, error)         { return nil, nil }
+func (f *fakePlane) Drops() ([]dataplane.Drop, error)         { return f.drops, nil }
 func (f *fakePlane) Counters(int) (dataplane.Counters, error) { return dataplane.Counters{}, nil }
+
+// What a look reads beside: the tests of packages dataplane and e2e have real ones.
+func (f *fakePlane) Policies() (map[int]dataplane.Policy, error)  { return f.KnownPolicies() }
+func (f *fakePlane) Generations() (uint32, map[int]uint32, error) { return 1, nil, nil }
+func (f *fakePlane) Labels() (map[uint32]int, error) {
+	ports, err := f.Ports()
+	labels := map[uint32]int{}
+	for index, p := range ports {
+		labels[p.Label] = index
+	}
+	return labels, err
+}
+
+func (f *fakePlane) RouteEntries(match func(dataplane.RouteKey) bool, limit int) (list []dataplane.RouteEntry, left int, err error) {
+	routes, err := f.Routes()
+	for k, n := range routes {
+		if match(k) {
+			list = append(list, dataplane.RouteEntry{RouteKey: k, Hop: 2, NextHop: n})
+		}
+	}
+	slices.SortFunc(list, func(a, b dataplane.RouteEntry) int { return a.RouteKey.Compare(b.RouteKey) })
+	left = max(len(list)-limit, 0)
+	return list[:len(list)-left], left, err
+}
+
+func (f *fakePlane) RouteTo(vrf uint32, address netip.Addr) (found dataplane.RouteEntry, ok bool, err error) {
+	routes, err := f.Routes()
+	for k, n := range routes {
+		if k.VRF == vrf && k.Prefix.Contains(address) && (!ok || k.Prefix.Bits() > found.Prefix.Bits()) {
+			found, ok = dataplane.RouteEntry{RouteKey: k, Hop: 2, NextHop: n}, true
+		}
+	}
+	return found, ok, err
+}
+
+func (f *fakePlane) MACEntries(match func(dataplane.MACKey) bool, limit int) (list []dataplane.MACEntry, left int, err error) {
+	macs, err := f.MACs()
+	for k, n := range macs {
+		if match(k) {
+			list = append(list, dataplane.MACEntry{MACKey: k, Hop: 1, NextHop: n})
+		}
+	}
+	slices.SortFunc(list, func(a, b dataplane.MACEntry) int { return a.MACKey.Compare(b.MACKey) })
+	left = max(len(list)-limit, 0)
+	return list[:len(list)-left], left, err
+}
+
+func (f *fakePlane) RouteCounts() (map[uint32]dataplane.RouteCount, error) {
+	routes, err := f.Routes()
+	counts := map[uint32]dataplane.RouteCount{}
+	for k := range routes {
+		counts[k.VRF] = dataplane.RouteCount{IPv4: counts[k.VRF].IPv4 + 1}
+	}
+	return counts, err
+}
+
+func (f *fakePlane) Hops() ([]dataplane.Hop, error) {
+	return []dataplane.Hop{{}, {ID: 1, NextHop: dataplane.NextHop{Kind: dataplane.Local}, Routes: 3}}, nil
+}
+
+func (f *fakePlane) FlowPairs(match func(*dataplane.Flow) bool, limit int) (pairs []dataplane.FlowPair, left int, err error) {
+	for _, p := range f.flows {
+		if match(p.Begins) {
+			pairs = append(pairs, p)
+		}
+	}
+	left = max(len(pairs)-limit, 0)
+	return pairs[:len(pairs)-left], left, nil
+}
+
+func (f *fakePlane) PortFlowCount(int) (own, others dataplane.FlowCount, err error) {
+	return dataplane.FlowCount{Flows: 2, Unanswered: 1}, others, nil
+}
+
+func (f *fakePlane) MapFills() ([]dataplane.MapFill, error) {
+	return []dataplane.MapFill{{Map: "vif", Used: len(f.ports), Max: 4096}}, nil
+}
+
 func (f *fakePlane) holds(index int) (p dataplane.Port, had bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -277,7 +358,7 @@ func (f *fakeLinks) watch(ctx context.Context, changed func()) error {
 }
 
 // testAgent is an agent over fakes whose manager cannot be reached.
-func testAgent(t *testing.T, dir string, plane *fakePlane, links *fakeLinks) *Agent {
+func testAgent(t testing.TB, dir string, plane *fakePlane, links *fakeLinks) *Agent {
 	t.Helper()
 	authority, err := ctls.OpenAuthority(filepath.Join(dir, "ca"))
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
-	"github.com/contrail-mesos/contrail/api/portapi"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
@@ -242,35 +241,3 @@ func (t bridgeTarget) Put(_ context.Context, vrf uint32, b dataplane.Bridge) err
 }
 
 func (t bridgeTarget) Delete(_ context.Context, vrf uint32) error { return t.plane.DeleteBridge(vrf) }
-
-// macState is the way to a MAC as it is shown.
-type macState struct {
-	dataplane.MACKey
-	NextHop dataplane.NextHop `json:"next_hop"`
-	Status  portapi.State     `json:"status"`
-}
-
-func (a *Agent) macList() []macState {
-	list := []macState{}
-	for _, o := range a.macs.Objects() {
-		list = append(list, macState{o.Key, o.Value, stateOf(o.Status)})
-	}
-	slices.SortFunc(list, func(x, y macState) int { return x.Compare(y.MACKey) })
-	return list
-}
-
-// bridgeState is a bridge as it is shown.
-type bridgeState struct {
-	VRF uint32 `json:"vrf"`
-	dataplane.Bridge
-	Status portapi.State `json:"status"`
-}
-
-func (a *Agent) bridgeList() []bridgeState {
-	list := []bridgeState{}
-	for _, o := range a.bridges.Objects() {
-		list = append(list, bridgeState{o.Key, o.Value, stateOf(o.Status)})
-	}
-	slices.SortFunc(list, func(x, y bridgeState) int { return int(x.VRF) - int(y.VRF) })
-	return list
-}

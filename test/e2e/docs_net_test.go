@@ -85,6 +85,7 @@ db)
 	[ "$2" != restore ] || set -- "$@" --config unix:/run/%[2]s/config.sock
 	exec %[1]s/contrail "$@" --store unix:/run/%[2]s/store.sock ;;
 control) exec %[1]s/contrail "$@" --control unix:/run/%[2]s/control.sock ;;
+vrouter) exec %[1]s/contrail "$@" --name %[2]s ;;
 up | down | status | exec | logs) exec %[1]s/contrail "$1" --name %[2]s "${@:2}" ;;
 *) CONTRAIL_API_URL=unix:/run/%[2]s/config.sock exec %[1]s/contrail "$@" ;;
 esac
@@ -163,6 +164,8 @@ func (c *cluster) shows(t *testing.T, answer string, b block) {
 }
 
 var (
+	devices     = regexp.MustCompile(`\btap[0-9a-z]{12}\b`)
+	macs        = regexp.MustCompile(`\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b`)
 	identifiers = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
 	durations   = regexp.MustCompile(`\b[0-9][0-9hms.]*[hms]\b`)
 	numbers     = regexp.MustCompile(`[0-9]+`)
@@ -170,6 +173,8 @@ var (
 
 // shape is a line without what differs from run to run.
 func shape(line string) string {
+	line = devices.ReplaceAllString(line, "DEVICE")
+	line = macs.ReplaceAllString(line, "MAC")
 	line = identifiers.ReplaceAllString(line, "ID")
 	line = durations.ReplaceAllString(line, "TIME")
 	line = numbers.ReplaceAllString(line, "0")

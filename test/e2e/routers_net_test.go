@@ -154,9 +154,11 @@ func (c *cluster) agentRoutes(t *testing.T, node int) (map[string]string, error)
 	}
 	var answer struct {
 		Routes []struct {
-			Prefix  string          `json:"prefix"`
-			NextHop json.RawMessage `json:"next_hop"`
-			Status  struct {
+			Key struct {
+				Prefix string `json:"prefix"`
+			} `json:"key"`
+			Wanted json.RawMessage `json:"wanted"`
+			Status struct {
 				State string `json:"state"`
 			} `json:"status"`
 		} `json:"routes"`
@@ -166,7 +168,9 @@ func (c *cluster) agentRoutes(t *testing.T, node int) (map[string]string, error)
 	}
 	routes := map[string]string{}
 	for _, r := range answer.Routes {
-		routes[r.Prefix] = string(r.NextHop) + " " + r.Status.State
+		if r.Wanted != nil {
+			routes[r.Key.Prefix] = string(r.Wanted) + " " + r.Status.State
+		}
 	}
 	return routes, nil
 }

@@ -123,6 +123,10 @@ func fromFlow(k bpfFlowKey, v bpfFlow, now generations) Flow {
 
 		NATSrcPort: swap16(v.NatSport),
 		NATDstPort: swap16(v.NatDport),
+
+		Generation: v.Generation,
+		Policy:     v.Policy,
+		Answered:   v.Answered != 0,
 	}
 	if f.Direction == FromTunnel {
 		if k.Scope&(flowScopeVRF|flowScopeFabric) == 0 {

@@ -1,8 +1,10 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -102,9 +104,14 @@ func icmpAnswer(protocol uint8, typ uint16) uint16 {
 	return typ
 }
 
-// answered says whether the other direction has an entry; find_reverse of the
-// programs looks for it under the same keys.
+// answered says whether the other direction has an entry.
 func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
+	return slices.ContainsFunc(reverseKeys(f, vifs), d.passed)
+}
+
+// reverseKeys are those under which find_reverse of the programs looks for the
+// other direction.
+func reverseKeys(f rawFlow, vifs map[int]bpfVif) []bpfFlowKey {
 	key := bpfFlowKey{
 		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
 	}
@@ -117,26 +124,29 @@ func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
 	if f.value.NatSrc != 0 {
 		key.Dst = toAddr(fromWord(f.value.NatSrc))
 	}
+	key.Sport, key.Dport = cmp.Or(f.value.NatDport, key.Sport), cmp.Or(f.value.NatSport, key.Dport)
 	switch {
 	case f.key.Dir == flowFromTunnel:
 		key.Scope, key.Dir = f.value.Ifindex, flowFromPort
+		return []bpfFlowKey{key}
 	case f.value.Nh.Kind == uint8(Local):
 		key.Scope, key.Dir = f.value.Nh.Ifindex, flowFromPort
-	case f.value.Nh.Encap == uint8(VXLAN) && f.value.Foreign == 0:
-		key.Scope, key.Dir = flowScopeVRF|f.value.Vrf, flowFromTunnel
-	default:
-		key.Scope, key.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
+		return []bpfFlowKey{key}
+	case f.value.Nh.Kind == uint8(Fabric):
+		key.Scope, key.Dir = flowScopeFabric, flowFromTunnel
+		return []bpfFlowKey{key}
 	}
-	if d.passed(key) {
-		return true
+	byLabel, byVRF := key, key
+	byLabel.Scope, byLabel.Dir = vifs[int(f.value.Ifindex)].Label, flowFromTunnel
+	byVRF.Scope, byVRF.Dir = flowScopeVRF|f.value.Vrf, flowFromTunnel
+	// The far end may send in another encapsulation than it takes.
+	switch {
+	case f.value.Nh.Encap != uint8(VXLAN):
+		return []bpfFlowKey{byLabel, byVRF}
+	case f.value.Foreign == 0:
+		return []bpfFlowKey{byVRF, byLabel}
 	}
-	if key.Dir != flowFromTunnel {
-		return false
-	}
-	if key.Scope = flowScopeVRF | f.value.Vrf; f.value.Nh.Encap == uint8(VXLAN) {
-		key.Scope = vifs[int(f.value.Ifindex)].Label
-	}
-	return d.passed(key)
+	return []bpfFlowKey{byLabel}
 }
 
 // passed says whether a flow has had a packet: one that only waits for an answer,

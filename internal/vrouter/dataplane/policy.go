@@ -3,6 +3,7 @@ package dataplane
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,9 +35,28 @@ func (k PolicySet) String() string {
 // Policy is what a port is to policy. A port without one is closed.
 type Policy struct {
 	// Identity is who the port is to others, with its network.
-	Identity Identity `json:"identity"`
+	Identity Identity
 	// Sets are the ids of its sets; the zero id is nothing to ask.
-	Sets [policySets]SetID `json:"sets"`
+	Sets [policySets]SetID
+}
+
+// SetNames are the ids of its sets by what they are asked about.
+func (p Policy) SetNames() map[string]string {
+	names := map[string]string{}
+	for kind, id := range p.Sets {
+		if id != (SetID{}) {
+			names[PolicySet(kind).String()] = id.String()
+		}
+	}
+	return names
+}
+
+// MarshalJSON writes the sets that there are by their names.
+func (p Policy) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Identity Identity          `json:"identity"`
+		Sets     map[string]string `json:"sets"`
+	}{p.Identity, p.SetNames()})
 }
 
 func (p Policy) validate() error {

@@ -9,8 +9,9 @@ import (
 // Probe is how the agent reaches a port from its prober: the port that it asks,
 // the address of it, and who asks as far as the port sees.
 type Probe struct {
-	IfIndex         int
-	Address, Source netip.Addr
+	IfIndex int        `json:"ifindex"`
+	Address netip.Addr `json:"address"`
+	Source  netip.Addr `json:"source"`
 }
 
 // AttachProber makes a device the one that probes come from: whatever comes in

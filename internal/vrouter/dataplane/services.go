@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,6 +16,11 @@ type ServiceKey struct {
 	IfIndex int        `json:"ifindex"`
 	Client  netip.Addr `json:"client"`
 	Server  netip.Addr `json:"server"`
+}
+
+// Compare orders keys by interface.
+func (k ServiceKey) Compare(o ServiceKey) int {
+	return cmp.Or(cmp.Compare(k.IfIndex, o.IfIndex), k.Client.Compare(o.Client), k.Server.Compare(o.Server))
 }
 
 func (k ServiceKey) String() string {

@@ -162,33 +162,6 @@ func (t *Tables) Routes() (map[RouteKey]NextHop, error) {
 	return routes, nil
 }
 
-// NextHopUse is a next hop and how many routes lead to it.
-type NextHopUse struct {
-	NextHop NextHop `json:"next_hop"`
-	Routes  int     `json:"routes"`
-}
-
-// NextHops returns the next hops in use, the most used first.
-func (t *Tables) NextHops() ([]NextHopUse, error) {
-	routes, err := t.Routes()
-	if err != nil {
-		return nil, err
-	}
-	count := map[NextHop]int{}
-	for _, nh := range routes {
-		nh.Identity = Identity{} // is of the route
-		count[nh]++
-	}
-	uses := make([]NextHopUse, 0, len(count))
-	for nh, n := range count {
-		uses = append(uses, NextHopUse{nh, n})
-	}
-	slices.SortFunc(uses, func(a, b NextHopUse) int {
-		return cmp.Or(cmp.Compare(b.Routes, a.Routes), cmp.Compare(a.NextHop.String(), b.NextHop.String()))
-	})
-	return uses, nil
-}
-
 // Labels returns the interface index behind each label.
 func (t *Tables) Labels() (map[uint32]int, error) {
 	raw, err := entries[uint32, uint32](t.maps.LabelV1, "labels")
@@ -356,8 +329,5 @@ func Now() (time.Duration, error) {
 
 // sortedKeys is for deterministic writes in key order, which tries like.
 func sortedKeys(m map[RouteKey]NextHop) []RouteKey {
-	return slices.SortedFunc(maps.Keys(m), func(a, b RouteKey) int {
-		return cmp.Or(cmp.Compare(a.VRF, b.VRF), a.Prefix.Addr().Compare(b.Prefix.Addr()),
-			cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()))
-	})
+	return slices.SortedFunc(maps.Keys(m), RouteKey.Compare)
 }

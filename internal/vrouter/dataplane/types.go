@@ -202,8 +202,13 @@ type Flow struct {
 	// Created and LastSeen are times of the monotonic clock, see Now.
 	Created  time.Duration `json:"created"`
 	LastSeen time.Duration `json:"last_seen"`
-	// Current is false for a decision that the next packet makes anew.
-	Current bool `json:"current"`
+	// Current is false for a decision that the next packet makes anew: it holds
+	// while Generation is the node's and Policy that of its ports' policies.
+	Current    bool   `json:"current"`
+	Generation uint32 `json:"generation"`
+	Policy     uint32 `json:"policy_generation"`
+	// Answered: there has been an answer to what began.
+	Answered bool `json:"answered,omitempty"`
 }
 
 // Counters are those of one port. Bytes include the Ethernet header; a

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// Target makes objects real. All methods are idempotent and are called by one
-// goroutine.
+// Target makes objects real. All methods are idempotent. Those that change it
+// are called by one goroutine; List may be called meanwhile.
 type Target[K comparable, V any] interface {
 	// List returns what is really there.
 	List(ctx context.Context) (map[K]V, error)
@@ -62,6 +62,16 @@ type Object[K comparable, V any] struct {
 	Status Status
 }
 
+// Entry is an object that is desired, or there, or both, with the status of the
+// way from one to the other: one that is there and not desired is pending, until
+// it may go.
+type Entry[K comparable, V any] struct {
+	Key K
+	// Desired and There are nil where there is none.
+	Desired, There *V
+	Status         Status
+}
+
 // Options of a table.
 type Options[K comparable, V any] struct {
 	// Name is used in logs.
@@ -92,6 +102,8 @@ type Table[K comparable, V any] struct {
 	relist  bool
 	// busy tells whether the target is working on a key.
 	busy func(K) bool
+	// failures counts attempts that failed, those to list included.
+	failures uint64
 	// changed is closed and replaced whenever a status changes.
 	changed chan struct{}
 	wake    chan struct{}
@@ -250,12 +262,53 @@ func (t *Table[K, V]) Objects() []Object[K, V] {
 	return objects
 }
 
-// Unsettled counts the objects that are not what they should be.
-func (t *Table[K, V]) Unsettled() int {
+// Entries compares what is desired with what the target says is there now, in no
+// order.
+func (t *Table[K, V]) Entries(ctx context.Context) ([]Entry[K, V], error) {
+	there, err := t.target.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", t.options.Name, err)
+	}
+	desired := t.Objects()
+	entries := make([]Entry[K, V], 0, max(len(there), len(desired)))
+	for _, o := range desired {
+		e := Entry[K, V]{Key: o.Key, Desired: &o.Value, Status: o.Status}
+		if v, ok := there[o.Key]; ok {
+			e.There = &v
+			delete(there, o.Key)
+		}
+		entries = append(entries, e)
+	}
+	for k, v := range there {
+		e := Entry[K, V]{Key: k, There: &v, Status: Status{State: Pending}}
+		if s, desired := t.StatusOf(k); !desired && s.State != "" {
+			e.Status = s
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// States counts the objects by their state.
+func (t *Table[K, V]) States() map[State]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.tracker.pending)
+	states := map[State]int{Pending: 0, Applied: 0, Failed: 0}
+	for _, s := range t.status {
+		states[s.State]++
+	}
+	return states
 }
+
+// Failures counts the attempts that have failed.
+func (t *Table[K, V]) Failures() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failures
+}
+
+// Name is that of the options.
+func (t *Table[K, V]) Name() string { return t.options.Name }
 
 // Wait blocks until the last Set or Delete of k is real, or has failed once;
 // the table goes on trying.
@@ -314,6 +367,9 @@ func (t *Table[K, V]) Run(ctx context.Context) error {
 func (t *Table[K, V]) round(ctx context.Context) time.Duration {
 	if err := t.list(ctx); err != nil {
 		t.log.Warn("table cannot be read and is tried again", "error", err)
+		t.mu.Lock()
+		t.failures++
+		t.mu.Unlock()
 		return t.options.RetryMin
 	}
 	puts, deletes := t.due()
@@ -481,6 +537,9 @@ func (t *Table[K, V]) version(k K) uint64 {
 // settle notes the outcome of an attempt, unless something else is desired by
 // now; it tells whether the object is what it should be.
 func (t *Table[K, V]) settle(k K, version uint64, err error) bool {
+	if err != nil {
+		t.failures++
+	}
 	s := t.status[k]
 	if s == nil {
 		s = &status{}

@@ -269,3 +269,47 @@ func TestResyncRepairs(t *testing.T) {
 		t.Errorf("target holds %v after a resync", got)
 	}
 }
+
+// TestEntriesTellBothSides: what is desired, what is there, and why they differ,
+// also of what is to go and cannot.
+func TestEntriesTellBothSides(t *testing.T) {
+	m := &memory{objects: map[int]int{1: 10, 2: 20, 4: 40}, failing: map[int]bool{2: true, 3: true}}
+	table := start(t, m, Options[int, int]{MayDelete: func(k int) bool { return k != 4 }})
+	table.Set(1, 10)
+	table.Set(2, 20)
+	table.Set(3, 30)
+	table.Delete(2)
+	value := func(p *int) int {
+		if p == nil {
+			return -1
+		}
+		return *p
+	}
+	type seen struct {
+		desired, there int
+		state          State
+		failed         bool
+	}
+	want := map[int]seen{
+		1: {10, 10, Applied, false}, 2: {-1, 20, Failed, true}, 3: {30, -1, Failed, true}, 4: {-1, 40, Pending, false},
+	}
+	got := map[int]seen{}
+	deadline := time.Now().Add(10 * time.Second)
+	for !maps.Equal(got, want) {
+		if time.Now().After(deadline) {
+			t.Fatalf("entries are %+v, want %+v", got, want)
+		}
+		entries, err := table.Entries(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(got)
+		for _, e := range entries {
+			got[e.Key] = seen{value(e.Desired), value(e.There), e.Status.State, e.Status.Err != nil}
+		}
+		time.Sleep(time.Millisecond) // between looks, not for order
+	}
+	if states := table.States(); states[Applied] != 1 || states[Failed] != 2 || states[Pending] != 0 || table.Failures() < 2 {
+		t.Errorf("states are %v after %d failures", states, table.Failures())
+	}
+}
