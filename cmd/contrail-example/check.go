@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 )
 
 // check asks one address in one or more ways; none given means all.
@@ -24,8 +25,8 @@ type check struct {
 
 func (c check) run(ctx context.Context, address string) error {
 	ip := net.ParseIP(address)
-	if ip == nil || ip.To4() == nil {
-		return fmt.Errorf("%q is no IPv4 address", address)
+	if ip == nil {
+		return fmt.Errorf("%q is no address", address)
 	}
 	all := !c.icmp && !c.tcp && !c.udp
 	var errs []error
@@ -54,8 +55,23 @@ func (c check) run(ctx context.Context, address string) error {
 // resend is how often a datagram without an answer is sent again.
 const resend = 200 * time.Millisecond
 
+// echo is how a family asks for one and is answered.
+type echo struct {
+	network, from string
+	asks, answers icmp.Type
+}
+
+var (
+	echo4 = echo{"ip4:icmp", "0.0.0.0", ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply}
+	echo6 = echo{"ip6:ipv6-icmp", "::", ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply}
+)
+
 func askICMP(ctx context.Context, ip net.IP) error {
-	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+	kind := echo6
+	if ip.To4() != nil {
+		kind = echo4
+	}
+	conn, err := icmp.ListenPacket(kind.network, kind.from)
 	if err != nil {
 		return err
 	}
@@ -63,15 +79,15 @@ func askICMP(ctx context.Context, ip net.IP) error {
 	payload := nonce()
 	id := os.Getpid() & 0xffff
 	request, err := (&icmp.Message{
-		Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: 1, Data: payload},
+		Type: kind.asks, Body: &icmp.Echo{ID: id, Seq: 1, Data: payload},
 	}).Marshal(nil)
 	if err != nil {
 		return err
 	}
 	to := &net.IPAddr{IP: ip}
 	return exchange(ctx, conn, func() error { _, err := conn.WriteTo(request, to); return err }, func(data []byte, from net.Addr) bool {
-		answer, err := icmp.ParseMessage(1, data) // protocol 1 is ICMP
-		if err != nil || answer.Type != ipv4.ICMPTypeEchoReply || from.String() != ip.String() {
+		answer, err := icmp.ParseMessage(kind.asks.Protocol(), data)
+		if err != nil || answer.Type != kind.answers || from.String() != ip.String() {
 			return false
 		}
 		echo, ok := answer.Body.(*icmp.Echo)
@@ -80,7 +96,7 @@ func askICMP(ctx context.Context, ip net.IP) error {
 }
 
 func askUDP(ctx context.Context, ip net.IP) error {
-	conn, err := net.ListenPacket("udp4", ":0")
+	conn, err := net.ListenPacket("udp", ":0")
 	if err != nil {
 		return err
 	}
@@ -119,7 +135,7 @@ func exchange(ctx context.Context, conn net.PacketConn, send func() error, isAns
 
 func askTCP(ctx context.Context, ip net.IP) error {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp4", net.JoinHostPort(ip.String(), strconv.Itoa(echoPort)))
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(ip.String(), strconv.Itoa(echoPort)))
 	if err != nil {
 		return err
 	}

@@ -200,6 +200,32 @@ func TestOperatorsResolverWins(t *testing.T) {
 	}
 }
 
+// Mesos takes an address of each family.
+func TestResultOfBothFamilies(t *testing.T) {
+	answer := answerOf()
+	answer.Addresses = append(answer.Addresses, portapi.Address{Address: "2001:db8::3", PrefixLength: 64, Gateway: "2001:db8::1"})
+	c, err := parseConfig([]byte(`{"name":"n","cniVersion":"1.0.0","args":{"org.apache.mesos":{}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newResult(c, answer, "tap0", "02:11:11:11:11:11", "eth0", "/ns", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := printResult(&out, c, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"ip4":{"ip":"10.32.0.3/20"`, `"ip6":{"ip":"2001:db8::3/64","gateway":"2001:db8::1","routes":[{"dst":"::/0","gw":"2001:db8::1"}]`,
+		`"address":"2001:db8::3/64"`, `{"dst":"::/0","gw":"2001:db8::1"}`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("result lacks %s: %s", want, out.String())
+		}
+	}
+}
+
 // fakeAgent answers one request with the text.
 func fakeAgent(t *testing.T, answer string) string {
 	t.Helper()

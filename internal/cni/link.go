@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -166,6 +168,11 @@ func (l *links) configure(ifname string, answer *portapi.AttachResponse) (netlin
 	if err := l.container.LinkSetMTU(link, int(answer.MTU)); err != nil {
 		return nil, fmt.Errorf("set MTU of %s to %d: %w", ifname, answer.MTU, err)
 	}
+	if slices.ContainsFunc(answer.Addresses, isIPv6) {
+		if err := l.namespace.prepareIPv6(ifname); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.container.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("set %s up: %w", ifname, err)
 	}
@@ -174,12 +181,45 @@ func (l *links) configure(ifname string, answer *portapi.AttachResponse) (netlin
 		if err != nil {
 			return nil, err
 		}
-		if err := l.container.AddrReplace(link, &netlink.Addr{IPNet: prefix}); err != nil {
+		address := &netlink.Addr{IPNet: prefix}
+		if isIPv6(a) {
+			// Nobody else has it; so it is of use at once, and not after a second.
+			address.Flags = unix.IFA_F_NODAD
+		}
+		if err := l.container.AddrReplace(link, address); err != nil {
 			return nil, fmt.Errorf("add address %s to %s: %w", prefix, ifname, err)
 		}
 	}
 	link.Attrs().HardwareAddr, link.Attrs().MTU = mac, int(answer.MTU)
 	return link, nil
+}
+
+func isIPv6(a portapi.Address) bool { return strings.Contains(a.Address, ":") }
+
+// prepareIPv6 has an interface of the namespace take IPv6, where the node's
+// default may be that it does not. All that it needs it is told: it asks no router
+// and no neighbour whether an address is its own.
+func (n *namespace) prepareIPv6(ifname string) error {
+	failed := make(chan error, 1)
+	go func() {
+		// For good: the thread is in the other namespace, and ends with this.
+		runtime.LockOSThread()
+		err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
+		for _, setting := range [][2]string{{"accept_ra", "0"}, {"accept_dad", "0"}, {"disable_ipv6", "0"}} {
+			if err == nil {
+				err = os.WriteFile("/proc/sys/net/ipv6/conf/"+ifname+"/"+setting[0], []byte(setting[1]), 0)
+			}
+		}
+		failed <- err
+	}()
+	err := <-failed
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("prepare %s for its IPv6 address: the node's kernel has no IPv6; load or allow it, or give the network no IPv6 subnet: %w", ifname, err)
+	}
+	if err != nil {
+		return fmt.Errorf("prepare %s for its IPv6 address: %w", ifname, err)
+	}
+	return nil
 }
 
 // addDefaultRoutes sends everything that has no other way through the gateways.

@@ -270,10 +270,7 @@ func (c *change) adoptAddress(r *running, i int, a runningAddress, p *place, vmi
 	if err != nil {
 		return err
 	}
-	ip := &model.InstanceIP{Meta: meta, InstanceIPAddress: address.String(), InstanceIPFamily: "v4", SubnetUUID: s.uuid}
-	if address.Is6() {
-		ip.InstanceIPFamily = "v6"
-	}
+	ip := &model.InstanceIP{Meta: meta, InstanceIPAddress: address.String(), InstanceIPFamily: familyOf(address), SubnetUUID: s.uuid}
 	c.claim(store.AddressKey(s.scope, address), id)
 	c.CreateObject(ip)
 	for _, to := range []model.Object{p.network, vmi} {

@@ -2,6 +2,7 @@ package configapi
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -337,7 +338,7 @@ func annotations(m map[string]string) *model.KeyValuePairs {
 
 // plug creates the interface with its address, label and binding.
 func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Object, r *configv1.AttachRequest) (*configv1.Attachment, error) {
-	vmiID, ipID := model.NewUUID(), model.NewUUID()
+	vmiID := model.NewUUID()
 	mac, err := model.MACOf(vmiID)
 	if err != nil {
 		return nil, err
@@ -353,26 +354,20 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 		Meta:                                meta,
 		VirtualMachineInterfaceMACAddresses: &model.MacAddressesType{MACAddress: []string{mac.String()}},
 	}
-	got, err := c.takeAddress(wish{from: ofNetwork(p.network.FQName), subnets: p.subnets, address: w.address, owner: ipID})
-	if err != nil {
-		return nil, err
-	}
-	if meta, err = c.meta(ipID, nil, k.name()); err != nil {
-		return nil, err
-	}
-	meta.Perms2 = ownedWith(p.project)
-	ip := &model.InstanceIP{Meta: meta, InstanceIPAddress: got.address.String(), InstanceIPFamily: "v4", SubnetUUID: got.subnet.uuid}
 	label, err := c.takeLabel(node, vmiID)
 	if err != nil {
 		return nil, err
 	}
 	c.takeMACs(vmi, p.network.UUID)
 	c.CreateObject(vmi)
-	c.CreateObject(ip)
-	for _, link := range [][2]model.Object{{vmi, p.network}, {vmi, vm}, {ip, p.network}, {ip, vmi}} {
-		if err := c.refer(link[0], link[1], nil); err != nil {
+	for _, to := range []model.Object{p.network, vm} {
+		if err := c.refer(vmi, to, nil); err != nil {
 			return nil, err
 		}
+	}
+	addresses, err := c.giveAddresses(k, w, p, vmi)
+	if err != nil {
+		return nil, err
 	}
 	group, err := c.defaultGroup(p.project)
 	if err != nil {
@@ -391,9 +386,50 @@ func (c *change) plug(k *key, w *wanted, p *place, node model.Node, vm model.Obj
 		Key: k.proto(), VirtualMachineId: vm.GetMeta().UUID, InterfaceId: vmiID,
 		NetworkId: p.network.UUID, NetworkFqName: p.network.FQName, ProjectId: p.project.UUID,
 		Vrf: uint32(model.ValueOr(p.network.VirtualNetworkNetworkID, 0)), Label: label, Mac: mac.String(),
-		Addresses: []*configv1.Address{protoAddress(got.address, &got.subnet, ipID)},
+		Addresses: addresses,
 		Mtu:       containerMTU(c.v), DisplayName: vmi.DisplayName,
 	}, nil
+}
+
+// giveAddresses gives an interface an address of each family that its network has
+// a subnet of. The first one's object has the name of the interface.
+func (c *change) giveAddresses(k *key, w *wanted, p *place, vmi model.Object) ([]*configv1.Address, error) {
+	families := [][]subnet{ofFamily(p.subnets, false), ofFamily(p.subnets, true)}
+	families = slices.DeleteFunc(families, func(list []subnet) bool { return len(list) == 0 })
+	wanted := func(list []subnet) bool { return w.address.IsValid() && list[0].prefix.Addr().Is6() == w.address.Is6() }
+	if len(families) == 0 || w.address.IsValid() && !slices.ContainsFunc(families, wanted) {
+		families = [][]subnet{p.subnets} // which says what is missing
+	}
+	var all []*configv1.Address
+	for i, list := range families {
+		name, wish := k.name(), wish{from: ofNetwork(p.network.FQName), subnets: list, owner: model.NewUUID()}
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d", name, i)
+		}
+		if len(families) == 1 || wanted(list) {
+			wish.address = w.address
+		}
+		got, err := c.takeAddress(wish)
+		if err != nil {
+			return nil, err
+		}
+		meta, err := c.meta(wish.owner, nil, name)
+		if err != nil {
+			return nil, err
+		}
+		meta.Perms2 = ownedWith(p.project)
+		ip := &model.InstanceIP{
+			Meta: meta, InstanceIPAddress: got.address.String(), InstanceIPFamily: familyOf(got.address), SubnetUUID: got.subnet.uuid,
+		}
+		c.CreateObject(ip)
+		for _, to := range []model.Object{p.network, vmi} {
+			if err := c.refer(ip, to, nil); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, protoAddress(got.address, &got.subnet, wish.owner))
+	}
+	return all, nil
 }
 
 func protoAddress(a netip.Addr, s *subnet, ip string) *configv1.Address {
@@ -405,6 +441,12 @@ func protoAddress(a netip.Addr, s *subnet, ip string) *configv1.Address {
 		out.DnsServer = s.dns.String()
 	}
 	return out
+}
+
+// byFamily has addresses of IPv4 before those of IPv6.
+func byFamily(a, b *configv1.Address) int {
+	x, y := netip.MustParseAddr(a.Address), netip.MustParseAddr(b.Address)
+	return x.Compare(y)
 }
 
 // containerMTU is the smallest fabric MTU of all nodes less what the largest
@@ -460,5 +502,6 @@ func attachmentOf(v *model.View, b model.Binding) (*configv1.Attachment, error) 
 		}
 		out.Addresses = append(out.Addresses, protoAddress(a, &subnets[i], ip.UUID))
 	}
+	slices.SortFunc(out.Addresses, byFamily)
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package configapi
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -196,6 +197,50 @@ func TestTwoInterfacesShareTheMachine(t *testing.T) {
 	}
 }
 
+// An interface has an address of each family that its network has a subnet of.
+func TestAttachGivesEachFamily(t *testing.T) {
+	b := newBench(t, testConfig())
+	node := b.join(1)
+	before := b.dump()
+	addresses := func(a *configv1.Attachment) string {
+		var list []string
+		for _, x := range a.Addresses {
+			list = append(list, fmt.Sprintf("%s/%d by %s", x.Address, x.PrefixLength, x.Gateway))
+		}
+		return strings.Join(list, ", ")
+	}
+	var all []*configv1.Attachment
+	for _, tt := range []struct {
+		network, wish string
+		subnets       []string
+		want          string
+	}{
+		{"both", "", []string{"fd00::/64", "10.1.0.0/24"}, "10.1.0.3/24 by 10.1.0.1, fd00::3/64 by fd00::1"},
+		{"both", "fd00::77", nil, "10.1.0.4/24 by 10.1.0.1, fd00::77/64 by fd00::1"},
+		{"both", "10.1.0.77", nil, "10.1.0.77/24 by 10.1.0.1, fd00::4/64 by fd00::1"},
+		{"six", "", []string{"fd00::/64"}, "fd00::3/64 by fd00::1"},
+		{"six", "fd00::5", nil, "fd00::5/64 by fd00::1"},
+		{"many", "", []string{"fd01::/64", "fd02::/64"}, "fd01::3/64 by fd01::1"},
+	} {
+		r := request(node, containerID(), tt.network)
+		r.Network.Subnets, r.Network.Address = tt.subnets, tt.wish
+		a := b.attach(r)
+		if got := addresses(a); got != tt.want {
+			t.Errorf("%s, asked for %q: %s, want %s", tt.network, tt.wish, got, tt.want)
+		}
+		if again := b.attach(r); !proto.Equal(again, a) {
+			t.Errorf("second attach answers %v, want %v", again, a)
+		}
+		all = append(all, a)
+	}
+	for _, a := range all {
+		b.detach(a.Key)
+	}
+	if diff := cmp.Diff(before, b.dump()); diff != "" {
+		t.Errorf("left behind (-before +after):\n%s", diff)
+	}
+}
+
 func TestAttachRefuses(t *testing.T) {
 	b := newBench(t, testConfig())
 	node := b.join(1)
@@ -221,7 +266,13 @@ func TestAttachRefuses(t *testing.T) {
 		{"same twice", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"10.1.0.0/24", "10.1.0.0/24"} }, connect.CodeInvalidArgument, []string{labelSubnets, "overlaps"}},
 		{"too small", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"10.1.0.0/30"} }, connect.CodeInvalidArgument, []string{labelSubnets, "10.1.0.0/30", "too small"}},
 		{"loopback", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"127.1.0.0/24"} }, connect.CodeInvalidArgument, []string{labelSubnets, "127.1.0.0/24"}},
-		{"ipv6", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"fd00::/64"} }, connect.CodeInvalidArgument, []string{labelSubnets, "fd00::/64"}},
+		{"IPv6 of a link", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"fe80::/64"} }, connect.CodeInvalidArgument, []string{labelSubnets, "fe80::/64"}},
+		{"IPv4 as IPv6", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"::ffff:10.1.0.0/120"} }, connect.CodeInvalidArgument, []string{labelSubnets, "::ffff"}},
+		{"IPv6 too small", func(r *configv1.AttachRequest) { r.Network.Subnets = []string{"fd00::/126"} }, connect.CodeInvalidArgument, []string{labelSubnets, "fd00::/126", "/125"}},
+		{"address of a family that is not there", func(r *configv1.AttachRequest) {
+			r.Network.Network = "blue"
+			r.Network.Address = "fd00::3"
+		}, connect.CodeInvalidArgument, []string{"fd00::3"}},
 		{"many subnets", func(r *configv1.AttachRequest) { r.Network.Subnets = make([]string, 1000) }, connect.CodeInvalidArgument, []string{labelSubnets, "1000"}},
 		{"mismatch", func(r *configv1.AttachRequest) {
 			r.Network.Network = "blue"

@@ -63,8 +63,8 @@ func checkNetwork(r *configv1.NetworkRequest) (*wanted, error) {
 	}
 	if text := r.GetAddress(); text != "" {
 		a, err := netip.ParseAddr(text)
-		if err != nil || !a.Is4() {
-			return nil, invalid("address %q is no IPv4 address; write it as 10.0.0.4", brief(text))
+		if err != nil || a.Is4In6() || a.Zone() != "" {
+			return nil, invalid("address %q is no address; write it as 10.0.0.4 or 2001:db8::4", brief(text))
 		}
 		w.address = a
 	}
@@ -81,10 +81,7 @@ func (w *wanted) checkSubnets(texts []string) error {
 	for _, text := range texts {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return invalid("label %s: %q is no subnet; write it as 10.1.0.0/24", labelSubnets, brief(text))
-		}
-		if !p.Addr().Is4() {
-			return invalid("label %s: %s is an IPv6 subnet, which containers cannot have yet; name an IPv4 subnet", labelSubnets, p)
+			return invalid("label %s: %q is no subnet; write it as 10.1.0.0/24 or 2001:db8::/64", labelSubnets, brief(text))
 		}
 		if err := checkContainers(p); err != nil {
 			return invalid("label %s: %v", labelSubnets, err)
@@ -128,7 +125,6 @@ func (c *change) existing(w *wanted, vn *model.VirtualNetwork) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	subnets = ofFamily(subnets, false) // IPv6 comes with the vRouter's
 	for _, p := range w.prefixes {
 		if !slices.ContainsFunc(subnets, func(s subnet) bool { return s.prefix == p }) {
 			return nil, invalid("label %s: network %s exists without subnet %s; leave the label out or name one of %s",

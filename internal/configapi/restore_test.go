@@ -448,7 +448,7 @@ func TestAdoptionMakesNetworksAgain(t *testing.T) {
 	dump, before := b.saved(), b.dump()
 	for range 20 {
 		r := request(a.id, containerID(), "late")
-		r.Network.Project = "late-project"
+		r.Network.Project, r.Network.Subnets = "late-project", []string{"10.99.0.0/24", "fd00:99::/64"}
 		at := b.attach(r)
 		a.running[at.Key.ContainerId] = at
 	}

@@ -232,19 +232,19 @@ func checkPrefix(p netip.Prefix) error {
 	return nil
 }
 
-// smallest is the longest IPv4 prefix that has network, gateway, service and
-// broadcast addresses and one for a container.
-const smallest = 29
+// fewestBits is how many bits of an address have to be left by a prefix that has
+// network, gateway, service and broadcast addresses and one for a container.
+const fewestBits = 3
 
 // checkContainers refuses what is no subnet for containers.
 func checkContainers(p netip.Prefix) error {
 	if err := checkPrefix(p); err != nil {
 		return err
 	}
-	if p.Bits() > smallest {
-		return fmt.Errorf("subnet %s is too small for gateway, dns server and one address; use /%d or larger", p, smallest)
+	if longest := p.Addr().BitLen() - fewestBits; p.Bits() > longest {
+		return fmt.Errorf("subnet %s is too small for gateway, dns server and one address; use /%d or larger", p, longest)
 	}
-	for _, special := range []string{"0.0.0.0/8", "240.0.0.0/4"} {
+	for _, special := range []string{"0.0.0.0/8", "240.0.0.0/4", "::ffff:0:0/96"} {
 		if q := netip.MustParsePrefix(special); p.Overlaps(q) {
 			return fmt.Errorf("subnet %s overlaps %s, which hosts use for themselves; choose another", p, q)
 		}

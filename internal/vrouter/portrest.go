@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
@@ -239,10 +241,18 @@ func classicForm(r *record) map[string]any {
 		"ip6-address": "::", "vn-id": r.NetworkID, "vm-project-id": "", "mac-address": r.MAC, "system-name": r.HostInterface,
 		"type": 0, "rx-vlan-id": -1, "tx-vlan-id": -1, "vhostuser-mode": 0, "dns-server": "", "gateway": "", "author": "", "time": "",
 	}
-	if len(r.Addresses) > 0 {
-		first := r.Addresses[0]
-		form["ip-address"], form["plen"] = first.Address, first.PrefixLength
-		form["dns-server"], form["gateway"] = first.DNSServer, first.Gateway
+	// The first of each family; prefix and gateway are IPv4's where there is one.
+	for _, a := range slices.Backward(r.Addresses) {
+		if six := strings.Contains(a.Address, ":"); six {
+			form["ip6-address"] = a.Address
+		} else {
+			form["ip-address"] = a.Address
+		}
+	}
+	for _, a := range slices.Backward(r.Addresses) {
+		if form["ip-address"] == a.Address || form["ip-address"] == "0.0.0.0" {
+			form["plen"], form["dns-server"], form["gateway"] = a.PrefixLength, a.DNSServer, a.Gateway
+		}
 	}
 	for _, field := range []string{"vm-project-id", "type", "author", "time"} {
 		if v, ok := r.Classic[field]; ok {

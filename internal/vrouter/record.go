@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
 	"github.com/contrail-mesos/contrail/api/portapi"
@@ -97,6 +98,10 @@ func (r *record) port() (p dataplane.Port, ok bool, err error) {
 			return p, false, fmt.Errorf("address of port %s: %w", r.ID, err)
 		}
 		p.Addresses = append(p.Addresses, address)
+		gateway, err := netip.ParseAddr(a.Gateway)
+		if err == nil && !gateway.IsUnspecified() && !slices.Contains(p.Gateways, gateway) && len(p.Gateways) < dataplane.MaxGateways {
+			p.Gateways = append(p.Gateways, gateway)
+		}
 	}
 	return p, true, nil
 }

@@ -171,7 +171,7 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 		}
 	case *controlv1.ControlMessage_Route:
 		prefix, err := netip.ParsePrefix(body.Route.GetPrefix())
-		if err != nil || body.Route.GetVrf() == 0 {
+		if err != nil || prefix.Addr().Is4In6() || body.Route.GetVrf() == 0 {
 			r.log.Warn("control node sent a route that is none", "vrf", body.Route.GetVrf(), "prefix", body.Route.GetPrefix())
 			return false
 		}

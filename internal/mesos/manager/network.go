@@ -286,15 +286,15 @@ func parseSubnet(element string) (netip.Prefix, error) {
 	switch {
 	case err != nil:
 		return p, refuse(labelSubnets, element, "is no subnet", "write ADDRESS/LENGTH such as 10.1.2.0/24, several separated by commas")
-	case !p.Addr().Is4():
-		return p, refuse(labelSubnets, element, "is not IPv4", "IPv6 subnets are not supported by this version; give an IPv4 one")
+	case p.Addr().Is4In6():
+		return p, refuse(labelSubnets, element, "is IPv4 in the form of IPv6", "write it as IPv4")
 	case p != p.Masked():
 		return p, refuse(labelSubnets, element, "has bits set beyond its prefix length", "did you mean "+p.Masked().String()+"?")
 	}
 	return p, nil
 }
 
-// requestedAddress is the one IPv4 address that a framework asks for, or "".
+// requestedAddress is the one address that a framework asks for, or "".
 func requestedAddress(info *networkInfo) (string, error) {
 	const field = "ip_addresses[].ip_address"
 	var found string
@@ -306,10 +306,10 @@ func requestedAddress(info *networkInfo) (string, error) {
 		switch {
 		case err != nil:
 			return "", refuseField(field, entry.Address, "is no IP address", "write it without prefix length, or leave it out")
-		case !a.Is4():
-			return "", refuseField(field, entry.Address, "is not IPv4", "ask for an IPv4 address, or leave it out")
+		case a.Is4In6() || a.Zone() != "":
+			return "", refuseField(field, entry.Address, "is no address of a network", "write it as 10.1.2.3 or 2001:db8::3, or leave it out")
 		case found != "" && found != a.String():
-			return "", refuseField(field, entry.Address, "is the second IPv4 address", "ask for one")
+			return "", refuseField(field, entry.Address, "is the second address", "ask for one; the network chooses that of the other family")
 		}
 		found = a.String()
 	}

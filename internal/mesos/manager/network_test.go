@@ -126,7 +126,7 @@ func TestBadLabels(t *testing.T) {
 		"no subnet":           {[]string{"network-subnets", "blue"}, []string{`label "network-subnets"`, `"blue"`, "is no subnet", "10.1.2.0/24"}},
 		"subnet too long":     {[]string{"network-subnets", "10.0.0.0/33"}, []string{"is no subnet"}},
 		"host bits":           {[]string{"network-subnets", "10.1.2.3/24"}, []string{"did you mean 10.1.2.0/24?"}},
-		"IPv6 subnet":         {[]string{"network-subnets", "fd00::/64"}, []string{"is not IPv4"}},
+		"IPv4 as IPv6":        {[]string{"network-subnets", "::ffff:10.0.0.0/120"}, []string{"write it as IPv4"}},
 		"overlap":             {[]string{"network-subnets", "10.0.0.0/8,10.1.0.0/16"}, []string{"overlapping", "10.0.0.0/8", "10.1.0.0/16"}},
 		"empty subnet":        {[]string{"network-subnets", "10.0.0.0/8,"}, []string{"is no subnet"}},
 		"many subnets":        {[]string{"network-subnets", strings.Repeat("10.0.0.0/8,", 20)}, []string{"21 subnets", "at most 16"}},
@@ -160,8 +160,8 @@ func TestRequestedAddress(t *testing.T) {
 	}
 	for entries, says := range map[string]string{
 		`{"ip_address":"10.1.2.3/24"}`:                              "without prefix length",
-		`{"ip_address":"fd00::1","protocol":"IPv6"}`:                "not IPv4",
-		`{"ip_address":"10.1.2.3"},{"ip_address":"10.1.2.4"}`:       "second IPv4 address",
+		`{"ip_address":"::ffff:10.1.2.3","protocol":"IPv6"}`:        "no address of a network",
+		`{"ip_address":"10.1.2.3"},{"ip_address":"10.1.2.4"}`:       "second address",
 		`{"ip_address":"` + strings.Repeat("1", 5000) + `"}`:        "no IP address",
 		`{"ip_address":["10.1.2.3"]}`:                               "ip_address",
 		`"10.1.2.3"`:                                                "want an object",

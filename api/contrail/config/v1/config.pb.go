@@ -231,7 +231,7 @@ type NetworkRequest struct {
 	// CreateMissing creates project and network if they do not exist; they are
 	// collected again with the last attachment.
 	CreateMissing bool `protobuf:"varint,5,opt,name=create_missing,json=createMissing,proto3" json:"create_missing,omitempty"`
-	// Address asks for one particular IPv4 address.
+	// Address asks for one particular address, of either family.
 	Address       string `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
