@@ -58,15 +58,17 @@ type Vif struct {
 	Type   string `json:"type"` // virtual or physical
 	// Port is the UUID of the interface in the configuration, and Name what
 	// people call it.
-	Port      string           `json:"port,omitempty"`
-	Name      string           `json:"name,omitempty"`
-	VRF       uint32           `json:"vrf,omitempty"`
-	Network   string           `json:"network,omitempty"`
-	Label     uint32           `json:"label,omitempty"`
-	MAC       string           `json:"mac,omitempty"`
-	Addresses []string         `json:"addresses,omitempty"`
-	Foreign   []ForeignAddress `json:"foreign,omitempty"`
-	Blocked   bool             `json:"blocked,omitempty"`
+	Port      string   `json:"port,omitempty"`
+	Name      string   `json:"name,omitempty"`
+	VRF       uint32   `json:"vrf,omitempty"`
+	Network   string   `json:"network,omitempty"`
+	Label     uint32   `json:"label,omitempty"`
+	MAC       string   `json:"mac,omitempty"`
+	Addresses []string `json:"addresses,omitempty"`
+	// Gateways are addresses that the router has for the port.
+	Gateways []string         `json:"gateways,omitempty"`
+	Foreign  []ForeignAddress `json:"foreign,omitempty"`
+	Blocked  bool             `json:"blocked,omitempty"`
 	// Policy is nil for a port that is closed until its policy comes.
 	Policy *Policy `json:"policy,omitempty"`
 	// Flows are those that it began, and OthersFlows those that others began

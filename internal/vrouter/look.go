@@ -250,6 +250,9 @@ func (l *look) vif(p dataplane.Port) vrouterapi.Vif {
 	for _, a := range p.Addresses {
 		v.Addresses = append(v.Addresses, a.String())
 	}
+	for _, g := range p.Gateways {
+		v.Gateways = append(v.Gateways, g.String())
+	}
 	for _, f := range p.Foreign {
 		v.Foreign = append(v.Foreign, vrouterapi.ForeignAddress{
 			Address: f.Address.String(), VRF: f.VRF, Network: l.networks[f.VRF], Fixed: f.Fixed.String(),

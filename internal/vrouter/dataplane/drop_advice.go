@@ -12,7 +12,7 @@ func (r DropReason) Advice() string {
 // wants an entry for every reason.
 var dropAdvice = map[DropReason]string{
 	DropMalformed:          "Capture at the interface: something sends packets that are cut off or contradict themselves, such as a broken program with raw sockets, or damage on the underlay.",
-	DropProtocol:           "Nothing, where containers send other link protocols than IP and ARP (LLDP, spanning tree): routed networks do not carry them. Where frames are to pass, use the forwarding mode `l2` or `l2_l3`. IPv6 is among them as far as it is not forwarded.",
+	DropProtocol:           "Nothing, where containers send other link protocols than IPv4, IPv6 and ARP (LLDP, spanning tree): routed networks do not carry them. Where frames are to pass, use the forwarding mode `l2` or `l2_l3`.",
 	DropNoPort:             "The interface was just plugged or removed. If it goes on, look at `contrail vrouter vif` and at `/ports` of the agent: the port is not in the data plane, and its error says why.",
 	DropBlocked:            "The port was disabled, or its release is on the way. `contrail vrouter vif` shows it as blocked; enable it with `PUT /enable-port/UUID`.",
 	DropSourceMAC:          "The container sends with another MAC than its interface has in the configuration: somebody changed it, or bridges others behind it.",
@@ -45,4 +45,7 @@ var dropAdvice = map[DropReason]string{
 	DropBgpConnection:      "A task has begun its BGP connection anew, and this is what is left of the one before. If it goes on, two programs of the task connect to the same control node.",
 	DropUnknownMAC:         "The network does not flood what is for MACs that nobody has. Set `flood_unknown_unicast` of the network where it is to.",
 	DropFloodRate:          "A container, or a network's tunnels, has more copies of broadcasts than `--flood-rate` of the agent allows in a second: mostly a loop behind a container.",
+	DropND:                 "Mostly nothing: a container that looks whether an address of its own is free, or asks for what nobody has, is not answered. Router solicitations and redirects are not either: the address and the route of a container are set when it starts.",
+	DropLinkLocal:          "Mostly nothing: link-local addresses reach the router and nobody else in routed networks. Where containers are to reach each other by them, use the forwarding mode `l2`.",
+	DropExtensionHeader:    "A program sends IPv6 with more than six extension headers, or with a routing header that names another destination. No ordinary one does: look at who it is.",
 }

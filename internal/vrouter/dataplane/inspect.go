@@ -68,7 +68,10 @@ func (t *Tables) RouteTo(vrf uint32, address netip.Addr) (RouteEntry, bool, erro
 	}
 	bits := int(r.Bits)
 	if address.Is4() {
-		bits -= mappedBits
+		// A prefix of IPv6 that is short enough has the addresses of IPv4 in it.
+		if bits -= mappedBits; bits < 0 {
+			return RouteEntry{}, false, nil
+		}
 	}
 	host.Prefix, err = address.Prefix(bits)
 	if err != nil {

@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 )
 
 // dumped is how many entries bpftool finds in a pinned map.
@@ -36,6 +39,9 @@ func TestNetRoutesAreListed(t *testing.T) {
 		{vrf, netip.MustParsePrefix("0.0.0.0/0")}:      {},
 		{vrf + 1, netip.MustParsePrefix("10.0.0.0/8")}: {Kind: Tunnel, Remote: remoteIP, Label: 99},
 		host(vrf, netip.MustParseAddr("10.32.0.77")):   shared,
+		host(vrf, far6): {Kind: Tunnel, Remote: remoteIP, Label: 100},
+		{vrf, netip.MustParsePrefix("2001:db8::/64")}: {Kind: Tunnel, Remote: remoteIP, Label: 101},
+		{vrf + 1, anyone6}: {Kind: Tunnel, Remote: remoteIP, Label: 102},
 	}
 	b.must(b.dp.PutRoutes(more))
 	b.must(b.dp.PutMACs(map[MACKey]NextHop{{vrf, mac2}: {Kind: Local, Label: label2}}))
@@ -59,12 +65,13 @@ func TestNetRoutesAreListed(t *testing.T) {
 	}
 	hops[hopLocal]++ // the MAC
 	some, left, err := b.dp.RouteEntries(func(k RouteKey) bool { return k.VRF == vrf }, 3)
-	if err != nil || len(some) != 3 || left != len(want)-1-3 || !slices.Equal(some, all[:3]) {
-		t.Errorf("of %d routes three are %v and %d more, %v", len(want)-1, some, left, err)
+	if err != nil || len(some) != 3 || left != len(want)-2-3 || !slices.Equal(some, all[:3]) {
+		t.Errorf("of %d routes three are %v and %d more, %v", len(want)-2, some, left, err)
 	}
 
 	for address, prefix := range map[string]string{
 		"10.32.0.5": "10.32.0.5/32", "10.32.0.200": "10.32.0.0/20", "192.0.2.1": "0.0.0.0/0", "10.32.0.77": "10.32.0.77/32",
+		"2001:db8::5": "2001:db8::5/128", "2001:db8::9": "2001:db8::/64",
 	} {
 		r, found, err := b.dp.RouteTo(vrf, netip.MustParseAddr(address))
 		if err != nil || !found || r.Prefix.String() != prefix || r.NextHop != want[r.RouteKey] {
@@ -73,6 +80,11 @@ func TestNetRoutesAreListed(t *testing.T) {
 	}
 	if r, found, err := b.dp.RouteTo(vrf+1, netip.MustParseAddr("192.0.2.1")); found || err != nil {
 		t.Errorf("an address without a route takes %v, %v", r, err)
+	}
+
+	// The default route of IPv6 is none of IPv4, although it has its addresses in it.
+	if r, found, err := b.dp.RouteTo(vrf+1, far6); !found || err != nil || r.Prefix != anyone6 {
+		t.Errorf("%s takes %v (%t, %v), want that to %s", far6, r, found, err, anyone6)
 	}
 
 	list, err := b.dp.Hops()
@@ -86,7 +98,7 @@ func TestNetRoutesAreListed(t *testing.T) {
 		}
 	}
 	counts, err := b.dp.RouteCounts()
-	if err != nil || counts[vrf] != (RouteCount{IPv4: len(want) - 1, MACs: 1}) || counts[vrf+1] != (RouteCount{IPv4: 1}) {
+	if err != nil || counts[vrf] != (RouteCount{IPv4: len(want) - 4, IPv6: 2, MACs: 1}) || counts[vrf+1] != (RouteCount{IPv4: 1, IPv6: 1}) {
 		t.Errorf("counts are %v, %v", counts, err)
 	}
 	macs, left, err := b.dp.MACEntries(func(MACKey) bool { return true }, 10)
@@ -98,7 +110,7 @@ func TestNetRoutesAreListed(t *testing.T) {
 // TestNetFlowsArePaired: both directions of a conversation come together, whether
 // it is with a neighbour, by a tunnel, translated, or with a control node.
 func TestNetFlowsArePaired(t *testing.T) {
-	b := newBench(t)
+	b := newBench6(t)
 	b.float(ForeignAddress{floating, poolVRF, addr1, false})
 	b.putService(b.port1, gateway, Service{control, source})
 	wantVerdict(t, b.send(b.port1, addr2, 1), tcRedirect) // a neighbour, who answers
@@ -110,6 +122,8 @@ func TestNetFlowsArePaired(t *testing.T) {
 	wantVerdict(t, b.send(b.port1, outside, 3), tcRedirect) // from the floating address; no answer
 	wantVerdict(t, b.send(b.port1, farAddr2, 4), tcRedirect)
 	b.wantService(t, gateway, control, 40000, syn)
+	wantVerdict(t, b.echo6(b.port1, one6, two6, 128), tcRedirect)
+	wantVerdict(t, b.echo6(b.port2, two6, one6, 129), tcRedirect)
 
 	pairs, left, err := b.dp.FlowPairs(func(*Flow) bool { return true }, 100)
 	b.must(err)
@@ -136,6 +150,8 @@ func TestNetFlowsArePaired(t *testing.T) {
 		"10.32.0.3 to 203.0.113.9": "-",
 		"10.32.0.3 to 10.32.0.6":   "-",
 		"10.32.0.3 to 10.32.0.1":   "172.31.0.1 to 172.31.0.11 true",
+
+		"2001:db8::3 to 2001:db8::4": "2001:db8::4 to 2001:db8::3 true",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("conversations are %v, want %v", got, want)
@@ -166,6 +182,16 @@ func reversed(src, dst netip.Addr, sport int) []byte {
 	ip := ipv4(src, dst, 17)
 	from := mac2
 	return serialize(ethernet(from, RouterMAC()), ip, udp(ip, 53, sport), payload)
+}
+
+// echo6 has a port send a message of ICMPv6 with an identifier.
+func (b *bench) echo6(p Port, src, dst netip.Addr, typ uint8) uint32 {
+	b.t.Helper()
+	ip := ipv6(src, dst, layers.IPProtocolICMPv6)
+	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(typ, 0)}
+	icmp.SetNetworkLayerForChecksum(ip)
+	verdict, _ := b.fromPort(p, serialize(ethernet6(p.MAC, RouterMAC()), ip, icmp, gopacket.Payload{0, 7, 0, 1}))
+	return verdict
 }
 
 // TestNetMapFill: used and room of the maps are those that bpftool finds.
