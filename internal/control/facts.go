@@ -228,7 +228,9 @@ func (f *facts) readRoutes(v *model.View, a *attachment) {
 
 // readServices reads the BGP services of the interface. What the task may announce
 // is its own addresses, and all within the prefixes that the interface may use by
-// allowed address pairs or that are behind it.
+// allowed address pairs or that are behind it. Pairs count in networks of the
+// interface's project only: whoever may use one of another project writes them
+// himself, and cannot lead its traffic elsewhere.
 func (a *attachment) readServices(v *model.View) {
 	if a.services = compile.BGPServicesOf(v, a.Interface, a.network); len(a.services) == 0 {
 		return
@@ -240,7 +242,8 @@ func (a *attachment) readServices(v *model.View) {
 		a.announced = append(a.announced, r.Prefix.Masked())
 	}
 	vmi, ok := model.Get[*model.VirtualMachineInterface](v, a.Interface)
-	if ok && vmi.VirtualMachineInterfaceAllowedAddressPairs != nil {
+	network, _ := v.Stored(a.network)
+	if ok && vmi.VirtualMachineInterfaceAllowedAddressPairs != nil && vmi.ParentUUID == network.Parent.UUID {
 		for _, pair := range vmi.VirtualMachineInterfaceAllowedAddressPairs.AllowedAddressPair {
 			if p, ok := compile.ParsePrefix(pair.IP); ok {
 				a.announced = append(a.announced, p)

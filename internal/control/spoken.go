@@ -215,7 +215,7 @@ func (p *port) refusal(s *compile.BGPService, r *spoken) string {
 	case s == nil:
 		return "the interface has no such service"
 	case !slices.ContainsFunc(p.announced, within):
-		return "it is in no address, allowed address pair or route table of the interface"
+		return "it is in no address, allowed address pair or route table of the interface; pairs count in networks of its own project"
 	case !slices.ContainsFunc(p.addresses, own) && !slices.Contains(s.Clients(), r.said.NextHop):
 		return fmt.Sprintf("its next hop %s is not the task", r.said.NextHop)
 	}

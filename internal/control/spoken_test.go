@@ -163,6 +163,51 @@ func TestTaskRoutes(t *testing.T) {
 	}
 }
 
+// TestTaskInSharedNetwork: who may only use a network of another project announces
+// his own addresses there and nothing else, whatever pairs he gives his interface.
+func TestTaskInSharedNetwork(t *testing.T) {
+	b := newBench()
+	defer b.subscription.Close()
+	b.network("blue", 1, nil, nil)
+	b.subnets("blue")
+	b.node("n1", "172.31.0.11", 1500)
+	b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+	b.pairs("b1", "0.0.0.0/0")
+	b.speaks("s", "b1", 50000)
+	owned := func(network, iface string) {
+		var vn model.VirtualNetwork
+		var vmi model.VirtualMachineInterface
+		b.graph.View(func(v *model.View) {
+			n, _ := model.Get[*model.VirtualNetwork](v, id("net", "blue"))
+			i, _ := model.Get[*model.VirtualMachineInterface](v, id("vmi", "b1"))
+			vn, vmi = *n, *i
+		})
+		vn.ParentType, vn.ParentUUID = "project", id("project", network)
+		vmi.ParentType, vmi.ParentUUID = "project", id("project", iface)
+		b.apply(model.Batch{Objects: []model.Object{&vn, &vmi}})
+	}
+	who := speech{iface: id("vmi", "b1"), service: id("service", "s")}
+	const way = "172.31.0.11 label 16;"
+	check := func(what string, want map[string]string) {
+		t.Helper()
+		b.step()
+		if got := b.tables.taskRoutes(1); !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	owned("p", "p")
+	b.step()
+	b.tables.hearAndFlush(who, announces("203.0.113.0/24", "10.0.0.3"), announces("10.0.0.3/32", "10.0.0.3"))
+	check("of the network's project", map[string]string{"203.0.113.0/24": way})
+	owned("other", "p")
+	check("of another project", map[string]string{})
+	if p := b.tables.showTask(b.tables.ports[who.iface], b.tables.ports[who.iface].bgpService(who.service)); p.Accepted != 1 || p.Refused != 1 {
+		t.Errorf("shown as %+v", p)
+	}
+	owned("p", "p")
+	check("of its project again", map[string]string{"203.0.113.0/24": way})
+}
+
 // TestTaskPort: the node is told what connects to which control node.
 func TestTaskPort(t *testing.T) {
 	b := newBench()
