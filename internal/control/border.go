@@ -209,8 +209,8 @@ func (b *border) giveUp() {
 // speak runs a speaker for as long as it is to have this configuration.
 // restarting says that an earlier process may have had its sessions.
 func (b *border) speak(parent context.Context, c peeringConfig, restarting bool) error {
-	ctx, cancel := context.WithCancel(parent)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(errUnwanted)
 	speaker, err := bgp.New(bgp.Config{
 		AS: c.AS, RouterID: c.RouterID, ClusterID: c.ClusterID, RestartTime: c.RestartTime, LongLived: c.LongLived,
 		AlwaysCompareMED: c.AlwaysCompareMED, Restarting: restarting,
@@ -226,7 +226,7 @@ func (b *border) speak(parent context.Context, c peeringConfig, restarting bool)
 	running.Go(func() { ended <- speaker.Run(ctx) })
 	running.Go(func() { b.tasks.run(ctx, c, restarting) })
 	err = b.exchange(ctx, speaker, c, ended)
-	cancel()
+	cancel(errUnwanted)
 	running.Wait()
 	if parent.Err() != nil {
 		return nil // the process ends: agents keep what they have
@@ -295,7 +295,7 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 			speaker.SetImports(targetsFor(wanted))
 			received = b.again(ctx, speaker, received, wanted)
 		}
-		more := b.enter(received, wanted)
+		more := b.enter(ctx, received, wanted)
 		if told && !more {
 			told = false
 			b.returned()
@@ -326,7 +326,7 @@ func (b *border) exchange(ctx context.Context, speaker *bgp.Speaker, c peeringCo
 // withdrawn before it began, so the old one is read to its end.
 func (b *border) again(ctx context.Context, speaker *bgp.Speaker, old *bgp.Subscription, wanted map[rib.Target]struct{}) *bgp.Subscription {
 	received := subscribe(speaker)
-	for ctx.Err() == nil && b.enter(old, wanted) {
+	for b.enter(ctx, old, wanted) {
 	}
 	old.Close()
 	return received
@@ -359,10 +359,11 @@ func (b *border) setPeers(speaker *bgp.Speaker, peers map[string]bgp.PeerConfig)
 	}
 }
 
-// enter takes in what peers said, and reports whether there may be more.
-func (b *border) enter(from *bgp.Subscription, wanted map[rib.Target]struct{}) (more bool) {
+// enter takes in what peers said, and reports whether there may be more. A speaker
+// that ends takes away what its peers said: that they did not say.
+func (b *border) enter(ctx context.Context, from *bgp.Subscription, wanted map[rib.Target]struct{}) (more bool) {
 	changes := from.Next(borderBatch)
-	if len(changes) == 0 {
+	if len(changes) == 0 || ctx.Err() != nil {
 		return false
 	}
 	t := b.tables

@@ -29,6 +29,9 @@ type gateway struct {
 	speaker *bgp.Speaker
 	heard   *bgp.Subscription
 	routes  map[string]bgp.Change // what the router was told, by route
+	// end ends the control node and the router, wait waits for that.
+	end  context.CancelFunc
+	wait func()
 }
 
 func newGateway(t *testing.T, as uint32) *gateway {
@@ -64,6 +67,7 @@ func newGateway(t *testing.T, as uint32) *gateway {
 			t.Error(err)
 		}
 	})
+	g.end, g.wait = cancel, running.Wait
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -217,5 +221,38 @@ func TestNetBorder(t *testing.T) {
 				t.Errorf("peers are %+v", p)
 			}
 		})
+	}
+}
+
+// TestNetBorderEnd: the end of the control node's process takes no route of a
+// router away from agents that still listen, however busy it is just then.
+func TestNetBorderEnd(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 64500)
+	g.network("blue", 1, []string{"target:64500:1"}, nil)
+	g.announce("203.0.113.0/24", 100, "target:64500:1")
+	const way = "bgp 192.0.2.1 label 100"
+	g.want("the router's route", way, func() string { return g.reaches(1, "203.0.113.0/24") })
+	await := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited %s for %s", patience, what)
+			}
+		}
+	}
+	b := g.server.tables.border
+	g.server.tables.mu.Lock()
+	received := b.state.speaker.Subscribe(bgp.VPNv4)
+	defer received.Close()
+	received.Next(1000)
+	b.poke()
+	await("that somebody waits for the tables", func() bool { return len(b.wake) == 0 })
+	g.end()
+	await("the end of the session", func() bool { return len(received.Next(1)) > 0 })
+	g.server.tables.mu.Unlock()
+	g.wait()
+	if got := g.reaches(1, "203.0.113.0/24"); got != way {
+		t.Errorf("after the end: %s, want %s", got, way)
 	}
 }

@@ -146,7 +146,7 @@ func (k *tasks) run(ctx context.Context, c peeringConfig, restarting bool) {
 		t.mu.Lock()
 		for key, s := range k.running {
 			if w := k.wanted[key]; w == nil || w.place != s.wish.place || w.vrf != s.wish.vrf {
-				s.cancel() // it goes, and pokes; then a new one begins
+				s.cancel(errUnwanted) // it goes, and pokes; then a new one begins
 			} else if w != s.wish {
 				s.wish = w
 				s.poke()

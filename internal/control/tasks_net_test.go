@@ -36,6 +36,8 @@ type taskLab struct {
 	server     *Server
 	here, node *nstest.NS
 	running    sync.WaitGroup
+	// stop ends the control node, as the end of its process does.
+	stop context.CancelFunc
 }
 
 const taskPort = 50000
@@ -49,6 +51,7 @@ func newTaskLab(t *testing.T) *taskLab {
 	l.node.Up("task", netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.0.0.3/24"), netip.MustParsePrefix("fd00::3/64"))
 	l.server = New(discard(), Config{Router: "c1", Network: l.here}, l.graph)
 	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
 	l.running.Go(func() {
 		if err := l.server.Run(ctx); !errors.Is(err, context.Canceled) {
 			t.Error(err)
@@ -308,12 +311,29 @@ func TestNetTask(t *testing.T) {
 			if p, ok := l.peer(); ok {
 				t.Errorf("still there: %+v", p)
 			}
-			l.server.tables.mu.Lock()
-			defer l.server.tables.mu.Unlock()
-			if k := l.server.tables.border.tasks; len(k.wanted) != 0 || len(l.server.tables.spoken) > 0 {
-				t.Errorf("left: %v, %v", k.wanted, l.server.tables.spoken)
-			}
+			l.want("left", "0 sessions wanted, 0 interfaces spoke", func() string {
+				l.server.tables.mu.Lock()
+				defer l.server.tables.mu.Unlock()
+				return fmt.Sprintf("%d sessions wanted, %d interfaces spoke", len(l.server.tables.border.tasks.wanted), len(l.server.tables.spoken))
+			})
 		})
+	}
+}
+
+// TestNetTaskEnd: the end of the control node's process takes no route of a task
+// away from agents that still listen.
+func TestNetTaskEnd(t *testing.T) {
+	t.Parallel()
+	l := newTaskLab(t)
+	l.speaks("s", "b1", taskPort)
+	s := l.speaker(65001, 64512)
+	s.announce("10.8.1.0/24", "10.0.0.3")
+	const way = "bgpaas 10.99.0.2 label 16"
+	l.want("its prefix", way, l.way("10.8.1.0/24"))
+	l.stop()
+	l.running.Wait()
+	if got := l.way("10.8.1.0/24")(); got != way {
+		t.Errorf("after the end: %s, want %s", got, way)
 	}
 }
 

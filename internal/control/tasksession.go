@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"sync"
 
@@ -18,7 +19,7 @@ type taskSession struct {
 	key     taskKey
 	speaker *bgp.Speaker
 	ctx     context.Context
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	wake    chan struct{}
 
 	// What follows is under the tables' lock.
@@ -43,7 +44,7 @@ func (k *tasks) begin(parent context.Context, key taskKey, w *wish, c peeringCon
 		tasks: k, key: key, speaker: speaker, wake: make(chan struct{}, 1), wish: w,
 		dirty: map[rib.Key]struct{}{}, told: map[rib.Key]struct{}{},
 	}
-	s.ctx, s.cancel = context.WithCancel(parent)
+	s.ctx, s.cancel = context.WithCancelCause(parent)
 	k.running[key], k.byPlace[w.place] = s, s
 	if k.byVRF[w.vrf] == nil {
 		k.byVRF[w.vrf] = map[*taskSession]struct{}{}
@@ -53,7 +54,11 @@ func (k *tasks) begin(parent context.Context, key taskKey, w *wish, c peeringCon
 	return s, nil
 }
 
-// end takes a session out, with all that it brought.
+// errUnwanted ends a session that shall not be any more. Without it the process
+// ends: agents keep what they have, as forwarding goes on.
+var errUnwanted = errors.New("the session is not wanted any more")
+
+// end takes a session out, and what it brought unless the process ends.
 func (s *taskSession) end() {
 	t, k := s.tasks.border.tables, s.tasks
 	t.mu.Lock()
@@ -63,8 +68,10 @@ func (s *taskSession) end() {
 	if delete(k.byVRF[s.wish.vrf], s); len(k.byVRF[s.wish.vrf]) == 0 {
 		delete(k.byVRF, s.wish.vrf)
 	}
-	t.forgetTask(s.speech())
-	t.flush()
+	if errors.Is(context.Cause(s.ctx), errUnwanted) {
+		t.forgetTask(s.speech())
+		t.flush()
+	}
 	k.poke()
 }
 
@@ -99,10 +106,9 @@ func (s *taskSession) noteAll() {
 // wanted any more.
 func (s *taskSession) run() {
 	defer s.end()
-	defer s.cancel()
 	var speaking sync.WaitGroup
 	defer speaking.Wait()
-	defer s.cancel()
+	defer s.cancel(errUnwanted)
 	speaking.Go(func() { _ = s.speaker.Run(s.ctx) }) // it listens nowhere: it ends with ctx
 	received := s.speaker.Subscribe(bgp.Inet, bgp.Inet6)
 	defer received.Close()
@@ -174,7 +180,7 @@ func (s *taskSession) configure(before *wish) *wish {
 // enter takes in what the task said, and reports whether there may be more.
 func (s *taskSession) enter(from *bgp.Subscription) (more bool) {
 	changes := from.Next(borderBatch)
-	if len(changes) == 0 {
+	if len(changes) == 0 || s.ctx.Err() != nil { // a speaker that ends takes away what the task said
 		return false
 	}
 	routes := make([]said, 0, len(changes))
