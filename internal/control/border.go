@@ -11,6 +11,7 @@ import (
 
 	"github.com/contrail-mesos/contrail/internal/control/bgp"
 	"github.com/contrail-mesos/contrail/internal/control/rib"
+	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
 // border exchanges routes with routers by BGP, while the graph has a bgp-router
@@ -50,7 +51,9 @@ type border struct {
 	// while there is no speaker.
 	takesAt string
 	tasks   *tasks
-	state   struct {
+	// troubles bounds the lines of the log that tenants' routes can cause.
+	troubles serve.Limiter
+	state    struct {
 		speaker *bgp.Speaker
 		refused map[string]error
 		failure string
@@ -444,7 +447,9 @@ func (b *border) passedOn(at place, old bgp.NLRI) bool {
 func (b *border) putEach(to announcer, routes []bgp.Route) {
 	for _, r := range routes {
 		if err := to.Put(r); err != nil {
-			b.log.Warn("route is not told to BGP peers", "error", err)
+			if silent, ok := b.troubles.Admit(time.Now()); ok {
+				b.log.Warn("route is not told to BGP peers", "error", err, "not_logged", silent)
+			}
 			to.Withdraw(r.NLRI)
 		}
 	}

@@ -51,6 +51,28 @@ func TestRefusedPeerIsLoggedOnce(t *testing.T) {
 	reset(nobody, 22)
 }
 
+// refuser is a speaker that takes no route.
+type refuser struct{}
+
+func (refuser) Put(r ...bgp.Route) error { return fmt.Errorf("route %s is too long", r[0].NLRI) }
+func (refuser) Withdraw(...bgp.NLRI)     {}
+
+// A tenant whose routes have too many attributes, and change all the time, would
+// else fill the log.
+func TestRouteThatIsNotToldIsLoggedSeldom(t *testing.T) {
+	var text bytes.Buffer
+	b := newBorder(New(discard(), Config{}, newWorld().graph).tables)
+	b.log = slog.New(slog.NewTextHandler(&text, nil))
+	routes := make([]bgp.Route, 1000)
+	for i := range routes {
+		routes[i].NLRI = bgp.PrefixNLRI(netip.MustParsePrefix("10.0.0.0/24"))
+	}
+	b.putEach(refuser{}, routes)
+	if n := strings.Count(text.String(), "\n"); n == 0 || n > 100 {
+		t.Errorf("of 1000 routes that cannot be told the log has %d lines", n)
+	}
+}
+
 // A node whose agent is gone is the last resort, for routers too.
 func TestStaleRouteGoesOut(t *testing.T) {
 	b := newBench()
