@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/contrail-mesos/contrail/internal/serve"
 )
 
 // Checker sends the probes of checks. Its methods may be called by several
@@ -18,6 +20,8 @@ type Checker struct {
 	log *slog.Logger
 	// changed is called when a verdict is another, without locks held.
 	changed func()
+	// verdicts bounds the lines of the log that ports can cause.
+	verdicts serve.Limiter
 
 	mu      sync.Mutex
 	checks  map[Key]*running
@@ -141,13 +145,22 @@ func (c *Checker) judge(r *running, reason string, failed bool, took time.Durati
 	if !changed || !current {
 		return
 	}
-	attributes := []any{"port", r.state.Port, "check", r.state.ID, "name", r.state.Name, "address", r.state.Address}
+	c.note(r, reason, failed)
+	c.changed()
+}
+
+// note logs a verdict that is another than before.
+func (c *Checker) note(r *running, reason string, failed bool) {
+	silent, ok := c.verdicts.Admit(time.Now())
+	if !ok {
+		return
+	}
+	attributes := []any{"port", r.state.Port, "check", r.state.ID, "name", r.state.Name, "address", r.state.Address, "not_logged", silent}
 	if failed {
 		c.log.Warn("health check of a port fails", append(attributes, "reason", reason)...)
 	} else {
 		c.log.Info("health check of a port passes again", attributes...)
 	}
-	c.changed()
 }
 
 // Failing are the checks of a port that have failed, by their ids.

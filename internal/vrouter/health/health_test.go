@@ -270,3 +270,44 @@ func TestBounds(t *testing.T) {
 		t.Errorf("not asked are %v", left)
 	}
 }
+
+// TestLog: a port whose answers change all the time does not fill the node's log.
+func TestLog(t *testing.T) {
+	var mu sync.Mutex
+	lines := 0
+	log := slog.New(slog.NewTextHandler(writer(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines++
+		return len(p), nil
+	}), nil))
+	c := New(log, func() {})
+	defer c.Close()
+	flapping := check("p", "h")
+	flapping.Retries = 1
+	c.Set(&flapNet{}, []Check{flapping})
+	eventually(t, c, "300 probes", func() bool { return c.States()[0].Asked >= 300 })
+	mu.Lock()
+	defer mu.Unlock()
+	if lines == 0 || lines > 100 {
+		t.Errorf("300 probes with another outcome each made %d lines", lines)
+	}
+}
+
+type writer func(p []byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// flapNet answers every second time.
+type flapNet struct{ asked atomic.Int64 }
+
+func (f *flapNet) Dial(context.Context, netip.AddrPort) (net.Conn, error) {
+	return nil, unix.ECONNREFUSED
+}
+
+func (f *flapNet) Ping(context.Context, netip.Addr) error {
+	if f.asked.Add(1)%2 == 1 {
+		return unix.EHOSTUNREACH
+	}
+	return nil
+}
