@@ -22,7 +22,8 @@ const (
 	// turnsEach is how many clients of one address have their turn at the same
 	// time, for each CPU.
 	turnsEach = 16
-	// maxHandshakes is how many clients are waited for. More wait in the kernel.
+	// maxHandshakes is how many clients are waited for, half of them of one address
+	// at the most. More wait in the kernel.
 	maxHandshakes = 8192
 )
 
@@ -115,8 +116,13 @@ func (h *handshakes) run() {
 }
 
 func (h *handshakes) shake(raw net.Conn) {
-	source, leave := h.turns.join(raw)
+	source, conns, leave := h.turns.join(raw)
 	defer leave()
+	// Who says nothing is waited for as well, but not instead of all others.
+	if conns > cap(h.pending)/2 {
+		h.refuse(raw, errors.New("too many connections of one address have not shaken hands"))
+		return
+	}
 	t := &handshake{conn: raw, turns: h.turns, source: source, release: func() {}}
 	ctx, cancel := context.WithTimeout(context.WithValue(h.ctx, handshakeKey{}, t), 2*helloTime+queueTime)
 	defer cancel()

@@ -127,6 +127,42 @@ func TestHandshakesOfStrangers(t *testing.T) {
 	}
 }
 
+// Who connects and says nothing keeps those of no other address out, however many
+// connections he has.
+func TestHandshakesOfTheSilent(t *testing.T) {
+	credentials := testCredentials(t, ctls.RoleController)
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newHandshakes(slog.New(slog.DiscardHandler), raw, credentials.Server())
+	l.pending = make(chan struct{}, 16)
+	accepted := make(chan net.Conn, 1)
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	defer l.Close()
+	accepting.Go(func() {
+		if c, err := l.Accept(); err == nil {
+			accepted <- c
+		}
+	})
+	for range 2 * cap(l.pending) {
+		silent, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", raw.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), helloTime/2)
+	defer cancel()
+	c, err := (&tls.Dialer{Config: credentials.Client("", ctls.RoleController)}).DialContext(ctx, "tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	(<-accepted).Close()
+}
+
 // stick begins a handshake: the client's first message goes out, the server's
 // answer is not read.
 func stick(t *testing.T, address, from string) {

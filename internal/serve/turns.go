@@ -31,9 +31,9 @@ func newTurns(each int) *turns {
 	return &turns{all: make(chan struct{}, 2*each), each: each, of: map[netip.Addr]*source{}}
 }
 
-// join returns the source of a connection, and leave, which is called when the
-// connection has shaken hands.
-func (t *turns) join(conn net.Conn) (s *source, leave func()) {
+// join returns the source of a connection, how many it has now, and leave, which is
+// called when the connection has shaken hands.
+func (t *turns) join(conn net.Conn) (s *source, conns int, leave func()) {
 	var addr netip.Addr // of TCP; all others have one
 	if at, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		addr = at.AddrPort().Addr().Unmap()
@@ -45,7 +45,7 @@ func (t *turns) join(conn net.Conn) (s *source, leave func()) {
 		t.of[addr] = s
 	}
 	s.conns++
-	return s, func() {
+	return s, s.conns, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if s.conns--; s.conns == 0 {
