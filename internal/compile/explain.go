@@ -126,7 +126,7 @@ func Explain(v *model.View, network string) *Explanation {
 	e.explainLinks(g, i)
 	e.explainChains(g, i)
 	e.explainRoutes(g, i)
-	e.Problems = slices.Concat(e.Problems, checkProblems(g, network), routerProblems(g, i), serviceProblems(v, g, network))
+	e.Problems = slices.Concat(e.Problems, checkProblems(g, network), routerProblems(v, g, i), serviceProblems(v, g, network))
 	e.explainEncapsulations(i, Encapsulations(v))
 	e.explainInstances(g, network)
 	if e.Problems == nil {

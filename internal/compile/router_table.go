@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 )
@@ -58,18 +59,37 @@ func (i *Instance) setRouters(g *graph) {
 
 // routerProblems are what is wrong with the VXLAN network identifiers by which
 // routers reach a network.
-func routerProblems(g *graph, i *Instance) []Problem {
+func routerProblems(v *model.View, g *graph, i *Instance) []Problem {
 	var list []Problem
 	for _, r := range routersOf(g, i.Network) {
-		switch {
-		case r.VNI == 0 || !i.Layer3:
-		case r.VNI != i.RouterVNIs[0]:
+		if r.VNI == 0 || !i.Layer3 {
+			continue
+		}
+		if r.VNI != i.RouterVNIs[0] {
 			list = append(list, Problem{About: r.From, Text: fmt.Sprintf(
 				"routers are told the routes of the network with the vxlan_network_identifier %d of another logical router, the lowest; connect it with one logical router", i.RouterVNIs[0])})
-		case r.VNI == i.VXLAN:
-			list = append(list, Problem{About: r.From, Text: fmt.Sprintf(
-				"its vxlan_network_identifier %d is that of the network, for which all is taken that comes by it; give it one that no network has", r.VNI)})
+		}
+		if taken := networkWith(v, g, r.VNI); taken != nil {
+			list = append(list, Problem{About: r.From, Names: []Origin{*taken}, Text: fmt.Sprintf(
+				"its vxlan_network_identifier %d is also that of virtual-network %s, for which nodes that have both take what comes by it; choose one above the numbers of networks", r.VNI, taken.Name)})
 		}
 	}
 	return list
+}
+
+// networkWith is the network that has a VXLAN network identifier, which may be its
+// number; nil where none has.
+func networkWith(v *model.View, g *graph, vni uint32) *Origin {
+	for s := range v.AllStored(model.KindVirtualNetwork) {
+		number, _ := s.Property("virtual_network_network_id")
+		asked, _ := s.Member("virtual_network_properties", "vxlan_network_identifier")
+		if text := strconv.FormatUint(uint64(vni), 10); string(number) != text && string(asked) != text {
+			continue // without computing what most networks are compiled to
+		}
+		if i := instances.get(g, s.UUID); i != nil && i.VXLAN == vni {
+			o := networkOrigin(g, s.UUID)
+			return &o
+		}
+	}
+	return nil
 }

@@ -97,9 +97,16 @@ func TestRouterTable(t *testing.T) {
 				t.Errorf("%s: %s", n.network.Name(), diff)
 			}
 		}
-		// One router speaks for blue, whose identifier is also that of the other.
-		if got := Explain(v, blue.UUID).Problems; len(got) != 2 || got[0].About.UUID == got[1].About.UUID {
-			t.Errorf("problems of blue are %v, want those of both routers", got)
+		// One router speaks for blue, whose identifier is also that of the other. Who may
+		// not see blue is not told that it has it.
+		found := Explain(v, blue.UUID).Problems
+		if len(found) != 2 || found[0].About.UUID == found[1].About.UUID {
+			t.Errorf("problems of blue are %v, want those of both routers", found)
+		}
+		for _, p := range found {
+			if p.About.UUID == other.UUID && (len(p.Names) != 1 || p.Names[0] != originOf(blue)) {
+				t.Errorf("a problem that names blue says that it names %v", p.Names)
+			}
 		}
 		if got := Explain(v, red.UUID).Problems; len(got) != 0 {
 			t.Errorf("problems of red are %v", got)
