@@ -1,11 +1,11 @@
 // Package vrouterapi is what a vRouter agent tells of its data plane: JSON over
 // HTTP, on the agent's unix socket and at its introspect address.
 //
-//	GET /vif /rt /nh /mpls /vxlan /flow /drops /vrf /stats -> 200 list | portapi.Error
+//	GET /vif /rt /nh /mpls /vxlan /flow /drops /vrf /stats /objects -> 200 list | portapi.Error
 //
 // The tables have the names of OpenContrail's utilities, and are read from the
-// BPF maps when somebody asks: they are what packets meet. What the agent wants
-// to be in the maps, and why it is not, is told by its other tables.
+// BPF maps when somebody asks: they are what packets meet. What is not there as
+// the agent wants it, and why, is in /objects; its other tables have all objects.
 package vrouterapi
 
 import "github.com/contrail-mesos/contrail/api/portapi"
@@ -21,6 +21,7 @@ const (
 	PathDrops    = "/drops"
 	PathVRFs     = "/vrf"
 	PathStats    = "/stats"
+	PathObjects  = "/objects"
 )
 
 // Parameters of requests. A table takes those that it has something of.
@@ -282,6 +283,17 @@ type Stat struct {
 	Counters
 }
 
+// Object is one that the agent puts into the data plane, and that is not as it
+// should be.
+type Object struct {
+	// Table is the agent's, which has the object whole.
+	Table  string `json:"table"`
+	Object string `json:"object"`
+	// Wanted: it is to be there. Else it is to go, or may not yet.
+	Wanted bool          `json:"wanted"`
+	Status portapi.State `json:"status"`
+}
+
 // The answers. Left counts what is beyond the limit.
 type (
 	Vifs struct {
@@ -303,6 +315,10 @@ type (
 	Flows struct {
 		Flows []Flow `json:"flows"`
 		Left  int    `json:"left,omitempty"`
+	}
+	Objects struct {
+		Objects []Object `json:"objects"`
+		Left    int      `json:"left,omitempty"`
 	}
 	Drops struct {
 		Drops []Drop `json:"drops"`

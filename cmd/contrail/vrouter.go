@@ -224,4 +224,12 @@ there. The total of drops has those of former ports, too.`,
 		example: "  contrail vrouter stats -w",
 		args:    cobra.NoArgs, filters: []string{byVRF, byVif}, show: (*cli.VRouter).Stats,
 	},
+	{
+		use: "objects", short: "List what is not in the data plane as it should be",
+		long: `Lists the ports, policies, routes, MACs, bridges, VXLAN network identifiers, BGP
+services and probes that are not in the kernel as the agent wants them, with the last
+error: what failed is tried again. What is "to go" is there and not wanted; it goes
+when the control nodes have told all that they know. No rows are the best answer.`,
+		example: "  contrail vrouter objects", args: cobra.NoArgs, filters: []string{vrouterapi.ParamLimit}, show: (*cli.VRouter).Objects,
+	},
 }

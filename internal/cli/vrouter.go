@@ -332,6 +332,24 @@ func (v *VRouter) Stats(ctx context.Context, w io.Writer, q url.Values, output O
 	})
 }
 
+// Objects lists what is not in the data plane as it should be.
+func (v *VRouter) Objects(ctx context.Context, w io.Writer, q url.Values, output Output) error {
+	titles := []string{"TABLE", "OBJECT", "STATE", "SINCE", "ERROR"}
+	return tableOf(ctx, v, w, vrouterapi.PathObjects, q, output, titles, func(a vrouterapi.Objects) (rows [][]string, left int) {
+		for _, o := range a.Objects {
+			state, since := o.Status.State, "-"
+			if !o.Wanted {
+				state += ", is to go"
+			}
+			if !o.Status.Since.IsZero() {
+				since = span(time.Since(o.Status.Since))
+			}
+			rows = append(rows, []string{o.Table, o.Object, state, since, or(o.Status.Error)})
+		}
+		return rows, a.Left
+	})
+}
+
 // Watch shows again and again what show writes: on a terminal in place of what it
 // was, else when it has changed. One that fails is told, and shown again when it
 // does not.

@@ -28,12 +28,13 @@ var vrouterAnswers = map[string]string{
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.4/32","next_hop":{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"status":{"state":"failed","error":"no room"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.9/32","next_hop":{"nh":7,"type":"ecmp","members":[{"nh":0,"type":"local","label":30,"behind":true,"weight":3},{"nh":0,"type":"tunnel","remote":"172.31.0.13","encapsulation":"VXLAN","vni":5,"mac":"02:00:00:00:00:09","weight":1}]},"status":{"state":"applied"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.40.0.0/16","next_hop":{"nh":0,"type":"discard"}}],"left":23}`,
-	"/nh":    `{"next_hops":[{"nh":0,"type":"discard","routes":1},{"nh":1,"type":"local","routes":2},{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoGRE","routes":4}]}`,
-	"/mpls":  `{"labels":[{"label":16,"vif":12,"device":"tap1","port":"u1","vrf":5,"network":"d:p:blue"}]}`,
-	"/vxlan": `{"vnis":[{"vni":5,"vrf":5,"network":"d:p:blue"},{"vni":6,"vrf":6,"bridge":{"routes":true,"remotes":[{"address":"172.31.0.12","vni":6},{"address":"172.31.0.13","vni":6}]}}]}`,
-	"/drops": `{"drops":[{"reason":"no-route","description":"no route to the destination","vif":12,"device":"tap1","packets":7,"bytes":700},{"reason":"arp","description":"ARP that is not to be answered","vif":0,"packets":3,"bytes":126}]}`,
-	"/vrf":   `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false}}]}`,
-	"/stats": `{"stats":[{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
+	"/nh":      `{"next_hops":[{"nh":0,"type":"discard","routes":1},{"nh":1,"type":"local","routes":2},{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoGRE","routes":4}]}`,
+	"/mpls":    `{"labels":[{"label":16,"vif":12,"device":"tap1","port":"u1","vrf":5,"network":"d:p:blue"}]}`,
+	"/vxlan":   `{"vnis":[{"vni":5,"vrf":5,"network":"d:p:blue"},{"vni":6,"vrf":6,"bridge":{"routes":true,"remotes":[{"address":"172.31.0.12","vni":6},{"address":"172.31.0.13","vni":6}]}}]}`,
+	"/drops":   `{"drops":[{"reason":"no-route","description":"no route to the destination","vif":12,"device":"tap1","packets":7,"bytes":700},{"reason":"arp","description":"ARP that is not to be answered","vif":0,"packets":3,"bytes":126}]}`,
+	"/vrf":     `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false}}]}`,
+	"/stats":   `{"stats":[{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
+	"/objects": `{"objects":[{"table":"ports","object":"tap4","wanted":true,"status":{"state":"failed","error":"table of 4096 ports is full"}},{"table":"routes","object":"9:10.0.0.0/8","wanted":false,"status":{"state":"pending"}}],"left":2}`,
 	"/flow": `{"flows":[{"state":"established","protocol":"tcp","forward":{"source":"10.32.0.3","source_port":40000,"destination":"10.32.0.4","destination_port":80,"vrf":5,"vif":12,"next_hop":{"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"nat":{"source":"198.51.100.3","destination":"172.31.0.1","destination_port":179},"packets":5,"bytes":500,"age_seconds":61.2,"idle_seconds":0.4,"current":true,"generation":12,"policy_generation":3},
 		"reverse":{"source":"10.32.0.4","source_port":80,"destination":"10.32.0.3","destination_port":40000,"vrf":5,"vif":12,"next_hop":{"type":"local","vif":12,"device":"tap1"},"packets":4,"bytes":400,"current":false}},
 		{"state":"unanswered","protocol":"icmp","forward":{"source":"10.32.0.3","source_port":77,"destination":"10.32.0.5","destination_port":8,"vrf":5,"vif":12,"next_hop":{"type":"discard"},"current":true}},
@@ -107,6 +108,11 @@ VRF  NETWORK   VNI  PORTS  INET  INET6  MACS  LAYER 2  RX  TX  DROPS
 VIF    DEVICE  NETWORK   RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  DROPS  DROPPED BYTES
 12     tap1    d:p:blue  10          1000      20          2000      1      60
 total                    10          1000      20          2000      5      300`},
+		"objects": {v.Objects, nil, `
+TABLE   OBJECT        STATE              SINCE  ERROR
+ports   tap4          failed             -      table of 4096 ports is full
+routes  9:10.0.0.0/8  pending, is to go  -      -
+2 more are not shown; choose among them, or see --limit`},
 		"flow": {v.Flows, nil, `
 PROTO  SOURCE           DESTINATION       VIF  VRF  TO                       NAT                                   STATE              PACKETS  BYTES  AGE  IDLE  GENERATION
 tcp    10.32.0.3:40000  10.32.0.4:80      12   5    172.31.0.12 MPLSoUDP 17  from 198.51.100.3 to 172.31.0.1:179  established        5        500    61s  0s    12/3

@@ -71,6 +71,13 @@ func (a *Agent) showTables(show shower) {
 	table(vrouterapi.PathDrops, func(l *look) (any, error) { return l.drops() })
 	table(vrouterapi.PathVRFs, func(l *look) (any, error) { return l.vrfs() })
 	table(vrouterapi.PathStats, func(l *look) (any, error) { return l.stats() })
+	show(vrouterapi.PathObjects, func(ctx context.Context, q url.Values) (any, error) {
+		l, err := a.look(q)
+		if err != nil {
+			return nil, err
+		}
+		return l.objects(ctx)
+	})
 }
 
 // objectState is an object of the data plane: what the agent wants it to be, what

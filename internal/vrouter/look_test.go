@@ -277,6 +277,19 @@ func TestObjectsTellTheirStatus(t *testing.T) {
 		}
 		return nil
 	})
+	objects := decoded[vrouterapi.Objects](t, ask, "/objects").Objects
+	last := vrouterapi.Object{}
+	for _, o := range objects {
+		if o.Table == "routes" && o.Object == "9:10.0.0.0/8" {
+			last = o
+		}
+	}
+	if len(objects) == 0 || objects[0].Table != "ports" || objects[0].Object != "interface 6" || !objects[0].Wanted || objects[0].Status.Error == "" || last.Wanted || last.Status.State != "pending" {
+		t.Errorf("what is not as it should be is %+v", objects)
+	}
+	if some := decoded[vrouterapi.Objects](t, ask, "/objects?limit=1"); len(some.Objects) != 1 || some.Left != len(objects)-1 {
+		t.Errorf("one of %d is %+v", len(objects), some)
+	}
 	_, body := ask("/metrics")
 	for _, want := range []string{
 		`contrail_vrouter_objects{state="failed",table="ports"} 1`, `contrail_vrouter_apply_failures_total{table="ports"} `, `contrail_vrouter_apply_failures_total{table="routes"} 0`,
@@ -305,7 +318,7 @@ func TestObjectsTellTheirStatus(t *testing.T) {
 func FuzzQuestions(f *testing.F) {
 	paths := []string{
 		vrouterapi.PathVifs, vrouterapi.PathRoutes, vrouterapi.PathNextHops, vrouterapi.PathLabels, vrouterapi.PathVNIs,
-		vrouterapi.PathFlows, vrouterapi.PathDrops, vrouterapi.PathVRFs, vrouterapi.PathStats,
+		vrouterapi.PathFlows, vrouterapi.PathDrops, vrouterapi.PathVRFs, vrouterapi.PathStats, vrouterapi.PathObjects,
 	}
 	for i := range paths {
 		f.Add(uint8(i), "vif", "10.0.0.3", "vrf", "blue")

@@ -290,24 +290,30 @@ type FlowCount struct {
 
 // PortFlowCount returns what counts against a port's quotas: the flows that it
 // began, and those that others began towards it by tunnel.
-func (d *Dataplane) PortFlowCount(ifindex int) (own, others FlowCount, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	slot, ok := d.slots[ifindex]
-	if !ok {
-		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, ErrNoPort)
+func (t *Tables) PortFlowCount(ifindex int) (own, others FlowCount, err error) {
+	var vif bpfVif
+	err = t.maps.VifV1.Lookup(uint32(ifindex), &vif)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = ErrNoPort
 	}
-	made, err := d.accounts(d.maps().FlowMadeV2)
+	if err == nil {
+		own, err = t.flowCount(account(vif.Slot, flowFromPort))
+	}
+	if err == nil {
+		others, err = t.flowCount(account(vif.Slot, flowFromTunnel))
+	}
 	if err != nil {
 		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, err)
 	}
-	gone, err := d.accounts(d.maps().FlowGoneV2)
-	if err != nil {
-		return own, others, fmt.Errorf("count flows of port %d: %w", ifindex, err)
+	return own, others, nil
+}
+
+// flowCount reads what is gone first: what is made grows, and is never less.
+func (t *Tables) flowCount(account uint32) (FlowCount, error) {
+	var made, gone bpfFlowCount
+	err := t.maps.FlowGoneV2.Lookup(account, &gone)
+	if err == nil {
+		err = t.maps.FlowMadeV2.Lookup(account, &made)
 	}
-	of := func(dir uint32) FlowCount {
-		m, g := made[account(slot, dir)], gone[account(slot, dir)]
-		return FlowCount{int(int32(m.Flows - g.Flows)), int(int32(m.Unanswered - g.Unanswered))}
-	}
-	return of(flowFromPort), of(flowFromTunnel), nil
+	return FlowCount{int(int32(made.Flows - gone.Flows)), int(int32(made.Unanswered - gone.Unanswered))}, err
 }

@@ -204,8 +204,8 @@ func (t *Tables) RouteCounts() (map[uint32]RouteCount, error) {
 type FlowPair struct{ Begins, Answers *Flow }
 
 // FlowPairs returns the conversations that match, not more than limit, and how
-// many there are beyond. match is asked about the direction that began, where it
-// is there.
+// many there are beyond. What counts is the direction that began, where it is
+// there.
 func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair, left int, err error) {
 	now, err := t.generations()
 	if err != nil {
@@ -220,7 +220,7 @@ func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair,
 			return nil, 0, err
 		}
 		flow := fromFlow(f.key, f.value, now)
-		if !match(&flow) && !flow.Answers {
+		if !match(&flow) {
 			continue
 		}
 		other, err := t.reverseOf(f, vifs)
@@ -235,7 +235,7 @@ func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair,
 				answers := fromFlow(other.key, other.value, now)
 				pair.Answers = &answers
 			}
-		case other == nil && match(&flow):
+		case other == nil:
 			pair.Answers = &flow
 		default:
 			continue // it is with the one that it answers
