@@ -255,18 +255,24 @@ static __always_inline int decapsulate(struct __sk_buff *skb, __u32 size)
 				   BPF_F_ADJ_ROOM_FIXED_GSO) ? -1 : 0;
 }
 
-/* Since Linux 6.3; what lacks it goes on taking the packet for IPv4. */
-#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
+#define ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8) /* since Linux 6.3 */
 #define ERR_INVALID -22
 
-/* Removes outer headers of IPv4 around IPv6. */
+/*
+ * Removes outer headers of IPv4 around IPv6. A kernel that cannot be told so is
+ * asked to make the outer packet one of IPv6 first, which puts a larger header in
+ * front of it: so what is in front of the inner packet is removed all the same.
+ */
 static __noinline int decapsulate_ipv6(struct __sk_buff *skb, __u32 size)
 {
 	long err = bpf_skb_adjust_room(skb, -(__s32)size, BPF_ADJ_ROOM_MAC,
 				       BPF_F_ADJ_ROOM_FIXED_GSO | ADJ_ROOM_DECAP_L3_IPV6);
 
-	if (err == ERR_INVALID)
-		err = decapsulate(skb, size);
+	if (err == ERR_INVALID) {
+		err = bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0);
+		if (!err)
+			err = decapsulate(skb, size + sizeof(struct ipv6hdr) - sizeof(struct iphdr));
+	}
 	return err || set_protocol(skb, ETH_P_IPV6) ? -1 : 0;
 }
 

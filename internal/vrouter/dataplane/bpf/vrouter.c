@@ -78,7 +78,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 
 /* Hands the packet to the container behind ifindex. */
 static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u32 ifindex,
-				   __u32 slot, int v6)
+				   __u32 slot)
 {
 	const __u8 vr_mac[6] = VR_MAC;
 
@@ -89,10 +89,6 @@ static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u3
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	count_to(skb, slot);
-	/* What the kernel takes for another protocol than it is (decapsulate_ipv6)
-	 * gets the right one at the container's end of the wire. */
-	if (v6 && skb->protocol != bpf_htons(ETH_P_IPV6))
-		return bpf_redirect(ifindex, 0);
 	return bpf_redirect_peer(ifindex, 0);
 }
 
@@ -130,7 +126,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 		return drop(skb, DROP_MALFORMED, ifindex);
 	if (kind == NEXT_HOP_LOCAL) {
 		count_from(slot, packets, bytes);
-		return deliver(skb, f->dmac, to, f->out_slot, 0);
+		return deliver(skb, f->dmac, to, f->out_slot);
 	}
 	if (encapsulate(skb, f, p))
 		return drop(skb, DROP_ENCAPSULATE, ifindex);
@@ -366,7 +362,7 @@ static __always_inline int receive(struct __sk_buff *skb, const struct packet *p
 		return drop(skb, DROP_DECAPSULATE, underlay);
 	if (nat_dst && translate(skb, 0, nat_dst, 0, 0))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return deliver(skb, dmac, ifindex, slot, p->v6);
+	return deliver(skb, dmac, ifindex, slot);
 }
 
 /* Hands what a control node sent to a port to that. */
@@ -394,7 +390,7 @@ static __noinline int from_fabric(struct __sk_buff *skb, struct packet *p, __u32
 	copy_mac(dmac, f->dmac);
 	if (translate(skb, f->nat_src, f->nat_dst, 0, f->nat_dport) || set_ttl(skb, BGP_TTL))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return deliver(skb, dmac, ifindex, slot, 0);
+	return deliver(skb, dmac, ifindex, slot);
 }
 
 SEC("tc")
@@ -504,7 +500,7 @@ int probe_rx(struct __sk_buff *skb)
 	reason = enter_probe(skb, &p, to);
 	if (reason)
 		return drop(skb, reason, ifindex);
-	return deliver(skb, vif->mac, port, vif->slot, 0);
+	return deliver(skb, vif->mac, port, vif->slot);
 }
 
 #include "bridge_rx.h"
