@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ type container struct {
 	addr    netip.Addr
 }
 
-func newCluster(t *testing.T, nodes int) *cluster {
+func newCluster(t *testing.T, nodes int, change ...func(*Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, fabric: nstest.New(t, "fabric"), bpffs: nstest.BPFFS(t)}
 	c.fabric.Bridge("br0")
@@ -62,6 +63,9 @@ func newCluster(t *testing.T, nodes int) *cluster {
 			PinDir:   filepath.Join(c.bpffs, n.Name()),
 			Underlay: "eth0", LocalIP: netip.AddrFrom4([4]byte{172, 31, 0, byte(11 + i)}),
 			FlowEntries: 8192, MaxPorts: 64,
+		}
+		for _, f := range change {
+			f(&n.config)
 		}
 		port := fmt.Sprintf("n%d", i+1)
 		nstest.Veth(t, n.NS, "eth0", c.fabric, port)
@@ -211,10 +215,8 @@ func (k *container) refused(to netip.Addr) error {
 	return nil
 }
 
-// tcp sends size random bytes and compares what comes back.
-func (k *container) tcp(to netip.Addr, size int) error {
-	var conn *net.TCPConn
-	err := k.Do(func() (err error) {
+func (k *container) dialTCP(to netip.Addr) (conn *net.TCPConn, err error) {
+	err = k.Do(func() error {
 		// To an address the dialer dials on the calling thread.
 		dialer := net.Dialer{Timeout: patience}
 		c, err := dialer.Dial("tcp", netip.AddrPortFrom(to, 7).String())
@@ -223,6 +225,12 @@ func (k *container) tcp(to netip.Addr, size int) error {
 		}
 		return err
 	})
+	return conn, err
+}
+
+// tcp sends size random bytes and compares what comes back.
+func (k *container) tcp(to netip.Addr, size int) error {
+	conn, err := k.dialTCP(to)
 	if err != nil {
 		return err
 	}
@@ -337,6 +345,24 @@ func (k *container) inject(frames ...[]byte) error {
 		}
 		return nil
 	})
+}
+
+// waitDropOf waits until something was dropped for the reason at the interface.
+func (n *testNode) waitDropOf(t *testing.T, reason DropReason, ifindex int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		drops, err := n.dp.Drops()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(drops, func(d Drop) bool { return d.Reason == reason && d.IfIndex == ifindex }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("drops are %v, want some for %s at interface %d", drops, reason, ifindex)
+			return
+		}
+	}
 }
 
 // waitDrops waits until the counts are there.

@@ -48,6 +48,8 @@ type Config struct {
 	// in a second, and how many all that comes by tunnel for a network. Default
 	// 10000, at most 1000000.
 	FloodRate uint32
+
+	withoutTCX bool // tests: as on a kernel before 6.6
 }
 
 func (c Config) withDefaults() Config {
@@ -114,7 +116,7 @@ func Open(log *slog.Logger, config Config) (*Dataplane, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
-	if err := checkKernel(); err != nil {
+	if err := CheckKernel(); err != nil {
 		return nil, fmt.Errorf("open data plane: %w", err)
 	}
 	if err := makePinDirs(config.PinDir); err != nil {
@@ -151,7 +153,7 @@ func (d *Dataplane) open() error {
 	if err := d.adopt(netns); err != nil {
 		return err
 	}
-	if err := attachLink(underlay.Attrs().Index, d.objects.UnderlayRx, d.underlayPin()); err != nil {
+	if err := d.attachUnderlay(underlay.Attrs().Index); err != nil {
 		return fmt.Errorf("attach to underlay %s: %w", d.config.Underlay, err)
 	}
 	return nil
@@ -184,7 +186,7 @@ func (d *Dataplane) load(underlay int) error {
 	}
 	options := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.mapDir()}}
 	if err := spec.LoadAndAssign(&d.objects, options); err != nil {
-		return fmt.Errorf("load programs and maps: %w", err)
+		return fmt.Errorf("load programs and maps: %w", explainLoad(err))
 	}
 	return nil
 }
@@ -352,7 +354,7 @@ func (d *Dataplane) Remove() error {
 	for _, ifindex := range filtered {
 		errs = append(errs, d.closeDevice(ifindex))
 	}
-	errs = append(errs, detachLink(d.underlayPin()))
+	errs = append(errs, d.detachUnderlay())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove data plane at %s: %w", d.config.PinDir, err)
 	}

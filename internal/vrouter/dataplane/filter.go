@@ -28,7 +28,14 @@ func (d *Dataplane) attachFilter(ifindex int) error {
 }
 
 func (d *Dataplane) attachProgram(ifindex int, prog *ebpf.Program, name string) error {
-	if err := d.links.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
+	return putFilter(d.links, ifindex, prog, name)
+}
+
+func putFilter(links *netlink.Handle, ifindex int, prog *ebpf.Program, name string) error {
+	if err := links.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
+		if errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("the kernel has no clsact qdisc: load its module, modprobe sch_ingress (CONFIG_NET_SCH_INGRESS): %w", err)
+		}
 		return fmt.Errorf("add clsact qdisc to interface %d: %w", ifindex, err)
 	}
 	filter := &netlink.BpfFilter{
@@ -38,7 +45,10 @@ func (d *Dataplane) attachProgram(ifindex int, prog *ebpf.Program, name string) 
 		},
 		Fd: prog.FD(), Name: name, DirectAction: true,
 	}
-	if err := d.links.FilterReplace(filter); err != nil {
+	if err := links.FilterReplace(filter); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("the kernel has no BPF filters: load their module, modprobe cls_bpf (CONFIG_NET_CLS_BPF): %w", err)
+		}
 		return fmt.Errorf("attach program to interface %d: %w", ifindex, err)
 	}
 	return nil
@@ -54,15 +64,25 @@ func (d *Dataplane) detachFilter(ifindex int) error {
 	return nil
 }
 
-// hasFilter says whether the device carries our program.
-func (d *Dataplane) hasFilter(ifindex int) (bool, error) {
+// ingressFilters returns what filters the device's ingress, nothing where there
+// is no device or no clsact qdisc.
+func (d *Dataplane) ingressFilters(ifindex int) ([]netlink.Filter, error) {
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
 	filters, err := d.links.FilterList(device, netlink.HANDLE_MIN_INGRESS)
 	if isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-		return false, nil // no device, or no clsact qdisc
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("list filters of interface %d: %w", ifindex, err)
+		return nil, fmt.Errorf("list filters of interface %d: %w", ifindex, err)
+	}
+	return filters, nil
+}
+
+// hasFilter says whether the device carries our program.
+func (d *Dataplane) hasFilter(ifindex int) (bool, error) {
+	filters, err := d.ingressFilters(ifindex)
+	if err != nil {
+		return false, err
 	}
 	for _, f := range filters {
 		if bpf, ok := f.(*netlink.BpfFilter); ok && bpf.Name == filterName {

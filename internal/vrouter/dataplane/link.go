@@ -12,7 +12,8 @@ import (
 
 // attachLink puts prog on the ingress of the device by a tcx link and pins
 // that, or replaces the program of the pinned link in one step, without a
-// packet passing unseen. It is for the underlay, which is attached once.
+// packet passing unseen. It is for the underlay, which is attached once. The
+// error is ErrNotSupported where the kernel has no tcx hook.
 func attachLink(ifindex int, prog *ebpf.Program, pin string) error {
 	adopted, err := adoptLink(ifindex, prog, pin)
 	if adopted || err != nil {
@@ -21,9 +22,6 @@ func attachLink(ifindex int, prog *ebpf.Program, pin string) error {
 	l, err := link.AttachTCX(link.TCXOptions{
 		Interface: ifindex, Program: prog, Attach: ebpf.AttachTCXIngress,
 	})
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("the kernel has no tcx hook (Linux 6.6 or later, CONFIG_NET_XGRESS): %w", err)
-	}
 	if err != nil {
 		return fmt.Errorf("attach program to interface %d: %w", ifindex, err)
 	}

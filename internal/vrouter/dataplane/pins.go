@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Below the pin directory: maps/NAME_vN and links/underlay.
+// Below the pin directory: maps/NAME_vN, and links/underlay or, without tcx,
+// links/underlay_filter.
 const (
 	mapDirName  = "maps"
 	linkDirName = "links"
@@ -68,7 +69,7 @@ func (d *Dataplane) discardForeign(netns uint64) error {
 	if node.Netns == netns || node.Netns == 0 {
 		return nil
 	}
-	live, err := linkLives(d.underlayPin())
+	live, err := d.underlayLives()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,181 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// underlayFilter is the name of the underlay's filter, on a kernel without tcx.
+const underlayFilter = "contrail_underlay"
+
+// attachUnderlay puts underlay_rx on the ingress of the device: by a pinned tcx
+// link, or by a filter where the kernel has no such hook (before Linux 6.6).
+// What another agent left there is adopted and gets the new program in one step.
+func (d *Dataplane) attachUnderlay(ifindex int) error {
+	err := ebpf.ErrNotSupported
+	if !d.config.withoutTCX {
+		err = attachLink(ifindex, d.objects.UnderlayRx, d.underlayPin())
+	}
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	d.log.Info("the kernel has no tcx hook: the underlay gets a clsact filter", "kernel", release())
+	return d.attachUnderlayFilter(ifindex)
+}
+
+// underlayRecord stands for the pin that a filter cannot have: the device that
+// has the filter, and the id of its program. Nothing pins that, so it lives as
+// long as the filter does, or an agent that has loaded it.
+type underlayRecord struct {
+	IfIndex uint32
+	Program uint32
+}
+
+func (d *Dataplane) underlayRecordPin() string {
+	return filepath.Join(d.linkDir(), "underlay_filter")
+}
+
+func (d *Dataplane) attachUnderlayFilter(ifindex int) error {
+	m, err := ebpf.NewMapWithOptions(&ebpf.MapSpec{
+		Name: "underlay_filter", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1, Pinning: ebpf.PinByName,
+	}, ebpf.MapOptions{PinPath: d.linkDir()})
+	if err != nil {
+		return fmt.Errorf("open record of the filter: %w", err)
+	}
+	defer m.Close()
+	var record underlayRecord
+	if err := m.Lookup(uint32(0), &record); err != nil {
+		return fmt.Errorf("read record of the filter: %w", err)
+	}
+	if at := int(record.IfIndex); at != 0 && at != ifindex {
+		if err := d.removeFilter(at, underlayFilter); err != nil {
+			return err
+		}
+	}
+	if err := d.refuseForeignFilter(ifindex); err != nil {
+		return err
+	}
+	if err := d.attachProgram(ifindex, d.objects.UnderlayRx, underlayFilter); err != nil {
+		return err
+	}
+	info, err := d.objects.UnderlayRx.Info()
+	if err != nil {
+		return fmt.Errorf("read id of the program: %w", err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		return errors.New("read id of the program: the kernel does not tell it")
+	}
+	if err := m.Put(uint32(0), underlayRecord{uint32(ifindex), uint32(id)}); err != nil {
+		return fmt.Errorf("write record of the filter: %w", err)
+	}
+	return nil
+}
+
+// refuseForeignFilter fails where our place is another program's: the underlay
+// is the host's device, which others may filter, too.
+func (d *Dataplane) refuseForeignFilter(ifindex int) error {
+	filters, err := d.ingressFilters(ifindex)
+	if err != nil {
+		return err
+	}
+	for _, f := range filters {
+		attrs := f.Attrs()
+		if attrs.Priority != filterPriority {
+			continue
+		}
+		bpf, ok := f.(*netlink.BpfFilter)
+		if ok && attrs.Protocol == unix.ETH_P_ALL && (bpf.Name == underlayFilter || attrs.Handle != filterHandle) {
+			continue
+		}
+		return fmt.Errorf("another program's %s filter has priority %d there; give it a higher number, or remove it: "+
+			"tc filter del dev DEVICE ingress pref %[2]d", f.Type(), filterPriority)
+	}
+	return nil
+}
+
+// detachUnderlay removes the program from the underlay; absent is success.
+func (d *Dataplane) detachUnderlay() error {
+	if err := detachLink(d.underlayPin()); err != nil {
+		return err
+	}
+	record, err := readUnderlayRecord(d.underlayRecordPin())
+	if err != nil || record == nil {
+		return err
+	}
+	if err := d.removeFilter(int(record.IfIndex), underlayFilter); err != nil {
+		return err
+	}
+	if err := os.Remove(d.underlayRecordPin()); err != nil {
+		return fmt.Errorf("unpin record of the filter: %w", err)
+	}
+	return nil
+}
+
+// underlayLives says whether the pins' underlay still has its program.
+func (d *Dataplane) underlayLives() (bool, error) {
+	if live, err := linkLives(d.underlayPin()); live || err != nil {
+		return live, err
+	}
+	record, err := readUnderlayRecord(d.underlayRecordPin())
+	if err != nil || record == nil {
+		return false, err
+	}
+	program, err := ebpf.NewProgramFromID(ebpf.ProgramID(record.Program))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open program %d: %w", record.Program, err)
+	}
+	return true, program.Close()
+}
+
+// readUnderlayRecord returns nil where there is none.
+func readUnderlayRecord(pin string) (*underlayRecord, error) {
+	m, err := ebpf.LoadPinnedMap(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open record of the filter: %w", err)
+	}
+	defer m.Close()
+	record := &underlayRecord{}
+	if err := m.Lookup(uint32(0), record); err != nil {
+		return nil, fmt.Errorf("read record of the filter: %w", err)
+	}
+	return record, nil
+}
+
+// removeFilter removes our filter from a device that others may filter, too, and
+// the qdisc with it where nobody does; absent is success.
+func (d *Dataplane) removeFilter(ifindex int, name string) error {
+	filters, err := d.ingressFilters(ifindex)
+	if err != nil {
+		return err
+	}
+	others := false
+	for _, f := range filters {
+		if bpf, ok := f.(*netlink.BpfFilter); !ok || bpf.Name != name {
+			others = true
+			continue
+		}
+		if err := d.links.FilterDel(f); err != nil && !isGone(err) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("detach program from interface %d: %w", ifindex, err)
+		}
+	}
+	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
+	egress, err := d.links.FilterList(device, netlink.HANDLE_MIN_EGRESS)
+	if others || len(egress) > 0 || err != nil {
+		return nil // not ours alone, or no device or qdisc any more
+	}
+	return d.detachFilter(ifindex)
+}
