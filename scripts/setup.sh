@@ -16,6 +16,8 @@ packages=(
   iputils-ping netcat-openbsd etcd-client iperf3
   # tests: what others say of us
   containernetworking-plugins python3 python3-marathon shellcheck
+  # tests on the kernel that Debian has
+  qemu-system-x86
 )
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -95,6 +97,30 @@ ensure_old_etcd() {
   rm -r "$scratch"
 }
 
+# ensure_debian_kernel gets the kernel that Debian has, for tests in a virtual
+# machine. The package is not installed: this machine is not to boot it.
+ensure_debian_kernel() {
+  local place=$tools/debian-kernel scratch package release modules
+  if [ -e "$place/vmlinuz" ]; then return 0; fi
+  [ "$(dpkg --print-architecture)" = amd64 ] || return 0
+  scratch=$(mktemp -d)
+  say "getting Debian's kernel for tests"
+  apt-cache show linux-image-amd64 >/dev/null 2>&1 || apt-get -qq update
+  package=$(apt-cache show --no-all-versions linux-image-amd64 | sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
+  (cd "$scratch" && apt-get -qq download "$package" 2>/dev/null) || { apt-get -qq update && (cd "$scratch" && apt-get -qq download "$package"); }
+  release=${package#linux-image-}
+  modules=./lib/modules/$release/kernel
+  dpkg-deb --fsys-tarfile "$scratch"/linux-image-*.deb |
+    tar -x -C "$scratch" "./boot/vmlinuz-$release" "./lib/modules/$release/modules."{builtin,order} \
+      "$modules/net/"{802,8021q,bridge,core,ipv4,ipv6,llc,sched} "$modules/drivers/net/"{veth.ko,vxlan} "$modules/lib/libcrc32c.ko"
+  busybox depmod -b "$scratch" "$release"
+  rm -rf "$place"
+  mkdir -p "$place"
+  mv "$scratch/lib" "$place/lib"
+  mv "$scratch/boot/vmlinuz-$release" "$place/vmlinuz"
+  rm -r "$scratch"
+}
+
 # ensure_bgp_peers installs the BGP daemons that tests and benchmarks talk to.
 # None of them is to run as a service here: neither now nor after a reboot.
 ensure_bgp_peers() {
@@ -123,4 +149,5 @@ PATH=$root/bin/toolchain/bin:$PATH
 export PATH
 ensure_tools
 ensure_old_etcd
+ensure_debian_kernel
 ensure_bgp_peers
