@@ -21,8 +21,10 @@ type RoutingPolicy struct {
 	Problems []Problem `json:"-"`
 
 	project string
-	// matchers are of the terms, in their order.
+	// matchers are of the terms, in their order, and parts is what else it takes to
+	// ask all of them.
 	matchers []matcher
+	parts    int
 }
 
 // RouteAction is what a term does with a route that it matches.
@@ -148,6 +150,7 @@ func NewRoutingPolicy(from Origin, terms ...Term) *RoutingPolicy {
 	for i := range terms {
 		t := &terms[i]
 		p.matchers[i] = matcher{newPrefixSet(t.Prefixes), patterns(t.Communities.Patterns), patterns(t.ExtCommunities.Patterns)}
+		p.parts += t.parts()
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -96,6 +97,32 @@ func patterns(list []string) []*regexp.Regexp {
 		all = append(all, p)
 	}
 	return all
+}
+
+// parts are the communities, AS numbers and steps of patterns in a term.
+func (t *Term) parts() int {
+	n := len(t.Update.ASPath)
+	for _, m := range []*CommunityMatch{&t.Communities, &t.ExtCommunities} {
+		n += len(m.Values)
+		for _, text := range m.Patterns {
+			n += stepsOf(text)
+		}
+	}
+	for _, u := range []*CommunityUpdate{&t.Update.Communities, &t.Update.ExtCommunities} {
+		n += len(u.Set) + len(u.Remove) + len(u.Add)
+	}
+	return n
+}
+
+// stepsOf is how many steps a pattern takes for each character, at most. A short
+// one may have many, as it may repeat what it repeats.
+func stepsOf(pattern string) int {
+	if tree, err := syntax.Parse(pattern, syntax.Perl); err == nil {
+		if program, err := syntax.Compile(tree.Simplify()); err == nil {
+			return len(program.Inst)
+		}
+	}
+	return len(pattern) // it is none
 }
 
 // matchesWhole tells whether a pattern is of a whole text.

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +17,16 @@ type placedPolicy struct {
 	policy   *RoutingPolicy
 }
 
-// inOrder are the policies in the order in which they apply, each once.
-func inOrder(list []placedPolicy) []*RoutingPolicy {
+// Each path that comes to a place goes through all its policies, while all other
+// paths wait. So there is a bound on the terms of a place, and on their parts.
+const (
+	maxPolicyTerms = 1000
+	maxPolicyParts = 5000
+)
+
+// inOrder are the policies at a place in the order in which they apply, each once.
+// Where they are too much to ask, one that rejects everything is in their stead.
+func inOrder(place Origin, list []placedPolicy) []*RoutingPolicy {
 	slices.SortStableFunc(list, func(a, b placedPolicy) int {
 		return cmp.Or(cmp.Compare(a.sequence, b.sequence), strings.Compare(a.policy.From.UUID, b.policy.From.UUID))
 	})
@@ -27,7 +36,18 @@ func inOrder(list []placedPolicy) []*RoutingPolicy {
 			policies = append(policies, a.policy)
 		}
 	}
-	return policies
+	terms, parts := 0, 0
+	for _, p := range policies {
+		terms, parts = terms+len(p.Terms), parts+p.parts
+	}
+	if terms <= maxPolicyTerms && parts <= maxPolicyParts {
+		return policies
+	}
+	none := NewRoutingPolicy(place, Term{Action: Reject})
+	none.Problems = []Problem{{About: place, Text: fmt.Sprintf(
+		"its routing policies have together %d terms, with %d communities, AS numbers and steps of patterns; as long as there are more than %d and %d, they reject all routes",
+		terms, parts, maxPolicyTerms, maxPolicyParts)}}
+	return []*RoutingPolicy{none}
 }
 
 // sequenceOf reads a sequence, such as 2 or 1.5; who writes none comes first.
@@ -63,7 +83,7 @@ func routingPoliciesOf(g *graph, network string) ([]*RoutingPolicy, []Problem) {
 			problems = append(problems, Problem{About: p.From, Text: "it has no effect on the network, which is of another project; the owner of the network can make it refer to the policy"})
 		}
 	}
-	policies := inOrder(list)
+	policies := inOrder(networkOrigin(g, network), list)
 	for _, p := range policies {
 		problems = append(problems, p.Problems...)
 	}
@@ -80,7 +100,7 @@ func policiesAt(g *graph, s *service, at side) []*RoutingPolicy {
 			list = append(list, placedPolicy{sequenceOf(sequence), p})
 		}
 	}
-	return inOrder(list)
+	return inOrder(s.From, list)
 }
 
 // sequencesAt are those of a policy on the left and on the right of a service;
@@ -93,6 +113,13 @@ func sequencesAt(r model.Reference) [2]string {
 // servicePolicyProblems are those of policies that refer to a service.
 func servicePolicyProblems(g *graph, s *service) []Problem {
 	var list []Problem
+	for _, at := range []side{left, right} {
+		for _, p := range policiesAt(g, s, at) {
+			if p.From == s.From { // in the stead of too many
+				list = append(list, p.Problems...)
+			}
+		}
+	}
 	for _, r := range g.BackReferences(s.From.UUID, model.KindRoutingPolicy) {
 		p := routingPolicies.get(g, r.From.UUID)
 		switch {

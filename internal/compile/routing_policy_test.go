@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -192,5 +193,52 @@ func TestRoutingPolicyTargets(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRoutingPoliciesThatAreTooMany: each path that comes to a network goes through
+// its policies while all others wait. What would take too long rejects everything,
+// and says so.
+func TestRoutingPoliciesThatAreTooMany(t *testing.T) {
+	blue := network("blue", 1)
+	accept := &model.TermActionListType{Action: "accept"}
+	policy := func(terms int, patterns ...string) *model.RoutingPolicy {
+		p := &model.RoutingPolicy{Meta: model.Meta{UUID: model.NewUUID(), FQName: []string{"d", "p", model.NewUUID()}}, RoutingPolicyEntries: &model.PolicyStatementType{}}
+		for range terms {
+			p.RoutingPolicyEntries.Term = append(p.RoutingPolicyEntries.Term, model.PolicyTermType{
+				TermMatchCondition: &model.TermMatchConditionType{CommunityList: patterns}, TermActionList: accept,
+			})
+		}
+		return p
+	}
+	many := make([]string, 6000)
+	for i := range many {
+		many[i] = fmt.Sprintf("64512:%d", i)
+	}
+	for name, c := range map[string]struct {
+		policies []*model.RoutingPolicy
+		too      bool
+	}{
+		"few":                     {[]*model.RoutingPolicy{policy(1, "64512:.*")}, false},
+		"many terms":              {[]*model.RoutingPolicy{policy(500), policy(500)}, false},
+		"too many terms":          {[]*model.RoutingPolicy{policy(500), policy(501)}, true},
+		"a pattern with too much": {[]*model.RoutingPolicy{policy(1, "((.?){30}){30}((.?){30}){30}((.?){30}){30}x")}, true},
+		"too many communities":    {[]*model.RoutingPolicy{policy(1, many...)}, true},
+	} {
+		g := configuration(blue)
+		b := model.Batch{Position: model.Position{Epoch: 1, Revision: 2}}
+		for _, p := range c.policies {
+			b.Objects = append(b.Objects, p)
+			b.References = append(b.References, model.Reference{From: model.EntityOf(blue), To: model.EntityOf(p)})
+		}
+		g.Apply(b)
+		g.View(func(v *model.View) {
+			i := InstanceOf(v, blue.UUID)
+			route := &PolicyRoute{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Communities: []uint32{0xfc000007}}
+			_, problems := routingPoliciesOf(graphOf(v), blue.UUID)
+			if ApplyPolicies(i.Policies, route, nil) == c.too || len(problems) > 0 != c.too {
+				t.Errorf("%s: %d policies, problems %v; want that they are too many: %t", name, len(i.Policies), problems, c.too)
+			}
+		})
 	}
 }
