@@ -40,7 +40,8 @@ type attachment struct {
 	// routes are the prefixes behind it.
 	routes []compile.StaticRoute
 	// services are the BGP services of the task behind it, sorted by UUID, and
-	// announced are the prefixes that it may announce by them, sorted.
+	// services are the BGP services of the task behind it, sorted by UUID, and
+	// announced are the prefixes that it may announce by them, sorted and disjoint.
 	services  []compile.BGPService
 	announced []netip.Prefix
 	// passage is the VRF in which what leaves the interface is looked up, where
@@ -246,12 +247,35 @@ func (a *attachment) readServices(v *model.View) {
 	if ok && vmi.VirtualMachineInterfaceAllowedAddressPairs != nil && vmi.ParentUUID == network.Parent.UUID {
 		for _, pair := range vmi.VirtualMachineInterfaceAllowedAddressPairs.AllowedAddressPair {
 			if p, ok := compile.ParsePrefix(pair.IP); ok {
-				a.announced = append(a.announced, p)
+				a.announced = append(a.announced, p.Masked())
 			}
 		}
 	}
-	slices.SortFunc(a.announced, netip.Prefix.Compare)
-	a.announced = slices.Compact(a.announced)
+	a.announced = disjoint(a.announced)
+}
+
+// disjoint sorts prefixes, without those that others cover.
+func disjoint(list []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(list, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	kept := list[:0]
+	for _, p := range list {
+		if len(kept) == 0 || !kept[len(kept)-1].Contains(p.Addr()) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+// mayAnnounce tells whether a prefix is within one of those that the task may
+// announce.
+func (a *attachment) mayAnnounce(p netip.Prefix) bool {
+	after, found := slices.BinarySearchFunc(a.announced, p.Addr(), func(x netip.Prefix, at netip.Addr) int { return x.Addr().Compare(at) })
+	if found {
+		after++
+	}
+	return after > 0 && a.announced[after-1].Bits() <= p.Bits() && a.announced[after-1].Contains(p.Addr())
 }
 
 // networkOfFloating is the network that a floating address is of: that of its

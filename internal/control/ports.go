@@ -97,13 +97,24 @@ func (t *tables) announce(p *port) {
 	if t.bridges(t.network(p.vrf)) {
 		t.offerMACs(p, put)
 	}
-	for _, o := range before {
-		if !slices.Contains(p.offered, o) {
-			t.rib.Remove(o.vrf, o.key, o.source)
-		}
+	if !slices.Equal(before, p.offered) {
+		t.withdrawOffers(before, p.offered)
 	}
 	t.offerAllSpoken(p)
 	t.count(p, p.usable())
+}
+
+// withdrawOffers takes away those that are not among the present ones.
+func (t *tables) withdrawOffers(before, now []offer) {
+	stays := make(map[offer]struct{}, len(now))
+	for _, o := range now {
+		stays[o] = struct{}{}
+	}
+	for _, o := range before {
+		if _, ok := stays[o]; !ok {
+			t.rib.Remove(o.vrf, o.key, o.source)
+		}
+	}
 }
 
 // count keeps the number of the ports that a node has up in a network.

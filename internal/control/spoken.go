@@ -207,14 +207,11 @@ func (p *port) bgpService(id string) *compile.BGPService {
 // and it itself the next hop. Who could name another one would lead that one's
 // traffic, or have it led, where nobody asked for it.
 func (p *port) refusal(s *compile.BGPService, r *spoken) string {
-	within := func(allowed netip.Prefix) bool {
-		return allowed.Bits() <= r.prefix.Bits() && allowed.Contains(r.prefix.Addr())
-	}
 	own := func(a address) bool { return a.Addr == r.said.NextHop }
 	switch {
 	case s == nil:
 		return "the interface has no such service"
-	case !slices.ContainsFunc(p.announced, within):
+	case !p.mayAnnounce(r.prefix):
 		return "it is in no address, allowed address pair or route table of the interface; pairs count in networks of its own project"
 	case !slices.ContainsFunc(p.addresses, own) && !slices.Contains(s.Clients(), r.said.NextHop):
 		return fmt.Sprintf("its next hop %s is not the task", r.said.NextHop)

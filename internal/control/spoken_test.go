@@ -208,6 +208,59 @@ func TestTaskInSharedNetwork(t *testing.T) {
 	check("of its project again", map[string]string{"203.0.113.0/24": way})
 }
 
+// TestTaskOfManyPrefixes: what one interface may announce, or has behind it, may be
+// much; that makes no route of its task cost more, nor a word of its node, for which
+// all tables wait.
+func TestTaskOfManyPrefixes(t *testing.T) {
+	const routes, many = 2000, 10000
+	took := func(prefixes int) (words, up time.Duration) {
+		b := newBench()
+		defer b.subscription.Close()
+		b.network("blue", 1, nil, nil)
+		b.subnets("blue")
+		b.node("n1", "172.31.0.11", 1500)
+		b.attach("b1", "blue", "n1", "10.0.0.3", 16)
+		b.speaks("s", "b1", 50000)
+		pairs := make([]string, prefixes)
+		behind := &model.RouteTableType{}
+		for i := range pairs {
+			pairs[i] = fmt.Sprintf("100.%d.%d.0/24", 64+i>>8, i&255)
+			behind.Route = append(behind.Route, model.RouteType{Prefix: fmt.Sprintf("200.%d.%d.0/24", i>>8, i&255)})
+		}
+		b.pairs("b1", append(pairs, "203.0.113.0/24")...)
+		b.behind("table", "192.0.2.0/24", "b1")
+		b.apply(model.Batch{Objects: []model.Object{&model.InterfaceRouteTable{
+			Meta:                      model.Meta{UUID: id("irt", "table"), FQName: []string{"default-domain", "p", "table"}},
+			InterfaceRouteTableRoutes: behind,
+		}}})
+		b.step()
+		list := make([]said, routes)
+		for i := range list {
+			list[i] = announces(fmt.Sprintf("203.0.113.%d/32", i&255), "10.0.0.3")
+		}
+		began := time.Now()
+		b.tables.hearAndFlush(speech{iface: id("vmi", "b1"), service: id("service", "s")}, list...)
+		words = time.Since(began)
+		if got := len(b.tables.taskRoutes(1)); got != 256 {
+			t.Fatalf("%d routes count, want 256", got)
+		}
+		b.tables.mu.Lock()
+		defer b.tables.mu.Unlock()
+		began = time.Now()
+		b.tables.announce(b.tables.ports[id("vmi", "b1")])
+		return words, time.Since(began)
+	}
+	words, up := took(10)
+	wordsMany, upMany := took(many)
+	if wordsMany > 10*words+50*time.Millisecond {
+		t.Errorf("%d routes take %s with %d prefixes, and %s with 10", routes, wordsMany, many, words)
+	}
+	t.Logf("a port with %d prefixes behind it takes %s, with 10 %s", many, upMany, up)
+	if upMany > 2000*up+100*time.Millisecond {
+		t.Errorf("a port with %d prefixes behind it takes %s, with 10 %s", many, upMany, up)
+	}
+}
+
 // TestTaskPort: the node is told what connects to which control node.
 func TestTaskPort(t *testing.T) {
 	b := newBench()
