@@ -169,6 +169,7 @@ func TestValues(t *testing.T) {
 		{"mac twice", "virtual-machine-interface", `{"virtual_machine_interface_mac_addresses": {"mac_address": ["02:00:00:00:00:0a", "02:00:00:00:00:0A"]}}`, nil, "virtual_machine_interface_mac_addresses.mac_address[1]"},
 		{"mac of a group", "virtual-machine-interface", `{"virtual_machine_interface_mac_addresses": {"mac_address": ["01:00:5e:00:00:01"]}}`, nil, "virtual_machine_interface_mac_addresses.mac_address[0]"},
 		{"route", "interface-route-table", routes(`{"prefix": "10.0.0.0/8"}, {"prefix": "::/0", "next_hop": "2001:db8::1", "next_hop_type": "ip-address"}`), nil, ""},
+		{"route with too many communities", "interface-route-table", routes(`{"prefix": "10.0.0.0/8", "community_attributes": {"community_attribute": [` + strings.Repeat(`"64512:1", `, 100) + `"64512:2"]}}`), nil, "interface_route_table_routes.route[0].community_attributes.community_attribute"},
 		{"route without prefix", "interface-route-table", routes(`{"next_hop": "10.0.0.1"}`), nil, "interface_route_table_routes.route[0].prefix"},
 		{"route of two families", "interface-route-table", routes(`{"prefix": "10.0.0.0/8", "next_hop": "2001:db8::1"}`), nil, "interface_route_table_routes.route[0].next_hop"},
 		{"route to no address", "interface-route-table", routes(`{"prefix": "10.0.0.0/8", "next_hop": "x", "next_hop_type": "ip-address"}`), nil, "interface_route_table_routes.route[0].next_hop"},

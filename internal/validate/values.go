@@ -97,6 +97,9 @@ func (c *checker) allocationPool(path string, p *model.AllocationPoolType) {
 // route checks a static route. Without a type, the next hop may be an address
 // or the name of a service instance; interface routes have none.
 func (c *checker) route(path string, r *model.RouteType) {
+	if a := r.CommunityAttributes; a != nil && len(a.CommunityAttribute) > maxRouteCommunities {
+		c.bad(path+".community_attributes.community_attribute", len(a.CommunityAttribute), "at most %d communities", maxRouteCommunities)
+	}
 	prefix, err := netip.ParsePrefix(r.Prefix)
 	if err != nil {
 		c.bad(path+".prefix", r.Prefix, "a prefix such as 10.1.0.0/16")
@@ -112,6 +115,10 @@ func (c *checker) route(path string, r *model.RouteType) {
 		c.bad(path+".next_hop", r.NextHop, "an address of the family of the prefix, which is %s", prefix)
 	}
 }
+
+// maxRouteCommunities bounds the communities of a route: all that it comes to keep
+// them, and look at each.
+const maxRouteCommunities = 100
 
 // isFQName tells whether s is a full name of n parts joined with colons.
 func isFQName(s string, n int) bool {
