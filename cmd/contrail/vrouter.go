@@ -77,6 +77,7 @@ func (f *vrouterFlags) run(cmd *cobra.Command, show func(context.Context, *cli.V
 	if f.interval < 100*time.Millisecond {
 		return fmt.Errorf("--interval %s: want at least 100ms", f.interval)
 	}
+	v.ShowRates()
 	out, isFile := w.(*os.File)
 	terminal := isFile && term.IsTerminal(int(out.Fd())) && f.output != cli.JSON
 	return cli.Watch(cmd.Context(), w, terminal, f.interval, func(w io.Writer) error { return show(cmd.Context(), v, w) })
@@ -220,7 +221,8 @@ its end.`,
 	{
 		use: "stats", short: "Tell what passed the interfaces",
 		long: `Lists packets and bytes of each port and their sums; of the underlay what was dropped
-there. The total of drops has those of former ports, too.`,
+there. The total of drops has those of former ports, too. -w tells also how many
+packets pass in a second.`,
 		example: "  contrail vrouter stats -w",
 		args:    cobra.NoArgs, filters: []string{byVRF, byVif}, show: (*cli.VRouter).Stats,
 	},

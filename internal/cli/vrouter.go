@@ -18,7 +18,10 @@ import (
 )
 
 // VRouter asks the vRouter agents of nodes for the tables of their data planes.
-type VRouter struct{ agents []*Client }
+type VRouter struct {
+	agents []*Client
+	rates  *rates
+}
 
 // NewVRouter makes a client of the agents at addresses, unix:PATH.
 func NewVRouter(addresses []string) (*VRouter, error) {
@@ -43,7 +46,7 @@ func (v *VRouter) Close() {
 // tableOf writes a table of all nodes: as JSON a list with what each answers, as
 // text the rows, with the node where there are several. A node that does not
 // answer keeps nobody else's rows back; nothing that is asked for is everywhere.
-func tableOf[T any](ctx context.Context, v *VRouter, w io.Writer, path string, q url.Values, output Output, titles []string, rows func(T) (list [][]string, left int)) error {
+func tableOf[T any](ctx context.Context, v *VRouter, w io.Writer, path string, q url.Values, output Output, titles []string, rows func(node string, answer T) (list [][]string, left int)) error {
 	var text [][]string
 	answers := []json.RawMessage{}
 	var failed, missing []error
@@ -71,7 +74,7 @@ func tableOf[T any](ctx context.Context, v *VRouter, w io.Writer, path string, q
 		if err := json.Unmarshal(data, &answer); err != nil {
 			return agentForm(err)
 		}
-		list, left := rows(answer)
+		list, left := rows(node, answer)
 		for _, row := range list {
 			if len(v.agents) > 1 {
 				row = append([]string{node}, row...)
@@ -139,7 +142,7 @@ func writeIndented(w io.Writer, value any) error {
 // Vifs lists the interfaces.
 func (v *VRouter) Vifs(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"VIF", "DEVICE", "TYPE", "NETWORK", "VRF", "LABEL", "MAC", "ADDRESSES", "RX", "TX", "DROPS", "FLOWS", "STATE"}
-	return tableOf(ctx, v, w, vrouterapi.PathVifs, q, output, titles, func(a vrouterapi.Vifs) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathVifs, q, output, titles, func(_ string, a vrouterapi.Vifs) (rows [][]string, left int) {
 		for _, f := range a.Vifs {
 			addresses := f.Addresses
 			for _, other := range f.Foreign {
@@ -183,7 +186,7 @@ func orNone(n uint32) string {
 // Routes lists routes with their next hops.
 func (v *VRouter) Routes(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"VRF", "NETWORK", "DESTINATION", "NH", "TYPE", "TO", "ENCAP", "LABEL", "STATE"}
-	return tableOf(ctx, v, w, vrouterapi.PathRoutes, q, output, titles, func(a vrouterapi.Routes) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathRoutes, q, output, titles, func(_ string, a vrouterapi.Routes) (rows [][]string, left int) {
 		for _, r := range a.Routes {
 			state := "leaves" // nobody wants it any more
 			if r.Status != nil {
@@ -230,7 +233,7 @@ func hopCells(n vrouterapi.NextHop) []string {
 // NextHops lists the next hops.
 func (v *VRouter) NextHops(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"NH", "TYPE", "TO", "ENCAP", "LABEL", "ROUTES"}
-	return tableOf(ctx, v, w, vrouterapi.PathNextHops, q, output, titles, func(a vrouterapi.NextHops) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathNextHops, q, output, titles, func(_ string, a vrouterapi.NextHops) (rows [][]string, left int) {
 		for _, n := range a.NextHops {
 			routes := 0
 			if n.Routes != nil {
@@ -248,7 +251,7 @@ func (v *VRouter) NextHops(ctx context.Context, w io.Writer, q url.Values, outpu
 // Labels lists the MPLS labels.
 func (v *VRouter) Labels(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"LABEL", "VIF", "DEVICE", "VRF", "NETWORK", "PORT"}
-	return tableOf(ctx, v, w, vrouterapi.PathLabels, q, output, titles, func(a vrouterapi.Labels) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathLabels, q, output, titles, func(_ string, a vrouterapi.Labels) (rows [][]string, left int) {
 		for _, l := range a.Labels {
 			rows = append(rows, []string{number(uint64(l.Label)), strconv.Itoa(l.Vif), or(l.Device), orNone(l.VRF), or(l.Network), or(l.Port)})
 		}
@@ -259,7 +262,7 @@ func (v *VRouter) Labels(ctx context.Context, w io.Writer, q url.Values, output 
 // VNIs lists the VXLAN network identifiers.
 func (v *VRouter) VNIs(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"VNI", "VRF", "NETWORK", "LAYER 2", "BROADCASTS TO"}
-	return tableOf(ctx, v, w, vrouterapi.PathVNIs, q, output, titles, func(a vrouterapi.VNIs) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathVNIs, q, output, titles, func(_ string, a vrouterapi.VNIs) (rows [][]string, left int) {
 		for _, n := range a.VNIs {
 			var remotes []string
 			if n.Bridge != nil {
@@ -287,7 +290,7 @@ func layer2(b *vrouterapi.Bridge) string {
 // Drops lists what was dropped.
 func (v *VRouter) Drops(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"REASON", "VIF", "DEVICE", "PACKETS", "BYTES", "DESCRIPTION"}
-	return tableOf(ctx, v, w, vrouterapi.PathDrops, q, output, titles, func(a vrouterapi.Drops) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathDrops, q, output, titles, func(_ string, a vrouterapi.Drops) (rows [][]string, left int) {
 		for _, d := range a.Drops {
 			device := cmp.Or(d.Device, "no port")
 			if d.Vif == 0 {
@@ -302,7 +305,7 @@ func (v *VRouter) Drops(ctx context.Context, w io.Writer, q url.Values, output O
 // VRFs lists the forwarding tables.
 func (v *VRouter) VRFs(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"VRF", "NETWORK", "VNI", "PORTS", "INET", "INET6", "MACS", "LAYER 2", "RX", "TX", "DROPS"}
-	return tableOf(ctx, v, w, vrouterapi.PathVRFs, q, output, titles, func(a vrouterapi.VRFs) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathVRFs, q, output, titles, func(_ string, a vrouterapi.VRFs) (rows [][]string, left int) {
 		for _, f := range a.VRFs {
 			var vnis []string
 			for _, vni := range f.VNIs {
@@ -317,25 +320,10 @@ func (v *VRouter) VRFs(ctx context.Context, w io.Writer, q url.Values, output Ou
 	})
 }
 
-// Stats lists what passed the ports.
-func (v *VRouter) Stats(ctx context.Context, w io.Writer, q url.Values, output Output) error {
-	titles := []string{"VIF", "DEVICE", "NETWORK", "RX PACKETS", "RX BYTES", "TX PACKETS", "TX BYTES", "DROPS", "DROPPED BYTES"}
-	return tableOf(ctx, v, w, vrouterapi.PathStats, q, output, titles, func(a vrouterapi.Stats) (rows [][]string, left int) {
-		cells := func(c vrouterapi.Counters, head ...string) {
-			rows = append(rows, append(head, number(c.FromPackets), number(c.FromBytes), number(c.ToPackets), number(c.ToBytes), number(c.DropsPackets), number(c.DropsBytes)))
-		}
-		for _, s := range a.Stats {
-			cells(s.Counters, strconv.Itoa(s.Vif), or(s.Device), or(s.Network))
-		}
-		cells(a.Totals, "total", "", "")
-		return rows, 0
-	})
-}
-
 // Objects lists what is not in the data plane as it should be.
 func (v *VRouter) Objects(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"TABLE", "OBJECT", "STATE", "SINCE", "ERROR"}
-	return tableOf(ctx, v, w, vrouterapi.PathObjects, q, output, titles, func(a vrouterapi.Objects) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathObjects, q, output, titles, func(_ string, a vrouterapi.Objects) (rows [][]string, left int) {
 		for _, o := range a.Objects {
 			state, since := o.Status.State, "-"
 			if !o.Wanted {

@@ -175,6 +175,37 @@ func TestVRouterOfSeveralNodes(t *testing.T) {
 	}
 }
 
+// TestVRouterRates: from the second look on there is what passed in a second, unless
+// counters began anew.
+func TestVRouterRates(t *testing.T) {
+	answers := map[string]string{}
+	v, err := NewVRouter([]string{vrouterNode(t, "node-1", answers).URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	v.ShowRates()
+	now := time.Now()
+	v.rates.now = func() time.Time { return now }
+	for _, step := range []struct {
+		from, to, drops int
+		want            string
+	}{
+		{10, 20, 1, "- - -"}, {30, 21, 1, "10 0 0"}, {30, 121, 5, "0 50 2"}, {3, 0, 0, "- - -"},
+	} {
+		answers["/stats"] = fmt.Sprintf(`{"stats":[{"vif":12,"device":"tap1","from_packets":%d,"to_packets":%d,"drops_packets":%d}],"totals":{}}`, step.from, step.to, step.drops)
+		var out bytes.Buffer
+		if err := v.Stats(context.Background(), &out, nil, Text); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(squeezed(out.String()), "\n")
+		if len(lines) != 3 || !strings.HasSuffix(lines[0], "RX/S TX/S DROPS/S") || !strings.HasSuffix(lines[1], " "+step.want) {
+			t.Errorf("shows\n%s\nwant rates %s", out.String(), step.want)
+		}
+		now = now.Add(2 * time.Second)
+	}
+}
+
 // TestWatch writes what has changed, tells failures, and ends with its context.
 func TestWatch(t *testing.T) {
 	for terminal, want := range map[bool]string{

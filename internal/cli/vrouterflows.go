@@ -16,7 +16,7 @@ import (
 // Flows lists the flows, both directions of each.
 func (v *VRouter) Flows(ctx context.Context, w io.Writer, q url.Values, output Output) error {
 	titles := []string{"PROTO", "SOURCE", "DESTINATION", "VIF", "VRF", "TO", "NAT", "STATE", "PACKETS", "BYTES", "AGE", "IDLE", "GENERATION"}
-	return tableOf(ctx, v, w, vrouterapi.PathFlows, q, output, titles, func(a vrouterapi.Flows) (rows [][]string, left int) {
+	return tableOf(ctx, v, w, vrouterapi.PathFlows, q, output, titles, func(_ string, a vrouterapi.Flows) (rows [][]string, left int) {
 		for _, f := range a.Flows {
 			state := f.State
 			if f.Forward != nil {

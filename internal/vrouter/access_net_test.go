@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/contrail-mesos/contrail/api/portapi"
+	"github.com/contrail-mesos/contrail/api/vrouterapi"
 	"github.com/contrail-mesos/contrail/internal/nstest"
 )
 
@@ -49,7 +50,7 @@ func TestNetOthersAreRefused(t *testing.T) {
 	if err := os.Chmod(n.socket(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{portapi.PathPorts, portapi.PathStatus} {
+	for _, path := range []string{portapi.PathPorts, portapi.PathStatus, vrouterapi.PathRoutes, vrouterapi.PathFlows, "/graph", "/metrics"} {
 		out, err := as(65534, "--unix-socket", n.socket(), "http://a"+path)
 		if err != nil || !strings.Contains(out, "user 65534 is not root") {
 			t.Errorf("another user gets %q (%v) through an open socket", out, err)
@@ -59,7 +60,7 @@ func TestNetOthersAreRefused(t *testing.T) {
 	if info, err := os.Stat(token); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("token file: %v %v, want mode 0600", info, err)
 	}
-	for _, url := range []string{"http://127.0.0.1:9091/port", "http://127.0.0.1:8085/ports", "http://127.0.0.1:8085/metrics"} {
+	for _, url := range []string{"http://127.0.0.1:9091/port", "http://127.0.0.1:8085/ports", "http://127.0.0.1:8085/metrics", "http://127.0.0.1:8085" + vrouterapi.PathFlows} {
 		out, err := as(0, "-w", "%{http_code}", url)
 		if err != nil || !strings.HasSuffix(out, fmt.Sprint(http.StatusUnauthorized)) {
 			t.Errorf("%s without a token: %q (%v), want 401", url, out, err)
@@ -75,7 +76,7 @@ func TestNetOthersAreRefused(t *testing.T) {
 	}
 	authorization := "Authorization: Bearer " + strings.TrimSpace(string(secret))
 	for path, want := range map[string]string{
-		"/": "/routes", "/status": `"ready":true`, "/ports": `"applied"`, "/routes": `"kind":"local"`, "/drops": "drops",
+		"/": "/routes", "/status": `"ready":true`, "/vif": `"device":"tap`, "/rt": `"type":"local"`, "/mpls": `"network":"default-domain`, "/objects": `"objects":[]`, "/ports": `"applied"`, "/routes": `"kind":"local"`, "/drops": "drops",
 		"/sessions": `"connected":true`, "/queue": "detaches", "/graph": "interface_id", "/metrics": `contrail_vrouter_ports{state="applied"} 1`,
 	} {
 		eventually(t, path+" shows "+want, func() error {
