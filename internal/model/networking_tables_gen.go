@@ -178,7 +178,7 @@ func networkingTable() table {
 					{Name: "routing_instance_has_pnf", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Presence: "system", Effective: false},
 					{Name: "routing_instance_is_default", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Presence: "system", Effective: false},
 					{Name: "service_chain_information", Value: Value{Type: "ServiceChainInfo"}, Ops: "CRUD", Presence: "system", Effective: false},
-					{Name: "static_route_entries", Value: Value{Type: "StaticRouteEntriesType"}, Ops: "CRUD", Effective: true},
+					{Name: "static_route_entries", Value: Value{Type: "StaticRouteEntriesType"}, Ops: "CRUD", Presence: "system", Effective: true},
 				},
 				References: []*ReferenceType{
 					{Target: "route-target", Attr: "InstanceTargetType", Presence: "", Effective: true, Derived: true},
