@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/contrail-mesos/contrail/internal/model"
@@ -165,15 +166,33 @@ func tablesOf(g *graph, network string) []*routeTable {
 	return tables
 }
 
+// maxAggregates bounds those of a network: each of its routes is looked at for each
+// of them, while all tables of a control node wait.
+const maxAggregates = 1000
+
+// within is the aggregate with as many entries as there is room for.
+func (a *routeAggregate) within(room int) *routeAggregate {
+	more := len(a.Entries) - room
+	if more <= 0 {
+		return a
+	}
+	return &routeAggregate{From: a.From, Project: a.Project, Entries: a.Entries[:room], Problems: append(slices.Clone(a.Problems), Problem{
+		About: a.From, Text: fmt.Sprintf("the last %d of its prefixes are left out: a network can have %d aggregates", more, maxAggregates),
+	})}
+}
+
 // aggregatesOf are those that refer to routing instances of a network. Whoever
 // may use a network of another project cannot lead its traffic elsewhere.
 func aggregatesOf(g *graph, network string, instances ...*instanceOwner) []*routeAggregate {
 	var list []*routeAggregate
+	room := maxAggregates
 	for _, x := range instances {
 		for _, r := range g.BackReferences(x.From.UUID, model.KindRouteAggregate) {
 			switch a := routeAggregates.get(g, r.From.UUID); {
 			case a == nil:
 			case projectOf(g, network) == a.Project:
+				a = a.within(room)
+				room -= len(a.Entries)
 				list = append(list, a)
 			default:
 				list = append(list, &routeAggregate{From: a.From, Problems: []Problem{{

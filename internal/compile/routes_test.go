@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,37 @@ func TestRoutesOfOthersHaveNoEffect(t *testing.T) {
 		}
 		if count != 1 || !said {
 			t.Errorf("aggregates are %v, problems %v", e.Aggregates, e.Problems)
+		}
+	})
+}
+
+// TestAggregatesThatAreTooMany: each route of a network is looked at for each of its
+// aggregates.
+func TestAggregatesThatAreTooMany(t *testing.T) {
+	blue := network("blue", 1)
+	g := configuration(blue)
+	b := model.Batch{Position: model.Position{Epoch: 1, Revision: 2}}
+	for n := range 3 {
+		a := &model.RouteAggregate{
+			Meta:                  model.Meta{UUID: model.DerivedUUID("aggregate", fmt.Sprint(n)), FQName: []string{"d", "p", fmt.Sprint(n)}, ParentUUID: blue.ParentUUID},
+			AggregateRouteNexthop: "10.0.0.3", AggregateRouteEntries: &model.RouteListType{},
+		}
+		for i := range 400 {
+			a.AggregateRouteEntries.Route = append(a.AggregateRouteEntries.Route, fmt.Sprintf("10.%d.%d.0/24", 100*n+i>>8, i&255))
+		}
+		b.Objects = append(b.Objects, a)
+		b.References = append(b.References, model.Reference{
+			From: model.EntityOf(a), To: model.Entity{Kind: model.KindRoutingInstance, UUID: InstanceUUID(blue.UUID)},
+		})
+	}
+	g.Apply(b)
+	g.View(func(v *model.View) {
+		problems := 0
+		for _, a := range aggregatesOf(graphOf(v), blue.UUID, ownInstances(graphOf(v), blue.UUID)...) {
+			problems += len(a.Problems)
+		}
+		if n := len(InstanceOf(v, blue.UUID).Aggregates); n != maxAggregates || problems != 1 {
+			t.Errorf("%d aggregates count of 1200, with %d problems; want %d and one", n, problems, maxAggregates)
 		}
 	})
 }
