@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/contrail-mesos/contrail/internal/box"
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
 // registerCluster adds the flags that say which one-machine cluster is meant.
@@ -47,6 +48,9 @@ for tests; it opens ports on this host's loopback that ask nobody who they are
 			out := cmd.OutOrStdout()
 			if output == "json" {
 				out = cmd.ErrOrStderr() // the answer is what runs
+			}
+			if err := dataplane.CheckKernel(); err != nil {
+				return fmt.Errorf("this machine cannot have nodes: %w", err)
 			}
 			fmt.Fprintf(out, "Starting cluster %s\n", cfg.Name)
 			if err := box.Up(cmd.Context(), &cfg, out); err != nil {

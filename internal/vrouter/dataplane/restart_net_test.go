@@ -99,8 +99,8 @@ func (n *testNode) startAgent(t *testing.T) (kill func()) {
 	return kill
 }
 
-// stream sends numbered datagrams to an echo server, 4 each millisecond, or with
-// -short one.
+// stream sends numbered datagrams to an echo server, 4000 a second, or with
+// -short 250.
 type stream struct {
 	conn *net.UDPConn
 	stop chan struct{}
@@ -129,12 +129,13 @@ func startStream(t *testing.T, from *container, to netip.Addr) *stream {
 }
 
 func (s *stream) send() {
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	packet, burst := make([]byte, 64), 4
+	interval, burst := time.Millisecond, 4
 	if testing.Short() {
-		burst = 1
+		interval, burst = 4*time.Millisecond, 1
 	}
+	pace := time.NewTicker(interval)
+	defer pace.Stop()
+	packet := make([]byte, 64)
 	for n := 0; ; {
 		select {
 		case <-s.stop:
