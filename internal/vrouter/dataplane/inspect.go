@@ -22,20 +22,16 @@ type RouteEntry struct {
 // RouteEntries returns the routes that match in the order of VRF and prefix, not
 // more than limit, and how many there are beyond.
 func (t *Tables) RouteEntries(match func(RouteKey) bool, limit int) (list []RouteEntry, left int, err error) {
-	type found struct {
-		key   RouteKey
-		value bpfRoute
-	}
-	var all []found
+	var all []entry[RouteKey, bpfRoute]
 	for r, err := range t.rawRoutes() {
 		if err != nil {
 			return nil, 0, err
 		}
 		if match(r.key) {
-			all = append(all, found{r.key, r.value})
+			all = append(all, r)
 		}
 	}
-	slices.SortFunc(all, func(a, b found) int { return a.key.Compare(b.key) })
+	slices.SortFunc(all, func(a, b entry[RouteKey, bpfRoute]) int { return a.key.Compare(b.key) })
 	left = max(len(all)-limit, 0)
 	resolve, err := t.resolver()
 	if err != nil {
