@@ -200,7 +200,7 @@ func (t *Tables) RouteCounts() (map[uint32]RouteCount, error) {
 type FlowPair struct{ Begins, Answers *Flow }
 
 // FlowPairs returns the conversations that match, not more than limit, and how
-// many there are beyond. What counts is the direction that began, where it is
+// many have begun beyond. What counts is the direction that began, where it is
 // there.
 func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair, left int, err error) {
 	now, err := t.generations()
@@ -219,6 +219,12 @@ func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair,
 		if !match(&flow) {
 			continue
 		}
+		if len(pairs) == limit { // no look-ups for what is only counted
+			if !flow.Answers {
+				left++
+			}
+			continue
+		}
 		other, err := t.reverseOf(f, vifs)
 		if err != nil {
 			return nil, 0, err
@@ -235,10 +241,6 @@ func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair,
 			pair.Answers = &flow
 		default:
 			continue // it is with the one that it answers
-		}
-		if len(pairs) == limit {
-			left++
-			continue
 		}
 		pairs = append(pairs, pair)
 	}

@@ -21,8 +21,8 @@ type MapFill struct {
 
 var layoutVersion = regexp.MustCompile(`_v[0-9]+$`)
 
-// MapFills counts the entries of the maps that can be full. It reads them all:
-// half a million flows take it some 0.1 s.
+// MapFills counts the entries of the maps that can be full. It reads them all,
+// which takes a good part of a second where there are half a million.
 func (t *Tables) MapFills() ([]MapFill, error) {
 	var fills []MapFill
 	fields := reflect.ValueOf(t.maps).Elem()
