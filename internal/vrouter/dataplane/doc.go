@@ -69,6 +69,17 @@
 // by ARP. The node answers it as it would take a packet from it: where the port
 // is here, and the question comes from where the answer would go.
 //
+// # IPv6
+//
+// Both families are in the same tables, IPv4 as mapped addresses, and go the same
+// way. The router answers neighbour solicitations (bpf/router.h), echo requests at
+// the gateways of a port, and what is too big or has used up its hop limit by an
+// ICMPv6 error. Extension headers are walked through up to six (bpf/parse6.h).
+// Foreign addresses, services, probes and bridges are of IPv4.
+//
+//   - A packet of IPv6 has no mapped address; a prefix of IPv6 leads no IPv4.
+//   - Nothing with a link-local address is forwarded, and no neighbour discovery.
+//
 // # Layer 2
 //
 // A VRF with a bridge (PutBridge) forwards frames: by MAC (PutMACs) to a port or

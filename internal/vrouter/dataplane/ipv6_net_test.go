@@ -273,8 +273,13 @@ func TestNetIPv6IsNotTranslated(t *testing.T) {
 	b.port1.Addresses = append(b.port1.Addresses, alike)
 	b.port1.Foreign = []ForeignAddress{{Address: netip.MustParseAddr("203.0.113.9"), VRF: nearVRF, Fixed: addr1}}
 	b.putPort(b.port1)
-	b.must(b.dp.PutRoute(host(nearVRF, far6), NextHop{Kind: Tunnel, Remote: otherIP, Label: 77}))
-	frame := udpFrame6(mac1, alike, far6)
+	// The other network knows the way better.
+	to := netip.MustParseAddr("2001:db8:8::8")
+	b.must(b.dp.PutRoutes(map[RouteKey]NextHop{
+		{vrf, netip.MustParsePrefix("2001:db8:8::/48")}: {Kind: Tunnel, Remote: remoteIP, Label: farLabel},
+		host(nearVRF, to): {Kind: Tunnel, Remote: otherIP, Label: 77},
+	}))
+	frame := udpFrame6(mac1, alike, to)
 	verdict, out := b.fromPort(b.port1, frame)
 	wantVerdict(t, verdict, tcRedirect)
 	if got := binary.BigEndian.Uint32(out[14+28:]) >> 12; got != farLabel {

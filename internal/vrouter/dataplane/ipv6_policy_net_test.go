@@ -163,7 +163,10 @@ func TestNetPolicyOfIPv6Fragments(t *testing.T) {
 	first := fragmentOf(mac1, one6, far6, 17, 0, true, id, whole[54:])
 	later := fragmentOf(mac1, one6, far6, 17, 80, false, id, payload)
 	// Its number has 32 bits; and what it says it is of is not asked.
-	other := fragmentOf(mac1, one6, far6, 17, 80, false, id&0xffff, payload)
+	others := [][]byte{
+		fragmentOf(mac1, one6, far6, 17, 80, false, id&0xffff, payload),
+		fragmentOf(mac1, one6, far6, 17, 80, false, id&^0xffff, payload),
+	}
 	lying := fragmentOf(mac1, one6, far6, 6, 80, false, id, payload)
 	verdict, _ := b.fromPort(b.port1, later)
 	b.wantDrop(verdict, DropFragment, b.port1.IfIndex)
@@ -174,8 +177,10 @@ func TestNetPolicyOfIPv6Fragments(t *testing.T) {
 	if flows := b.flows(); len(flows) != 1 || flows[0].Packets != 3 || flows[0].Protocol != 17 {
 		t.Errorf("flows are %+v, want one of three fragments", flows)
 	}
-	verdict, _ = b.fromPort(b.port1, other)
-	b.wantDrop(verdict, DropFragment, b.port1.IfIndex)
+	for _, other := range others {
+		verdict, _ = b.fromPort(b.port1, other)
+		b.wantDrop(verdict, DropFragment, b.port1.IfIndex)
+	}
 	// One with all of the datagram is none.
 	verdict, _ = b.fromPort(b.port1, fragmentOf(mac1, one6, far6, 17, 0, false, 5, whole[54:]))
 	wantVerdict(t, verdict, tcRedirect)
