@@ -15,11 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Network reaches ports by their aliases. Errors are as of package prober.
+// Network reaches ports by their aliases. Errors are as of package prober: what does
+// not leave the node is ErrNotSent.
 type Network interface {
 	Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	Ping(ctx context.Context, to netip.Addr) error
 }
+
+// ErrNotSent is the error of a probe that did not leave the node: it says nothing of
+// the port.
+var ErrNotSent = errors.New("the node cannot send the probe")
 
 // maxHeader bounds the header of an HTTP answer, in bytes.
 const maxHeader = 16 << 10
@@ -27,9 +32,9 @@ const maxHeader = 16 << 10
 // localIP is the host that stands for the port's address.
 const localIP = "local-ip"
 
-// ask sends one probe. The reason of a failure is for people, and says nothing
-// in the words of the port.
-func (c *Check) ask(ctx context.Context, network Network) (reason string, failed bool) {
+// ask sends one probe, and tells whether it could. The reason of a failure is for
+// people, and says nothing in the words of the port.
+func (c *Check) ask(ctx context.Context, network Network) (reason string, failed, sent bool) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	var err error
@@ -46,7 +51,11 @@ func (c *Check) ask(ctx context.Context, network Network) (reason string, failed
 	default:
 		err = fmt.Errorf("kind %q is not known", c.Kind)
 	}
-	return c.reasonOf(ctx, err, "the network refuses it"), err != nil
+	return c.outcome(ctx, err, "the network refuses it")
+}
+
+func (c *Check) outcome(ctx context.Context, err error, other string) (reason string, failed, sent bool) {
+	return c.reasonOf(ctx, err, other), err != nil, !errors.Is(err, ErrNotSent)
 }
 
 // reasonOf tells why there was no answer; other is for what is nothing usual.
@@ -54,6 +63,8 @@ func (c *Check) reasonOf(ctx context.Context, err error, other string) string {
 	switch {
 	case err == nil:
 		return ""
+	case errors.Is(err, ErrNotSent):
+		return err.Error()
 	case errors.Is(err, unix.ECONNREFUSED):
 		return "connection refused"
 	case ctx.Err() != nil:
@@ -66,10 +77,10 @@ func (c *Check) reasonOf(ctx context.Context, err error, other string) string {
 	return other
 }
 
-func (c *Check) askHTTP(ctx context.Context, network Network) (reason string, failed bool) {
+func (c *Check) askHTTP(ctx context.Context, network Network) (reason string, failed, sent bool) {
 	request, err := c.request(ctx)
 	if err != nil {
-		return err.Error(), true
+		return err.Error(), true, true
 	}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -95,14 +106,14 @@ func (c *Check) askHTTP(ctx context.Context, network Network) (reason string, fa
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return c.reasonOf(ctx, err, "the answer is none of HTTP"), true
+		return c.outcome(ctx, err, "the answer is none of HTTP")
 	}
 	_ = response.Body.Close() // unread: the connection ends
 	code := response.StatusCode
 	if slices.ContainsFunc(c.Codes, func(r Codes) bool { return r.First <= code && code <= r.Last }) {
-		return "", false
+		return "", false, true
 	}
-	return fmt.Sprintf("HTTP status %d", code), true
+	return fmt.Sprintf("HTTP status %d", code), true, true
 }
 
 // request is what an HTTP check asks.

@@ -126,12 +126,16 @@ func (c *Checker) run(ctx context.Context, r *running, check Check) {
 		case <-timer.C:
 		}
 		began := time.Now()
-		reason, failed := check.ask(ctx, r.network)
+		reason, failed, sent := check.ask(ctx, r.network)
 		if ctx.Err() != nil {
 			return
 		}
 		took := time.Since(began)
-		c.judge(r, reason, failed, took)
+		if sent {
+			c.judge(r, reason, failed, took)
+		} else {
+			c.noteUnsent(check, reason)
+		}
 		timer.Reset(max(check.Delay-took, 0))
 	}
 }
@@ -160,6 +164,14 @@ func (c *Checker) note(r *running, reason string, failed bool) {
 		c.log.Warn("health check of a port fails", append(attributes, "reason", reason)...)
 	} else {
 		c.log.Info("health check of a port passes again", attributes...)
+	}
+}
+
+// noteUnsent logs that the node could not ask. The verdict stands.
+func (c *Checker) noteUnsent(check Check, reason string) {
+	if silent, ok := c.verdicts.Admit(time.Now()); ok {
+		c.log.Warn("health check cannot be made; it counts as before", "port", check.Port, "check", check.ID, "name", check.Name,
+			"error", reason, "not_logged", silent)
 	}
 }
 

@@ -13,7 +13,8 @@
 //	                       one success
 //
 // A check that has not failed passes, also before its first probe: a port is
-// taken out of its routes on evidence only. The verdict of an earlier process is
+// taken out of its routes on evidence only. A probe that the node cannot send, as it
+// has no descriptors or its device has gone, is none. The verdict of an earlier process is
 // taken over (Adopt) and stands until probes say something else; that of a check
 // which is changed stands likewise.
 //

@@ -174,7 +174,7 @@ func TestAsk(t *testing.T) {
 			c.Timeout = 5 * timeout
 		}
 		network := &fakeNet{server: test.server}
-		reason, failed := c.ask(t.Context(), network)
+		reason, failed, _ := c.ask(t.Context(), network)
 		if reason != test.want || failed != (test.want != "") {
 			t.Errorf("%s: failed %t, reason %q, want %q", name, failed, reason, test.want)
 		}
@@ -187,7 +187,7 @@ func TestAsk(t *testing.T) {
 	c := check("p", "h")
 	c.Kind, c.Method, c.URL, c.Codes = HTTP, "GET", "http://web.example:8081/", ok
 	network := &fakeNet{server: at(plain)}
-	_, _ = c.ask(t.Context(), network)
+	_, _, _ = c.ask(t.Context(), network)
 	if want := []netip.AddrPort{netip.AddrPortFrom(c.Alias, 8081)}; !slices.Equal(network.dialed, want) {
 		t.Errorf("it connected to %v, want %v", network.dialed, want)
 	}
@@ -310,4 +310,50 @@ func (f *flapNet) Ping(context.Context, netip.Addr) error {
 		return unix.EHOSTUNREACH
 	}
 	return nil
+}
+
+// TestNotSent: what the node itself cannot send changes no verdict.
+func TestNotSent(t *testing.T) {
+	network := &fakeNet{}
+	c := New(quiet(), func() {})
+	defer c.Close()
+	ping, http := check("p", "ping"), check("p", "web")
+	http.Kind, http.Method, http.URL, http.Codes = HTTP, "GET", "http://local-ip/", []Codes{{200, 200}}
+	ping.Retries, http.Retries = 1, 1
+	broken := &brokenNet{}
+	c.Set(broken, []Check{ping, http})
+	for deadline := time.Now().Add(10 * time.Second); broken.asked.Load() < 20; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d probes", broken.asked.Load())
+		}
+	}
+	if failing := c.AllFailing(); len(failing) != 0 {
+		t.Errorf("%v fail, of which the node asked none", failing)
+	}
+	network.set(unix.EHOSTUNREACH)
+	c.Set(network, []Check{ping})
+	eventually(t, c, "that it fails", func() bool { return len(c.Failing("p")) == 1 })
+	asked := broken.asked.Load()
+	c.Set(broken, []Check{ping})
+	for deadline := time.Now().Add(10 * time.Second); broken.asked.Load() < asked+5; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d probes", broken.asked.Load())
+		}
+	}
+	if len(c.Failing("p")) != 1 {
+		t.Error("a check passes because it cannot be made")
+	}
+}
+
+// brokenNet is that of a node without descriptors.
+type brokenNet struct{ asked atomic.Int64 }
+
+func (b *brokenNet) Dial(context.Context, netip.AddrPort) (net.Conn, error) {
+	b.asked.Add(1)
+	return nil, fmt.Errorf("%w: %w", ErrNotSent, unix.EMFILE)
+}
+
+func (b *brokenNet) Ping(context.Context, netip.Addr) error {
+	b.asked.Add(1)
+	return fmt.Errorf("%w: %w", ErrNotSent, unix.EMFILE)
 }

@@ -13,10 +13,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/contrail-mesos/contrail/internal/vrouter/health"
 )
 
 // Dial connects to a TCP port of a port's alias. The error of a refusal is
-// unix.ECONNREFUSED, that of no answer the context's.
+// unix.ECONNREFUSED, that of no answer the context's, and health.ErrNotSent where
+// nothing left the node.
 func (n *Net) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	file, err := n.socket(unix.SOCK_STREAM, unix.IPPROTO_TCP, to)
 	if err != nil {
@@ -37,6 +40,7 @@ func (n *Net) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 // socket opens one in the namespace and begins to connect it.
 func (n *Net) socket(kind, protocol int, to netip.AddrPort) (file *os.File, err error) {
 	err = n.do(func() error {
+		// What fails at once fails here, not at the port.
 		fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 		if err != nil {
 			return os.NewSyscallError("socket", err)
@@ -49,6 +53,9 @@ func (n *Net) socket(kind, protocol int, to netip.AddrPort) (file *os.File, err 
 		file = os.NewFile(uintptr(fd), to.String())
 		return nil
 	})
+	if err != nil {
+		err = fmt.Errorf("%w: %w", health.ErrNotSent, err)
+	}
 	return file, err
 }
 
@@ -112,6 +119,9 @@ func (n *Net) Ping(ctx context.Context, to netip.Addr) error {
 	binary.BigEndian.PutUint64(request[16:], rand.Uint64())
 	binary.BigEndian.PutUint16(request[2:], checksum(request))
 	if _, err := file.Write(request); err != nil {
+		if isLocal(err) {
+			err = fmt.Errorf("%w: %w", health.ErrNotSent, err)
+		}
 		return fmt.Errorf("ping %s: %w", to, prefer(ctx, err))
 	}
 	packet := make([]byte, 256)
@@ -124,6 +134,17 @@ func (n *Net) Ping(ctx context.Context, to netip.Addr) error {
 			return nil
 		}
 	}
+}
+
+// isLocal tells whether a packet did not leave, as an error of a write says: one may
+// also be of what came before.
+func isLocal(err error) bool {
+	for _, local := range []error{unix.ENOBUFS, unix.ENETDOWN, unix.ENETUNREACH, unix.ENODEV, unix.EPERM} {
+		if errors.Is(err, local) {
+			return true
+		}
+	}
+	return false
 }
 
 // answers tells whether an IPv4 packet is the reply to a request.
