@@ -8,7 +8,8 @@
 //
 // Maps and the link of the underlay are pinned below one directory of a bpffs,
 // and the filters of containers' devices live with these, so that forwarding
-// goes on while no process runs; Open adopts what it finds.
+// goes on while no process runs; Open adopts what it finds. On a kernel without
+// tcx the underlay has a filter, too.
 // The vRouter agent tells it ports (which container is behind an interface),
 // routes (VRF, prefix, next hop, who is there) and the policies of ports (sets of
 // rules), and reads flows, counters and drops. What rules and networks are to
@@ -118,5 +119,6 @@
 // # Testing
 //
 // go test for what needs no privileges; go test -tags net as root runs the
-// programs on built packets (BPF_PROG_TEST_RUN) and in namespaces.
+// programs on built packets (BPF_PROG_TEST_RUN) and in namespaces. test/kernel does
+// so on Linux 6.1, whose verifier refuses more: run it after a change in bpf/.
 package dataplane
