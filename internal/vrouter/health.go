@@ -23,6 +23,8 @@ import (
 type probeNetwork interface {
 	health.Network
 	Close()
+	// Lost tells whether its device has gone.
+	Lost() bool
 }
 
 // healthChecks are those of the node's ports, and the ways to ask them.
@@ -162,6 +164,11 @@ func (a *Agent) followChecks(ctx context.Context, records []*record) {
 	h := a.health
 	if !a.routing.allPortsKnown() {
 		return
+	}
+	if h.network != nil && h.network.Lost() {
+		a.log.Warn("the device of health checks has gone and is made anew", "device", prober.Device)
+		h.network.Close()
+		h.network = nil
 	}
 	var checks []health.Check
 	ways := map[dataplane.Probe]netip.Addr{}

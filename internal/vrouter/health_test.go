@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/contrail-mesos/contrail/internal/model"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
+	"github.com/contrail-mesos/contrail/internal/vrouter/health"
 )
 
 // fakeProber answers pings as the test says.
@@ -24,6 +26,8 @@ type fakeProber struct {
 	to   map[netip.Addr]bool
 	// closed: the network was given back.
 	closed bool
+	// lost: its device has gone.
+	lost bool
 }
 
 func (f *fakeProber) Dial(context.Context, netip.AddrPort) (net.Conn, error) {
@@ -41,6 +45,12 @@ func (f *fakeProber) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
+}
+
+func (f *fakeProber) Lost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lost
 }
 
 func (f *fakeProber) set(err error) {
@@ -75,7 +85,16 @@ func TestHealthOfPort(t *testing.T) {
 	dir := t.TempDir()
 	start := c.agents(own, dir, &fakeLinks{links: map[int]string{2: "eth0", 3: "tap3"}})
 	prober := &fakeProber{to: map[netip.Addr]bool{}}
-	with := func(a *Agent) { a.health.open = func() (probeNetwork, error) { return prober, nil } }
+	var opened atomic.Int64
+	with := func(a *Agent) {
+		a.health.open = func() (probeNetwork, error) {
+			opened.Add(1)
+			prober.mu.Lock()
+			defer prober.mu.Unlock()
+			prober.fail, prober.lost = nil, false
+			return prober, nil
+		}
+	}
 	plane := newFakePlane()
 	first, stop := start(plane, with)
 	r := portRecord("web", "web", "tap3", 3, first.bootID)
@@ -103,6 +122,15 @@ func TestHealthOfPort(t *testing.T) {
 	await(t, said, "-10.0.0.3/32")
 	prober.set(nil)
 	await(t, said, "10.0.0.3/32")
+	prober.mu.Lock()
+	prober.fail, prober.lost = fmt.Errorf("%w: no device", health.ErrNotSent), true
+	prober.mu.Unlock()
+	eventually(t, "the device is made anew", func() error {
+		if n := opened.Load(); n != 2 {
+			return fmt.Errorf("it was made %d times", n)
+		}
+		return nil
+	})
 	prober.set(errors.New("nothing"))
 	await(t, said, "-10.0.0.3/32")
 	stop()

@@ -18,7 +18,8 @@ import (
 // goroutines.
 type Checker struct {
 	log *slog.Logger
-	// changed is called when a verdict is another, without locks held.
+	// changed is called when a verdict is another, and now and then while probes
+	// cannot be sent, without locks held.
 	changed func()
 	// verdicts bounds the lines of the log that ports can cause.
 	verdicts serve.Limiter
@@ -27,6 +28,8 @@ type Checker struct {
 	checks  map[Key]*running
 	adopted map[Key]string // reasons of checks that failed when an earlier process ended
 	asking  sync.WaitGroup
+	// unsent is when it was said last that probes cannot be sent.
+	unsent time.Time
 }
 
 // running is a check that is asked, or is left.
@@ -167,11 +170,22 @@ func (c *Checker) note(r *running, reason string, failed bool) {
 	}
 }
 
-// noteUnsent logs that the node could not ask. The verdict stands.
+// unsentPause is how often it is said, at most, that probes cannot be sent.
+const unsentPause = 10 * time.Second
+
+// noteUnsent says that the node could not ask. The verdict stands; whoever made the
+// network may look what has become of it.
 func (c *Checker) noteUnsent(check Check, reason string) {
-	if silent, ok := c.verdicts.Admit(time.Now()); ok {
-		c.log.Warn("health check cannot be made; it counts as before", "port", check.Port, "check", check.ID, "name", check.Name,
-			"error", reason, "not_logged", silent)
+	c.mu.Lock()
+	now := time.Now()
+	news := now.Sub(c.unsent) >= unsentPause
+	if news {
+		c.unsent = now
+	}
+	c.mu.Unlock()
+	if news {
+		c.log.Warn("a health check cannot be made; it counts as before", "port", check.Port, "check", check.ID, "name", check.Name, "error", reason)
+		c.changed()
 	}
 }
 

@@ -222,5 +222,18 @@ func isUp(h *netlink.Handle, name string) bool {
 	return err == nil && link.Attrs().OperState == netlink.OperUp
 }
 
+// Lost tells whether the device has gone from the node's namespace, and with it the
+// way to all ports.
+func (n *Net) Lost() bool {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false // it is not known
+	}
+	defer h.Close()
+	link, err := h.LinkByIndex(n.Index)
+	var none netlink.LinkNotFoundError
+	return errors.As(err, &none) || err == nil && link.Attrs().Name != Device
+}
+
 // nl6None is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
 const nl6None = 1

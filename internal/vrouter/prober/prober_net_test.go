@@ -23,12 +23,22 @@ func TestNetWithoutDevice(t *testing.T) {
 		return err
 	})
 	defer n.Close()
+	lost := func() (lost bool) {
+		ns.Must(func() error { lost = n.Lost(); return nil })
+		return lost
+	}
+	if lost() {
+		t.Error("the device is there, and said to have gone")
+	}
 	link, err := ns.Links.LinkByName(Device)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := ns.Links.LinkDel(link); err != nil {
 		t.Fatal(err)
+	}
+	if !lost() {
+		t.Error("the device has gone, and that is not known")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
