@@ -139,6 +139,39 @@ func TestNetSecurityGroupsOfIPv6(t *testing.T) {
 	allowed(server.Address(), map[string]bool{"udp": true})
 }
 
+// TestNetPolicyBetweenNetworksOfIPv6: a policy joins two networks that have nothing
+// but IPv6, for what it says, on one node and across nodes.
+func TestNetPolicyBetweenNetworksOfIPv6(t *testing.T) {
+	c := ruled(t, "front", "back")
+	in := func(name string, node int) task {
+		subnet := map[string]string{"front": "2001:db8:80::/64", "back": "2001:db8:81::/64"}[name]
+		return c.withSubnets(t, fmt.Sprintf("/six/%s-%d", name, node), policyProject, name, subnet, node)
+	}
+	front, near, far := in("front", 1), in("back", 1), in("back", 2)
+	allowed := func(want map[string]bool) {
+		t.Helper()
+		for _, to := range []task{near, far} {
+			for _, way := range ways {
+				c.becomes(t, front, six(t, to), way, want[way])
+				c.becomes(t, to, six(t, front), way, want[way])
+			}
+		}
+	}
+	allowed(noWay)
+	network := func(name string) map[string]any {
+		return map[string]any{"virtual_network": "default-domain:" + policyProject + ":" + name}
+	}
+	rule := portRule("tcp", network("front"), network("back"), -1)
+	rule["direction"], rule["ethertype"], rule["action_list"] = "<>", "IPv6", map[string]any{"simple_action": "pass"}
+	policy := c.object(t, "network-policy", "six", map[string]any{"network_policy_entries": map[string]any{"policy_rule": []any{rule}}})
+	for i, name := range []string{"front", "back"} {
+		c.refer(t, "virtual-network", c.find(t, "virtual-network", "default-domain", policyProject, name), "network-policy", policy,
+			map[string]any{"sequence": map[string]any{"major": i, "minor": 0}})
+	}
+	allowed(map[string]bool{"tcp": true})
+	c.reaches(t, near, six(t, far))
+}
+
 // prefer has the cluster prefer an encapsulation, for as long as the test lasts.
 func (c *cluster) prefer(t *testing.T, first string) {
 	t.Helper()
