@@ -154,7 +154,7 @@ func state(c *Compiler) map[string]any {
 	for k, x := range c.cells {
 		about := fmt.Sprintf("%T %v %s", k.unit, k.unit.key("").kind, k.owner)
 		all[about] = x.result
-		all[about+" asked"] = x.reads
+		all[about+" asked"] = append([]read{}, x.reads...) // none is none, whether there was one before
 		users := 0
 		x.users.each(func(*cell) { users++ })
 		all[about+" users"] = users
