@@ -43,6 +43,7 @@ func newVRouterAgentCommand() *cobra.Command {
 	flags.StringVar(&address, "address", "", "IPv4 `address` of the node on the underlay (default: the device's first)")
 	flags.StringVar(&config.Manager, "manager", "", "`address` (host:port) of the Mesos manager")
 	flags.StringSliceVar(&config.Control, "control", nil, "`addresses` (host:port) of control nodes to begin with; these tell of the others")
+	flags.StringSliceVar(&config.Collectors, "collector", nil, "`addresses` (host:port) of collectors, the first of which that answers gets records of sessions; none are made without")
 	flags.StringVar(&config.PortAPI, "port-api", "127.0.0.1:9091", "`address` of the classic port API; empty for none")
 	flags.StringVar(&config.Introspect, "introspect", "127.0.0.1:8085", "`address` of the tables and metrics; empty for none")
 	flags.StringVar(&config.TokenFile, "token-file", "", "`file` with the bearer token of both (default RUN-DIR/agent.token)")
@@ -73,6 +74,7 @@ func runVRouterAgent(ctx context.Context, common *serviceFlags, config vrouter.C
 	if config.Credentials == nil {
 		return errors.New("--tls-dir is missing: the node's certificate says who it is")
 	}
+	plane.FlowEvents = len(config.Collectors) > 0
 	plane.Underlay, plane.LocalIP = config.Underlay, config.Address
 	opened, err := dataplane.Open(log, plane)
 	if err != nil {

@@ -38,6 +38,7 @@ const (
 	RoleMaster     = "mesos-master"
 	RoleMarathon   = "mesos-marathon"
 	RoleRepo       = "repo"
+	RoleAnalytics  = "analytics"
 	RoleAdmin      = "admin"
 )
 

@@ -18,6 +18,7 @@ import (
 	ctls "github.com/contrail-mesos/contrail/internal/tls"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 	"github.com/contrail-mesos/contrail/internal/vrouter/reconcile"
+	"github.com/contrail-mesos/contrail/internal/vrouter/records"
 )
 
 // Config of an agent. All fields are needed unless said otherwise.
@@ -31,8 +32,10 @@ type Config struct {
 	Underlay string
 	Address  netip.Addr
 	// Manager and Control are host:port; of other control nodes these tell.
-	Manager     string
-	Control     []string
+	Manager string
+	Control []string
+	// Collectors are host:port; without any no records of sessions are made.
+	Collectors  []string
 	Credentials *ctls.Credentials
 	// PortAPI and Introspect are host:port on loopback; empty ones are not opened.
 	PortAPI, Introspect string
@@ -54,6 +57,7 @@ const (
 // Dataplane is what the agent needs of package dataplane.
 type Dataplane interface {
 	Maps
+	records.Source
 	Guard(ifindex int) error
 	PutPort(dataplane.Port) error
 	DeletePort(ifindex int) error
@@ -112,6 +116,8 @@ type Agent struct {
 	bridges *reconcile.Table[uint32, dataplane.Bridge]
 	flows   flowCount
 	fills   mapFills
+	// records tells of sessions; nil if nobody is told.
+	records *records.Exporter
 	// words are what control nodes were told last.
 	words     map[string]portWord
 	wordsLock sync.Mutex
@@ -163,6 +169,7 @@ func newAgent(log *slog.Logger, config Config, plane Dataplane, links hostLinks)
 	}
 	a.queue = newDetachQueue(log, filepath.Join(config.StateDir, queueName), a.bootID, a.manager.detach)
 	a.makeTables()
+	a.makeRecords()
 	a.makeHealth()
 	a.loadHealth()
 	return a, a.loadPorts()
@@ -316,6 +323,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("links", a.runLinks)
 	group.Add("graph", a.runGraph)
 	group.Add("flows", a.runFlows)
+	if a.records != nil {
+		group.Add("records of sessions", a.records.Run)
+	}
 	group.Add("detach queue", func(ctx context.Context) error { return a.queue.run(ctx, a.received) })
 	group.Add("reports", a.runReports)
 	group.Add("control sessions", a.sessions.run)

@@ -40,6 +40,9 @@ func runAgentProcess(args []string) int {
 	}
 	config.Underlay, config.Address = "eth0", netip.MustParseAddr(args[6])
 	config.Control = []string{controlAddress}
+	if args[7] != "" {
+		config.Collectors = args[7:8]
+	}
 	config.PortAPI, config.Introspect = "127.0.0.1:9091", "127.0.0.1:8085"
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
@@ -51,7 +54,7 @@ func runAgentProcess(args []string) int {
 		if config.Credentials, err = ctls.LoadCredentials(tlsDir); err != nil {
 			return err
 		}
-		plane, err := dataplane.Open(log, dataplane.Config{PinDir: pinDir, Underlay: "eth0", LocalIP: config.Address, FlowEntries: 8192})
+		plane, err := dataplane.Open(log, dataplane.Config{PinDir: pinDir, Underlay: "eth0", LocalIP: config.Address, FlowEntries: 8192, FlowEvents: config.Collectors != nil})
 		if err != nil {
 			return err
 		}
@@ -105,7 +108,9 @@ type node struct {
 	bpf     string
 	uuid    string
 	address string
-	process *exec.Cmd
+	// collector gets records of sessions; empty for none.
+	collector string
+	process   *exec.Cmd
 }
 
 // Where the controllers answer.
@@ -194,7 +199,7 @@ func (n *node) start() {
 	}
 	defer log.Close()
 	n.process = exec.Command(os.Args[0], runAgentArgument, n.ns.Name(), filepath.Join(n.dir, "run"), filepath.Join(n.dir, "state"),
-		filepath.Join(n.bpf, "contrail"), filepath.Join(n.dir, "tls"), managerAddress, n.address)
+		filepath.Join(n.bpf, "contrail"), filepath.Join(n.dir, "tls"), managerAddress, n.address, n.collector)
 	n.process.Stderr = log
 	// The agent ends when the test does, whatever ends that.
 	if _, err := n.process.StdinPipe(); err != nil {

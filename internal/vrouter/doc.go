@@ -11,6 +11,7 @@
 //	control node -- session --> view --'
 //	health checks of ports ---> words to control nodes (package health)
 //	kernel -- link events --> ports whose interface is gone
+//	flow table, refusals ---> records of sessions to a collector (package records)
 //
 // Intent (attachments, routes) comes from the controllers; what only the node
 // knows (a port is up, a container is gone) goes to them. Two tables of package

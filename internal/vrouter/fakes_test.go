@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"path/filepath"
@@ -184,6 +185,19 @@ func (f *fakePlane) DeleteProbe(alias netip.Addr) error {
 }
 
 func (f *fakePlane) AttachProber(int) error { return nil }
+
+func (f *fakePlane) Changed(dataplane.Changes) iter.Seq2[dataplane.Conversation, error] {
+	return func(func(dataplane.Conversation, error) bool) {}
+}
+
+func (f *fakePlane) OnFlowEnd(func(dataplane.Conversation)) {}
+
+func (f *fakePlane) FlowEvents(ctx context.Context, _ func(dataplane.FlowEvent)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (f *fakePlane) FlowEventsLost() (noRoom, overRate uint64, err error) { return 0, 0, nil }
 
 func (f *fakePlane) MACs() (map[dataplane.MACKey]dataplane.NextHop, error) {
 	f.mu.Lock()

@@ -39,6 +39,7 @@ func (a *Agent) introspectHandler() http.Handler {
 	whole("/graph", func() any { return map[string]any{"ports": a.routing.graphPorts()} })
 	whole("/health", func() any { return map[string]any{"checks": a.health.States()} })
 	whole("/sessions", func() any { return map[string]any{"sessions": a.sessions.all()} })
+	whole("/records", func() any { return a.recordState() })
 	whole("/queue", func() any { return map[string]any{"detaches": a.queue.pending()} })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics(), promhttp.HandlerOpts{}))
 	slices.Sort(paths)

@@ -76,6 +76,10 @@ var (
 	descDrops      = describe("drops_total", "Packets dropped, by reason (see drops.md) and interface index; 0 is former ports.", "reason", "interface")
 	descDropBytes  = describe("drop_bytes_total", "Bytes dropped, likewise.", "reason", "interface")
 	descPortBytes  = describe("port_bytes_total", "Bytes forwarded, by port and direction: from the container, or to it.", "port", "direction")
+	descCollector  = describe("session_collector", "1 if a collector takes records of sessions.")
+	descAcked      = describe("session_records_total", "Records of sessions that a collector has acknowledged.")
+	descWaiting    = describe("session_records_waiting", "Records of sessions that are not sent yet.")
+	descLost       = describe("session_records_lost_total", "What no collector will be told, by where it was lost: queue (ends and refusals, while no collector took them), ring (refusals and ends by policy, before the agent read them), or rate (refusals beyond the rate of a port).", "where")
 	descPortFrames = describe("port_packets_total", "Packets forwarded, likewise.", "port", "direction")
 )
 
@@ -83,6 +87,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descPorts, descObjects, descFailures, descQueue, descJoined, descSession, descSessions, descChecks,
 		descFlows, descMapUsed, descMapMax, descDrops, descDropBytes, descPortBytes, descPortFrames,
+		descCollector, descAcked, descWaiting, descLost,
 	} {
 		ch <- d
 	}
@@ -121,6 +126,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descJoined, boolean(status.Ready))
 	c.collectSessions(gauge)
 	c.collectChecks(gauge)
+	records := c.agent.recordState()
+	gauge(descCollector, boolean(records.Collector != ""))
+	gauge(descWaiting, float64(records.Waiting))
+	counter(descAcked, records.Acknowledged)
+	counter(descLost, records.LostRecords, "queue")
+	counter(descLost, records.LostEvents, "ring")
+	counter(descLost, records.OverRate, "rate")
 	gauge(descFlows, float64(c.agent.flows.live.Load()))
 	for _, m := range c.agent.fills.get(c.agent) {
 		gauge(descMapUsed, float64(m.Used), m.Map)

@@ -125,6 +125,15 @@ type bpfFlowCount struct {
 	Unanswered uint32
 }
 
+type bpfFlowEvent struct {
+	_      structs.HostLayout
+	Reason uint32
+	Pad    uint32
+	Flow   bpfFlow
+	Key    bpfFlowKey
+	Pad2   uint32
+}
+
 type bpfFlowKey struct {
 	_     structs.HostLayout
 	Src   bpfAddr
@@ -419,6 +428,8 @@ const (
 	bpfMapEcmpMemberV1       = "ecmp_member_v1"
 	bpfMapEcmpV1             = "ecmp_v1"
 	bpfMapFloodPaidV1        = "flood_paid_v1"
+	bpfMapFlowEventLost      = "flow_event_lost"
+	bpfMapFlowEventRing      = "flow_event_ring"
 	bpfMapFlowGoneV2         = "flow_gone_v2"
 	bpfMapFlowMadeV2         = "flow_made_v2"
 	bpfMapFlowV3             = "flow_v3"
@@ -454,6 +465,8 @@ const (
 	bpfProgVifRx             = "vif_rx"
 	bpfVarCrowdedFlows       = "crowded_flows"
 	bpfVarFloodInterval      = "flood_interval"
+	bpfVarFlowEventType      = "flow_event_type"
+	bpfVarFlowEvents         = "flow_events"
 	bpfVarLocalIp            = "local_ip"
 	bpfVarPortFlows          = "port_flows"
 	bpfVarPortUnanswered     = "port_unanswered"
@@ -523,6 +536,8 @@ type bpfMapSpecs struct {
 	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
 	FloodPaidV1        *ebpf.MapSpec `ebpf:"flood_paid_v1"`
+	FlowEventLost      *ebpf.MapSpec `ebpf:"flow_event_lost"`
+	FlowEventRing      *ebpf.MapSpec `ebpf:"flow_event_ring"`
 	FlowGoneV2         *ebpf.MapSpec `ebpf:"flow_gone_v2"`
 	FlowMadeV2         *ebpf.MapSpec `ebpf:"flow_made_v2"`
 	FlowV3             *ebpf.MapSpec `ebpf:"flow_v3"`
@@ -559,6 +574,8 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	CrowdedFlows    *ebpf.VariableSpec `ebpf:"crowded_flows"`
 	FloodInterval   *ebpf.VariableSpec `ebpf:"flood_interval"`
+	FlowEventType   *ebpf.VariableSpec `ebpf:"flow_event_type"`
+	FlowEvents      *ebpf.VariableSpec `ebpf:"flow_events"`
 	LocalIp         *ebpf.VariableSpec `ebpf:"local_ip"`
 	PortFlows       *ebpf.VariableSpec `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.VariableSpec `ebpf:"port_unanswered"`
@@ -595,6 +612,8 @@ type bpfMaps struct {
 	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
 	FloodPaidV1        *ebpf.Map `ebpf:"flood_paid_v1"`
+	FlowEventLost      *ebpf.Map `ebpf:"flow_event_lost"`
+	FlowEventRing      *ebpf.Map `ebpf:"flow_event_ring"`
 	FlowGoneV2         *ebpf.Map `ebpf:"flow_gone_v2"`
 	FlowMadeV2         *ebpf.Map `ebpf:"flow_made_v2"`
 	FlowV3             *ebpf.Map `ebpf:"flow_v3"`
@@ -637,6 +656,8 @@ func (m *bpfMaps) Close() error {
 		m.EcmpMemberV1,
 		m.EcmpV1,
 		m.FloodPaidV1,
+		m.FlowEventLost,
+		m.FlowEventRing,
 		m.FlowGoneV2,
 		m.FlowMadeV2,
 		m.FlowV3,
@@ -674,6 +695,8 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	CrowdedFlows    *ebpf.Variable `ebpf:"crowded_flows"`
 	FloodInterval   *ebpf.Variable `ebpf:"flood_interval"`
+	FlowEventType   *ebpf.Variable `ebpf:"flow_event_type"`
+	FlowEvents      *ebpf.Variable `ebpf:"flow_events"`
 	LocalIp         *ebpf.Variable `ebpf:"local_ip"`
 	PortFlows       *ebpf.Variable `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.Variable `ebpf:"port_unanswered"`

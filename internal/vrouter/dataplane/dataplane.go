@@ -48,6 +48,9 @@ type Config struct {
 	// in a second, and how many all that comes by tunnel for a network. Default
 	// 10000, at most 1000000.
 	FloodRate uint32
+	// FlowEvents has the programs tell of flows that policy refuses or ends, for
+	// FlowEvents to read.
+	FlowEvents bool
 
 	withoutTCX bool // tests: as on a kernel before 6.6
 }
@@ -100,6 +103,8 @@ type Dataplane struct {
 	room  uint32         // entries of the flow table
 	// sources are sockets that keep source ports of services from others.
 	sources map[uint16]int
+	// flowEnded is told of the flows that are removed; nil for nobody.
+	flowEnded func(Conversation)
 	// bridged are the VRFs whose replicated frames ports get, by ifindex.
 	bridged map[int]uint32
 }
@@ -173,13 +178,17 @@ func (d *Dataplane) load(underlay int) error {
 	if err := spec.Assign(&vars); err != nil {
 		return fmt.Errorf("find constants of the programs: %w", err)
 	}
-	local := toAddr(d.config.LocalIP).W[3]
+	local, events := toAddr(d.config.LocalIP).W[3], uint32(0)
+	if d.config.FlowEvents {
+		events = 1
+	}
 	if err := errors.Join(
 		vars.LocalIp.Set(local),
 		vars.UnderlayIfindex.Set(uint32(underlay)),
 		vars.PortFlows.Set(int32(d.config.PortFlows)),
 		vars.PortUnanswered.Set(int32(d.config.PortUnanswered)),
 		vars.CrowdedFlows.Set(int32(d.room/(2*flowPair))),
+		vars.FlowEvents.Set(events),
 		vars.FloodInterval.Set(uint64(time.Second)/uint64(d.config.FloodRate)),
 	); err != nil {
 		return fmt.Errorf("set constants of the programs: %w", err)
@@ -214,6 +223,9 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapBridgePortsV1:      d.config.MaxPorts,
 		bpfMapDropV1:             uint32(len(dropReasons)) * (d.config.MaxPorts/4 + 16),
 	}
+	if d.config.FlowEvents {
+		spec.Maps[bpfMapFlowEventRing].MaxEntries = flowEventRing
+	}
 	for name, m := range spec.Maps {
 		if isScratch(name) {
 			continue
@@ -242,7 +254,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 // isScratch says whether a map is of constants or scratch memory: each load of the
 // programs has its own.
 func isScratch(name string) bool {
-	return strings.HasPrefix(name, ".") || slices.Contains([]string{bpfMapPolicyQuery, bpfMapScratchFlow, bpfMapFrameWork, bpfMapScratchMessage}, name)
+	return strings.HasPrefix(name, ".") || slices.Contains([]string{bpfMapPolicyQuery, bpfMapScratchFlow, bpfMapFrameWork, bpfMapScratchMessage, bpfMapFlowEventRing, bpfMapFlowEventLost}, name)
 }
 
 // adopt takes over what the maps and links hold.

@@ -91,8 +91,9 @@ func halfOpen(f rawFlow) bool {
 	return f.key.Proto == protocolTCP && f.value.Role != flowAnswers && f.value.Packets < 2
 }
 
-// icmpAnswer is icmp_answer of the programs: requests and their replies.
-func icmpAnswer(protocol uint8, typ uint16) uint16 {
+// ICMPAnswer is the type of ICMP, or of ICMPv6, that answers one, and is answered by
+// it; of what has no answer the type itself. icmp_answer of the programs says the same.
+func ICMPAnswer(protocol uint8, typ uint16) uint16 {
 	switch {
 	case protocol == protocolICMPv6 && (typ == 128 || typ == 129):
 		return 257 - typ
@@ -116,7 +117,7 @@ func reverseKeys(f rawFlow, vifs map[int]bpfVif) []bpfFlowKey {
 		Src: f.key.Dst, Dst: f.key.Src, Sport: f.key.Dport, Dport: f.key.Sport, Proto: f.key.Proto,
 	}
 	if f.key.Proto == protocolICMP || f.key.Proto == protocolICMPv6 {
-		key.Sport, key.Dport = f.key.Sport, swap16(icmpAnswer(f.key.Proto, swap16(f.key.Dport)))
+		key.Sport, key.Dport = f.key.Sport, swap16(ICMPAnswer(f.key.Proto, swap16(f.key.Dport)))
 	}
 	if f.value.NatDst != 0 {
 		key.Src = toAddr(fromWord(f.value.NatDst))
@@ -207,7 +208,7 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 	if err != nil {
 		return 0, 0, err
 	}
-	left := make(map[uint32]bpfFlowCount, len(made))
+	left, names := make(map[uint32]bpfFlowCount, len(made)), d.newNames()
 	for f, err := range d.rawFlows() {
 		if err != nil {
 			return removed, live, err
@@ -217,7 +218,7 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 			live++
 			continue
 		}
-		if err := deleted(d.maps().FlowV3.Delete(f.key)); err != nil {
+		if err := d.forget(f, names); err != nil {
 			return removed, live, fmt.Errorf("delete flow: %w", err)
 		}
 		removed++

@@ -63,6 +63,8 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"flow.answered", unsafe.Offsetof(bpfFlow{}.Answered), 112},
 		{"flow.nat_sport", unsafe.Offsetof(bpfFlow{}.NatSport), 116},
 		{"bgp_service", unsafe.Sizeof(bpfBgpService{}), 8},
+		{"flow_event", unsafe.Sizeof(bpfFlowEvent{}), 176},
+		{"flow_event.key", unsafe.Offsetof(bpfFlowEvent{}.Key), 128},
 		{"flow_count", unsafe.Sizeof(bpfFlowCount{}), 8},
 		{"node.flow_share", unsafe.Offsetof(bpfNode{}.FlowShare), 4},
 		{"flow.generation", unsafe.Offsetof(bpfFlow{}.Generation), 32},

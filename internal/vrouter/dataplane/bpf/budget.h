@@ -9,8 +9,8 @@
 #include "types.h"
 
 /* Until when what was made is paid for: copies by port, or VRF with
- * FLOOD_SCOPE_VRF, errors by port with ERROR_SCOPE. An LRU: an entry that is lost
- * is one that owes nothing. */
+ * FLOOD_SCOPE_VRF, errors by port with ERROR_SCOPE, what is told of refusals by port
+ * with REFUSAL_SCOPE. An LRU: an entry that is lost is one that owes nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "flow.h"
+#include "flow_events.h"
 #include "parse6.h"
 #include "policy_set.h"
 
@@ -388,6 +389,14 @@ static __always_inline int is_answer(const struct flow_key *key, const struct fl
 	       begun->nat_src == (f->nat_dst ? key->dst.w[3] : 0);
 }
 
+/* Has user space know of a refusal, if it is one. */
+static __noinline int refused(struct __sk_buff *skb, struct packet *p, struct flow *f, int reason)
+{
+	if (reason > DROP_NONE && p && f)
+		tell_refusal(&p->key, f, packets_of(skb), skb->len - p->offset + sizeof(struct ethhdr), reason);
+	return reason;
+}
+
 /* The packet passes and has no entry. */
 #define PASS_ONCE -1
 
@@ -415,7 +424,7 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 		/* Of an earlier agent, or the control nodes are away: what is
 		 * established stays, and nothing new begins. */
 		if (!established)
-			return DROP_POLICY_PENDING;
+			return refused(skb, p, f, DROP_POLICY_PENDING);
 		f->role = old->role;
 		return DROP_NONE;
 	}
@@ -460,8 +469,8 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	if (reason && (old || answer)) { /* both directions begin anew */
 		reverse_key(&p->key, f, label, &q->reverse);
 		q->about = p->key;
-		bpf_map_delete_elem(&flow_v3, &q->about);
-		bpf_map_delete_elem(&flow_v3, &q->reverse);
+		end_flow(&q->about);
+		end_flow(&q->reverse);
 	}
-	return reason;
+	return refused(skb, p, f, reason);
 }

@@ -99,7 +99,7 @@ static __noinline int decide_service(struct __sk_buff *skb, struct packet *p, st
 		return DROP_BGP_CONNECTION;
 	struct flow_key begun;
 	reverse_key(&answer, other, 0, &begun);
-	bpf_map_delete_elem(&flow_v3, &begun);
+	end_flow(&begun);
 	return DROP_NONE;
 }
 

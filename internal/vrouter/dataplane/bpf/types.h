@@ -220,6 +220,15 @@ struct flow {
 
 #define NO_SLOT 0xffffffffU
 
+/* What user space is told of a flow. */
+struct flow_event {
+	__u32 reason; /* why it was refused; 0 for an entry that policy ended */
+	__u32 pad;
+	struct flow flow; /* refused: the packet's counts, and what is decided */
+	struct flow_key key;
+	__u32 pad2;
+};
+
 /* Flows are counted where they begin: by the port's slot and the direction that
  * they come from, and all together. */
 #define FLOW_DIRS 2
@@ -273,6 +282,7 @@ _Static_assert(sizeof(struct route_key) - __builtin_offsetof(struct route_key, v
 		       sizeof(struct host_route_key), "tail of route_key");
 _Static_assert(sizeof(struct flow_key) == 44, "flow_key");
 _Static_assert(sizeof(struct flow) == 120, "flow");
+_Static_assert(sizeof(struct flow_event) == 176, "flow_event");
 _Static_assert(sizeof(struct flow_count) == 8, "flow_count");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct counters) == 32, "counters");
