@@ -47,7 +47,7 @@ the cluster to all others.`,
 		{ctls.RoleMaster, "mesos-master", "Issue the certificate of a Mesos master"},
 		{ctls.RoleMarathon, "mesos-marathon", "Issue the certificate of Marathon"},
 		{ctls.RoleRepo, "repo", "Issue the certificate of an image registry"},
-		{ctls.RoleAnalytics, "collector", "Issue the certificate of a collector"},
+		{ctls.RoleAnalytics, "analytics", "Issue the certificate of a collector"},
 		{ctls.RoleAdmin, "admin", "Issue the certificate of an administrator's machine"},
 	} {
 		cmd.AddCommand(f.issueCommand(c.role, c.use, c.short))
