@@ -349,13 +349,14 @@ func TestNetTaskBounds(t *testing.T) {
 	})
 	wrong := l.speaker(65002, 64512)
 	l.want("refusal", "yes", func() string {
-		for _, p := range wrong.Peers() {
-			if strings.Contains(p.LastErr, "AS") {
-				return "yes"
-			}
-			return p.LastErr
+		peers := wrong.Peers()
+		switch {
+		case len(peers) == 0:
+			return "no peer"
+		case strings.Contains(peers[0].LastErr, "AS"):
+			return "yes"
 		}
-		return ""
+		return peers[0].LastErr
 	})
 	wrong.SetPeers(nil)
 	s := l.speaker(65001, 64512)
