@@ -199,9 +199,8 @@ func (t *Tables) RouteCounts() (map[uint32]RouteCount, error) {
 // answer yet, or what answers a flow that is forgotten already.
 type FlowPair struct{ Begins, Answers *Flow }
 
-// FlowPairs returns the conversations that match, not more than limit, and how
-// many have begun beyond. What counts is the direction that began, where it is
-// there.
+// FlowPairs returns the conversations of which a direction matches, not more than
+// limit, and how many there are beyond.
 func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair, left int, err error) {
 	now, err := t.generations()
 	if err != nil {
@@ -216,35 +215,45 @@ func (t *Tables) FlowPairs(match func(*Flow) bool, limit int) (pairs []FlowPair,
 			return nil, 0, err
 		}
 		flow := fromFlow(f.key, f.value, now)
-		if !match(&flow) {
+		if f.value.Packets == 0 || !match(&flow) { // without packets it keeps the place of an answer
 			continue
 		}
-		if len(pairs) == limit { // no look-ups for what is only counted
-			if !flow.Answers {
-				left++
-			}
+		if len(pairs) == limit && !flow.Answers { // no look-up for what is only counted
+			left++
 			continue
 		}
-		other, err := t.reverseOf(f, vifs)
+		other, err := t.otherDirection(f, vifs, now)
 		if err != nil {
 			return nil, 0, err
 		}
-		var pair FlowPair
-		switch {
-		case !flow.Answers:
-			pair.Begins = &flow
-			if other != nil {
-				answers := fromFlow(other.key, other.value, now)
-				pair.Answers = &answers
-			}
-		case other == nil:
-			pair.Answers = &flow
-		default:
-			continue // it is with the one that it answers
+		if flow.Answers && other != nil && match(other) {
+			continue // it comes with the one that it answers
+		}
+		if len(pairs) == limit {
+			left++
+			continue
+		}
+		pair := FlowPair{Begins: &flow, Answers: other}
+		if flow.Answers {
+			pair = FlowPair{Begins: other, Answers: &flow}
 		}
 		pairs = append(pairs, pair)
 	}
 	return pairs, left, nil
+}
+
+// otherDirection is the flow that an entry answers, or that answers it; nil if
+// there is none.
+func (t *Tables) otherDirection(f rawFlow, vifs map[int]bpfVif, now generations) (*Flow, error) {
+	other, err := t.reverseOf(f, vifs)
+	if err != nil || other == nil || other.value.Packets == 0 {
+		return nil, err
+	}
+	flow := fromFlow(other.key, other.value, now)
+	if flow.Answers == (f.value.Role == flowAnswers) {
+		return nil, nil
+	}
+	return &flow, nil
 }
 
 // reverseOf is the entry of the flow's other direction, nil if there is none.

@@ -164,6 +164,24 @@ func TestNetFlowsArePaired(t *testing.T) {
 		t.Errorf("of two one is %v and %d more, %v", pairs, left, err)
 	}
 
+	// That the answer alone matches is enough, and the pair comes once where both do.
+	pairs, left, err = b.dp.FlowPairs(func(f *Flow) bool { return f.Src == addr2 || f.Src == farAddr }, 1)
+	if err != nil || len(pairs) != 1 || left != 1 || pairs[0].Begins == nil || pairs[0].Begins.Src != addr1 || pairs[0].Answers == nil {
+		t.Errorf("of two whose answers match one is %+v and %d more, %v", pairs, left, err)
+	}
+	// An entry without packets is none, nor is it the other direction of one.
+	for f, err := range b.dp.rawFlows() {
+		b.must(err)
+		if fromAddr(f.key.Src) == farAddr {
+			f.value.Packets = 0
+			b.must(b.dp.maps().FlowV3.Put(f.key, f.value))
+		}
+	}
+	pairs, left, err = b.dp.FlowPairs(func(f *Flow) bool { return f.Src == farAddr || f.Dst == farAddr }, 10)
+	if err != nil || len(pairs) != 1 || left != 0 || pairs[0].Begins == nil || pairs[0].Answers != nil {
+		t.Errorf("with the place of an answer there are %+v and %d more, %v", pairs, left, err)
+	}
+
 	// Who answers is listed alone when what it answers is gone.
 	for f, err := range b.dp.rawFlows() {
 		b.must(err)
