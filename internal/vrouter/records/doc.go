@@ -21,7 +21,7 @@
 //   - The table is read no faster than readRate, and only as fast as the collector
 //     takes records.
 //   - No more than queueLimit records wait, and window batches are on their way. When
-//     there is no room the oldest end or refusal is dropped, and counted.
+//     there is no room the oldest refusal is dropped, then the oldest end, and counted.
 //   - No more memory than that: an entry that does not change costs nothing.
 //
 // # Inspecting

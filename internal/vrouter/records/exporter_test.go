@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,8 +58,10 @@ func TestTableIsToldToWhoAcknowledges(t *testing.T) {
 // time between are there once.
 func TestUnacknowledgedComesAgain(t *testing.T) {
 	source, first, second := newFakeSource(pair(1, 5, 4)), newFakeCollector(t), newFakeCollector(t)
+	var died atomic.Bool
 	first.refuse = func(b *collectorv1.SessionBatch) error {
 		if len(b.GetSessions()) > 0 {
+			died.Store(true)
 			return errors.New("dies before it acknowledges")
 		}
 		return nil
@@ -67,7 +71,7 @@ func TestUnacknowledgedComesAgain(t *testing.T) {
 	e := exporterOf(source, first, second)
 	run(t, e)
 	eventually(t, "both have failed", func() error {
-		if s := e.State(); s.Error == "" || s.Waiting == 0 {
+		if s := e.State(); !died.Load() || s.Error == "" {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
@@ -130,35 +134,117 @@ func TestEndIsKnownByThePortThatHasGone(t *testing.T) {
 	}
 }
 
+// TestStreamThatEndsLosesNothing: what goes on leaves all room to ends, as the next
+// stream is told of it again.
+func TestStreamThatEndsLosesNothing(t *testing.T) {
+	const room = 16
+	source, c := newFakeSource(), newFakeCollector(t)
+	var want uint64
+	for i := range 3 * room {
+		source.flows = append(source.flows, pair(i, 2, 1))
+		want += 3
+	}
+	died := false
+	c.refuse = func(b *collectorv1.SessionBatch) error {
+		if died = died || len(b.GetSessions()) > 0; died {
+			return errors.New("dies before it acknowledges")
+		}
+		return nil
+	}
+	e := exporterOf(source, c)
+	e.queue = newQueue(room)
+	run(t, e)
+	eventually(t, "the stream has ended and nothing waits", func() error {
+		if s := e.State(); s.Error == "" || s.Waiting > 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	for i := range room {
+		gone := flowOf(1000+i, 7, false)
+		gone.Ended = true
+		source.end(dataplane.Conversation{Begins: gone})
+		want += 7
+	}
+	if s := e.State(); s.Waiting != room || s.LostRecords != 0 {
+		t.Errorf("%d wait and %d are lost, want %d and none", s.Waiting, s.LostRecords, room)
+	}
+	c.mu.Lock()
+	c.refuse = nil
+	c.mu.Unlock()
+	wantTotals(t, c, want)
+}
+
+// recordOf is one of a kind.
+func recordOf(k kind, number uint32) *collectorv1.Session {
+	s := &collectorv1.Session{Vrf: number, Forward: &collectorv1.Flow{}}
+	switch k {
+	case refused:
+		s.Verdict = collectorv1.Session_VERDICT_DENY
+	case ended:
+		s.Forward.Ended = true
+	}
+	return s
+}
+
+func wantTaken(t *testing.T, q *queue, n int, want ...uint32) []*collectorv1.Session {
+	t.Helper()
+	taken, err := q.take(t.Context(), n)
+	var got []uint32
+	for _, s := range taken {
+		got = append(got, s.GetVrf())
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("took %v, %v, want %v", got, err, want)
+	}
+	return taken
+}
+
+func wantState(t *testing.T, q *queue, waiting int, dropped uint64) {
+	t.Helper()
+	if w, d := q.state(); w != waiting || d != dropped {
+		t.Errorf("%d wait and %d are dropped, want %d and %d", w, d, waiting, dropped)
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	q, ctx := newQueue(4), context.Background()
-	record := func(n uint32) *collectorv1.Session { return &collectorv1.Session{Vrf: n} }
 	for n := range uint32(2) {
-		if err := q.put(ctx, record(n)); err != nil {
+		if err := q.put(ctx, recordOf(goingOn, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	full, cancel := context.WithCancel(ctx)
 	cancel()
-	if err := q.put(full, record(9)); !errors.Is(err, context.Canceled) {
+	if err := q.put(full, recordOf(goingOn, 9)); !errors.Is(err, context.Canceled) {
 		t.Errorf("put beyond half of the room: %v", err)
 	}
 	for n := range uint32(3) {
-		q.add(record(2 + n))
+		q.add(recordOf(ended, 2+n))
 	}
-	if waiting, dropped := q.state(); waiting != 4 || dropped != 1 {
-		t.Errorf("%d wait and %d are dropped, want 4 and 1", waiting, dropped)
+	wantState(t, q, 4, 0) // what goes on is not lost
+	taken := wantTaken(t, q, 3, 1, 2, 3)
+	q.add(recordOf(ended, 5))
+	q.add(recordOf(ended, 6))
+	q.restart(taken)
+	wantState(t, q, 4, 1)
+	wantTaken(t, q, 9, 3, 4, 5, 6)
+}
+
+// TestRefusalsLeaveRoomForEnds, also those that come back.
+func TestRefusalsLeaveRoomForEnds(t *testing.T) {
+	q := newQueue(4)
+	q.add(recordOf(ended, 0))
+	for n := range uint32(9) {
+		q.add(recordOf(refused, 1+n))
 	}
-	taken, err := q.take(ctx, 3)
-	if err != nil || len(taken) != 3 || taken[0].GetVrf() != 1 {
-		t.Fatalf("took %v, %v", taken, err)
-	}
-	q.add(record(5))
-	q.add(record(6))
-	q.giveBack(taken)
-	if waiting, dropped := q.state(); waiting != 4 || dropped != 3 {
-		t.Errorf("%d wait and %d are dropped, want 4 and 3", waiting, dropped)
-	}
+	wantState(t, q, 4, 6)
+	taken := wantTaken(t, q, 2, 0, 7)
+	q.add(recordOf(ended, 10))
+	q.add(recordOf(ended, 11))
+	q.restart(taken)
+	wantState(t, q, 4, 8)
+	wantTaken(t, q, 9, 0, 9, 10, 11)
 }
 
 func TestAcknowledgementOfNothingSent(t *testing.T) {

@@ -151,7 +151,7 @@ func (e *Exporter) stream(ctx context.Context, address string) (taken bool, err 
 	defer func() {
 		cancel(err)
 		running.Wait()
-		e.queue.giveBack(flight.rest())
+		e.queue.restart(flight.rest())
 	}()
 	stream := client.Sessions(ctx)
 	// What waits for the end of the request does not see that ctx has ended.

@@ -151,7 +151,7 @@ func TestSumsAreWhatWasCounted(t *testing.T) {
 			batch, _ := e.queue.take(t.Context(), batchSize)
 			told = append(told, batch...)
 			if !acknowledged {
-				e.queue.giveBack(batch)
+				e.queue.restart(batch)
 				seen = cuts{} // the next stream begins with the whole table
 			}
 		}
