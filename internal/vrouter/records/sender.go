@@ -53,13 +53,15 @@ func (e *Exporter) send(ctx context.Context) error {
 	}
 }
 
+// notTaken and taken log when e.mu is free: ended waits for it, and the data plane
+// for ended.
 func (e *Exporter) notTaken(address string, err error, news bool) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.state.Collector != "" {
 		e.state.Collector, e.state.Since = "", time.Now()
 	}
 	e.state.Error = err.Error()
+	e.mu.Unlock()
 	if news {
 		e.log.Warn("no collector takes records of sessions; ends and refusals wait", "collector", address, "error", err)
 	}
@@ -67,12 +69,15 @@ func (e *Exporter) notTaken(address string, err error, news bool) {
 
 func (e *Exporter) taken(address string, records int) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.state.Collector != address {
-		e.log.Info("collector takes records of sessions", "collector", address)
+	news := e.state.Collector != address
+	if news {
 		e.state.Collector, e.state.Since, e.state.Error = address, time.Now(), ""
 	}
 	e.state.Acknowledged += uint64(records)
+	e.mu.Unlock()
+	if news {
+		e.log.Info("collector takes records of sessions", "collector", address)
+	}
 }
 
 // flight is what is on its way in a stream.
