@@ -69,14 +69,14 @@ func (m maker) setEnds(s *collectorv1.Session, f *dataplane.FlowTotals) {
 	switch {
 	case f.Direction == dataplane.FromTunnel:
 		m.local(dst, f.IfIndex)
-		remote(src, f.Peer)
+		setIdentity(src, f.Peer)
 		s.RemoteNode = text(f.OuterSource)
 	case toPort:
 		m.local(src, f.IfIndex)
 		m.local(dst, f.NextHop.IfIndex)
 	default:
 		m.local(src, f.IfIndex)
-		remote(dst, f.Peer)
+		setIdentity(dst, f.Peer)
 		s.RemoteNode = text(f.NextHop.Remote)
 	}
 	s.Client, s.Server = src, dst
@@ -130,12 +130,12 @@ func (m maker) local(e *collectorv1.End, ifindex int) {
 	}
 	e.InterfaceId, e.ProjectId, e.NetworkId, e.NetworkName = p.ID, p.ProjectID, p.NetworkID, p.NetworkName
 	e.ContainerId, e.Name, e.VirtualMachineId = p.ContainerID, p.Name, p.VirtualMachineID
-	remote(e, p.Identity)
+	setIdentity(e, p.Identity)
 }
 
-// remote tells what an end is to policy, which is all that is known of one that is
-// not here.
-func remote(e *collectorv1.End, who dataplane.Identity) {
+// setIdentity tells what an end is to policy, which is all that is known of one that
+// is not here.
+func setIdentity(e *collectorv1.End, who dataplane.Identity) {
 	e.Network, e.SecurityGroups, e.Tags = who.Network(), who.Groups(), who.Tags()
 }
 
