@@ -112,15 +112,21 @@ type FlowCount struct {
 	Unanswered int `json:"unanswered"`
 }
 
-// Counters of packets and bytes. From are those that the container sent and
-// that went on, To those that it got. Bytes include the Ethernet header.
+// Counters of packets and bytes. Bytes include the Ethernet header.
 type Counters struct {
-	FromPackets  uint64 `json:"from_packets"`
-	FromBytes    uint64 `json:"from_bytes"`
-	ToPackets    uint64 `json:"to_packets"`
-	ToBytes      uint64 `json:"to_bytes"`
+	// Passed is nil where it is not counted: of the underlay.
+	*Passed
 	DropsPackets uint64 `json:"drops_packets"`
 	DropsBytes   uint64 `json:"drops_bytes"`
+}
+
+// Passed counts what passed a port. From are those that the container sent and
+// that went on, To those that it got.
+type Passed struct {
+	FromPackets uint64 `json:"from_packets"`
+	FromBytes   uint64 `json:"from_bytes"`
+	ToPackets   uint64 `json:"to_packets"`
+	ToBytes     uint64 `json:"to_bytes"`
 }
 
 // NextHop is where packets are sent, resolved as far as the node knows.

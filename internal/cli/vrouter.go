@@ -148,17 +148,26 @@ func (v *VRouter) Vifs(ctx context.Context, w io.Writer, q url.Values, output Ou
 			for _, other := range f.Foreign {
 				addresses = append(addresses, other.Address)
 			}
+			rx, tx := passedPackets(f.Counters)
 			flows := "-"
 			if f.Flows != nil && f.OthersFlows != nil {
 				flows = strconv.Itoa(f.Flows.Flows + f.OthersFlows.Flows)
 			}
 			rows = append(rows, []string{
 				strconv.Itoa(f.Vif), or(f.Device), f.Type, or(f.Network), orNone(f.VRF), orNone(f.Label), or(f.MAC), or(strings.Join(addresses, ",")),
-				number(f.FromPackets), number(f.ToPackets), number(f.DropsPackets), flows, vifState(f),
+				rx, tx, number(f.DropsPackets), flows, vifState(f),
 			})
 		}
 		return rows, 0
 	})
+}
+
+// passedPackets are from the container and to it.
+func passedPackets(c vrouterapi.Counters) (rx, tx string) {
+	if c.Passed == nil {
+		return "-", "-"
+	}
+	return number(c.FromPackets), number(c.ToPackets)
 }
 
 func vifState(f vrouterapi.Vif) string {
@@ -311,9 +320,10 @@ func (v *VRouter) VRFs(ctx context.Context, w io.Writer, q url.Values, output Ou
 			for _, vni := range f.VNIs {
 				vnis = append(vnis, number(uint64(vni)))
 			}
+			rx, tx := passedPackets(f.Counters)
 			rows = append(rows, []string{
 				number(uint64(f.VRF)), or(f.Network), or(strings.Join(vnis, ",")), strconv.Itoa(f.Ports), strconv.Itoa(f.Inet), strconv.Itoa(f.Inet6),
-				strconv.Itoa(f.MACs), layer2(f.Bridge), number(f.FromPackets), number(f.ToPackets), number(f.DropsPackets),
+				strconv.Itoa(f.MACs), layer2(f.Bridge), rx, tx, number(f.DropsPackets),
 			})
 		}
 		return rows, 0

@@ -18,12 +18,12 @@ import (
 
 // vrouterAnswers are those of a node.
 var vrouterAnswers = map[string]string{
-	"/vif": `{"vifs":[{"vif":2,"device":"eth0","type":"physical","addresses":["172.31.0.11"],"from_packets":0,"drops_packets":4},
+	"/vif": `{"vifs":[{"vif":2,"device":"eth0","type":"physical","addresses":["172.31.0.11"],"drops_packets":4},
 		{"vif":12,"device":"tap1","type":"virtual","vrf":5,"network":"d:p:blue","label":16,"mac":"02:00:00:00:00:01","addresses":["10.32.0.3"],"foreign":[{"address":"198.51.100.3","vrf":9,"fixed":"10.32.0.3"}],
 			"policy":{"network_id":5,"sets":{},"generation":1},"flows":{"flows":3,"unanswered":1},"others_flows":{"flows":1,"unanswered":0},"from_packets":10,"to_packets":20,"status":{"state":"applied"}},
-		{"vif":13,"device":"tap2","type":"virtual","vrf":5,"network":"d:p:blue","label":17,"mac":"02:00:00:00:00:02","blocked":true,"policy":{},"status":{"state":"applied"}},
-		{"vif":14,"device":"tap3","type":"virtual","vrf":6,"label":18,"mac":"02:00:00:00:00:03","status":{"state":"applied"}},
-		{"vif":15,"device":"tap4","type":"virtual","vrf":6,"label":19,"mac":"02:00:00:00:00:04","status":{"state":"failed","error":"table of 4096 ports is full"}}]}`,
+		{"vif":13,"device":"tap2","type":"virtual","vrf":5,"network":"d:p:blue","label":17,"mac":"02:00:00:00:00:02","blocked":true,"from_packets":0,"to_packets":0,"policy":{},"status":{"state":"applied"}},
+		{"vif":14,"device":"tap3","type":"virtual","vrf":6,"label":18,"mac":"02:00:00:00:00:03","from_packets":0,"to_packets":0,"status":{"state":"applied"}},
+		{"vif":15,"device":"tap4","type":"virtual","vrf":6,"label":19,"mac":"02:00:00:00:00:04","from_packets":0,"to_packets":0,"status":{"state":"failed","error":"table of 4096 ports is full"}}]}`,
 	"/rt?vrf=blue": `{"routes":[{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.3/32","next_hop":{"nh":1,"type":"local","vif":12,"device":"tap1","label":16},"status":{"state":"applied"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.4/32","next_hop":{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"status":{"state":"failed","error":"no room"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.9/32","next_hop":{"nh":7,"type":"ecmp","members":[{"nh":0,"type":"local","label":30,"behind":true,"weight":3},{"nh":0,"type":"tunnel","remote":"172.31.0.13","encapsulation":"VXLAN","vni":5,"mac":"02:00:00:00:00:09","weight":1}]},"status":{"state":"applied"}},
@@ -32,8 +32,8 @@ var vrouterAnswers = map[string]string{
 	"/mpls":    `{"labels":[{"label":16,"vif":12,"device":"tap1","port":"u1","vrf":5,"network":"d:p:blue"}]}`,
 	"/vxlan":   `{"vnis":[{"vni":5,"vrf":5,"network":"d:p:blue"},{"vni":6,"vrf":6,"bridge":{"routes":true,"remotes":[{"address":"172.31.0.12","vni":6},{"address":"172.31.0.13","vni":6}]}}]}`,
 	"/drops":   `{"drops":[{"reason":"no-route","description":"no route to the destination","vif":12,"device":"tap1","packets":7,"bytes":700},{"reason":"arp","description":"ARP that is not to be answered","vif":0,"packets":3,"bytes":126}]}`,
-	"/vrf":     `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false}}]}`,
-	"/stats":   `{"stats":[{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
+	"/vrf":     `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false},"from_packets":0,"to_packets":0}]}`,
+	"/stats":   `{"stats":[{"vif":2,"device":"eth0","drops_packets":4,"drops_bytes":240},{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
 	"/objects": `{"objects":[{"table":"ports","object":"tap4","wanted":true,"status":{"state":"failed","error":"table of 4096 ports is full"}},{"table":"routes","object":"9:10.0.0.0/8","wanted":false,"status":{"state":"pending"}}],"left":2}`,
 	"/flow": `{"flows":[{"state":"established","protocol":"tcp","forward":{"source":"10.32.0.3","source_port":40000,"destination":"10.32.0.4","destination_port":80,"vrf":5,"vif":12,"next_hop":{"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"nat":{"source":"198.51.100.3","destination":"172.31.0.1","destination_port":179},"packets":5,"bytes":500,"age_seconds":61.2,"idle_seconds":0.4,"current":true,"generation":12,"policy_generation":3},
 		"reverse":{"source":"10.32.0.4","source_port":80,"destination":"10.32.0.3","destination_port":40000,"vrf":5,"vif":12,"next_hop":{"type":"local","vif":12,"device":"tap1"},"packets":4,"bytes":400,"current":false}},
@@ -70,7 +70,7 @@ func TestVRouterTables(t *testing.T) {
 	}{
 		"vif": {v.Vifs, nil, `
 VIF  DEVICE  TYPE      NETWORK   VRF  LABEL  MAC                ADDRESSES               RX  TX  DROPS  FLOWS  STATE
-2    eth0    physical  -         -    -      -                  172.31.0.11             0   0   4      -      -
+2    eth0    physical  -         -    -      -                  172.31.0.11             -   -   4      -      -
 12   tap1    virtual   d:p:blue  5    16     02:00:00:00:00:01  10.32.0.3,198.51.100.3  10  20  0      4      up
 13   tap2    virtual   d:p:blue  5    17     02:00:00:00:00:02  -                       0   0   0      -      blocked
 14   tap3    virtual   -         6    18     02:00:00:00:00:03  -                       0   0   0      -      closed: its policy has not come yet
@@ -106,6 +106,7 @@ VRF  NETWORK   VNI  PORTS  INET  INET6  MACS  LAYER 2  RX  TX  DROPS
 6    -         -    0      0     0      0     bridges  0   0   0`},
 		"stats": {v.Stats, nil, `
 VIF    DEVICE  NETWORK   RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  DROPS  DROPPED BYTES
+2      eth0    -         -           -         -           -         4      240
 12     tap1    d:p:blue  10          1000      20          2000      1      60
 total                    10          1000      20          2000      5      300`},
 		"objects": {v.Objects, nil, `

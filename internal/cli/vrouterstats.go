@@ -36,7 +36,11 @@ func (r *rates) of(what string, c vrouterapi.Counters) []string {
 		}
 		return strconv.FormatFloat(float64(now-before)/passed, 'f', 0, 64)
 	}
-	return []string{rate(before.FromPackets, c.FromPackets), rate(before.ToPackets, c.ToPackets), rate(before.DropsPackets, c.DropsPackets)}
+	rx, tx := "-", "-"
+	if c.Passed != nil && before.Passed != nil {
+		rx, tx = rate(before.FromPackets, c.FromPackets), rate(before.ToPackets, c.ToPackets)
+	}
+	return []string{rx, tx, rate(before.DropsPackets, c.DropsPackets)}
 }
 
 // Stats lists what passed the ports.
@@ -47,7 +51,11 @@ func (v *VRouter) Stats(ctx context.Context, w io.Writer, q url.Values, output O
 	}
 	return tableOf(ctx, v, w, vrouterapi.PathStats, q, output, titles, func(node string, a vrouterapi.Stats) (rows [][]string, left int) {
 		cells := func(c vrouterapi.Counters, head ...string) {
-			row := append(head, number(c.FromPackets), number(c.FromBytes), number(c.ToPackets), number(c.ToBytes), number(c.DropsPackets), number(c.DropsBytes))
+			passed := []string{"-", "-", "-", "-"}
+			if c.Passed != nil {
+				passed = []string{number(c.FromPackets), number(c.FromBytes), number(c.ToPackets), number(c.ToBytes)}
+			}
+			row := append(append(head, passed...), number(c.DropsPackets), number(c.DropsBytes))
 			if v.rates != nil {
 				row = append(row, v.rates.of(node+" "+head[0], c)...)
 			}

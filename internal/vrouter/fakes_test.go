@@ -35,6 +35,7 @@ type fakePlane struct {
 	bridges map[uint32]dataplane.Bridge
 	refuse  error
 	flows   []dataplane.FlowPair
+	unread  error // of counters
 	drops   []dataplane.Drop
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
@@ -242,8 +243,15 @@ func (f *fakePlane) DeleteBridge(vrf uint32) error {
 func (f *fakePlane) SweepFlows(time.Duration, dataplane.Ages) (removed, live int, err error) {
 	return 0, 0, nil
 }
-func (f *fakePlane) Drops() ([]dataplane.Drop, error)         { return f.drops, nil }
-func (f *fakePlane) Counters(int) (dataplane.Counters, error) { return dataplane.Counters{}, nil }
+func (f *fakePlane) Drops() ([]dataplane.Drop, error) { return f.drops, nil }
+func (f *fakePlane) Counters(ifindex int) (dataplane.Counters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.ports[ifindex]; !ok {
+		return dataplane.Counters{}, dataplane.ErrNoPort
+	}
+	return dataplane.Counters{FromPackets: 6, ToPackets: 7}, f.unread
+}
 
 // What a look reads beside: the tests of packages dataplane and e2e have real ones.
 func (f *fakePlane) Policies() (map[int]dataplane.Policy, error)  { return f.KnownPolicies() }

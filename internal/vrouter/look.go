@@ -2,6 +2,7 @@ package vrouter
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"net/netip"
 	"net/url"
@@ -185,16 +186,18 @@ func (l *look) number(what string) (number uint64, asked bool, err error) {
 	return number, true, nil
 }
 
-// counters are those of a port with its drops.
-func (l *look) counters(drops map[int]dataplane.Drop, ifindex int) vrouterapi.Counters {
+// counters are those of an interface with its drops.
+func (l *look) counters(drops map[int]dataplane.Drop, ifindex int) (vrouterapi.Counters, error) {
+	counters := vrouterapi.Counters{DropsPackets: drops[ifindex].Packets, DropsBytes: drops[ifindex].Bytes}
 	c, err := l.tables.Counters(ifindex)
-	if err != nil {
-		c = dataplane.Counters{} // it has gone meanwhile, or is no port
+	switch {
+	case errors.Is(err, dataplane.ErrNoPort): // it is the underlay, or has gone meanwhile
+		return counters, nil
+	case err != nil:
+		return counters, err
 	}
-	return vrouterapi.Counters{
-		FromPackets: c.FromPackets, FromBytes: c.FromBytes, ToPackets: c.ToPackets, ToBytes: c.ToBytes,
-		DropsPackets: drops[ifindex].Packets, DropsBytes: drops[ifindex].Bytes,
-	}
+	counters.Passed = &vrouterapi.Passed{FromPackets: c.FromPackets, FromBytes: c.FromBytes, ToPackets: c.ToPackets, ToBytes: c.ToBytes}
+	return counters, nil
 }
 
 // dropsByVif are the sums over the reasons.
@@ -223,15 +226,22 @@ func (l *look) vifs() (vrouterapi.Vifs, error) {
 		return answer, err
 	}
 	if l.wantsUnderlay() {
+		counters, err := l.counters(drops, l.underlay)
+		if err != nil {
+			return answer, err
+		}
 		answer.Vifs = append(answer.Vifs, vrouterapi.Vif{
 			Vif: l.underlay, Device: l.agent.config.Underlay, Type: "physical", Addresses: []string{l.agent.config.Address.String()},
-			Counters: l.counters(drops, l.underlay),
+			Counters: counters,
 		})
 	}
 	for _, ifindex := range slices.Sorted(maps.Keys(l.ports)) {
 		if p := l.ports[ifindex]; l.wantsVif(ifindex) && l.wantsVRF(p.VRF) {
 			v := l.vif(p)
-			v.Policy, v.Counters = policies[ifindex], l.counters(drops, ifindex)
+			v.Policy = policies[ifindex]
+			if v.Counters, err = l.counters(drops, ifindex); err != nil {
+				return answer, err
+			}
 			answer.Vifs = append(answer.Vifs, v)
 		}
 	}
@@ -315,7 +325,7 @@ func (l *look) vrfs() (vrouterapi.VRFs, error) {
 	all := map[uint32]*vrouterapi.VRF{}
 	vrf := func(number uint32) *vrouterapi.VRF {
 		if all[number] == nil {
-			all[number] = &vrouterapi.VRF{VRF: number, Network: l.networks[number]}
+			all[number] = &vrouterapi.VRF{VRF: number, Network: l.networks[number], Counters: vrouterapi.Counters{Passed: &vrouterapi.Passed{}}}
 		}
 		return all[number]
 	}
@@ -333,7 +343,11 @@ func (l *look) vrfs() (vrouterapi.VRFs, error) {
 	for ifindex, p := range l.ports {
 		v := vrf(p.VRF)
 		v.Ports++
-		add(&v.Counters, l.counters(drops, ifindex))
+		counters, err := l.counters(drops, ifindex)
+		if err != nil {
+			return answer, err
+		}
+		add(&v.Counters, counters)
 	}
 	for _, number := range slices.Sorted(maps.Keys(all)) {
 		if l.wantsVRF(number) {
@@ -351,33 +365,45 @@ func bridgeState(b dataplane.Bridge) *vrouterapi.Bridge {
 	return state
 }
 
+// add adds to a sum, which counts what passed.
 func add(sum *vrouterapi.Counters, c vrouterapi.Counters) {
-	sum.FromPackets += c.FromPackets
-	sum.FromBytes += c.FromBytes
-	sum.ToPackets += c.ToPackets
-	sum.ToBytes += c.ToBytes
+	if c.Passed != nil {
+		sum.FromPackets += c.FromPackets
+		sum.FromBytes += c.FromBytes
+		sum.ToPackets += c.ToPackets
+		sum.ToBytes += c.ToBytes
+	}
 	sum.DropsPackets += c.DropsPackets
 	sum.DropsBytes += c.DropsBytes
 }
 
 func (l *look) stats() (vrouterapi.Stats, error) {
-	answer := vrouterapi.Stats{Stats: []vrouterapi.Stat{}}
+	answer := vrouterapi.Stats{Stats: []vrouterapi.Stat{}, Totals: vrouterapi.Counters{Passed: &vrouterapi.Passed{}}}
 	drops, err := l.dropsByVif()
 	if err != nil {
 		return answer, err
 	}
-	count := func(ifindex int, network string) {
-		s := vrouterapi.Stat{Vif: ifindex, Device: l.device(ifindex), Port: l.portID(ifindex), Network: network, Counters: l.counters(drops, ifindex)}
+	count := func(ifindex int, network string) error {
+		counters, err := l.counters(drops, ifindex)
+		if err != nil {
+			return err
+		}
+		s := vrouterapi.Stat{Vif: ifindex, Device: l.device(ifindex), Port: l.portID(ifindex), Network: network, Counters: counters}
 		add(&answer.Totals, s.Counters)
 		answer.Stats = append(answer.Stats, s)
 		delete(drops, ifindex)
+		return nil
 	}
 	if l.wantsUnderlay() {
-		count(l.underlay, "")
+		if err := count(l.underlay, ""); err != nil {
+			return answer, err
+		}
 	}
 	for _, ifindex := range slices.Sorted(maps.Keys(l.ports)) {
 		if p := l.ports[ifindex]; l.wantsVif(ifindex) && l.wantsVRF(p.VRF) {
-			count(ifindex, l.networks[p.VRF])
+			if err := count(ifindex, l.networks[p.VRF]); err != nil {
+				return answer, err
+			}
 		}
 	}
 	if l.onlyVif == 0 && l.onlyVRFs == nil {

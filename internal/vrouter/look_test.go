@@ -87,7 +87,7 @@ func decoded[T any](t *testing.T, ask func(string) (int, string), path string) (
 }
 
 func TestLookAtInterfaces(t *testing.T) {
-	_, _, ask := lookAgent(t)
+	_, plane, ask := lookAgent(t)
 	vifs := decoded[vrouterapi.Vifs](t, ask, "/vif").Vifs
 	if len(vifs) != 3 || vifs[0].Type != "physical" || vifs[0].Device != "eth0" || vifs[0].DropsPackets != 2 {
 		t.Fatalf("interfaces are %+v", vifs)
@@ -109,6 +109,9 @@ func TestLookAtInterfaces(t *testing.T) {
 		t.Errorf("interfaces of blue are %+v", got)
 	}
 	stats := decoded[vrouterapi.Stats](t, ask, "/stats")
+	if vifs[0].Passed != nil || v.Passed == nil || v.FromPackets != 6 || stats.Stats[0].Passed != nil || stats.Totals.ToPackets != 14 {
+		t.Errorf("of the underlay %+v and %+v passed, of all %+v", vifs[0].Passed, stats.Stats[0].Passed, stats.Totals.Passed)
+	}
 	if len(stats.Stats) != 3 || stats.Stats[0].DropsPackets != 2 || stats.Totals.DropsPackets != 13 || stats.Totals.DropsBytes != 1086 {
 		t.Errorf("stats are %+v", stats)
 	}
@@ -117,8 +120,16 @@ func TestLookAtInterfaces(t *testing.T) {
 		t.Errorf("drops are %+v", drops)
 	}
 	vrfs := decoded[vrouterapi.VRFs](t, ask, "/vrf").VRFs
-	if len(vrfs) != 2 || vrfs[0].VRF != 1 || vrfs[0].Inet != 4 || vrfs[0].Ports != 1 || vrfs[0].VNIs[0] != 5 || vrfs[1].Network != "" {
+	if len(vrfs) != 2 || vrfs[0].VRF != 1 || vrfs[0].Inet != 4 || vrfs[0].Ports != 1 || vrfs[0].VNIs[0] != 5 || vrfs[1].Network != "" || vrfs[0].ToPackets != 7 {
 		t.Errorf("VRFs are %+v", vrfs)
+	}
+	plane.mu.Lock()
+	plane.unread = errors.New("map is gone")
+	plane.mu.Unlock()
+	for _, path := range []string{"/vif", "/stats", "/vrf"} {
+		if code, body := ask(path); code != http.StatusInternalServerError || !strings.Contains(body, "map is gone") {
+			t.Errorf("%s without counters: %d %s", path, code, body)
+		}
 	}
 }
 
