@@ -110,12 +110,12 @@ func (l *look) findVif(name string) (int, error) {
 	}
 	index, _ := strconv.Atoi(name)
 	address, _ := netip.ParseAddr(name)
-	if l.underlay != 0 && (index == l.underlay || name == l.agent.config.Underlay) {
+	if l.underlay != 0 && (index == l.underlay || name == l.agent.config.Underlay || address.IsValid() && address == l.agent.config.Address) {
 		return l.underlay, nil
 	}
 	var found []int
 	for ifindex, p := range l.ports {
-		if ifindex == index || p.Name == name || slices.Contains(p.Addresses, address) || l.portID(ifindex) == name {
+		if ifindex == index || p.Name == name || portHas(p, address) || l.portID(ifindex) == name {
 			found = append(found, ifindex)
 		}
 	}
@@ -127,6 +127,13 @@ func (l *look) findVif(name string) (int, error) {
 	}
 	slices.Sort(found)
 	return 0, invalid("the interfaces %v have the address %s, each in another network; want one of them", found, name)
+}
+
+// portHas tells whether an address is one of a port's, floating and alias ones
+// among them.
+func portHas(p dataplane.Port, address netip.Addr) bool {
+	return slices.Contains(p.Addresses, address) ||
+		slices.ContainsFunc(p.Foreign, func(f dataplane.ForeignAddress) bool { return f.Address == address })
 }
 
 // findVRFs are the VRFs that somebody names by a number, or the name of a network

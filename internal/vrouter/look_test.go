@@ -100,6 +100,16 @@ func TestLookAtInterfaces(t *testing.T) {
 	if lost := vifs[2]; lost.Port != "" || lost.Status.State != "pending" || lost.Policy != nil {
 		t.Errorf("a port that nobody wants is %+v", lost)
 	}
+	plane.mu.Lock()
+	lost := plane.ports[4]
+	lost.Foreign = []dataplane.ForeignAddress{{Address: netip.MustParseAddr("198.51.100.4"), VRF: 8, Fixed: lost.Addresses[0]}}
+	plane.ports[4] = lost
+	plane.mu.Unlock()
+	for name, want := range map[string]int{"198.51.100.4": 4, vifs[0].Addresses[0]: 2} {
+		if got := decoded[vrouterapi.Vifs](t, ask, "/vif?vif="+name).Vifs; len(got) != 1 || got[0].Vif != want {
+			t.Errorf("interface %s is %+v", name, got)
+		}
+	}
 	for _, name := range []string{"3", "tap-here", "11111111-1111-4111-8111-111111111111", "10.0.0.3"} {
 		if got := decoded[vrouterapi.Vifs](t, ask, "/vif?vif="+name).Vifs; len(got) != 1 || got[0].Vif != 3 {
 			t.Errorf("interface %s is %+v", name, got)
@@ -150,6 +160,12 @@ func TestLookAtRoutes(t *testing.T) {
 		"?prefix=10.0.0.5&vif=3":       "[1 10.0.0.5/32 tunnel]",
 		"?prefix=10.0.0.0/29":          "[1 10.0.0.3/32 local 1 10.0.0.5/32 tunnel 1 10.0.0.7/32 ecmp]",
 		"?prefix=10.0.0.0/7":           "[1 10.0.0.3/32 local 1 10.0.0.5/32 tunnel 1 10.0.0.7/32 ecmp 1 10.0.0.9/32 local 9 10.0.0.0/8 discard]",
+		"?vif=3&vrf=1":                 "[1 10.0.0.3/32 local 1 10.0.0.5/32 tunnel 1 10.0.0.7/32 ecmp 1 10.0.0.9/32 local]",
+		"?vif=3&vrf=9":                 "[]",
+		"?vif=4&vrf=blue":              "[]",
+		"?vif=eth0&vrf=9":              "[]",
+		"?vif=eth0":                    "[]",
+		"?prefix=10.0.0.5&vif=3&vrf=9": "[]",
 		"?family=inet6":                "[]",
 		"?prefix=02:00:00:00:00:09":    "[]",
 		"?prefix=192.0.2.1":            "[]",
@@ -210,22 +226,25 @@ func TestLookRefuses(t *testing.T) {
 		code int
 		text string
 	}{
-		"/vif?vif=nothing":              {404, `no interface \"nothing\"`},
-		"/vif?vif=10.0.0.4":             {400, "the interfaces [4 5] have the address 10.0.0.4"},
-		"/rt?vrf=green":                 {404, `no network \"green\" on this node`},
-		"/rt?prefix=x":                  {400, `\"x\": want an address, a prefix or a MAC`},
-		"/rt?family=ipx":                {400, `family \"ipx\": want inet, inet6 or bridge`},
-		"/rt?limit=0":                   {400, `limit \"0\": want a number from 1 to 100000`},
-		"/rt?limit=100001":              {400, "want a number from 1 to 100000"},
-		"/nh?id=77":                     {404, "no next hop 77"},
-		"/nh?id=x":                      {400, `next hop \"x\": want a number`},
-		"/mpls?id=16":                   {404, "no port of this node has the label 16"},
-		"/vxlan?id=1":                   {404, "VXLAN network identifier 1"},
-		"/flow?end=x":                   {400, `\"x\": want an address, a prefix, or ADDRESS:PORT`},
-		"/flow?end=1.2.3.4:x":           {400, "want an address"},
-		"/flow?protocol=ipx":            {400, `protocol \"ipx\"`},
-		"/flow?end=1::&end=2::&end=3::": {400, "3 ends; a flow has two"},
-		"/nothing":                      {404, ""},
+		"/vif?vif=nothing":                         {404, `no interface \"nothing\"`},
+		"/vif?vif=10.0.0.4":                        {400, "the interfaces [4 5] have the address 10.0.0.4"},
+		"/rt?vrf=green":                            {404, `no network \"green\" on this node`},
+		"/rt?prefix=x":                             {400, `\"x\": want an address, a prefix or a MAC`},
+		"/rt?family=ipx":                           {400, `family \"ipx\": want inet, inet6 or bridge`},
+		"/rt?prefix=10.0.0.3&family=bridge":        {400, "family bridge: 10.0.0.3 is of inet"},
+		"/rt?prefix=10.0.0.0/8&family=inet6":       {400, "family inet6: 10.0.0.0/8 is of inet"},
+		"/rt?prefix=02:00:00:00:00:09&family=inet": {400, "family inet: 02:00:00:00:00:09 is of bridge"},
+		"/rt?limit=0":                              {400, `limit \"0\": want a number from 1 to 100000`},
+		"/rt?limit=100001":                         {400, "want a number from 1 to 100000"},
+		"/nh?id=77":                                {404, "no next hop 77"},
+		"/nh?id=x":                                 {400, `next hop \"x\": want a number`},
+		"/mpls?id=16":                              {404, "no port of this node has the label 16"},
+		"/vxlan?id=1":                              {404, "VXLAN network identifier 1"},
+		"/flow?end=x":                              {400, `\"x\": want an address, a prefix, or ADDRESS:PORT`},
+		"/flow?end=1.2.3.4:x":                      {400, "want an address"},
+		"/flow?protocol=ipx":                       {400, `protocol \"ipx\"`},
+		"/flow?end=1::&end=2::&end=3::":            {400, "3 ends; a flow has two"},
+		"/nothing":                                 {404, ""},
 	} {
 		if code, body := ask(path); code != want.code || !strings.Contains(body, want.text) {
 			t.Errorf("%s: %d %s, want %d %s", path, code, body, want.code, want.text)

@@ -54,6 +54,28 @@ func (d destination) has(p netip.Prefix) bool {
 	return d.mac == dataplane.MAC{}
 }
 
+// family is that of what the question is about; empty where it is everything.
+func (d destination) family() string {
+	switch {
+	case d.address.IsValid():
+		return familyOf(d.address)
+	case d.prefix.IsValid():
+		return familyOf(d.prefix.Addr())
+	case d.mac != dataplane.MAC{}:
+		return familyMACs
+	}
+	return ""
+}
+
+// vrfsOfVif are those of the VRFs asked for that the interface asked for is in.
+func (l *look) vrfsOfVif() map[uint32]bool {
+	vrfs := map[uint32]bool{}
+	if p, ok := l.ports[l.onlyVif]; ok && l.wantsVRF(p.VRF) { // the underlay is in none
+		vrfs[p.VRF] = true
+	}
+	return vrfs
+}
+
 func (l *look) routes() (vrouterapi.Routes, error) {
 	answer := vrouterapi.Routes{Routes: []vrouterapi.Route{}}
 	d, err := destinationOf(l.query.Get(vrouterapi.ParamPrefix))
@@ -66,8 +88,11 @@ func (l *look) routes() (vrouterapi.Routes, error) {
 	default:
 		return answer, invalid("family %q: want inet, inet6 or bridge", family)
 	}
-	if p, ok := l.ports[l.onlyVif]; ok && l.onlyVRFs == nil {
-		l.onlyVRFs = map[uint32]bool{p.VRF: true}
+	if of := d.family(); family != "" && of != "" && family != of {
+		return answer, invalid("family %s: %s is of %s", family, l.query.Get(vrouterapi.ParamPrefix), of)
+	}
+	if l.onlyVif != 0 {
+		l.onlyVRFs = l.vrfsOfVif()
 	}
 	var list []dataplane.RouteEntry
 	if d.address.IsValid() {
