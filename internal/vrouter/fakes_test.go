@@ -35,7 +35,7 @@ type fakePlane struct {
 	bridges map[uint32]dataplane.Bridge
 	refuse  error
 	flows   []dataplane.FlowPair
-	unread  error // of counters
+	unread  error // of counters and fills
 	drops   []dataplane.Drop
 	// listing holds up Ports until it is closed; nil does not.
 	listing chan struct{}
@@ -327,6 +327,11 @@ func (f *fakePlane) PortFlowCount(int) (own, others dataplane.FlowCount, err err
 }
 
 func (f *fakePlane) MapFills() ([]dataplane.MapFill, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unread != nil {
+		return nil, f.unread
+	}
 	return []dataplane.MapFill{{Map: "vif", Used: len(f.ports), Max: 4096}}, nil
 }
 

@@ -376,3 +376,17 @@ func FuzzQuestions(f *testing.F) {
 		}
 	})
 }
+
+// TestMapFillsStay: a count of the maps that fails leaves what was counted before.
+func TestMapFillsStay(t *testing.T) {
+	a, plane, _ := lookAgent(t)
+	var f mapFills
+	first := f.get(a)
+	plane.mu.Lock()
+	plane.unread = errors.New("map is gone")
+	plane.mu.Unlock()
+	f.counted = f.counted.Add(-recount)
+	if again := f.get(a); len(first) == 0 || len(again) != len(first) {
+		t.Errorf("fills are %v, and %v when they cannot be counted", first, again)
+	}
+}

@@ -39,6 +39,7 @@ func (f *mapFills) get(a *Agent) []dataplane.MapFill {
 		fills, err := a.dataplane.MapFills()
 		if err != nil {
 			a.log.Warn("entries of the maps cannot be counted", "error", err)
+			fills = f.fills // what was counted before is better than nothing
 		}
 		f.fills, f.counted = fills, time.Now()
 	}

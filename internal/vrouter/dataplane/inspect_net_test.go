@@ -239,6 +239,9 @@ func TestNetMapFill(t *testing.T) {
 			t.Errorf("%s has %d entries, want %d", name, got[name].Used, used)
 		}
 	}
+	if n := b.dumped(bpfMapDropV1); n == 0 || got["drop"].Used != n || got["drop"].Max < n {
+		t.Errorf("drops: %v, bpftool finds %d", got["drop"], n)
+	}
 	if n := b.dumped(bpfMapFlowV3); got["flow"].Used != n || got["flow"].Max != 1024 || got["vif"].Max != 64 {
 		t.Errorf("flows: %v, bpftool finds %d; vifs: %v", got["flow"], n, got["vif"])
 	}

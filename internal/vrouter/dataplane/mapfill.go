@@ -37,7 +37,7 @@ func (t *Tables) MapFills() ([]MapFill, error) {
 		switch m.Type() {
 		case ebpf.Hash, ebpf.LPMTrie:
 			used, err = countBatches(m)
-		case ebpf.HashOfMaps:
+		case ebpf.HashOfMaps, ebpf.PerCPUHash:
 			used, err = countKeys(m)
 		default:
 			continue // all entries are there always, or old ones make room
