@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/contrail-mesos/contrail/api/portapi"
@@ -19,13 +20,14 @@ import (
 
 // VRouter asks the vRouter agents of nodes for the tables of their data planes.
 type VRouter struct {
-	agents []*Client
-	rates  *rates
+	agents  []*Client
+	timeout time.Duration // of an answer
+	rates   *rates
 }
 
 // NewVRouter makes a client of the agents at addresses, unix:PATH.
 func NewVRouter(addresses []string) (*VRouter, error) {
-	v := &VRouter{}
+	v := &VRouter{timeout: answerTimeout}
 	for _, address := range addresses {
 		c, err := NewClient(Options{Address: address, Service: "vRouter agent", Flag: "--agent"})
 		if err != nil {
@@ -43,6 +45,32 @@ func (v *VRouter) Close() {
 	}
 }
 
+// answerTimeout bounds how long an agent may take with its answer.
+const answerTimeout = 30 * time.Second
+
+// agentAnswer is what one agent answers.
+type agentAnswer struct {
+	data []byte
+	node string
+	err  error
+}
+
+// askAll asks all agents at once; the answers are in the order of the agents.
+func (v *VRouter) askAll(ctx context.Context, path string, q url.Values) []agentAnswer {
+	ctx, cancel := context.WithTimeout(ctx, v.timeout)
+	defer cancel()
+	answers := make([]agentAnswer, len(v.agents))
+	var asked sync.WaitGroup
+	for i, c := range v.agents {
+		asked.Go(func() {
+			data, header, err := c.send(ctx, http.MethodGet, path, q, nil, nil)
+			answers[i] = agentAnswer{data, header.Get(vrouterapi.HeaderNode), err}
+		})
+	}
+	asked.Wait()
+	return answers
+}
+
 // tableOf writes a table of all nodes: as JSON a list with what each answers, as
 // text the rows, with the node where there are several. A node that does not
 // answer keeps nobody else's rows back; nothing that is asked for is everywhere.
@@ -51,33 +79,33 @@ func tableOf[T any](ctx context.Context, v *VRouter, w io.Writer, path string, q
 	answers := []json.RawMessage{}
 	var failed, missing []error
 	beyond := 0
-	for _, c := range v.agents {
-		data, header, err := c.send(ctx, http.MethodGet, path, q, nil, nil)
-		if err != nil {
-			if err = agentError(err); isMissing(err) {
+	for i, a := range v.askAll(ctx, path, q) {
+		if a.err != nil {
+			if err := agentError(a.err); isMissing(err) {
 				missing = append(missing, err)
 			} else {
 				failed = append(failed, err)
 			}
 			continue
 		}
-		node := header.Get(vrouterapi.HeaderNode)
 		if output == JSON {
-			answer, err := withNode(data, node)
+			answer, err := withNode(a.data, a.node)
 			if err != nil {
-				return agentForm(err)
+				failed = append(failed, agentForm(v.agents[i], err))
+				continue
 			}
 			answers = append(answers, answer)
 			continue
 		}
 		var answer T
-		if err := json.Unmarshal(data, &answer); err != nil {
-			return agentForm(err)
+		if err := json.Unmarshal(a.data, &answer); err != nil {
+			failed = append(failed, agentForm(v.agents[i], err))
+			continue
 		}
-		list, left := rows(node, answer)
+		list, left := rows(a.node, answer)
 		for _, row := range list {
 			if len(v.agents) > 1 {
-				row = append([]string{node}, row...)
+				row = append([]string{a.node}, row...)
 			}
 			text = append(text, row)
 		}
@@ -104,8 +132,8 @@ func tableOf[T any](ctx context.Context, v *VRouter, w io.Writer, path string, q
 	return errors.Join(append([]error{err}, failed...)...)
 }
 
-func agentForm(err error) error {
-	return fmt.Errorf("the vRouter agent answers no JSON of the expected form: %w; is --agent its address?", err)
+func agentForm(c *Client, err error) error {
+	return fmt.Errorf("the vRouter agent at %s answers no JSON of the expected form: %w; is --agent its address?", c.address, err)
 }
 
 // agentError is what the agent says of a request that it refuses.

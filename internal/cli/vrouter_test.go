@@ -176,6 +176,41 @@ func TestVRouterOfSeveralNodes(t *testing.T) {
 	}
 }
 
+// TestVRouterOfBadNodes: agents that answer something else, or nothing in time, keep
+// back nobody's rows, and are waited for together.
+func TestVRouterOfBadNodes(t *testing.T) {
+	labels := map[string]string{"/mpls": `{"labels":[{"label":16,"vif":12,"device":"tap1"}]}`}
+	bad := vrouterNode(t, "node-bad", map[string]string{"/mpls": `<html>`})
+	waits := func() string {
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	slow, slow2 := waits(), waits()
+	v, err := NewVRouter([]string{bad.URL, slow, slow2, vrouterNode(t, "node-1", labels).URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	v.timeout = 2 * time.Second
+	for output, want := range map[Output]string{Text: "node-1 16 12 tap1", JSON: `"node": "node-1"`} {
+		var out bytes.Buffer
+		begun := time.Now()
+		err := v.Labels(context.Background(), &out, nil, output)
+		if took := time.Since(begun); took > 2*v.timeout {
+			t.Errorf("took %s, want %s for all", took, v.timeout)
+		}
+		if err == nil || !strings.Contains(squeezed(out.String()), want) {
+			t.Fatalf("%v\n%s\nwant %s", err, out.String(), want)
+		}
+		for _, part := range []string{"vRouter agent at " + bad.URL + " answers no JSON", slow + " does not answer", slow2 + " does not answer"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("error %q lacks %q", err, part)
+			}
+		}
+	}
+}
+
 // TestVRouterRates: from the second look on there is what passed in a second, unless
 // counters began anew.
 func TestVRouterRates(t *testing.T) {
