@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -158,6 +159,9 @@ func (d *Dataplane) OnFlowEnd(f func(Conversation)) {
 	d.flowEnded = f
 }
 
+// errHalfTold is not that the entry is still there.
+var errHalfTold = errors.New("a flow's end is told without its other direction")
+
 // forget removes an entry, and tells of its end who wants to know.
 func (d *Dataplane) forget(f rawFlow, names *flowNames) error {
 	if d.flowEnded == nil {
@@ -174,9 +178,9 @@ func (d *Dataplane) forget(f rawFlow, names *flowNames) error {
 		return nil
 	}
 	other, err := d.reverseOf(last, names.vifs)
+	d.flowEnded(names.conversation(last, other, true)) // nobody else can tell any more
 	if err != nil {
-		return fmt.Errorf("tell of the flow's end: %w", err)
+		return fmt.Errorf("%w: %w", errHalfTold, err)
 	}
-	d.flowEnded(names.conversation(last, other, true))
 	return nil
 }

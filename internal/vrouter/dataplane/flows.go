@@ -209,17 +209,22 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 		return 0, 0, err
 	}
 	left, names := make(map[uint32]bpfFlowCount, len(made)), d.newNames()
+	var halfTold error
 	for f, err := range d.rawFlows() {
 		if err != nil {
-			return removed, live, err
+			return removed, live, errors.Join(halfTold, err)
 		}
 		if !match(f) {
 			count(left, f)
 			live++
 			continue
 		}
-		if err := d.forget(f, names); err != nil {
-			return removed, live, fmt.Errorf("delete flow: %w", err)
+		err := d.forget(f, names)
+		switch {
+		case errors.Is(err, errHalfTold):
+			halfTold = err // the last one stands for all
+		case err != nil:
+			return removed, live, errors.Join(halfTold, fmt.Errorf("delete flow: %w", err))
 		}
 		removed++
 	}
@@ -227,10 +232,10 @@ func (d *Dataplane) sweep(match func(rawFlow) bool) (removed, live int, err erro
 		n.Flows -= left[account].Flows
 		n.Unanswered -= left[account].Unanswered
 		if err := d.maps().FlowGoneV2.Put(account, n); err != nil {
-			return removed, live, fmt.Errorf("count flows of account %d: %w", account, err)
+			return removed, live, errors.Join(halfTold, fmt.Errorf("count flows of account %d: %w", account, err))
 		}
 	}
-	return removed, live, nil
+	return removed, live, halfTold
 }
 
 // count adds a flow to the accounts that charge of the programs counted it in.
