@@ -95,29 +95,34 @@ func TestNetEndsHaveTheLastCounts(t *testing.T) {
 	want(3, 5)
 }
 
-// TestNetRefusalsAndEndsByPolicyAreTold, the former no faster than a port may.
-func TestNetRefusalsAndEndsByPolicyAreTold(t *testing.T) {
-	b := newBench(t, withEvents)
+// events reads what the programs tell, and returns what waits for the next.
+func (b *bench) events() (next func() FlowEvent) {
 	events := make(chan FlowEvent, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.dp.FlowEvents(ctx, func(e FlowEvent) { events <- e }) }()
-	t.Cleanup(func() {
+	b.t.Cleanup(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Error(err)
+			b.t.Error(err)
 		}
 	})
-	next := func() FlowEvent {
-		t.Helper()
+	return func() FlowEvent {
+		b.t.Helper()
 		select {
 		case e := <-events:
 			return e
 		case <-time.After(10 * time.Second):
-			t.Fatal("no event")
+			b.t.Fatal("no event")
 			return FlowEvent{}
 		}
 	}
+}
+
+// TestNetRefusalsAndEndsByPolicyAreTold, the former no faster than a port may.
+func TestNetRefusalsAndEndsByPolicyAreTold(t *testing.T) {
+	b := newBench(t, withEvents)
+	next := b.events()
 	b.send(b.port1, farAddr, 1000)
 	b.send(b.port1, farAddr, 1000)
 	closed := someSet("refuses everything")
@@ -145,6 +150,35 @@ func TestNetRefusalsAndEndsByPolicyAreTold(t *testing.T) {
 	b.must(err)
 	if noRoom != 0 || overRate < 100 || overRate > 250 {
 		t.Errorf("%d lost in the ring and %d over the rate, of 302 refusals at 100 a second", noRoom, overRate)
+	}
+}
+
+// TestNetEntryThatWaitsHasNoEnd: one that no packet has used yet is not told of when
+// policy ends both directions.
+func TestNetEntryThatWaitsHasNoEnd(t *testing.T) {
+	b := newBench(t, withEvents)
+	next := b.events()
+	b.float(ForeignAddress{Address: floating, VRF: poolVRF, Fixed: addr1})
+	ask := func() uint32 {
+		verdict, _ := b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, udpFrame(mac1, outside, floating)))
+		return verdict
+	}
+	wantVerdict(t, ask(), tcRedirect)
+	if n := len(b.flows()); n != 2 {
+		t.Fatalf("%d entries, want the question's and the answer's", n)
+	}
+	closed := someSet("refuses everything")
+	policy := Policy{Identity: NewIdentity(vrf, nil, nil)}
+	policy.Sets[NetworkPolicy] = closed.ID
+	port := b.port1
+	port.Foreign = []ForeignAddress{{Address: floating, VRF: poolVRF, Fixed: addr1}}
+	b.putPolicy(port, policy, closed)
+	wantVerdict(t, ask(), tcDrop)
+	if e := next(); e.Reason != 0 || e.Packets != 1 || e.Dst != floating {
+		t.Errorf("end of the question is %+v", e)
+	}
+	if e := next(); e.Reason != DropPolicyNetwork {
+		t.Errorf("after the end comes %+v, want the refusal", e)
 	}
 }
 

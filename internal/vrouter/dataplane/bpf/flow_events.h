@@ -85,14 +85,15 @@ static __noinline int tell_refusal(const struct flow_key *key, struct flow *f, _
 	return tell(key, f, reason);
 }
 
-/* Removes an entry, and tells what it had counted. */
+/* Removes an entry, and tells what it had counted; one that waits for a first
+ * packet is no flow yet. */
 static __noinline int end_flow(const struct flow_key *key)
 {
 	if (!key)
 		return 0;
 	struct flow *f = flow_events ? bpf_map_lookup_elem(&flow_v3, key) : 0;
 
-	if (f)
+	if (f && f->packets)
 		tell(key, f, DROP_NONE);
 	bpf_map_delete_elem(&flow_v3, key);
 	return 0;
