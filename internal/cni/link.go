@@ -169,6 +169,9 @@ func (l *links) configure(ifname string, answer *portapi.AttachResponse) (netlin
 		return nil, fmt.Errorf("set MTU of %s to %d: %w", ifname, answer.MTU, err)
 	}
 	if slices.ContainsFunc(answer.Addresses, isIPv6) {
+		if answer.MTU < leastIPv6MTU {
+			return nil, fmt.Errorf("prepare %s for its IPv6 address: its MTU is %d, IPv6 needs %d: raise the MTU of the nodes' fabric, or give the network no IPv6 subnet", ifname, answer.MTU, leastIPv6MTU)
+		}
 		if err := l.namespace.prepareIPv6(ifname); err != nil {
 			return nil, err
 		}
@@ -193,6 +196,10 @@ func (l *links) configure(ifname string, answer *portapi.AttachResponse) (netlin
 	link.Attrs().HardwareAddr, link.Attrs().MTU = mac, int(answer.MTU)
 	return link, nil
 }
+
+// leastIPv6MTU is that of RFC 8200 section 5: the kernel has no IPv6 on an
+// interface with less.
+const leastIPv6MTU = 1280
 
 func isIPv6(a portapi.Address) bool { return strings.Contains(a.Address, ":") }
 

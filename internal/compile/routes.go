@@ -112,6 +112,10 @@ func (t *routeTable) readRoute(r *model.RouteType, hops bool) (s StaticRoute, ok
 		return s, false
 	}
 	s.Prefix = prefix.Masked()
+	if prefix.Addr().Is4In6() {
+		t.problem("route %s is of IPv4 in the form of IPv6; write it as IPv4", prefix)
+		return s, false
+	}
 	if hops {
 		if r.NextHopType == "service-instance" {
 			t.problem("route %s leads to service instance %s: routes to service instances are not supported; name an address as next_hop", prefix, r.NextHop)

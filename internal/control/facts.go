@@ -40,7 +40,6 @@ type attachment struct {
 	// routes are the prefixes behind it.
 	routes []compile.StaticRoute
 	// services are the BGP services of the task behind it, sorted by UUID, and
-	// services are the BGP services of the task behind it, sorted by UUID, and
 	// announced are the prefixes that it may announce by them, sorted and disjoint.
 	services  []compile.BGPService
 	announced []netip.Prefix

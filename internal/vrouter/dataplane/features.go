@@ -63,7 +63,7 @@ func explain(err error, what, since string) error {
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("kernel %s lacks %s (Linux %s or later): %s", release(), what, since, floor)
 	case errors.Is(err, fs.ErrPermission) || errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("bpf is not permitted: run as root, or with CAP_BPF and CAP_NET_ADMIN: %w", err)
+		return fmt.Errorf("bpf is not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN: %w", err)
 	}
 	return fmt.Errorf("probe kernel for %s: %w", what, err)
 }
@@ -91,7 +91,7 @@ func probeFilters() error {
 		}
 		defer home.Close()
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("probe kernel for filters: make a network namespace: %w", err)
+			err = explain(fmt.Errorf("make a network namespace: %w", err), "filters", "4.5")
 		} else {
 			err = tryFilter()
 		}

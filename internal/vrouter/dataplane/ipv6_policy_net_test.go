@@ -225,7 +225,7 @@ func TestNetPolicyOfIPv6Fragments(t *testing.T) {
 // walked is the model of how extension headers are walked through: the protocol
 // and where it is, or why not.
 func walked(next uint8, body []byte) (protocol uint8, at int, reason DropReason) {
-	split := false
+	split, first := false, false
 	for n := 0; ; n++ {
 		size := 0
 		switch next {
@@ -251,7 +251,7 @@ func walked(next uint8, body []byte) (protocol uint8, at int, reason DropReason)
 		case next == 51:
 			size = (int(h[1]) + 2) * 4
 		case next == 44:
-			split = true
+			split, first = true, h[3]&1 != 0
 			if offset := binary.BigEndian.Uint16(h[2:]) &^ 7; offset > 0 && offset < 24 {
 				return 0, 0, DropMalformed
 			} else if offset > 0 {
@@ -262,6 +262,9 @@ func walked(next uint8, body []byte) (protocol uint8, at int, reason DropReason)
 		}
 		if len(body) < at+size {
 			return 0, 0, DropMalformed
+		}
+		if first && next != 44 {
+			return 0, 0, DropExtensionHeader // a later fragment could overwrite what is behind it
 		}
 		next, at = h[0], at+size
 	}

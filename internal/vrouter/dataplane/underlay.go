@@ -174,8 +174,13 @@ func (d *Dataplane) removeFilter(ifindex int, name string) error {
 	}
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
 	egress, err := d.links.FilterList(device, netlink.HANDLE_MIN_EGRESS)
-	if others || len(egress) > 0 || err != nil {
-		return nil // not ours alone, or no device or qdisc any more
+	switch {
+	case err != nil && (isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
+		return nil // no device or qdisc any more
+	case err != nil:
+		return fmt.Errorf("list egress filters of interface %d: %w", ifindex, err)
+	case others || len(egress) > 0:
+		return nil
 	}
 	return d.detachFilter(ifindex)
 }

@@ -96,7 +96,7 @@ static __noinline int flood_from_port(struct __sk_buff *skb, struct frame *frame
 		return DROP_PROTOCOL;
 	if (is_for_one(f.vrf, p))
 		return DROP_DESTINATION_MAC;
-	if (!fits_underlay(skb, p, ENCAP_VXLAN))
+	if (!fits_underlay(skb, p, outer_size(ENCAP_VXLAN)))
 		return DROP_TOO_BIG;
 	if (!pays_for(ifindex, copies_of(f.vrf, f.bridge)))
 		return DROP_FLOOD_RATE;
@@ -230,7 +230,7 @@ static __noinline int send_frame(struct __sk_buff *skb, struct frame_way *w, str
 		count_to(skb, w->slot);
 		return bpf_redirect(w->ifindex, 0);
 	}
-	if (!fits_underlay(skb, p, ENCAP_VXLAN))
+	if (!fits_underlay(skb, p, outer_size(ENCAP_VXLAN)))
 		return -DROP_TOO_BIG;
 	if (encapsulate_frame(skb, w->remote, w->vni, p->tos))
 		return -DROP_ENCAPSULATE;

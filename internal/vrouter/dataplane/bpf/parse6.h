@@ -94,7 +94,8 @@ static __always_inline int take_fragment(struct upper *u, const struct extension
 /*
  * Walks through the extensions of the IPv6 packet at an offset, of size bytes
  * with its header, from u->proto and u->at on. The first fragment has to have
- * all headers (RFC 7112). A routing header that is not used up names another
+ * all headers (RFC 7112), and none between the fragment's and that of the
+ * transport. A routing header that is not used up names another
  * destination than the one that is judged. Returns a drop reason or DROP_NONE.
  */
 __noinline int walk_extensions(struct __sk_buff *skb, __u32 offset, __u32 size, struct upper *u)
@@ -128,6 +129,9 @@ __noinline int walk_extensions(struct __sk_buff *skb, __u32 offset, __u32 size, 
 		u->at = at;
 		if (u->fragment == FRAGMENT_LATER)
 			return DROP_NONE; /* what is behind is data */
+		/* A later fragment could overwrite what is behind this. */
+		if (u->fragment && kind != IPV6_FRAGMENT)
+			return DROP_EXTENSION_HEADER;
 	}
 	return is_extension(u->proto) ? DROP_EXTENSION_HEADER : DROP_NONE;
 }
