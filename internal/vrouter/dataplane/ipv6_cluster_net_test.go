@@ -51,6 +51,16 @@ func (k *container) configure6(device string) {
 			k.cluster.t.Fatalf("ip -6 %s in %s: %v: %s", args, k.Name(), err, out)
 		}
 	}
+	// The kernel takes packets to the address a moment after it has it.
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		out, err := k.Run("ip", "-6", "route", "show", "table", "local", k.addr.String())
+		if err == nil && len(out) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			k.cluster.t.Fatalf("%s has no local route to %s: %v: %s", k.Name(), k.addr, err, out)
+		}
+	}
 }
 
 // Containers reach each other over IPv6 on one node and through each tunnel, with
