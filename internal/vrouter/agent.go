@@ -237,7 +237,7 @@ func (a *Agent) makeTables() {
 	a.vnis = reconcile.New(a.log, vniTarget{a.dataplane}, reconcile.Options[uint32, uint32]{
 		Name:      "vnis",
 		Equal:     func(x, y uint32) bool { return x == y },
-		MayDelete: func(uint32) bool { return a.routing.allPortsKnown() },
+		MayDelete: a.routing.mayDeleteVNI,
 		Resync:    time.Minute,
 	})
 	a.services = reconcile.New(a.log, serviceTarget{a.dataplane}, reconcile.Options[dataplane.ServiceKey, dataplane.Service]{

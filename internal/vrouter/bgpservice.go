@@ -22,7 +22,7 @@ type bgpServices struct {
 	// settled: each place has had one.
 	settled bool
 	// known are all peers of the ports that there are, also those of a place that
-	// no control node has.
+	// no control node has; nil as long as the graph has not told of all ports.
 	known map[dataplane.ServiceKey]bool
 }
 
@@ -53,9 +53,10 @@ func (b *bgpServices) assign(live []netip.Addr) {
 // the graph does not tell of, or for a place that nobody has, stays as it is.
 func (a *Agent) followServices(records []*record) {
 	b := &a.bgp
+	complete := a.routing.allPortsKnown() // asked first: a port told of meanwhile may be missing below
+	known := map[dataplane.ServiceKey]bool{}
 	b.mu.Lock()
 	b.assign(a.sessions.bgpNodes())
-	b.known = map[dataplane.ServiceKey]bool{}
 	all := map[dataplane.ServiceKey]dataplane.Service{}
 	for _, r := range records {
 		graph, _ := a.routing.graphPort(r)
@@ -70,12 +71,16 @@ func (a *Agent) followServices(records []*record) {
 					continue
 				}
 				key := dataplane.ServiceKey{IfIndex: r.HostIndex, Client: client, Server: server}
-				b.known[key] = true
+				known[key] = true
 				if place := p.GetControlNode(); place < wanted && b.places[place].IsValid() {
 					all[key] = dataplane.Service{Control: b.places[place], Source: uint16(s.GetSourcePort())}
 				}
 			}
 		}
+	}
+	b.known = nil
+	if complete {
+		b.known = known
 	}
 	b.mu.Unlock()
 	a.services.Replace(all)

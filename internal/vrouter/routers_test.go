@@ -29,3 +29,16 @@ func TestLogicalRouters(t *testing.T) {
 		t.Errorf("without ports there are %v", got)
 	}
 }
+
+// TestVNIMayGo: a VNI goes only when the graph has told of all ports, and none of
+// them is in its network, though nobody desires it yet.
+func TestVNIMayGo(t *testing.T) {
+	r := newTestRouting()
+	r.believed.ports["a"] = &controlv1.Port{Vrf: 1, Vni: 5}
+	if r.believed.portsDone = false; r.mayDeleteVNI(5) || r.mayDeleteVNI(6) {
+		t.Error("a VNI may go before all ports are known")
+	}
+	if r.believed.portsDone = true; r.mayDeleteVNI(5) || !r.mayDeleteVNI(6) {
+		t.Errorf("the VNI of a port may go: %t, that of none: %t", r.mayDeleteVNI(5), r.mayDeleteVNI(6))
+	}
+}

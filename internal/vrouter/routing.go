@@ -421,6 +421,15 @@ func (r *routing) vnis() map[uint32]uint32 {
 	return vnis
 }
 
+// mayDeleteVNI tells whether a VNI that nobody desires may go: when all ports are
+// known and none is in its VRF. What is desired follows the ports a moment later,
+// so the ports themselves are asked.
+func (r *routing) mayDeleteVNI(vni uint32) bool {
+	known := r.allPortsKnown()
+	_, used := r.vnis()[vni]
+	return known && !used
+}
+
 // allPortsKnown tells whether the leader has told of all ports.
 func (r *routing) allPortsKnown() bool {
 	r.mu.Lock()
