@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unique"
 )
 
 // Identity is who is behind a port or at the end of a route, as policy sees it:
@@ -14,8 +15,10 @@ import (
 // zero Identity is nobody that is known: only rules for anybody, or for its
 // address, match it.
 type Identity struct {
-	// code is the network, the number of groups, groups and tags.
-	code string
+	// code is the network, the number of groups, groups and tags. A handle, since
+	// the routes of a node are many and who is at their ends are few: it is one
+	// word to compare and to look for, and the text is there once.
+	code unique.Handle[string]
 }
 
 // maxIdentityValues is how many groups and tags an identity may have together;
@@ -33,7 +36,23 @@ func NewIdentity(network uint32, groups, tags []uint32) Identity {
 	for _, v := range slices.Concat(groups, tags) {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
-	return Identity{string(b)}
+	return identityOf(string(b))
+}
+
+// identityOf is the identity with the code, empty being nobody.
+func identityOf(code string) Identity {
+	if code == "" {
+		return Identity{}
+	}
+	return Identity{unique.Make(code)}
+}
+
+// text is the code; of nobody it is empty.
+func (i Identity) text() string {
+	if i == (Identity{}) {
+		return ""
+	}
+	return i.code.Value()
 }
 
 func distinct(list []uint32) []uint32 {
@@ -43,9 +62,10 @@ func distinct(list []uint32) []uint32 {
 }
 
 func (i Identity) values() []uint32 {
-	values := make([]uint32, len(i.code)/4)
+	code := i.text()
+	values := make([]uint32, len(code)/4)
 	for n := range values {
-		values[n] = binary.BigEndian.Uint32([]byte(i.code[4*n:]))
+		values[n] = binary.BigEndian.Uint32([]byte(code[4*n:]))
 	}
 	return values
 }
@@ -86,7 +106,7 @@ func (i Identity) MarshalJSON() ([]byte, error) {
 }
 
 func (i Identity) validate() error {
-	if n := len(i.Groups()) + len(i.Tags()); n > maxIdentityValues {
+	if n := len(i.text())/4 - 2; n > maxIdentityValues {
 		return fmt.Errorf("identity has %d security groups and tags; the data plane knows up to %d", n, maxIdentityValues)
 	}
 	return nil

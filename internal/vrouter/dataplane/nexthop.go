@@ -183,7 +183,7 @@ func Share(members []Member) NextHop {
 		list[i].Weight = max(list[i].Weight, 1)
 	}
 	slices.SortFunc(list, func(a, b Member) int {
-		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Encapsulation, b.Encapsulation), cmp.Compare(a.number(), b.number()), bytes.Compare(a.MAC[:], b.MAC[:]), first(a.Behind, b.Behind), cmp.Compare(a.Identity.code, b.Identity.code), cmp.Compare(b.Weight, a.Weight))
+		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Encapsulation, b.Encapsulation), cmp.Compare(a.number(), b.number()), bytes.Compare(a.MAC[:], b.MAC[:]), first(a.Behind, b.Behind), cmp.Compare(a.Identity.text(), b.Identity.text()), cmp.Compare(b.Weight, a.Weight))
 	})
 	list = slices.CompactFunc(list, func(a, b Member) bool { return a.NextHop == b.NextHop })
 	list = list[:min(len(list), MaxMembers)]
@@ -204,8 +204,8 @@ func Share(members []Member) NextHop {
 		b = append(append(b, byte(m.Encapsulation)), m.MAC[:]...)
 		b = binary.BigEndian.AppendUint32(b, m.number())
 		b = binary.BigEndian.AppendUint32(b, m.Weight)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Identity.code)))
-		b = append(b, m.Identity.code...)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(m.Identity.text())))
+		b = append(b, m.Identity.text()...)
 	}
 	return NextHop{Kind: ECMP, Members: Members(b)}
 }
@@ -237,7 +237,7 @@ func (m Members) List() []Member {
 		}
 		n.NextHop = n.with(binary.BigEndian.Uint32(b[25:]))
 		end := min(memberSize+int(binary.BigEndian.Uint16(b[33:])), len(b))
-		n.Identity.code = string(b[memberSize:end])
+		n.Identity = identityOf(string(b[memberSize:end]))
 		list, b = append(list, n), b[end:]
 	}
 	return list

@@ -3,6 +3,7 @@
 package dataplane
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -165,6 +166,42 @@ func TestNetLongestPrefixWins(t *testing.T) {
 		{vrf, netip.MustParsePrefix("0.0.0.0/0")},
 	}))
 	labels(map[string]uint32{"30.0.0.1": 0, "20.1.9.1": 108, "20.1.2.1": 131})
+}
+
+// TestNetManyRoutes: thousands of routes of both kinds, written and removed by few
+// system calls, read as they were put, also those that were there already; what is
+// absent among those to be removed keeps no other.
+func TestNetManyRoutes(t *testing.T) {
+	b := newBench(t)
+	had, err := b.dp.Routes()
+	b.must(err)
+	many := map[RouteKey]NextHop{}
+	var keys []RouteKey
+	for i := range 3000 {
+		address := netip.AddrFrom4([4]byte{20, byte(i >> 8), byte(i), 0})
+		for _, p := range []netip.Prefix{netip.PrefixFrom(address, 32), netip.PrefixFrom(address, 24)} {
+			key := RouteKey{vrf, p}
+			many[key] = NextHop{Kind: Tunnel, Remote: remoteIP, Label: uint32(16 + i), Identity: NewIdentity(uint32(1+i%7), nil, nil)}
+			absent := RouteKey{vrf + 1, p}
+			keys = append(keys, key, absent)
+		}
+	}
+	for range 2 {
+		b.must(b.dp.PutRoutes(many))
+		got, err := b.dp.Routes()
+		b.must(err)
+		for key, nh := range many {
+			if got[key] != nh {
+				t.Fatalf("route %s reads as %s, want %s", key, got[key], nh)
+			}
+		}
+	}
+	b.must(b.dp.DeleteRoutes(keys))
+	got, err := b.dp.Routes()
+	b.must(err)
+	if !maps.Equal(got, had) {
+		t.Errorf("%d routes are left, want the %d that there were", len(got), len(had))
+	}
 }
 
 func TestNetPortsReadBack(t *testing.T) {

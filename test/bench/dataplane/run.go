@@ -48,9 +48,13 @@ func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, er
 	s := &scope.Scope{}
 	err := s.Run(func() error {
 		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
+		update := newUpdater(s)
 		for round := range rounds {
 			if err := oneRound(ctx, variants, round, slice, samples); err != nil {
 				return err
+			}
+			if err := update.round(samples); err != nil {
+				return fmt.Errorf("%s: %w", routeUpdate, err)
 			}
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 		}
@@ -64,6 +68,7 @@ func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, er
 		area.Results = append(area.Results, samples.Result(name.String(), ours, kind.unit, "higher",
 			map[string]float64{"bridge+vxlan": targets()[name.String()]}))
 	}
+	area.Results = append(area.Results, samples.Result(routeUpdate, ours, "routes/s", "higher", map[string]float64{"batch": 0.7}))
 	return area, nil
 }
 

@@ -128,12 +128,7 @@ func mplsOverUDP(s *scope.Scope) variant {
 			})
 			return err
 		})
-		s.Cleanup(func() {
-			// Before the bpffs goes, which is cleaned up later.
-			if err := n[i].Do(func() error { return errors.Join(planes[i].Remove(), planes[i].Close()) }); err != nil {
-				s.Errorf("remove data plane: %v", err)
-			}
-		})
+		s.Cleanup(func() { removePlane(s, n[i], planes[i]) })
 	}
 	const vrf = 1
 	var routes [2]map[dataplane.RouteKey]dataplane.NextHop
@@ -158,4 +153,11 @@ func mplsOverUDP(s *scope.Scope) variant {
 		s.Must(planes[i].PutRoutes(routes[i]))
 	}
 	return variant{ours, pairs}
+}
+
+// removePlane is to be called before the bpffs goes, which is cleaned up later.
+func removePlane(s *scope.Scope, ns *nstest.NS, plane *dataplane.Dataplane) {
+	if err := ns.Do(func() error { return errors.Join(plane.Remove(), plane.Close()) }); err != nil {
+		s.Errorf("remove data plane: %v", err)
+	}
 }
