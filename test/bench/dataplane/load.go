@@ -67,7 +67,7 @@ type loop struct {
 
 func loads() map[string]load {
 	return map[string]load{
-		"udp64": {"packets/s", 1, false, udpServe, udpDial},
+		"udp64": {"packets/s", 1, false, udpServe, udpDial(0)},
 		"rr":    {"transactions/s", 1, true, rrServe, rrDial},
 		"crr":   {"connections/s", 1, true, crrServe, crrDial},
 		"tcp1":  {"bytes/s", 1, false, streamServe, streamDial},
@@ -320,21 +320,27 @@ func udpServe(l *loop, ready func()) error {
 	return nil
 }
 
-func udpDial(l *loop, to unix.Sockaddr) error {
-	fd, err := connect(unix.SOCK_DGRAM, to)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	vec := messages(udpPayload)
-	for !l.stop.Load() {
-		_, errno := call(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&vec[0])), batch, 0, 0)
-		// The server may be gone already when the measurement ends.
-		if errno != 0 && !expired(errno) && errno != unix.ENOBUFS && errno != unix.ECONNREFUSED {
-			return fmt.Errorf("send: %w", errno)
+// udpDial sends batches of packets, and after each waits for a time.
+func udpDial(pause time.Duration) func(l *loop, to unix.Sockaddr) error {
+	return func(l *loop, to unix.Sockaddr) error {
+		fd, err := connect(unix.SOCK_DGRAM, to)
+		if err != nil {
+			return err
 		}
+		defer unix.Close(fd)
+		vec := messages(udpPayload)
+		for !l.stop.Load() {
+			_, errno := call(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&vec[0])), batch, 0, 0)
+			// The server may be gone already when the measurement ends.
+			if errno != 0 && !expired(errno) && errno != unix.ENOBUFS && errno != unix.ECONNREFUSED {
+				return fmt.Errorf("send: %w", errno)
+			}
+			if pause > 0 {
+				time.Sleep(pause)
+			}
+		}
+		return nil
 	}
-	return nil
 }
 
 // rrServe answers each byte with a byte on one connection.

@@ -6,16 +6,25 @@
 // All variants are set up at once in namespaces of their own and idle until
 // their turn. Each round runs every case in every variant, in another order
 // each time.
+//
+// Beside that it takes what packets cost in the programs alone, by the kernel's
+// count of their time: new flows next to established ones, and both by the number
+// of rules, routes and other flows.
 package dataplane
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/contrail-mesos/contrail/internal/nstest"
 	"github.com/contrail-mesos/contrail/test/bench/internal/report"
 	"github.com/contrail-mesos/contrail/test/bench/internal/scope"
 )
@@ -28,27 +37,36 @@ const (
 
 // targets are the ratios to reach against bridge + VXLAN across nodes.
 func targets() map[string]float64 {
-	return map[string]float64{"udp64/cross": 1.5, "rr/cross": 1.25, "crr/cross": 1.25, "tcp2/cross": 0.9}
+	return map[string]float64{"udp64/cross": 1.7, "rr/cross": 1.35, "crr/cross": 1.35, "tcp2/cross": 0.9}
 }
+
+// fixedLoad is the load that the programs' cost for a packet is taken at: a batch
+// in each pause.
+const (
+	fixedRate  = 20_000
+	fixedPause = time.Second * batch / fixedRate
+)
 
 // Run measures; rounds is 0 for the default. It needs root.
 func Run(ctx context.Context, rounds int) (*report.Area, error) {
 	if rounds == 0 {
 		rounds = defaultRounds
 	}
-	return run(ctx, rounds, slice)
+	return run(ctx, rounds, slice, usualAmounts())
 }
 
 // run measures each variant of each case for a slice of time in each round.
-func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, error) {
+func run(ctx context.Context, rounds int, slice time.Duration, a amounts) (*report.Area, error) {
 	// Threads in system calls unknown to the runtime each hold a processor.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(12))
 	area := &report.Area{Area: "dataplane", Machine: report.ThisMachine()}
 	samples := report.NewSamples()
 	s := &scope.Scope{}
+	var more []report.Result
 	err := s.Run(func() error {
 		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
 		update := newUpdater(s)
+		p := newPrograms(s, nstest.BPFFS(s), a)
 		for round := range rounds {
 			if err := oneRound(ctx, variants, round, slice, samples); err != nil {
 				return err
@@ -56,8 +74,18 @@ func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, er
 			if err := update.round(samples); err != nil {
 				return fmt.Errorf("%s: %w", routeUpdate, err)
 			}
+			if err := perPacket(ctx, variants[0], slice, samples); err != nil {
+				return err
+			}
+			if err := p.round(ctx, samples); err != nil {
+				return err
+			}
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 		}
+		for _, name := range slices.Sorted(maps.Keys(variants[0].programs)) {
+			more = append(more, samples.Result(perPacketCase(name), ours, "ns", "lower", nil))
+		}
+		more = append(more, p.results(samples)...)
 		return nil
 	})
 	if err != nil {
@@ -69,7 +97,39 @@ func run(ctx context.Context, rounds int, slice time.Duration) (*report.Area, er
 			map[string]float64{"bridge+vxlan": targets()[name.String()]}))
 	}
 	area.Results = append(area.Results, samples.Result(routeUpdate, ours, "routes/s", "higher", map[string]float64{"batch": 0.7}))
+	area.Results = append(area.Results, more...)
 	return area, nil
+}
+
+func perPacketCase(program string) string { return "ns-per-packet/" + program }
+
+// perPacket takes what the programs on the way cost for each packet of a flow at
+// a fixed load, by the kernel's count.
+func perPacket(ctx context.Context, v variant, slice time.Duration, samples report.Samples) error {
+	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+	if err != nil {
+		return fmt.Errorf("have the kernel count: %w", err)
+	}
+	defer stats.Close()
+	before := map[string]*ebpf.ProgramStats{}
+	for name, prog := range v.programs {
+		if before[name], err = prog.Stats(); err != nil {
+			return fmt.Errorf("read statistics: %w", err)
+		}
+	}
+	kind := load{"packets/s", 1, false, udpServe, udpDial(fixedPause)}
+	p := v.pairs["cross"]
+	if _, err := measure(ctx, kind, p.client, p.server, slice); err != nil {
+		return fmt.Errorf("fixed load: %w", err)
+	}
+	for name, prog := range v.programs {
+		ns, err := costSince(prog, before[name])
+		if err != nil {
+			return fmt.Errorf("fixed load: %w", err)
+		}
+		samples.Add(perPacketCase(name), v.name, ns)
+	}
+	return nil
 }
 
 type benchCase struct{ load, where string }

@@ -10,18 +10,21 @@ import (
 
 // TestNetRun tries the benchmark itself, for moments.
 func TestNetRun(t *testing.T) {
-	area, err := run(t.Context(), 1, 20*time.Millisecond)
+	a := amounts{rules: []int{1, 20}, routes: []int{10, 100}, flows: 2 * connections, bursts: 1}
+	area, err := run(t.Context(), 1, 20*time.Millisecond, a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var table strings.Builder
 	area.Print(&table)
 	t.Log("\n" + table.String())
-	if len(area.Results) != len(cases())+1 {
-		t.Fatalf("%d results, want %d", len(area.Results), len(cases())+1)
+	programs := &programs{amounts: a}
+	want := len(cases()) + 3 + len(programs.cases())
+	if len(area.Results) != want {
+		t.Fatalf("%d results, want %d", len(area.Results), want)
 	}
-	for _, r := range area.Results {
-		if r.Value <= 0 || r.Runs != 1 || len(r.Against) < 1 {
+	for i, r := range area.Results {
+		if r.Value <= 0 || r.Runs != 1 || i < len(cases()) && len(r.Against) != 2 {
 			t.Errorf("%+v", r)
 		}
 	}

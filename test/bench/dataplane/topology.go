@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 
 	"github.com/contrail-mesos/contrail/internal/nstest"
@@ -24,6 +25,9 @@ type pair struct{ client, server end }
 type variant struct {
 	name  string
 	pairs map[string]pair
+	// programs are those on the way of what the client sends across nodes; none
+	// but ours has them.
+	programs map[string]*ebpf.Program
 }
 
 const (
@@ -62,7 +66,7 @@ func veth(s *scope.Scope) variant {
 	a.Up("eth0", prefix(p.client.addr))
 	b.Up("eth0", prefix(p.server.addr))
 	// There is no place to speak of: it stands for both.
-	return variant{"veth", map[string]pair{"cross": p, "same": p}}
+	return variant{name: "veth", pairs: map[string]pair{"cross": p, "same": p}}
 }
 
 // nodes makes two nodes joined by a veth, the underlay of all overlays.
@@ -112,7 +116,7 @@ func bridgeVXLAN(s *scope.Scope) variant {
 	pairs := containers(s, "vxlan", n, fabricMTU-vxlanHeader, func(_ int, ns *nstest.NS, tap string, _ end) {
 		ns.Enslave(tap, "br0")
 	})
-	return variant{"bridge+vxlan", pairs}
+	return variant{name: "bridge+vxlan", pairs: pairs}
 }
 
 // mplsOverUDP is ours.
@@ -152,7 +156,11 @@ func mplsOverUDP(s *scope.Scope) variant {
 	for i := range planes {
 		s.Must(planes[i].PutRoutes(routes[i]))
 	}
-	return variant{ours, pairs}
+	vif, err := programOfPort(n[0], n[0].Link("tap1").Attrs().Index)
+	s.Must(err)
+	underlay, err := programOfUnderlay(n[1], n[1].Link("eth0").Attrs().Index)
+	s.Must(err)
+	return variant{ours, pairs, map[string]*ebpf.Program{"vif_rx": vif, "underlay_rx": underlay}}
 }
 
 // removePlane is to be called before the bpffs goes, which is cleaned up later.
