@@ -54,7 +54,7 @@ func runAgentProcess(args []string) int {
 		if config.Credentials, err = ctls.LoadCredentials(tlsDir); err != nil {
 			return err
 		}
-		plane, err := dataplane.Open(log, dataplane.Config{PinDir: pinDir, Underlay: "eth0", LocalIP: config.Address, FlowEntries: 8192, FlowEvents: config.Collectors != nil})
+		plane, err := dataplane.Open(log, dataplane.Config{PinDir: pinDir, Underlay: "eth0", LocalIP: config.Address, FlowEntries: 1 << 16, FlowEvents: config.Collectors != nil})
 		if err != nil {
 			return err
 		}
@@ -258,11 +258,17 @@ func (n *node) get(path string, into any) error {
 
 func (n *node) ports() []portapi.Port {
 	n.t.Helper()
-	var list portapi.PortList
-	if err := n.get(portapi.PathPorts, &list); err != nil {
+	ports, err := n.listPorts()
+	if err != nil {
 		n.t.Fatal(err)
 	}
-	return list.Ports
+	return ports
+}
+
+func (n *node) listPorts() ([]portapi.Port, error) {
+	var list portapi.PortList
+	err := n.get(portapi.PathPorts, &list)
+	return list.Ports, err
 }
 
 // taps are the host sides of interfaces in the node.

@@ -43,6 +43,11 @@ type controllers struct {
 	labels      uint32
 	changed     chan struct{}
 	up          map[string]bool
+	// floating are the addresses that ports have in other networks, policies what
+	// they have instead of none, by interface; sets are what these name.
+	floating map[string]*controlv1.ForeignAddress
+	policies map[string]*controlv1.PortPolicy
+	sets     []*controlv1.ControlMessage
 	// before is called at the start of Attach; it may block or refuse.
 	before func(context.Context) error
 
@@ -57,6 +62,7 @@ func newControllers() *controllers {
 		nodes: map[string]*managerv1.ReportRequest{}, attachments: map[string]*configv1.Attachment{},
 		tombstones: map[string]uint64{}, networks: map[string]uint32{}, hosts: map[uint32]int{}, revision: 100,
 		labels: 16, changed: make(chan struct{}), up: map[string]bool{}, sessions: map[int]context.CancelFunc{},
+		floating: map[string]*controlv1.ForeignAddress{}, policies: map[string]*controlv1.PortPolicy{},
 	}
 }
 
@@ -302,6 +308,17 @@ func (c *controllers) Session(ctx context.Context, stream *connect.BidiStream[co
 	return c.push(ctx, node, stream)
 }
 
+func (c *controllers) portOf(a *configv1.Attachment) *controlv1.Port {
+	port := portOf(a)
+	if f := c.floating[a.GetInterfaceId()]; f != nil {
+		port.Foreign = []*controlv1.ForeignAddress{f}
+	}
+	if p := c.policies[a.GetInterfaceId()]; p != nil {
+		port.Policy = p
+	}
+	return port
+}
+
 func portOf(a *configv1.Attachment) *controlv1.Port {
 	return &controlv1.Port{
 		InterfaceId: a.GetInterfaceId(), VirtualMachineId: a.GetVirtualMachineId(), NetworkId: a.GetNetworkId(),
@@ -316,36 +333,50 @@ func (c *controllers) desired(node string) (ports map[string]*controlv1.Port, ro
 	ports, routes = map[string]*controlv1.Port{}, map[uint32]map[string]*controlv1.Route{}
 	for _, a := range c.attachments {
 		if a.GetKey().GetNode() == node {
-			ports[a.GetInterfaceId()] = portOf(a)
+			ports[a.GetInterfaceId()] = c.portOf(a)
 			routes[a.GetVrf()] = map[string]*controlv1.Route{}
+			if f := c.floating[a.GetInterfaceId()]; f != nil {
+				routes[f.GetVrf()] = map[string]*controlv1.Route{}
+			}
 		}
 	}
 	for _, a := range c.attachments {
-		if routes[a.GetVrf()] == nil {
-			continue
+		reach := func(vrf uint32, address string) {
+			if routes[vrf] == nil {
+				return
+			}
+			prefix := address + "/32"
+			routes[vrf][prefix] = &controlv1.Route{Vrf: vrf, Prefix: prefix, Paths: []*controlv1.Path{{
+				NextHop: c.nodes[a.GetKey().GetNode()].GetAddress(), Label: a.GetLabel(), InterfaceId: a.GetInterfaceId(), OriginNetwork: a.GetVrf(),
+			}}}
 		}
-		prefix := a.GetAddresses()[0].GetAddress() + "/32"
-		routes[a.GetVrf()][prefix] = &controlv1.Route{Vrf: a.GetVrf(), Prefix: prefix, Paths: []*controlv1.Path{{
-			NextHop: c.nodes[a.GetKey().GetNode()].GetAddress(), Label: a.GetLabel(), InterfaceId: a.GetInterfaceId(), OriginNetwork: a.GetVrf(),
-		}}}
+		reach(a.GetVrf(), a.GetAddresses()[0].GetAddress())
+		if f := c.floating[a.GetInterfaceId()]; f != nil {
+			reach(f.GetVrf(), f.GetAddress())
+		}
 	}
 	return ports, routes
 }
 
 func (c *controllers) push(ctx context.Context, node string, stream *connect.BidiStream[controlv1.AgentMessage, controlv1.ControlMessage]) error {
 	sentPorts, sentRoutes := map[string]*controlv1.Port{}, map[uint32]map[string]*controlv1.Route{}
-	portsClosed := false
+	portsClosed, sentSets := false, 0
 	keepAlive := time.NewTicker(time.Second)
 	defer keepAlive.Stop()
 	for {
 		c.mu.Lock()
 		changed, position := c.changed, c.position()
 		ports, routes := c.desired(node)
+		sets := c.sets
 		c.mu.Unlock()
 		var batch []*controlv1.ControlMessage
 		add := func(m *controlv1.ControlMessage) { m.Position = position; batch = append(batch, m) }
+		for _, m := range sets[sentSets:] {
+			add(proto.CloneOf(m))
+		}
+		sentSets = len(sets)
 		for _, id := range slices.Sorted(maps.Keys(ports)) {
-			if sentPorts[id].GetRevision() != ports[id].GetRevision() {
+			if !proto.Equal(sentPorts[id], ports[id]) {
 				add(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: ports[id]}})
 			}
 		}
