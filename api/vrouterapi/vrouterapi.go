@@ -70,6 +70,10 @@ type Vif struct {
 	Gateways []string         `json:"gateways,omitempty"`
 	Foreign  []ForeignAddress `json:"foreign,omitempty"`
 	Blocked  bool             `json:"blocked,omitempty"`
+	// Egress bounds what the container sends, Ingress what it is sent; nil for no
+	// limit. What is more is dropped, as egress-rate and ingress-rate.
+	Egress  *Limit `json:"egress,omitempty"`
+	Ingress *Limit `json:"ingress,omitempty"`
 	// Policy is nil for a port that is closed until its policy comes.
 	Policy *Policy `json:"policy,omitempty"`
 	// Flows are those that it began, and OthersFlows those that others began
@@ -79,6 +83,12 @@ type Vif struct {
 	Counters
 	// Status is that of the port on its way to the data plane.
 	Status *portapi.State `json:"status,omitempty"`
+}
+
+// Limit is how much may pass: Rate in bits in a second, Burst in bits at once.
+type Limit struct {
+	Rate  uint64 `json:"rate"`
+	Burst uint64 `json:"burst"`
 }
 
 // ForeignAddress is a floating or alias address of a port.

@@ -156,9 +156,11 @@ var vrouterTables = []vrouterTable{
 		long: `Lists the interfaces that packets pass: the underlay, and the ports of containers.
 STATE is "up", "blocked", "closed" while the policy of the port has not come, or
 "pending" or "failed" while it is not in the data plane as it should be, with the
-reason. FLOWS counts those that it began and others towards it, as quotas do. -o
-json has the policy sets, the floating addresses and all counts. INTERFACE is an
-index, a device, the UUID of a port or an address.`,
+reason. FLOWS counts those that it began and others towards it, as quotas do. LIMITS
+is what the container may send (out) and be sent (in); what is more is counted by
+drops, as egress-rate and ingress-rate. -o json has bursts, the policy sets, the
+floating addresses and all counts. INTERFACE is an index, a device, the UUID of a port
+or an address.`,
 		example: "  contrail vrouter vif\n  contrail vrouter vif 10.32.0.3 -o json",
 		args:    cobra.MaximumNArgs(1), params: []string{byVif}, filters: []string{byVRF}, show: (*cli.VRouter).Vifs,
 	},

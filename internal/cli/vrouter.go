@@ -169,7 +169,7 @@ func writeIndented(w io.Writer, value any) error {
 
 // Vifs lists the interfaces.
 func (v *VRouter) Vifs(ctx context.Context, w io.Writer, q url.Values, output Output) error {
-	titles := []string{"VIF", "DEVICE", "TYPE", "NETWORK", "VRF", "LABEL", "MAC", "ADDRESSES", "RX", "TX", "DROPS", "FLOWS", "STATE"}
+	titles := []string{"VIF", "DEVICE", "TYPE", "NETWORK", "VRF", "LABEL", "MAC", "ADDRESSES", "RX", "TX", "DROPS", "FLOWS", "LIMITS", "STATE"}
 	return tableOf(ctx, v, w, vrouterapi.PathVifs, q, output, titles, func(_ string, a vrouterapi.Vifs) (rows [][]string, left int) {
 		for _, f := range a.Vifs {
 			addresses := f.Addresses
@@ -183,7 +183,7 @@ func (v *VRouter) Vifs(ctx context.Context, w io.Writer, q url.Values, output Ou
 			}
 			rows = append(rows, []string{
 				strconv.Itoa(f.Vif), or(f.Device), f.Type, or(f.Network), orNone(f.VRF), orNone(f.Label), or(f.MAC), or(strings.Join(addresses, ",")),
-				rx, tx, number(f.DropsPackets), flows, vifState(f),
+				rx, tx, number(f.DropsPackets), flows, vifLimits(f), vifState(f),
 			})
 		}
 		return rows, 0
@@ -196,6 +196,29 @@ func passedPackets(c vrouterapi.Counters) (rx, tx string) {
 		return "-", "-"
 	}
 	return number(c.FromPackets), number(c.ToPackets)
+}
+
+// vifLimits are what the container may send and be sent.
+func vifLimits(f vrouterapi.Vif) string {
+	var limits []string
+	if f.Egress != nil {
+		limits = append(limits, "out "+bitRate(f.Egress.Rate))
+	}
+	if f.Ingress != nil {
+		limits = append(limits, "in "+bitRate(f.Ingress.Rate))
+	}
+	return or(strings.Join(limits, ", "))
+}
+
+// bitRate is a number of bits in a second, in the largest unit that leaves it whole.
+func bitRate(rate uint64) string {
+	units := []string{"", "k", "M", "G", "T"}
+	i := 0
+	for i < len(units)-1 && rate != 0 && rate%1000 == 0 {
+		rate /= 1000
+		i++
+	}
+	return strconv.FormatUint(rate, 10) + units[i] + "bit/s"
 }
 
 func vifState(f vrouterapi.Vif) string {

@@ -20,7 +20,7 @@ import (
 var vrouterAnswers = map[string]string{
 	"/vif": `{"vifs":[{"vif":2,"device":"eth0","type":"physical","addresses":["172.31.0.11"],"drops_packets":4},
 		{"vif":12,"device":"tap1","type":"virtual","vrf":5,"network":"d:p:blue","label":16,"mac":"02:00:00:00:00:01","addresses":["10.32.0.3"],"foreign":[{"address":"198.51.100.3","vrf":9,"fixed":"10.32.0.3"}],
-			"policy":{"network_id":5,"sets":{},"generation":1},"flows":{"flows":3,"unanswered":1},"others_flows":{"flows":1,"unanswered":0},"from_packets":10,"to_packets":20,"status":{"state":"applied"}},
+			"policy":{"network_id":5,"sets":{},"generation":1},"flows":{"flows":3,"unanswered":1},"others_flows":{"flows":1,"unanswered":0},"egress":{"rate":2500000,"burst":100},"ingress":{"rate":1000000000,"burst":100},"from_packets":10,"to_packets":20,"status":{"state":"applied"}},
 		{"vif":13,"device":"tap2","type":"virtual","vrf":5,"network":"d:p:blue","label":17,"mac":"02:00:00:00:00:02","blocked":true,"from_packets":0,"to_packets":0,"policy":{},"status":{"state":"applied"}},
 		{"vif":14,"device":"tap3","type":"virtual","vrf":6,"label":18,"mac":"02:00:00:00:00:03","from_packets":0,"to_packets":0,"status":{"state":"applied"}},
 		{"vif":15,"device":"tap4","type":"virtual","vrf":6,"label":19,"mac":"02:00:00:00:00:04","from_packets":0,"to_packets":0,"status":{"state":"failed","error":"table of 4096 ports is full"}}]}`,
@@ -69,12 +69,12 @@ func TestVRouterTables(t *testing.T) {
 		want string
 	}{
 		"vif": {v.Vifs, nil, `
-VIF  DEVICE  TYPE      NETWORK   VRF  LABEL  MAC                ADDRESSES               RX  TX  DROPS  FLOWS  STATE
-2    eth0    physical  -         -    -      -                  172.31.0.11             -   -   4      -      -
-12   tap1    virtual   d:p:blue  5    16     02:00:00:00:00:01  10.32.0.3,198.51.100.3  10  20  0      4      up
-13   tap2    virtual   d:p:blue  5    17     02:00:00:00:00:02  -                       0   0   0      -      blocked
-14   tap3    virtual   -         6    18     02:00:00:00:00:03  -                       0   0   0      -      closed: its policy has not come yet
-15   tap4    virtual   -         6    19     02:00:00:00:00:04  -                       0   0   0      -      failed: table of 4096 ports is full`},
+VIF  DEVICE  TYPE      NETWORK   VRF  LABEL  MAC                ADDRESSES               RX  TX  DROPS  FLOWS  LIMITS                     STATE
+2    eth0    physical  -         -    -      -                  172.31.0.11             -   -   4      -      -                          -
+12   tap1    virtual   d:p:blue  5    16     02:00:00:00:00:01  10.32.0.3,198.51.100.3  10  20  0      4      out 2500kbit/s, in 1Gbit/s  up
+13   tap2    virtual   d:p:blue  5    17     02:00:00:00:00:02  -                       0   0   0      -      -                          blocked
+14   tap3    virtual   -         6    18     02:00:00:00:00:03  -                       0   0   0      -      -                          closed: its policy has not come yet
+15   tap4    virtual   -         6    19     02:00:00:00:00:04  -                       0   0   0      -      -                          failed: table of 4096 ports is full`},
 		"rt": {v.Routes, url.Values{"vrf": {"blue"}}, `
 VRF  NETWORK   DESTINATION   NH  TYPE     TO                             ENCAP     LABEL  STATE
 5    d:p:blue  10.32.0.3/32  1   local    vif 12 tap1                    -         16     applied

@@ -23,6 +23,10 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func
 	if err := validAttach(req); err != nil {
 		return nil, err
 	}
+	limits, err := parseLimits(req.NetworkConfiguration)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, portapi.AttachTimeout)
 	defer cancel()
 	if err := order(&req.Sequence); err != nil {
@@ -45,7 +49,7 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func
 			return nil, err
 		}
 		if p.index == old.HostIndex {
-			return old.answer(), nil // the runtime asks again
+			return a.attachAgain(ctx, old, limits)
 		}
 		find = func() (pair, error) { return p, nil }
 	}
@@ -75,6 +79,7 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func
 		return nil, err
 	}
 	r := a.newRecord(req, p, response)
+	r.Egress, r.Ingress = limits.egress, limits.ingress
 	if err := a.plug(ctx, old, r, g, file); err != nil {
 		a.unplug(r)
 		g.undo()
@@ -87,6 +92,26 @@ func (a *Agent) attach(ctx context.Context, req portapi.AttachRequest, made func
 		"host_interface", r.HostInterface, "network", r.NetworkName, "mac", r.MAC, "vrf", r.VRF, "label", r.Label,
 		"manager_took", asked.Sub(started), "plug_took", plugged.Sub(asked), "policy_took", time.Since(plugged))
 	return r.answer(), nil
+}
+
+// attachAgain answers a runtime that asks for what there is. What it says of
+// bandwidth now holds from now on.
+func (a *Agent) attachAgain(ctx context.Context, old *record, l limits) (*portapi.AttachResponse, error) {
+	if old.Egress == l.egress && old.Ingress == l.ingress {
+		return old.answer(), nil
+	}
+	next := *old
+	next.Egress, next.Ingress = l.egress, l.ingress
+	err := a.change(old, &next)
+	if err == nil {
+		err = a.ports.Wait(ctx, next.HostIndex)
+	}
+	if err != nil {
+		return nil, &portapi.Error{Kind: portapi.KindInternal, Message: fmt.Sprintf("vRouter agent cannot change the rates of %s: %v", next.HostInterface, err)}
+	}
+	a.log.Info("rates of port changed", "port", next.ID, "container", next.ContainerID, "interface", next.Interface,
+		"egress", next.Egress.Rate, "ingress", next.Ingress.Rate)
+	return next.answer(), nil
 }
 
 // pair is the host side of a container's interface pair.

@@ -143,16 +143,23 @@ func followAddresses(old []portapi.Address, now []string) []portapi.Address {
 
 // update replaces a port's record, on disk, in the registry and in the data plane.
 func (a *Agent) update(old, next *record) {
+	if err := a.change(old, next); err != nil {
+		a.log.Warn("port cannot be changed", "port", next.ID, "error", err)
+	}
+}
+
+// change is update for who wants to know of errors. One that changed meanwhile is
+// left as it is.
+func (a *Agent) change(old, next *record) error {
 	port, complete, err := next.port()
 	if err == nil {
 		err = a.files.write(next)
 	}
 	if err != nil {
-		a.log.Warn("port cannot be changed", "port", next.ID, "error", err)
-		return
+		return err
 	}
 	if !a.registry.replace(old, next) {
-		return
+		return nil
 	}
 	if !complete || old.HostIndex != next.HostIndex {
 		a.forgetPort(old)
@@ -163,6 +170,7 @@ func (a *Agent) update(old, next *record) {
 		}
 		a.ports.Set(next.HostIndex, port)
 	}
+	return nil
 }
 
 // followClassic looks for the interface of a port that a classic client

@@ -275,6 +275,7 @@ func (l *look) vif(p dataplane.Port) vrouterapi.Vif {
 			Address: f.Address.String(), VRF: f.VRF, Network: l.networks[f.VRF], Fixed: f.Fixed.String(),
 		})
 	}
+	v.Egress, v.Ingress = limitState(p.Egress), limitState(p.Ingress)
 	if own, others, err := l.tables.PortFlowCount(p.IfIndex); err == nil {
 		v.Flows, v.OthersFlows = flowCountOf(own), flowCountOf(others)
 	}
@@ -284,6 +285,13 @@ func (l *look) vif(p dataplane.Port) vrouterapi.Vif {
 	}
 	v.Status = &status
 	return v
+}
+
+func limitState(l dataplane.Limit) *vrouterapi.Limit {
+	if l.Rate == 0 {
+		return nil
+	}
+	return &vrouterapi.Limit{Rate: l.Rate, Burst: l.Burst}
 }
 
 func flowCountOf(c dataplane.FlowCount) *vrouterapi.FlowCount {

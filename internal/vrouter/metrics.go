@@ -81,13 +81,14 @@ var (
 	descAcked      = describe("session_records_total", "Records of sessions that a collector has acknowledged.")
 	descWaiting    = describe("session_records_waiting", "Records of sessions that are not sent yet.")
 	descLost       = describe("session_records_lost_total", "What no collector will be told, by where it was lost: queue (ends and refusals, while no collector took them), ring (refusals and ends by policy, before the agent read them), or rate (refusals beyond the rate of a port).", "where")
+	descPortLimit  = describe("port_rate_limit_bits", "Bits in a second that a port may send (from) or be sent (to), where there is a limit; what is more is in drops_total as egress-rate and ingress-rate.", "port", "direction")
 	descPortFrames = describe("port_packets_total", "Packets forwarded, likewise.", "port", "direction")
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descPorts, descObjects, descFailures, descQueue, descJoined, descSession, descSessions, descChecks,
-		descFlows, descMapUsed, descMapMax, descDrops, descDropBytes, descPortBytes, descPortFrames,
+		descFlows, descMapUsed, descMapMax, descDrops, descDropBytes, descPortBytes, descPortFrames, descPortLimit,
 		descCollector, descAcked, descWaiting, descLost,
 	} {
 		ch <- d
@@ -112,6 +113,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descPortBytes, counters.ToBytes, p.ID, "to")
 		counter(descPortFrames, counters.FromPackets, p.ID, "from")
 		counter(descPortFrames, counters.ToPackets, p.ID, "to")
+		if r := c.agent.registry.get(p.ID); r != nil && r.Egress.Rate != 0 {
+			gauge(descPortLimit, float64(r.Egress.Rate), p.ID, "from")
+		}
+		if r := c.agent.registry.get(p.ID); r != nil && r.Ingress.Rate != 0 {
+			gauge(descPortLimit, float64(r.Ingress.Rate), p.ID, "to")
+		}
 	}
 	for state, n := range states {
 		gauge(descPorts, float64(n), state)

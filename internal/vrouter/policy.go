@@ -243,7 +243,7 @@ func (a *Agent) awaitPolicy(ctx context.Context, r *record) {
 	ctx, cancel := context.WithTimeout(ctx, policyWait)
 	defer cancel()
 	for {
-		changed := a.registry.nextChange()
+		_, changed := a.registry.all()
 		if s, desired := a.policies.StatusOf(r.HostIndex); desired && s.State == reconcile.Applied {
 			return
 		}

@@ -56,6 +56,9 @@ type record struct {
 	Foreign     []dataplane.ForeignAddress `json:"foreign,omitempty"`
 	MTU         uint32                     `json:"mtu"`
 	DisplayName string                     `json:"display_name,omitempty"`
+	// Egress and Ingress bound what the container sends and is sent.
+	Egress  dataplane.Limit `json:"egress,omitzero"`
+	Ingress dataplane.Limit `json:"ingress,omitzero"`
 	// Epoch and Revision of the store at which the attachment was made.
 	Epoch    uint64 `json:"epoch,omitempty"`
 	Revision uint64 `json:"revision,omitempty"`
@@ -88,7 +91,7 @@ func (r *record) port() (p dataplane.Port, ok bool, err error) {
 	if r.HostIndex == 0 || r.VRF == 0 || r.Label == 0 || len(r.Addresses) == 0 {
 		return p, false, nil
 	}
-	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: cmp.Or(r.Passage, r.VRF), Label: r.Label, Foreign: r.Foreign, Blocked: r.Disabled}
+	p = dataplane.Port{IfIndex: r.HostIndex, Name: r.HostInterface, VRF: cmp.Or(r.Passage, r.VRF), Label: r.Label, Foreign: r.Foreign, Egress: r.Egress, Ingress: r.Ingress, Blocked: r.Disabled}
 	if p.MAC, err = dataplane.ParseMAC(r.MAC); err != nil {
 		return p, false, err
 	}

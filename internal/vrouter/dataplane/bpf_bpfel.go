@@ -114,7 +114,8 @@ type bpfFlow struct {
 	NatSrc     uint32
 	NatDst     uint32
 	Answered   uint8
-	Pad        [3]uint8
+	Limits     uint8
+	Pad        [2]uint8
 	NatSport   uint16
 	NatDport   uint16
 }
@@ -252,6 +253,15 @@ type bpfIdentity struct {
 	Groups  uint16
 	Tags    uint16
 	Values  [126]uint32
+}
+
+type bpfLimit struct {
+	_         structs.HostLayout
+	PaidUntil uint64
+	Cost      uint64
+	Burst     uint64
+	Rate      uint64
+	BurstBits uint64
 }
 
 type bpfMacKey struct {
@@ -442,6 +452,7 @@ const (
 	bpfMapHostRouteV2        = "host_route_v2"
 	bpfMapIdentityV1         = "identity_v1"
 	bpfMapLabelV1            = "label_v1"
+	bpfMapLimitV1            = "limit_v1"
 	bpfMapMacV1              = "mac_v1"
 	bpfMapNextHopMacV1       = "next_hop_mac_v1"
 	bpfMapNextHopV1          = "next_hop_v1"
@@ -550,6 +561,7 @@ type bpfMapSpecs struct {
 	HostRouteV2        *ebpf.MapSpec `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
 	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
+	LimitV1            *ebpf.MapSpec `ebpf:"limit_v1"`
 	MacV1              *ebpf.MapSpec `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.MapSpec `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.MapSpec `ebpf:"next_hop_v1"`
@@ -626,6 +638,7 @@ type bpfMaps struct {
 	HostRouteV2        *ebpf.Map `ebpf:"host_route_v2"`
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
 	LabelV1            *ebpf.Map `ebpf:"label_v1"`
+	LimitV1            *ebpf.Map `ebpf:"limit_v1"`
 	MacV1              *ebpf.Map `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.Map `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.Map `ebpf:"next_hop_v1"`
@@ -670,6 +683,7 @@ func (m *bpfMaps) Close() error {
 		m.HostRouteV2,
 		m.IdentityV1,
 		m.LabelV1,
+		m.LimitV1,
 		m.MacV1,
 		m.NextHopMacV1,
 		m.NextHopV1,

@@ -212,6 +212,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
 		bpfMapBgpServiceV1:       d.config.MaxPorts,
 		bpfMapCounterV1:          d.config.MaxPorts,
+		bpfMapLimitV1:            d.config.MaxPorts * limitDirs,
 		bpfMapFlowMadeV2:         account(d.config.MaxPorts, 0),
 		bpfMapFlowGoneV2:         account(d.config.MaxPorts, 0),
 		bpfMapFlowV3:             d.config.FlowEntries,

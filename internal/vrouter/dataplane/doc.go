@@ -100,6 +100,14 @@
 //	  - Where IP is routed it is routed whatever MAC of the network it is for; where
 //	    it is bridged, as the frame is, by flows as any other.
 //
+// # Limits
+//
+// A port may have a limit of what it sends and one of what it is sent (bpf/limit.h): a
+// token bucket each, which drops what is too much. There is no queue: packets for a
+// container go past its device's, and those of one have none. Flows carry a flag for
+// each limit that their packets come under, so that a port without limits does not
+// pay for those of others. How TCP lives with that is at LeastBurst.
+//
 // # Offloads
 //
 // Encapsulation keeps super-packets whole (GSO). The kernel does not clear the

@@ -47,5 +47,7 @@ var dropAdvice = map[DropReason]string{
 	DropFloodRate:          "A container, or a network's tunnels, has more copies of broadcasts than `--flood-rate` of the agent allows in a second: mostly a loop behind a container.",
 	DropND:                 "Mostly nothing: a container that looks whether an address of its own is free, or asks for what nobody has, is not answered. Router solicitations and redirects are not either: the address and the route of a container are set when it starts.",
 	DropLinkLocal:          "Mostly nothing: link-local addresses reach the router and nobody else in routed networks. Where containers are to reach each other by them, use the forwarding mode `l2`.",
+	DropEgressRate:         "The container has a limit (CNI `bandwidth`, `contrail vrouter vif` shows it) and tries to send more: TCP finds the limit by such drops, and gets all of it. Where the limit is too small, set another one and start the container anew.",
+	DropIngressRate:        "The same of what a container is sent: others send it more than its limit.",
 	DropExtensionHeader:    "A program sends IPv6 with more than six extension headers, or with a routing header that names another destination. No ordinary one does: look at who it is.",
 }

@@ -78,6 +78,10 @@ const (
 	DropLinkLocal DropReason = 36
 	// DropExtensionHeader: more IPv6 extension headers than are looked through, or a route in one.
 	DropExtensionHeader DropReason = 37
+	// DropEgressRate: container sends more than its egress rate.
+	DropEgressRate DropReason = 38
+	// DropIngressRate: more is sent to a container than its ingress rate.
+	DropIngressRate DropReason = 39
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -119,4 +123,6 @@ var dropReasons = [...]struct{ name, help string }{
 	{"nd", "neighbour discovery that is not to be answered"},
 	{"link-local", "link-local address outside neighbour discovery"},
 	{"extension-header", "more IPv6 extension headers than are looked through, or a route in one"},
+	{"egress-rate", "container sends more than its egress rate"},
+	{"ingress-rate", "more is sent to a container than its ingress rate"},
 }

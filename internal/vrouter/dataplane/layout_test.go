@@ -31,6 +31,9 @@ func TestLayoutOfSharedStructs(t *testing.T) {
 		{"fragment6_key", unsafe.Sizeof(bpfFragment6Key{}), 44},
 		{"fragment6", unsafe.Sizeof(bpfFragment6{}), 8},
 		{"gateways", unsafe.Sizeof(bpfGateways{}), 4 + 16*MaxGateways},
+		{"limit", unsafe.Sizeof(bpfLimit{}), 40},
+		{"limit.cost", unsafe.Offsetof(bpfLimit{}.Cost), 8},
+		{"flow.limits", unsafe.Offsetof(bpfFlow{}.Limits), 113},
 		{"policy_row", unsafe.Sizeof(policyRow{}), 32},
 		{"next_hop.identity", unsafe.Offsetof(bpfNextHop{}.Identity), 12},
 		{"route", unsafe.Sizeof(bpfRoute{}), 16},
@@ -118,6 +121,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapFlowMadeV2:    {4, unsafe.Sizeof(bpfFlowCount{})},
 		bpfMapFlowGoneV2:    {4, unsafe.Sizeof(bpfFlowCount{})},
 		bpfMapCounterV1:     {4, unsafe.Sizeof(bpfCounters{})},
+		bpfMapLimitV1:       {4, unsafe.Sizeof(bpfLimit{})},
 		bpfMapDropV1:        {unsafe.Sizeof(bpfDropKey{}), unsafe.Sizeof(bpfDropCount{})},
 
 		bpfMapBridgeV1:         {4, unsafe.Sizeof(bpfBridge{})},

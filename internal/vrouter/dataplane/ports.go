@@ -75,6 +75,9 @@ func (d *Dataplane) writePort(p Port, old *Port) error {
 	if err != nil {
 		return err
 	}
+	if err := d.putLimits(slot, p); err != nil {
+		return err
+	}
 	if old != nil && old.Label != p.Label {
 		if err := deleted(d.maps().LabelV1.Delete(old.Label)); err != nil {
 			return fmt.Errorf("delete label %d: %w", old.Label, err)
@@ -286,6 +289,9 @@ func (d *Dataplane) deletePort(ifindex int) error {
 		return err
 	}
 	if err := d.foldDrops(ifindex); err != nil {
+		return err
+	}
+	if err := d.putLimits(vif.Slot, bare); err != nil {
 		return err
 	}
 	if err := deleted(d.maps().VifV1.Delete(uint32(ifindex))); err != nil {

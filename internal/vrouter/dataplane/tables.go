@@ -31,7 +31,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapGatewayV1: &m.GatewayV1, bpfMapBgpServiceV1: &m.BgpServiceV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
 		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV3: &m.FlowV3,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV2: &m.FlowMadeV2, bpfMapFlowGoneV2: &m.FlowGoneV2,
-		bpfMapCounterV1: &m.CounterV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
+		bpfMapCounterV1: &m.CounterV1, bpfMapLimitV1: &m.LimitV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,
 		bpfMapPortPolicyV1: &m.PortPolicyV1, bpfMapPolicySetV1: &m.PolicySetV1,
 		bpfMapPolicyGenerationV1: &m.PolicyGenerationV1, bpfMapMacV1: &m.MacV1, bpfMapBridgeV1: &m.BridgeV1,
 	} {
@@ -118,6 +118,9 @@ func (t *Tables) Ports() (map[int]Port, error) {
 		}
 		if labels[v.Label] != ifindex {
 			p.Label = 0
+		}
+		if err := t.readLimits(v.Slot, &p); err != nil {
+			return nil, err
 		}
 		ports[ifindex] = p
 	}

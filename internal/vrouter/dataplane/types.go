@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -64,6 +65,10 @@ type Port struct {
 	Gateways []netip.Addr `json:"gateways,omitempty"`
 	// Foreign are addresses that it has in other networks.
 	Foreign []ForeignAddress `json:"foreign,omitempty"`
+	// Egress bounds what the container sends, Ingress what it is sent. The agent's
+	// probes and their answers are no part of it.
+	Egress  Limit `json:"egress,omitzero"`
+	Ingress Limit `json:"ingress,omitzero"`
 	// Blocked drops everything in both directions.
 	Blocked bool `json:"blocked"`
 }
@@ -82,7 +87,7 @@ func (p Port) Equal(q Port) bool {
 	slices.SortFunc(f, compareForeign)
 	slices.SortFunc(g, compareForeign)
 	return p.IfIndex == q.IfIndex && p.Name == q.Name && p.VRF == q.VRF && p.Label == q.Label &&
-		p.MAC == q.MAC && p.Blocked == q.Blocked && slices.Equal(p.Gateways, q.Gateways) &&
+		p.MAC == q.MAC && p.Blocked == q.Blocked && p.Egress == q.Egress && p.Ingress == q.Ingress && slices.Equal(p.Gateways, q.Gateways) &&
 		slices.Equal(slices.Compact(a), slices.Compact(b)) && slices.Equal(f, g)
 }
 
@@ -113,6 +118,9 @@ func (p Port) validate() error {
 		if !isForwarded(a) {
 			return fmt.Errorf("gateway %s is none of a single host that is routed", a)
 		}
+	}
+	if err := errors.Join(p.Egress.validate("egress"), p.Ingress.validate("ingress")); err != nil {
+		return err
 	}
 	return validateForeign(p.Foreign)
 }

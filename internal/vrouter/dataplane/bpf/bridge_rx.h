@@ -14,6 +14,7 @@
 
 #include "arp.h"
 #include "flood.h"
+#include "limit.h"
 #include "nat.h"
 
 /* What the programs know of a frame. */
@@ -197,6 +198,8 @@ static __noinline int judge_bridged(struct __sk_buff *skb, struct frame *frame, 
 	if (reason)
 		return reason;
 	reason = judge(skb, p, old, f, vif->label);
+	/* For its packets that are routed. */
+	f->limits = limits_of(f, FLOW_FROM_PORT);
 	if (reason == DROP_NONE)
 		reason = enter_flow(skb, &p->key, old, f, skb->len, vif->label);
 	return reason > DROP_NONE ? reason : DROP_NONE;
@@ -226,6 +229,8 @@ static __noinline int send_frame(struct __sk_buff *skb, struct frame_way *w, str
 	if (!w || !p)
 		return -DROP_MALFORMED;
 	if (w->ifindex) {
+		if (exceeds_ingress(skb, w->slot, w->ifindex))
+			return TC_ACT_SHOT;
 		count_from(slot, packets, bytes);
 		count_to(skb, w->slot);
 		return bpf_redirect(w->ifindex, 0);
@@ -269,6 +274,8 @@ int bridge_port_rx(struct __sk_buff *skb)
 	}
 	if (reason)
 		return drop(skb, reason, ifindex);
+	if (exceeds_egress(skb, vif->slot, ifindex))
+		return TC_ACT_SHOT;
 
 	const struct route *to = is_for_many(frame) ? 0 : find_mac(frame->vrf, frame->eth.h_dest);
 	if (!to) {
@@ -514,6 +521,8 @@ int bridge_tunnel_rx(struct __sk_buff *skb)
 	reason = take_out(skb, &frame->eth);
 	if (reason)
 		return drop(skb, reason, underlay);
+	if (exceeds_ingress(skb, w->slot, w->ifindex))
+		return TC_ACT_SHOT;
 	count_to(skb, w->slot);
 	return bpf_redirect(w->ifindex, 0);
 }

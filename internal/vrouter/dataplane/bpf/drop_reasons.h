@@ -49,7 +49,9 @@
 	X(ND, "nd", "neighbour discovery that is not to be answered")          \
 	X(LINK_LOCAL, "link-local", "link-local address outside neighbour discovery") \
 	X(EXTENSION_HEADER, "extension-header",                                \
-	  "more IPv6 extension headers than are looked through, or a route in one")
+	  "more IPv6 extension headers than are looked through, or a route in one") \
+	X(EGRESS_RATE, "egress-rate", "container sends more than its egress rate") \
+	X(INGRESS_RATE, "ingress-rate", "more is sent to a container than its ingress rate")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

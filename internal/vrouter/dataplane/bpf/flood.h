@@ -12,6 +12,7 @@
 
 #include "bridge.h"
 #include "budget.h"
+#include "limit.h"
 
 /* Nanoseconds that a copy takes of what there is, and what may be ahead. */
 volatile const __u64 flood_interval;
@@ -57,6 +58,8 @@ static long flood_port(__u32 i, struct flooding *f)
 			return 0;
 		}
 	}
+	if (exceeds_ingress(f->skb, vif->slot, ifindex))
+		return 0;
 	count_to(f->skb, vif->slot);
 	bpf_clone_redirect(f->skb, ifindex, 0);
 	return 0;

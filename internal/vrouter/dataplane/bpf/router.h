@@ -9,6 +9,7 @@
 #include "budget.h"
 #include "encap.h"
 #include "flow.h"
+#include "limit.h"
 #include "nat.h"
 #include "nexthop.h"
 #include "parse6.h"
@@ -219,7 +220,7 @@ static __noinline int answer_nd(struct __sk_buff *skb, const struct packet *p, c
 	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), a, sizeof(*a), 0) ||
 	    set_macs(skb, vif->mac, vr_mac))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return bpf_redirect(ifindex, 0);
+	return answer(skb, vif->slot, ifindex);
 }
 
 static __always_inline int asks_echo(const struct packet *p)
@@ -258,7 +259,7 @@ static __noinline int answer_echo(struct __sk_buff *skb, const struct packet *p,
 		      bpf_skb_store_bytes(skb, icmp, &reply, 1, 0);
 	if (err || set_macs(skb, vif->mac, vr_mac))
 		return drop(skb, DROP_MALFORMED, ifindex);
-	return bpf_redirect(ifindex, 0);
+	return answer(skb, vif->slot, ifindex);
 }
 
 /* Whether a packet may be answered by an error (RFC 4443 section 2.4 e). */
@@ -324,5 +325,5 @@ static __noinline int refuse6(struct __sk_buff *skb, const struct packet *p, __u
 	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), e, size, 0) ||
 	    set_macs(skb, vif->mac, vr_mac))
 		return TC_ACT_SHOT;
-	return bpf_redirect(ifindex, 0);
+	return answer(skb, vif->slot, ifindex);
 }

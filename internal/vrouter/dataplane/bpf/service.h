@@ -17,6 +17,7 @@
 #pragma once
 
 #include "flow.h"
+#include "limit.h"
 #include "maps.h"
 #include "nat.h"
 #include "parse.h"
@@ -118,6 +119,7 @@ static __noinline int enter_service_answer(const struct flow_key *key, struct fl
 	f->packets = 0;
 	f->bytes = 0;
 	f->out_slot = f->slot;
+	f->limits = limits_of(f, FLOW_FROM_TUNNEL);
 	f->role = FLOW_ANSWERS;
 	f->nh.kind = NEXT_HOP_LOCAL;
 	f->nh.ifindex = f->ifindex;
@@ -174,6 +176,7 @@ static __noinline int renew_answer(const struct flow_key *key, const struct flow
 	f->vrf = vif->vrf;
 	f->slot = vif->slot;
 	f->out_slot = vif->slot;
+	f->limits = limits_of(f, FLOW_FROM_TUNNEL);
 	f->policy = policy_of_flow(f);
 	copy_mac(f->dmac, vif->mac);
 	bpf_map_update_elem(&flow_v3, key, f, BPF_EXIST);

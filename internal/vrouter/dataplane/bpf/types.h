@@ -212,13 +212,34 @@ struct flow {
 	__be32 nat_src;
 	__be32 nat_dst;
 	__u8 answered; /* FLOW_BEGINS: there has been an answer */
-	__u8 pad[3];
+	__u8 limits;   /* that hold for its packets: LIMITED_* */
+	__u8 pad[2];
 	/* The same of its ports; only of services. */
 	__be16 nat_sport;
 	__be16 nat_dport;
 };
 
 #define NO_SLOT 0xffffffffU
+
+/* What a port may send, or be sent, in a second. */
+enum limit_dir {
+	LIMIT_FROM = 0, /* egress of the container */
+	LIMIT_TO = 1,   /* ingress */
+	LIMIT_DIRS
+};
+
+#define LIMITED_FROM (1 << LIMIT_FROM)
+#define LIMITED_TO (1 << LIMIT_TO)
+#define LIMIT_OF(slot, dir) ((slot) * LIMIT_DIRS + (dir))
+#define LIMIT_SHIFT 20
+
+struct limit {
+	__u64 paid_until; /* CLOCK_MONOTONIC, ns; the programs alone */
+	__u64 cost;       /* of a byte: ns, times 2^LIMIT_SHIFT; 0 for no limit */
+	__u64 burst;      /* ns that it may be behind */
+	__u64 rate;       /* bits in a second and bits at once, for user space */
+	__u64 burst_bits;
+};
 
 /* What user space is told of a flow. */
 struct flow_event {
@@ -283,6 +304,7 @@ _Static_assert(sizeof(struct route_key) - __builtin_offsetof(struct route_key, v
 _Static_assert(sizeof(struct flow_key) == 44, "flow_key");
 _Static_assert(sizeof(struct flow) == 120, "flow");
 _Static_assert(sizeof(struct flow_event) == 176, "flow_event");
+_Static_assert(sizeof(struct limit) == 40, "limit");
 _Static_assert(sizeof(struct flow_count) == 8, "flow_count");
 _Static_assert(sizeof(struct node) == 16, "node");
 _Static_assert(sizeof(struct counters) == 32, "counters");

@@ -24,6 +24,7 @@
 #include "drop_reasons.h"
 #include "encap.h"
 #include "flow.h"
+#include "limit.h"
 #include "maps.h"
 #include "nat.h"
 #include "nexthop.h"
@@ -73,7 +74,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct vif *v
 	copy_mac(eth->h_dest, vif->mac);
 	copy_mac(eth->h_source, vr_mac);
 	turn_arp(arp, vr_mac);
-	return bpf_redirect(ifindex, 0);
+	return answer(skb, vif->slot, ifindex);
 }
 
 /* Hands the packet to the container behind ifindex. */
@@ -236,6 +237,8 @@ int vif_rx(struct __sk_buff *skb)
 		    same_mac(old->smac, smac) && same_mac(vr_mac, dmac) &&
 		    (p.ttl > 1 || old->nh.kind == NEXT_HOP_FABRIC) &&
 		    old->policy == policy_of_flow(old)) {
+			if (old->limits && exceeds(skb, old, skb->len))
+				return TC_ACT_SHOT;
 			touch(skb, old, skb->len);
 			return forward(skb, &p, old, ifindex);
 		}
@@ -257,15 +260,15 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_PROTOCOL, ifindex);
 	}
 	if (proto == bpf_htons(ETH_P_ARP))
-		return answer_arp(skb, vif, ifindex);
+		return exceeds_egress(skb, vif->slot, ifindex) ? TC_ACT_SHOT : answer_arp(skb, vif, ifindex);
 	if (!is_ip)
 		return drop(skb, DROP_PROTOCOL, ifindex);
 	if (nd)
-		return answer_nd(skb, &p, vif, ifindex);
+		return exceeds_egress(skb, vif->slot, ifindex) ? TC_ACT_SHOT : answer_nd(skb, &p, vif, ifindex);
 	if (way == WAY_NONE && !same_mac(vr_mac, dmac))
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
 	if (asks_echo(&p) && is_gateway(ifindex, &p.key.dst))
-		return answer_echo(skb, &p, vif, ifindex);
+		return exceeds_egress(skb, vif->slot, ifindex) ? TC_ACT_SHOT : answer_echo(skb, &p, vif, ifindex);
 	int prober = answer_probe(skb, &p, ifindex);
 	if (prober)
 		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
@@ -284,6 +287,11 @@ int vif_rx(struct __sk_buff *skb)
 			return drop(skb, reason, ifindex);
 		reason = judge(skb, &p, old, fresh, vif->label);
 	}
+	if (reason > DROP_NONE)
+		return drop(skb, reason, ifindex);
+	fresh->limits = limits_of(fresh, FLOW_FROM_PORT);
+	if (fresh->limits && exceeds(skb, fresh, skb->len))
+		return TC_ACT_SHOT;
 	if (reason == DROP_NONE)
 		reason = enter_flow(skb, &p.key, old, fresh, skb->len, vif->label);
 	if (reason > DROP_NONE)
@@ -383,6 +391,8 @@ static __noinline int from_fabric(struct __sk_buff *skb, struct packet *p, __u32
 		if (!f)
 			return VERDICT_NEXT;
 	}
+	if (f->limits && exceeds(skb, f, skb->len))
+		return TC_ACT_SHOT;
 	touch(skb, f, skb->len);
 	__u8 dmac[6];
 	__u32 ifindex = f->nh.ifindex, slot = f->out_slot;
@@ -446,6 +456,8 @@ int underlay_rx(struct __sk_buff *skb)
 	if (old && old->generation == generation && old->nh.kind == NEXT_HOP_LOCAL &&
 	    old->nh.label == p.key.scope && old->nh.remote.w[3] == a.source &&
 	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
+		if (old->limits && exceeds(skb, old, skb->len - a.size))
+			return TC_ACT_SHOT;
 		touch(skb, old, skb->len - a.size);
 		return receive(skb, &p, old, a.size, underlay);
 	}
@@ -459,6 +471,11 @@ int underlay_rx(struct __sk_buff *skb)
 	if (reason)
 		return drop(skb, reason, fresh->ifindex ? fresh->ifindex : underlay);
 	reason = judge(skb, &p, old, fresh, p.key.scope);
+	if (reason > DROP_NONE)
+		return drop(skb, reason, fresh->ifindex);
+	fresh->limits = limits_of(fresh, FLOW_FROM_TUNNEL);
+	if (fresh->limits && exceeds(skb, fresh, skb->len - a.size))
+		return TC_ACT_SHOT;
 	if (reason == DROP_NONE)
 		reason = enter_flow(skb, &p.key, old, fresh, skb->len - a.size, p.key.scope);
 	if (reason > DROP_NONE)
