@@ -2,6 +2,7 @@
 // HTTP, on the agent's unix socket and at its introspect address.
 //
 //	GET /vif /rt /nh /mpls /vxlan /flow /drops /vrf /stats /objects -> 200 list | portapi.Error
+//	GET /trace /trace/arrival -> 200 Trace | portapi.Error
 //
 // The tables have the names of OpenContrail's utilities, and are read from the
 // BPF maps when somebody asks: they are what packets meet. What is not there as
@@ -22,13 +23,18 @@ const (
 	PathVRFs     = "/vrf"
 	PathStats    = "/stats"
 	PathObjects  = "/objects"
+	// PathTrace tells what becomes of a packet of a port, PathTraceArrival of one
+	// that comes by tunnel.
+	PathTrace        = "/trace"
+	PathTraceArrival = "/trace/arrival"
 )
 
 // Parameters of requests. A table takes those that it has something of.
 const (
 	// ParamVRF is the number of a VRF, or a network by its name or the end of it.
 	ParamVRF = "vrf"
-	// ParamVif is a port: interface index, device, UUID, or address.
+	// ParamVif is a port: interface index, device, UUID, address, id of the
+	// container, UUID of the virtual machine, or name.
 	ParamVif = "vif"
 	// ParamPrefix of routes is an address, for the route that it takes, a prefix,
 	// for it and those within, or a MAC.

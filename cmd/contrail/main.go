@@ -44,7 +44,7 @@ func newRootCommand() *cobra.Command {
 		newGetCommand(), newDescribeCommand(), newCreateCommand(), newApplyCommand(), newDiffCommand(),
 		newEditCommand(), newDeleteCommand(), newIPAMCommand(), newCompileCommand(), newTypesCommand(), newExplainCommand())
 	add("A cluster on this machine",
-		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand(), newControlTablesCommand(), newVRouterCommand())
+		newUpCommand(), newSuperviseCommand(), newDownCommand(), newStatusCommand(), newExecCommand(), newLogsCommand(), newControlTablesCommand(), newVRouterCommand(), newTraceCommand())
 	add("Users, nodes and the store", newLoginCommand(), newUserCommand(), newNodeCommand(), newCertificateCommand(), newDBCommand(), newBenchCommand())
 	add("Services",
 		newControllerCommand(), newMesosManagerCommand(), newVRouterAgentCommand(), newMesosCommand(), newRepoCommand())

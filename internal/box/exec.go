@@ -55,6 +55,13 @@ func TaskCommand(ctx context.Context, cfg Config, task string, command []string)
 	return cmd, nil
 }
 
+// TaskContainer is the id of a running task's container; the task is named as for
+// TaskCommand.
+func TaskContainer(ctx context.Context, cfg Config, task string) (string, error) {
+	container, err := cfg.findContainer(ctx, task)
+	return container.ContainerID.Value, err
+}
+
 // Tasks are the ids of the tasks that run, in order.
 func Tasks(ctx context.Context, cfg Config) ([]string, error) {
 	containers, err := cfg.containers(ctx)

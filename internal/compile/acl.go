@@ -66,7 +66,10 @@ func (f *Faults) addFaults(others Faults) {
 }
 
 type policyRule struct {
-	written  *model.PolicyRuleType
+	written *model.PolicyRuleType
+	// owner and place are those of Rule.
+	owner    string
+	place    int
 	services []Service
 	src, dst policySide
 	action   *Action
@@ -121,10 +124,13 @@ func readPolicy(g *graph, uuid string) *networkPolicy {
 	return p
 }
 
+// owner is how its rules name the policy.
+func (p *networkPolicy) owner() string { return "network-policy " + p.Name }
+
 // read reads a rule. One that cannot be understood allows nothing, and denies
 // all between its sides.
 func (p *networkPolicy) read(g *graph, i int, written *model.PolicyRuleType) {
-	r := policyRule{written: written, action: actionOf(written.ActionList)}
+	r := policyRule{written: written, owner: p.owner(), place: i + 1, action: actionOf(written.ActionList)}
 	of := fmt.Sprintf("network-policy %s: rule %d", p.Name, i+1)
 	missing := func(kind model.Kind, name string) { p.missing(of, kind, name) }
 	r.src = readSide(g, written.SrcAddresses, missing)

@@ -17,6 +17,8 @@ import (
 type chainedRule struct {
 	Index    int
 	UUID     string
+	Owner    string
+	Place    int
 	TwoWay   bool
 	Services []Service
 	Action   *Action
@@ -104,7 +106,7 @@ func (r *chainedRule) rules(peers chainPeers) []Rule {
 		if side(at) == right {
 			src, dst = dst, src
 		}
-		like := policyRule{written: &model.PolicyRuleType{RuleUUID: r.UUID}, services: r.Services, action: r.Action}
+		like := policyRule{written: &model.PolicyRuleType{RuleUUID: r.UUID}, owner: r.Owner, place: r.Place, services: r.Services, action: r.Action}
 		if r.TwoWay {
 			like.written.Direction = "<>"
 		}

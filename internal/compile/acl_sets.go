@@ -198,14 +198,17 @@ func compilePolicy(g *graph, uuid string) *policyBlocks {
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		for _, x := range r.pairs() {
-			denies = append(denies, between(x.src, x.dst, deny)...)
+			for _, rule := range between(x.src, x.dst, deny) {
+				rule.Owner = r.owner
+				denies = append(denies, rule)
+			}
 			if !r.chained {
 				rules = r.appendRules(rules, x)
 			}
 		}
 		if r.chained {
 			blocks.rules, rules = append(blocks.rules, newBlock(rules)), nil
-			blocks.chained = append(blocks.chained, chainedRule{Index: i, UUID: r.written.RuleUUID, TwoWay: r.isTwoWay(), Services: r.services, Action: r.action})
+			blocks.chained = append(blocks.chained, chainedRule{Index: i, UUID: r.written.RuleUUID, Owner: r.owner, Place: r.place, TwoWay: r.isTwoWay(), Services: r.services, Action: r.action})
 		}
 	}
 	blocks.rules, blocks.denies = append(blocks.rules, newBlock(rules)), newBlock(denies)
@@ -215,9 +218,11 @@ func compilePolicy(g *graph, uuid string) *policyBlocks {
 // appendRules appends what a rule says of two sides.
 func (r *policyRule) appendRules(rules []Rule, x pair) []Rule {
 	for _, s := range r.services {
-		rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.src, Dst: x.dst, Service: s, Action: r.action})
+		rule := Rule{UUID: r.written.RuleUUID, Owner: r.owner, Place: r.place, Src: x.src, Dst: x.dst, Service: s, Action: r.action}
+		rules = append(rules, rule)
 		if r.isTwoWay() {
-			rules = append(rules, Rule{UUID: r.written.RuleUUID, Src: x.dst, Dst: x.src, Service: s.reverse(), Action: r.action})
+			rule.Src, rule.Dst, rule.Service = x.dst, x.src, s.reverse()
+			rules = append(rules, rule)
 		}
 	}
 	return rules

@@ -126,7 +126,7 @@ func (a *applicationRules) compile(g *graph, o *model.FirewallRule) []Rule {
 	var rules []Rule
 	one, two := readEndpoint(g, o, o.Endpoint1, missing), readEndpoint(g, o, o.Endpoint2, missing)
 	for _, s := range services {
-		rule := Rule{UUID: o.UUID, Src: one, Dst: two, Service: s, SameTags: same, Action: action}
+		rule := Rule{UUID: o.UUID, Owner: of, Src: one, Dst: two, Service: s, SameTags: same, Action: action}
 		if o.Direction != "<" {
 			rules = append(rules, rule)
 		}

@@ -147,13 +147,14 @@ func compileGroup(g *graph, uuid string) *securityGroup {
 	if !ok {
 		return nil
 	}
+	owner := "security-group " + s.Name
 	s.Name = "" // for those who read it
 	var ingress, egress []Rule
 	for i := range rules {
 		r := &rules[i]
 		remote := r.selector()
 		for _, service := range r.services {
-			rule := Rule{UUID: r.written.RuleUUID, Src: remote, Dst: anyone, Service: service, Action: pass}
+			rule := Rule{UUID: r.written.RuleUUID, Owner: owner, Place: r.place + 1, Src: remote, Dst: anyone, Service: service, Action: pass}
 			if r.egress {
 				rule.Src, rule.Dst = anyone, remote
 				egress = append(egress, rule)

@@ -110,6 +110,21 @@ func TestGroupSets(t *testing.T) {
 	})
 }
 
+// TestGroupRulesAreNamed: each rule says the group that it is written in, and its
+// place there, whichever side it is about.
+func TestGroupRulesAreNamed(t *testing.T) {
+	w := &town{}
+	web := w.group("web", 8000001, rule("in", "pass tcp 0.0.0.0/0 any > group:local 80"), rule("out", "pass any group:local any > group:any any"))
+	w.view(func(v *model.View) {
+		s := groupOf(v, web)
+		for place, b := range []*Block{s.ingress, s.egress} {
+			if r := b.Rules[0]; r.Owner != "security-group "+model.FQString(web.FQName) || r.Place != place+1 {
+				t.Errorf("rule %s is of %q, place %d", r.UUID, r.Owner, r.Place)
+			}
+		}
+	})
+}
+
 // TestGroupSetsOrder: the sets of a port do not depend on the order of its
 // groups, and say what the groups say.
 func TestGroupSetsOrder(t *testing.T) {

@@ -83,9 +83,14 @@ func (id SetID) MarshalText() ([]byte, error) { return []byte(id.String()), nil 
 // Rule says what becomes of packets that match all its parts.
 type Rule struct {
 	// UUID of the rule that a user wrote, or one of the implicit ones.
-	UUID string    `json:"uuid"`
-	Src  *Selector `json:"src"`
-	Dst  *Selector `json:"dst"`
+	UUID string `json:"uuid"`
+	// Owner is the object that the rule is written in, or follows from: its type
+	// and name; empty for what no object says. Place is the rule's there, from 1,
+	// and 0 for one that follows and where the object is the rule.
+	Owner string    `json:"owner,omitempty"`
+	Place int       `json:"place,omitempty"`
+	Src   *Selector `json:"src"`
+	Dst   *Selector `json:"dst"`
 	Service
 	// SameTags are types of tags of which both sides must have the same one.
 	SameTags []uint16 `json:"same_tags,omitempty"`
@@ -270,7 +275,8 @@ func (r *Rule) appendMatch(b []byte) []byte {
 func (r *Rule) appendVerdict(b []byte) []byte {
 	a := r.Action
 	b = append(b, flag(a.Deny)<<2|flag(a.Log)<<1|flag(a.Alert))
-	for _, s := range []string{r.UUID, a.Instance, a.QoS} {
+	b = binary.BigEndian.AppendUint32(b, uint32(r.Place))
+	for _, s := range []string{r.UUID, r.Owner, a.Instance, a.QoS} {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...)
 	}
 	if a.MirrorTo != nil {

@@ -144,8 +144,17 @@ func policySetMessage(s *compile.Set) []byte {
 
 func policyBlockMessage(b *compile.Block) []byte {
 	m := &controlv1.PolicyBlock{Id: b.ID[:], Rules: make([]*controlv1.PolicyRule, len(b.Rules))}
+	owners := map[string]uint32{"": 0}
 	for i := range b.Rules {
-		m.Rules[i] = policyRule(&b.Rules[i])
+		r := &b.Rules[i]
+		owner, known := owners[r.Owner]
+		if !known {
+			m.Owners = append(m.Owners, r.Owner)
+			owner = uint32(len(m.Owners))
+			owners[r.Owner] = owner
+		}
+		m.Rules[i] = policyRule(r)
+		m.Rules[i].Owner, m.Rules[i].Place = owner, uint32(r.Place)
 	}
 	return encode(&controlv1.ControlMessage{Body: &controlv1.ControlMessage_PolicyBlock{PolicyBlock: m}})
 }

@@ -23,6 +23,9 @@ import (
 
 // fakePlane keeps ports and routes in memory.
 type fakePlane struct {
+	// trace is what traces answer; traced are the questions.
+	trace   dataplane.Trace
+	traced  []any
 	mu      sync.Mutex
 	ports   map[int]dataplane.Port
 	guarded map[int]bool
@@ -124,6 +127,16 @@ func (f *fakePlane) DeleteRoute(k dataplane.RouteKey) error {
 }
 
 func (f *fakePlane) SweepNextHops() error { return nil }
+
+func (f *fakePlane) Trace(q dataplane.TraceQuery) (dataplane.Trace, error) {
+	f.traced = append(f.traced, q)
+	return f.trace, nil
+}
+
+func (f *fakePlane) TraceArrival(q dataplane.ArrivalQuery) (dataplane.Trace, error) {
+	f.traced = append(f.traced, q)
+	return f.trace, nil
+}
 
 func (f *fakePlane) VNIs() (map[uint32]uint32, error) {
 	f.mu.Lock()

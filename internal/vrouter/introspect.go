@@ -72,6 +72,8 @@ func (a *Agent) showTables(show shower) {
 	table(vrouterapi.PathDrops, func(l *look) (any, error) { return l.drops() })
 	table(vrouterapi.PathVRFs, func(l *look) (any, error) { return l.vrfs() })
 	table(vrouterapi.PathStats, func(l *look) (any, error) { return l.stats() })
+	table(vrouterapi.PathTrace, func(l *look) (any, error) { return l.trace() })
+	table(vrouterapi.PathTraceArrival, func(l *look) (any, error) { return l.traceArrival() })
 	show(vrouterapi.PathObjects, func(ctx context.Context, q url.Values) (any, error) {
 		l, err := a.look(q)
 		if err != nil {

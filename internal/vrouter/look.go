@@ -35,6 +35,8 @@ type Maps interface {
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
 	MapFills() ([]dataplane.MapFill, error)
+	Trace(dataplane.TraceQuery) (dataplane.Trace, error)
+	TraceArrival(dataplane.ArrivalQuery) (dataplane.Trace, error)
 }
 
 // look answers one question about the data plane: it knows the ports that were
@@ -115,18 +117,23 @@ func (l *look) findVif(name string) (int, error) {
 	}
 	var found []int
 	for ifindex, p := range l.ports {
-		if ifindex == index || p.Name == name || portHas(p, address) || l.portID(ifindex) == name {
+		if ifindex == index || p.Name == name || portHas(p, address) || l.records[ifindex].isCalled(name) {
 			found = append(found, ifindex)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return 0, notFound("no interface %q of the vRouter; want an interface index, a device, the UUID of a port or an address", name)
+		return 0, notFound("no interface %q of the vRouter; want an interface index, a device, the UUID of a port, an address, or the id or name of a container", name)
 	case 1:
 		return found[0], nil
 	}
 	slices.Sort(found)
-	return 0, invalid("the interfaces %v have the address %s, each in another network; want one of them", found, name)
+	return 0, invalid("the interfaces %v are all called %s; want one of them", found, name)
+}
+
+// isCalled tells whether people mean the port by a name.
+func (r *record) isCalled(name string) bool {
+	return r != nil && slices.Contains([]string{r.ID, r.ContainerID, r.VirtualMachineID, r.DisplayName}, name)
 }
 
 // portHas tells whether an address is one of a port's, floating and alias ones

@@ -227,7 +227,7 @@ func TestLookRefuses(t *testing.T) {
 		text string
 	}{
 		"/vif?vif=nothing":                         {404, `no interface \"nothing\"`},
-		"/vif?vif=10.0.0.4":                        {400, "the interfaces [4 5] have the address 10.0.0.4"},
+		"/vif?vif=10.0.0.4":                        {400, "the interfaces [4 5] are all called 10.0.0.4"},
 		"/rt?vrf=green":                            {404, `no network \"green\" on this node`},
 		"/rt?prefix=x":                             {400, `\"x\": want an address, a prefix or a MAC`},
 		"/rt?family=ipx":                           {400, `family \"ipx\": want inet, inet6 or bridge`},

@@ -171,6 +171,11 @@ func rulesOf(b *controlv1.PolicyBlock) ([]dataplane.Rule, error) {
 		if err := readRule(r, &rules[i]); err != nil {
 			return nil, fmt.Errorf("rule %s of policy block %x: %w", r.GetUuid(), b.GetId(), err)
 		}
+		// The names are for people: one that is missing keeps no rule back.
+		rules[i].UUID, rules[i].Place = r.GetUuid(), int(r.GetPlace())
+		if at := r.GetOwner(); at > 0 && int(at) <= len(b.GetOwners()) {
+			rules[i].Owner = b.GetOwners()[at-1]
+		}
 	}
 	return rules, nil
 }

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
@@ -30,8 +32,30 @@ var (
 		Src: &controlv1.PolicySelector{Prefixes: []string{"10.0.0.0/8"}, OwnOf: []uint32{3}}, Dst: &controlv1.PolicySelector{SecurityGroups: []uint32{9}},
 		Family: 4, Protocol: new(uint32(6)), SrcPorts: []*controlv1.PortRange{{Last: 65535}}, DstPorts: []*controlv1.PortRange{{First: 80, Last: 81}},
 		SameTags: []uint32{2},
+		Uuid:     "u-1", Owner: 1, Place: 2,
 	}
 )
+
+// Rules keep the names that people know them by; one without a name is a rule all
+// the same, as an older control node sends it.
+func TestNamesOfRules(t *testing.T) {
+	nameless, beyond := proto.CloneOf(webRule), proto.CloneOf(webRule)
+	nameless.Owner, nameless.Place, nameless.Uuid = 0, 0, ""
+	beyond.Owner = 7
+	rules, err := rulesOf(&controlv1.PolicyBlock{Rules: []*controlv1.PolicyRule{webRule, nameless, beyond}, Owners: []string{"network-policy d:p:web"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type name struct {
+		uuid, owner string
+		place       int
+	}
+	for i, want := range []name{{"u-1", "network-policy d:p:web", 2}, {}, {uuid: "u-1", place: 2}} {
+		if got := (name{rules[i].UUID, rules[i].Owner, rules[i].Place}); got != want {
+			t.Errorf("rule %d is called %+v, want %+v", i, got, want)
+		}
+	}
+}
 
 // A port's policy is known when all that it names is, and stays so while no
 // session says something else.

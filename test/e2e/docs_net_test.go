@@ -85,7 +85,7 @@ db)
 	[ "$2" != restore ] || set -- "$@" --config unix:/run/%[2]s/config.sock
 	exec %[1]s/contrail "$@" --store unix:/run/%[2]s/store.sock ;;
 control) exec %[1]s/contrail "$@" --control unix:/run/%[2]s/control.sock ;;
-vrouter) exec %[1]s/contrail "$@" --name %[2]s ;;
+vrouter | trace) exec %[1]s/contrail "$@" --name %[2]s ;;
 up | down | status | exec | logs) exec %[1]s/contrail "$1" --name %[2]s "${@:2}" ;;
 *) CONTRAIL_API_URL=unix:/run/%[2]s/config.sock exec %[1]s/contrail "$@" ;;
 esac

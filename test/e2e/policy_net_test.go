@@ -3,10 +3,14 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"syscall"
 	"testing"
+
+	base "github.com/contrail-mesos/contrail/test/cluster"
 )
 
 // project in which the networks of these tests are.
@@ -130,6 +134,60 @@ func (c *cluster) allow(t *testing.T, from, to task, want map[string]bool) {
 	}
 }
 
+// allowTraced is allow where a trace tells the same.
+func (c *cluster) allowTraced(t *testing.T, from, to task, want map[string]bool) {
+	t.Helper()
+	c.allow(t, from, to, want)
+	for _, way := range ways {
+		c.traces(t, from, to, way, want[way])
+	}
+}
+
+// traced is what `contrail trace -o json` tells.
+type traced struct {
+	Verdict, Reason string
+	Hops            []struct {
+		Steps []struct {
+			Text string
+			Rule *struct{ Owner string }
+		}
+	}
+	AnswerVerdict string `json:"answer_verdict"`
+}
+
+// traces wants a trace to tell what packets have met.
+func (c *cluster) traces(t *testing.T, from, to task, way string, open bool) (answer traced) {
+	t.Helper()
+	if way != "icmp" {
+		way += ":7007"
+	}
+	text, err := base.Run(contextOf(t), filepath.Join(c.Bin, "contrail"), "trace", from.ID, to.ID, way, "--name", c.Name, "-o", "json")
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &answer)
+	}
+	switch {
+	case err != nil:
+		t.Errorf("trace of %s from %s to %s: %v", way, from.ID, to.ID, err)
+	case open && (answer.Verdict != "delivered" || answer.AnswerVerdict != "delivered"),
+		!open && (answer.Verdict != "dropped" || answer.Reason == ""):
+		t.Errorf("%s from %s to %s is open: %v, traced %s", way, from.ID, to.ID, open, text)
+	}
+	return answer
+}
+
+// isBy wants some step of a trace to be by a rule of an object.
+func (a traced) isBy(t *testing.T, owner string) {
+	t.Helper()
+	for _, h := range a.Hops {
+		for _, s := range h.Steps {
+			if s.Rule != nil && s.Rule.Owner == owner {
+				return
+			}
+		}
+	}
+	t.Errorf("traced %+v, want a rule of %s", a, owner)
+}
+
 var (
 	everything = map[string]bool{"icmp": true, "tcp": true, "udp": true}
 	noWay      = map[string]bool{}
@@ -144,7 +202,7 @@ func TestNetSecurityGroups(t *testing.T) {
 	near := c.inNetwork(t, "/ruled/near", "grouped", 1)
 	far := c.inNetwork(t, "/ruled/far", "grouped", 2)
 	for _, client := range []task{near, far} {
-		c.allow(t, client, server, everything)
+		c.allowTraced(t, client, server, everything)
 	}
 	entries := func(rules ...map[string]any) map[string]any {
 		return map[string]any{"security_group_entries": map[string]any{"policy_rule": rules}}
@@ -154,10 +212,11 @@ func TestNetSecurityGroups(t *testing.T) {
 	group := c.object(t, "security-group", "web", entries(portRule("tcp", anyone, local, 7007)))
 	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, server.Address()), "security-group", group, nil)
 	for _, client := range []task{near, far} {
-		c.allow(t, client, server, map[string]bool{"tcp": true})
+		c.allowTraced(t, client, server, map[string]bool{"tcp": true})
+		c.traces(t, client, server, "tcp", true).isBy(t, "security-group default-domain:"+policyProject+":web")
 		// Nothing lets the server begin.
-		c.allow(t, server, client, noWay)
-		c.allow(t, client, near, everything)
+		c.allowTraced(t, server, client, noWay)
+		c.allowTraced(t, client, near, everything)
 	}
 	// Members of a group, wherever they are.
 	members := c.object(t, "security-group", "members", entries())
@@ -166,11 +225,11 @@ func TestNetSecurityGroups(t *testing.T) {
 		portRule("icmp", map[string]any{"security_group": "default-domain:" + policyProject + ":members"}, local, -1),
 	)}, nil)
 	// The group of the far one allows nothing, so it cannot ask.
-	c.allow(t, far, server, noWay)
-	c.allow(t, near, server, noWay)
+	c.allowTraced(t, far, server, noWay)
+	c.allowTraced(t, near, server, noWay)
 	c.api(t, "PUT", "/security-group/"+members, map[string]any{"security-group": entries(portRule("any", local, anyone, -1))}, nil)
-	c.allow(t, far, server, map[string]bool{"icmp": true})
-	c.allow(t, near, server, noWay)
+	c.allowTraced(t, far, server, map[string]bool{"icmp": true})
+	c.allowTraced(t, near, server, noWay)
 
 	// The same while the processes are away that said so, and after their return.
 	held := func(when string) {
@@ -198,7 +257,7 @@ func TestNetSecurityGroups(t *testing.T) {
 	// Who comes after that is known to the sets there are.
 	late := c.inNetwork(t, "/ruled/late", "grouped", 2)
 	c.refer(t, "virtual-machine-interface", c.interfaceOf(t, late.Address()), "security-group", members, nil)
-	c.allow(t, late, server, map[string]bool{"icmp": true})
+	c.allowTraced(t, late, server, map[string]bool{"icmp": true})
 }
 
 // TestNetFirewall: a firewall rule by tags, first match first.
@@ -228,12 +287,12 @@ func TestNetFirewall(t *testing.T) {
 	}
 	set := c.object(t, "application-policy-set", "all", map[string]any{})
 	c.refer(t, "application-policy-set", set, "firewall-policy", policy, map[string]any{"sequence": "1"})
-	c.allow(t, web, db, everything)
+	c.allowTraced(t, web, db, everything)
 	c.refer(t, "project", c.find(t, "project", "default-domain", policyProject), "application-policy-set", set, nil)
-	c.allow(t, web, db, map[string]bool{"tcp": true})
-	c.allow(t, other, db, noWay)
-	c.allow(t, web, other, everything)
-	c.allow(t, db, other, everything) // its answers pass
+	c.allowTraced(t, web, db, map[string]bool{"tcp": true})
+	c.allowTraced(t, other, db, noWay)
+	c.allowTraced(t, web, other, everything)
+	c.allowTraced(t, db, other, everything) // its answers pass
 }
 
 // TestNetPolicyBetweenNetworks: a policy that two networks have connects them,
@@ -245,15 +304,15 @@ func TestNetPolicyBetweenNetworks(t *testing.T) {
 	same := c.inNetwork(t, "/ruled/same", "back", 1)
 	third := c.inNetwork(t, "/ruled/third", "third", 1)
 	for _, to := range []task{back, same} {
-		c.allow(t, front, to, noWay)
+		c.allowTraced(t, front, to, noWay)
 	}
 	c.betweenFrontAndBack(t)
 	for _, to := range []task{back, same} {
-		c.allow(t, front, to, map[string]bool{"tcp": true})
-		c.allow(t, to, front, map[string]bool{"tcp": true})
-		c.allow(t, third, to, noWay)
+		c.allowTraced(t, front, to, map[string]bool{"tcp": true})
+		c.allowTraced(t, to, front, map[string]bool{"tcp": true})
+		c.allowTraced(t, third, to, noWay)
 	}
-	c.allow(t, same, back, everything)
+	c.allowTraced(t, same, back, everything)
 }
 
 // betweenFrontAndBack connects the networks front and back, for TCP.

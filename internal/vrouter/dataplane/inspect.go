@@ -50,31 +50,46 @@ func (k RouteKey) Compare(o RouteKey) int {
 
 // RouteTo returns the route that packets of a VRF to an address take.
 func (t *Tables) RouteTo(vrf uint32, address netip.Addr) (RouteEntry, bool, error) {
+	r, ok, err := t.rawRouteTo(vrf, address)
+	if err != nil || !ok {
+		return RouteEntry{}, false, err
+	}
+	key, err := prefixOf(vrf, address, r)
+	if err != nil {
+		return RouteEntry{}, false, err
+	}
+	resolve, err := t.resolver()
+	return RouteEntry{key, r.NextHop, resolve(r)}, true, err
+}
+
+// rawRouteTo is RouteTo as the maps have it.
+func (t *Tables) rawRouteTo(vrf uint32, address netip.Addr) (r bpfRoute, ok bool, err error) {
 	host := RouteKey{VRF: vrf, Prefix: netip.PrefixFrom(address, address.BitLen())}
-	var r bpfRoute
-	err := t.maps.HostRouteV2.Lookup(toHostRouteKey(host), &r)
+	err = t.maps.HostRouteV2.Lookup(toHostRouteKey(host), &r)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = t.maps.RouteV2.Lookup(toRouteKey(host), &r)
 	}
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return RouteEntry{}, false, nil
+		return r, false, nil
 	}
 	if err != nil {
-		return RouteEntry{}, false, fmt.Errorf("look up route to %s in vrf %d: %w", address, vrf, err)
+		return r, false, fmt.Errorf("look up route to %s in vrf %d: %w", address, vrf, err)
 	}
+	// A prefix of IPv6 that is short enough has the addresses of IPv4 in it.
+	return r, address.Is6() || r.Bits >= mappedBits, nil
+}
+
+// prefixOf is the prefix that a route to an address is of.
+func prefixOf(vrf uint32, address netip.Addr, r bpfRoute) (RouteKey, error) {
 	bits := int(r.Bits)
 	if address.Is4() {
-		// A prefix of IPv6 that is short enough has the addresses of IPv4 in it.
-		if bits -= mappedBits; bits < 0 {
-			return RouteEntry{}, false, nil
-		}
+		bits -= mappedBits
 	}
-	host.Prefix, err = address.Prefix(bits)
+	prefix, err := address.Prefix(bits)
 	if err != nil {
-		return RouteEntry{}, false, fmt.Errorf("route to %s in vrf %d: %w", address, vrf, err)
+		return RouteKey{}, fmt.Errorf("route to %s in vrf %d: %w", address, vrf, err)
 	}
-	resolve, err := t.resolver()
-	return RouteEntry{host, r.NextHop, resolve(r)}, true, err
+	return RouteKey{VRF: vrf, Prefix: prefix}, nil
 }
 
 // MACEntry is the way to a MAC as the maps have it.

@@ -27,6 +27,13 @@ func (id SetID) MarshalText() ([]byte, error) { return []byte(id.String()), nil 
 
 // Rule says what becomes of connections that match all its parts.
 type Rule struct {
+	// UUID, Owner and Place are how people know the rule; the programs know it by
+	// its place in the set. Owner is the object that it is written in, or follows
+	// from, with its type; Place is that in the owner, from 1, and 0 for a rule that
+	// follows and for an owner that is the rule.
+	UUID, Owner string
+	Place       int
+
 	Src, Dst Selector
 	// Family is 4 or 6, 0 for both.
 	Family uint8

@@ -83,12 +83,7 @@ type taggedRules struct {
 
 // indexSet takes a set apart. The error says why it cannot be enforced.
 func indexSet(s *Set) (*setIndex, error) {
-	x := &setIndex{id: s.ID}
-	for _, block := range s.Blocks {
-		for i := range block {
-			x.rules = append(x.rules, &block[i])
-		}
-	}
+	x := &setIndex{id: s.ID, rules: s.rules()}
 	if len(x.rules) > maxSetRules {
 		return nil, fmt.Errorf("policy set %s has %d rules; the data plane takes up to %d", s.ID, len(x.rules), maxSetRules)
 	}

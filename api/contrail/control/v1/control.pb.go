@@ -2368,9 +2368,11 @@ func (x *PolicySet) GetBlocks() [][]byte {
 
 // PolicyBlock is a part that sets may share.
 type PolicyBlock struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Rules         []*PolicyRule          `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rules []*PolicyRule          `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Owners are the objects that the rules are written in: type and name.
+	Owners        []string `protobuf:"bytes,3,rep,name=owners,proto3" json:"owners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2419,6 +2421,13 @@ func (x *PolicyBlock) GetRules() []*PolicyRule {
 	return nil
 }
 
+func (x *PolicyBlock) GetOwners() []string {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
 // PolicyRule matches connections by their first packet.
 type PolicyRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2434,8 +2443,13 @@ type PolicyRule struct {
 	SrcPorts []*PortRange `protobuf:"bytes,6,rep,name=src_ports,json=srcPorts,proto3" json:"src_ports,omitempty"`
 	DstPorts []*PortRange `protobuf:"bytes,7,rep,name=dst_ports,json=dstPorts,proto3" json:"dst_ports,omitempty"`
 	// SameTags are types of tags of which both sides must have the same one.
-	SameTags      []uint32 `protobuf:"varint,8,rep,packed,name=same_tags,json=sameTags,proto3" json:"same_tags,omitempty"`
-	Deny          bool     `protobuf:"varint,9,opt,name=deny,proto3" json:"deny,omitempty"`
+	SameTags []uint32 `protobuf:"varint,8,rep,packed,name=same_tags,json=sameTags,proto3" json:"same_tags,omitempty"`
+	Deny     bool     `protobuf:"varint,9,opt,name=deny,proto3" json:"deny,omitempty"`
+	// Owner is the place, from 1, in the owners of the block; 0 for what no object
+	// says. Place is the rule's in its owner, from 1; 0 for one that follows from
+	// the owner, and where that is the rule itself.
+	Owner         uint32 `protobuf:"varint,10,opt,name=owner,proto3" json:"owner,omitempty"`
+	Place         uint32 `protobuf:"varint,11,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2531,6 +2545,20 @@ func (x *PolicyRule) GetDeny() bool {
 		return x.Deny
 	}
 	return false
+}
+
+func (x *PolicyRule) GetOwner() uint32 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *PolicyRule) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
 }
 
 // PolicySelector chooses one side of connections by any of its parts.
@@ -3730,10 +3758,11 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"leavingSet\"3\n" +
 	"\tPolicySet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x16\n" +
-	"\x06blocks\x18\x02 \x03(\fR\x06blocks\"T\n" +
+	"\x06blocks\x18\x02 \x03(\fR\x06blocks\"l\n" +
 	"\vPolicyBlock\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x125\n" +
-	"\x05rules\x18\x02 \x03(\v2\x1f.contrail.control.v1.PolicyRuleR\x05rules\"\xff\x02\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1f.contrail.control.v1.PolicyRuleR\x05rules\x12\x16\n" +
+	"\x06owners\x18\x03 \x03(\tR\x06owners\"\xab\x03\n" +
 	"\n" +
 	"PolicyRule\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x125\n" +
@@ -3744,7 +3773,10 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\tsrc_ports\x18\x06 \x03(\v2\x1e.contrail.control.v1.PortRangeR\bsrcPorts\x12;\n" +
 	"\tdst_ports\x18\a \x03(\v2\x1e.contrail.control.v1.PortRangeR\bdstPorts\x12\x1b\n" +
 	"\tsame_tags\x18\b \x03(\rR\bsameTags\x12\x12\n" +
-	"\x04deny\x18\t \x01(\bR\x04denyB\v\n" +
+	"\x04deny\x18\t \x01(\bR\x04deny\x12\x14\n" +
+	"\x05owner\x18\n" +
+	" \x01(\rR\x05owner\x12\x14\n" +
+	"\x05place\x18\v \x01(\rR\x05placeB\v\n" +
 	"\t_protocol\"\xc0\x01\n" +
 	"\x0ePolicySelector\x12\x10\n" +
 	"\x03any\x18\x01 \x01(\bR\x03any\x12\x10\n" +
