@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/contrail-mesos/contrail/internal/vrouter/dataplane"
 )
 
 // hostLinks is the node's interfaces. Tests have another.
@@ -53,22 +55,15 @@ func (l *kernelLinks) find(name string) (int, error) {
 }
 
 func (l *kernelLinks) all() (map[int]string, error) {
-	// A dump that was interrupted by a change is incomplete: an interface that
-	// is missing from it is no evidence.
-	for attempt := 0; ; attempt++ {
-		list, err := l.handle.LinkList()
-		if errors.Is(err, netlink.ErrDumpInterrupted) && attempt < 10 {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list interfaces: %w", err)
-		}
-		names := make(map[int]string, len(list))
-		for _, link := range list {
-			names[link.Attrs().Index] = link.Attrs().Name
-		}
-		return names, nil
+	list, err := dataplane.Dump(l.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
+	names := make(map[int]string, len(list))
+	for _, link := range list {
+		names[link.Attrs().Index] = link.Attrs().Name
+	}
+	return names, nil
 }
 
 func (l *kernelLinks) prepare(index int, name string, mtu uint32) error {
@@ -153,7 +148,7 @@ func UnderlayAddress(device string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("look up underlay %s: %w", device, err)
 	}
-	addresses, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addresses, err := dataplane.Dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list addresses of underlay %s: %w", device, err)
 	}

@@ -248,7 +248,7 @@ func (a *Agent) awaitPolicy(ctx context.Context, r *record) {
 	ctx, cancel := context.WithTimeout(ctx, policyWait)
 	defer cancel()
 	for {
-		_, changed := a.registry.all()
+		changed := a.registry.nextChange()
 		if s, desired := a.policies.StatusOf(r.HostIndex); desired && s.State == reconcile.Applied {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	configv1 "github.com/contrail-mesos/contrail/api/contrail/config/v1"
@@ -16,6 +17,7 @@ import (
 type registry struct {
 	mu      sync.Mutex
 	ports   map[string]*record // by interface id
+	list    []*record          // of ports, by id; nil after a change of them
 	busy    map[attachKey]*operation
 	changed chan struct{} // closed and replaced with each change of ports
 }
@@ -84,7 +86,7 @@ func (g *registry) end(k attachKey, op *operation) {
 func (g *registry) put(r *record) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.ports[r.ID] = r
+	g.ports[r.ID], g.list = r, nil
 	g.announce()
 }
 
@@ -95,7 +97,7 @@ func (g *registry) replace(old, next *record) bool {
 	if g.ports[old.ID] != old {
 		return false
 	}
-	g.ports[next.ID] = next
+	g.ports[next.ID], g.list = next, nil
 	g.announce()
 	return true
 }
@@ -108,6 +110,7 @@ func (g *registry) remove(r *record) bool {
 		return false
 	}
 	delete(g.ports, r.ID)
+	g.list = nil
 	g.announce()
 	return true
 }
@@ -143,15 +146,21 @@ func (g *registry) byKey(k attachKey) *record {
 }
 
 // all returns the ports by id, and a channel that is closed with the next change.
+// The list is shared: nobody changes it.
 func (g *registry) all() ([]*record, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	ids := slices.Sorted(maps.Keys(g.ports))
-	records := make([]*record, len(ids))
-	for i, id := range ids {
-		records[i] = g.ports[id]
+	if g.list == nil {
+		g.list = slices.SortedFunc(maps.Values(g.ports), func(a, b *record) int { return strings.Compare(a.ID, b.ID) })
 	}
-	return records, g.changed
+	return g.list, g.changed
+}
+
+// nextChange returns the channel alone.
+func (g *registry) nextChange() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
 }
 
 // usesVRF tells whether any port is in the VRF, or has an address of it.

@@ -129,6 +129,7 @@ func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForC
 		return nil
 	}
 	for {
+		began := time.Now()
 		ports, changed := s.ports()
 		for id, now := range ports {
 			if told[id] == now.sequence || now.state == controlv1.PortStatus_STATE_UNSPECIFIED {
@@ -147,6 +148,11 @@ func (s *sessions) sendPorts(ctx context.Context, stream *connect.BidiStreamForC
 				return err
 			}
 			delete(told, id)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(min(graphRest*time.Since(began), longestGraphRest)):
 		}
 		select {
 		case <-ctx.Done():

@@ -68,7 +68,7 @@ func (d *Dataplane) detachFilter(ifindex int) error {
 // is no device or no clsact qdisc.
 func (d *Dataplane) ingressFilters(ifindex int) ([]netlink.Filter, error) {
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
-	filters, err := d.links.FilterList(device, netlink.HANDLE_MIN_INGRESS)
+	filters, err := Dump(func() ([]netlink.Filter, error) { return d.links.FilterList(device, netlink.HANDLE_MIN_INGRESS) })
 	if isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -95,7 +95,7 @@ func (d *Dataplane) hasFilter(ifindex int) (bool, error) {
 // filtered returns the indexes of all devices of the namespace that carry our
 // program.
 func (d *Dataplane) filtered() ([]int, error) {
-	qdiscs, err := d.links.QdiscList(nil)
+	qdiscs, err := Dump(func() ([]netlink.Qdisc, error) { return d.links.QdiscList(nil) })
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}

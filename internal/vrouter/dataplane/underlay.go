@@ -173,7 +173,7 @@ func (d *Dataplane) removeFilter(ifindex int, name string) error {
 		}
 	}
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
-	egress, err := d.links.FilterList(device, netlink.HANDLE_MIN_EGRESS)
+	egress, err := Dump(func() ([]netlink.Filter, error) { return d.links.FilterList(device, netlink.HANDLE_MIN_EGRESS) })
 	switch {
 	case err != nil && (isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
 		return nil // no device or qdisc any more

@@ -33,10 +33,11 @@ type amounts struct {
 	rules, routes []int // the fewest first
 	flows         int
 	bursts        int // of a case in a round
+	ports         int // that have a policy that changes
 }
 
 func usualAmounts() amounts {
-	a := amounts{rules: []int{1, 100, 10_000}, routes: []int{10, 100_000}, flows: 500_000, bursts: 8}
+	a := amounts{rules: []int{1, 100, 10_000}, routes: []int{10, 100_000}, flows: 500_000, bursts: 8, ports: 1000}
 	if os.Getenv("FULL") == "1" {
 		a.routes = append(a.routes, 1_000_000)
 	}

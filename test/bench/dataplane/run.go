@@ -67,12 +67,19 @@ func run(ctx context.Context, rounds int, slice time.Duration, a amounts) (*repo
 		variants := []variant{mplsOverUDP(s), veth(s), bridgeVXLAN(s)}
 		update := newUpdater(s)
 		p := newPrograms(s, nstest.BPFFS(s), a)
+		policy := newPolicyNode(ctx, s, a.ports)
+		if err := policy.settle(ctx); err != nil {
+			return err
+		}
 		for round := range rounds {
 			if err := oneRound(ctx, variants, round, slice, samples); err != nil {
 				return err
 			}
 			if err := update.round(samples); err != nil {
 				return fmt.Errorf("%s: %w", routeUpdate, err)
+			}
+			if err := policy.round(ctx, samples); err != nil {
+				return err
 			}
 			if err := perPacket(ctx, variants[0], slice, samples); err != nil {
 				return err
@@ -97,6 +104,7 @@ func run(ctx context.Context, rounds int, slice time.Duration, a amounts) (*repo
 			map[string]float64{"bridge+vxlan": targets()[name.String()]}))
 	}
 	area.Results = append(area.Results, samples.Result(routeUpdate, ours, "routes/s", "higher", map[string]float64{"batch": 0.7}))
+	area.Results = append(area.Results, samples.Result(policyCase(a.ports), ours, "ms", "lower", nil))
 	area.Results = append(area.Results, more...)
 	return area, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +39,8 @@ type Process struct {
 	// Cmd has been started.
 	Cmd *exec.Cmd
 	log *os.File
+	// ended is closed when it has ended.
+	ended chan struct{}
 }
 
 // Start runs the binary. What it writes goes to a file, as it would go to a
@@ -50,12 +53,23 @@ func Start(binary, logFile string, env []string, args ...string) (*Process, erro
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// The run may be killed: nothing outlives it.
+	// The run may be killed: nothing outlives it. What ends the process is the end
+	// of the thread that started it, which others may end: it has one of its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
+	p := &Process{cmd, log, make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-p.ended
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	return &Process{cmd, log}, nil
+	return p, nil
 }
 
 // Stop asks the process to end and waits until it has.
@@ -69,6 +83,7 @@ func (p *Process) Stop() error {
 	if waited := p.Cmd.Wait(); waited != nil && p.Cmd.ProcessState.ExitCode() != -1 {
 		err = errors.Join(err, waited)
 	}
+	close(p.ended)
 	return errors.Join(err, p.log.Close())
 }
 
