@@ -223,7 +223,7 @@ type bpfFrameWork struct {
 		Fragment  uint8
 		IcmpCode  uint8
 		V6        uint8
-		Pad       uint8
+		TcpFlags  uint8
 	}
 	W struct {
 		_        structs.HostLayout
@@ -308,28 +308,26 @@ type bpfPolicyQuery struct {
 		Identity uint32
 		Network  uint32
 	}
-	Own      uint32
-	Service  uint32
-	Sport    uint16
-	Dport    uint16
-	Number   uint32
-	Search   uint32
-	Searches uint32
-	First    uint32
-	From     uint32
-	To       uint32
-	Hits     uint32
-	High     [25]uint64
-	Low      [25]uint64
-	Head     [52]uint64
-	Top      [43]uint64
-	Pages    [43]uint64
-	Page     [27]uint64
-	Words    [27]uint64
-	Word     [27]uint64
-	Reverse  bpfFlowKey
-	About    bpfFlowKey
-	Quoted   struct {
+	Own     uint32
+	Service uint32
+	Sport   uint16
+	Dport   uint16
+	Number  uint32
+	High    uint64
+	Low     uint64
+	First   uint32
+	From    uint32
+	To      uint32
+	Pad     uint32
+	Head    [16]uint64
+	Top     [29]uint64
+	Pages   [29]uint64
+	Page    [27]uint64
+	Words   [27]uint64
+	Word    [27]uint64
+	Reverse bpfFlowKey
+	About   bpfFlowKey
+	Quoted  struct {
 		_     structs.HostLayout
 		Ip    [40]uint8
 		Upper struct {

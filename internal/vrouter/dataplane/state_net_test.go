@@ -37,9 +37,9 @@ func TestNetSweepGoesByAge(t *testing.T) {
 		after time.Duration
 		left  []uint8
 	}{
-		{0, []uint8{1, 6, 17}},
-		{90 * time.Second, []uint8{6, 17}},
-		{150 * time.Second, []uint8{6}},
+		{0, []uint8{1, 6, 6, 17}},
+		{90 * time.Second, []uint8{6, 6, 17}},
+		{150 * time.Second, []uint8{6, 6}},
 		{200 * time.Second, nil},
 	} {
 		_, live, err := b.dp.SweepFlows(now+step.after, ages)

@@ -15,13 +15,15 @@ const (
 	ipv4      = 20
 	tcp       = 20
 	mplsOuter = 32
-	tcpPush   = 0x18
+	tcpSYN    = 0x02
+	tcpSYNACK = 0x12
 )
 
 // tuple is a connection's addresses and ports in one direction.
 type tuple struct {
 	src, dst     netip.Addr
 	sport, dport uint16
+	answers      bool
 }
 
 // writeIP writes an IPv4 header for size bytes in all.
@@ -38,17 +40,20 @@ func writeEthernet(b []byte, dst, src dataplane.MAC) {
 	binary.BigEndian.PutUint16(b[12:], 0x0800)
 }
 
-// writeTCP writes a packet of a connection with a byte of data.
+// writeTCP writes the first packet of a direction of a connection.
 func writeTCP(b []byte, t tuple) {
 	writeIP(b, 6, len(b), t.src, t.dst)
 	binary.BigEndian.PutUint16(b[ipv4:], t.sport)
 	binary.BigEndian.PutUint16(b[ipv4+2:], t.dport)
-	b[ipv4+12], b[ipv4+13] = 5<<4, tcpPush
+	b[ipv4+12], b[ipv4+13] = tcp/4<<4, tcpSYN
+	if t.answers {
+		b[ipv4+13] = tcpSYNACK
+	}
 }
 
 // fromPort is the frame that a container sends by the router.
 func fromPort(mac dataplane.MAC, t tuple) []byte {
-	b := make([]byte, ethernet+ipv4+tcp+1)
+	b := make([]byte, ethernet+ipv4+tcp)
 	writeEthernet(b, dataplane.RouterMAC(), mac)
 	writeTCP(b[ethernet:], t)
 	return b
@@ -56,7 +61,7 @@ func fromPort(mac dataplane.MAC, t tuple) []byte {
 
 // fromTunnel is the MPLSoUDP frame that another node sends to a label.
 func fromTunnel(node, here netip.Addr, label uint32, t tuple) []byte {
-	b := make([]byte, ethernet+mplsOuter+ipv4+tcp+1)
+	b := make([]byte, ethernet+mplsOuter+ipv4+tcp)
 	writeEthernet(b, dataplane.MAC{2, 1}, dataplane.MAC{2, 2})
 	outer := b[ethernet:]
 	writeIP(outer, 17, len(outer), node, here)

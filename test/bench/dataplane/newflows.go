@@ -84,7 +84,7 @@ func (p *programs) begin(m *machine, port int) []tuple {
 func reversed(tuples []tuple) []tuple {
 	all := make([]tuple, len(tuples))
 	for i, t := range tuples {
-		all[i] = tuple{t.dst, t.src, t.dport, t.sport}
+		all[i] = tuple{t.dst, t.src, t.dport, t.sport, true}
 	}
 	return all
 }
@@ -185,6 +185,7 @@ func (p *programs) newFlows(c costs) error {
 	for i := range in {
 		in[i].src, in[i].dst = in[i].dst, in[i].src
 		local[i].dst = m.ports[0].Addresses[0]
+		local[i].sport = uint16(firstPort + i)
 	}
 	cases := firsts()
 	err := m.counted(func() error {

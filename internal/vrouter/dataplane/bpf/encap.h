@@ -73,11 +73,14 @@ static __always_inline __u32 outer_size(__u32 encap)
 }
 
 /* The outer source port carries the entropy of the inner flow. */
+static __always_inline __be16 spread_port(__u32 hash)
+{
+	return bpf_htons(UDP_SPORT_FIRST | ((hash ^ (hash >> 16)) & 0x3fff));
+}
+
 static __always_inline __be16 entropy_port(struct __sk_buff *skb)
 {
-	__u32 hash = bpf_get_hash_recalc(skb);
-
-	return bpf_htons(UDP_SPORT_FIRST | ((hash ^ (hash >> 16)) & 0x3fff));
+	return spread_port(bpf_get_hash_recalc(skb));
 }
 
 static __always_inline __u16 ip_checksum(const struct iphdr *ip)

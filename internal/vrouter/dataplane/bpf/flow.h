@@ -217,7 +217,19 @@ static __noinline int uncharge(__u32 slot, __u32 dir, int answered)
 	return 0;
 }
 
-/* Notes at a flow that it has an answer, which is the one with this key. */
+/* Notes at a flow that it has an answer. */
+static __always_inline void note_answered(struct flow *begun, __u32 dir)
+{
+	if (!begun || begun->role != FLOW_BEGINS || begun->answered)
+		return;
+	begun->answered = 1;
+	__u32 account = FLOW_ACCOUNT(begun->slot, dir);
+	struct flow_count *made = bpf_map_lookup_elem(&flow_made_v2, &account);
+	if (made)
+		__sync_fetch_and_add(&made->unanswered, -1);
+}
+
+/* Notes it at the one whose answer has this key. */
 static __noinline int note_answer(const struct flow_key *key, const struct flow *f, __u32 label)
 {
 	struct flow_key reverse;
@@ -225,13 +237,7 @@ static __noinline int note_answer(const struct flow_key *key, const struct flow 
 	if (!key || !f)
 		return 0;
 	struct flow *begun = find_reverse(key, f, label, &reverse);
-	if (!begun || begun->role != FLOW_BEGINS || begun->answered)
-		return 0;
-	begun->answered = 1;
-	__u32 account = FLOW_ACCOUNT(begun->slot, reverse.dir);
-	struct flow_count *made = bpf_map_lookup_elem(&flow_made_v2, &account);
-	if (made)
-		__sync_fetch_and_add(&made->unanswered, -1);
+	note_answered(begun, reverse.dir);
 	return 0;
 }
 
@@ -257,7 +263,8 @@ static __always_inline int enter_flow(struct __sk_buff *skb, const struct flow_k
 	if (old) {
 		f->packets += old->packets;
 		f->bytes += old->bytes;
-		f->created = old->created;
+		if (old->packets) /* else it was waiting for the first */
+			f->created = old->created;
 		f->answered = old->answered;
 		/* Another port now has the address: the count stays with the
 		 * slot until the next sweep sets it right. */

@@ -25,6 +25,9 @@
 #define ICMP_TIMESTAMPREPLY 14
 #define ICMP_HEADER 8
 
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
 /* RFC 4443; linux/icmpv6.h needs libc headers. */
 #define ICMP6_UNREACHABLE 1
 #define ICMP6_TOO_BIG 2
@@ -59,7 +62,7 @@ struct packet {
 	__u8 fragment; /* enum fragment_kind */
 	__u8 icmp_code;
 	__u8 v6;
-	__u8 pad;
+	__u8 tcp_flags;
 };
 
 static __always_inline void map_v4(struct addr *a, __be32 v4)
@@ -106,6 +109,12 @@ static __always_inline void *packet_at(struct __sk_buff *skb, __u32 offset)
 static __always_inline int in_packet(struct __sk_buff *skb, const void *end)
 {
 	return end <= (void *)(long)skb->data_end;
+}
+
+/* Whether a packet is the first of a TCP connection and no answer to one. */
+static __always_inline int is_syn(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 /* The type of message that answers one, and the other way round. Others have no
@@ -171,6 +180,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		p->key.sport = *(__be16 *)head;
 		p->key.dport = *(__be16 *)(head + 2);
 		p->header_len = ip_len + (head[12] >> 4) * 4;
+		p->tcp_flags = head[13];
 		return DROP_NONE;
 	}
 	case IPPROTO_UDP:

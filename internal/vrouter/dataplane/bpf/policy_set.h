@@ -60,9 +60,7 @@ enum policy_table {
 #define NO_KEY (~0ULL)
 #define POLICY_SAME_LISTS 8
 
-/* One in each table but the last, there one for each list and side; each has up
- * to so many steps, as 2^20 rows are more than a table may have. */
-#define SEARCHES (TABLE_SAME + 2 * POLICY_SAME_LISTS)
+/* 2^20 rows are more than a table may have. */
 #define POLICY_SEARCH_STEPS 22
 
 /* Bitmaps that are intersected; the first ones up to BITS_HEAD are in the head
@@ -90,9 +88,9 @@ enum policy_bits {
 	BITS_SRC_PORT,
 	BITS_DST_PORT,
 	BITS_END,
-	/* What follows are no bitmaps: tags by list of types and side. */
+	/* What follows are no bitmaps: tags of the sides. */
 	BITS_TAGS = BITS_END,
-	BITS_FOUND = BITS_SRC_IDENTITY + SEARCHES
+	BITS_FOUND = BITS_TAGS + 2
 };
 
 /* The head: the id of the set (2 words); the highest identity that the set was
@@ -109,9 +107,10 @@ _Static_assert(BITS_TAGS == BITS_SRC_IDENTITY + TABLE_SAME, "searches");
 _Static_assert(POLICY_HEAD_TABLES + TABLE_END <= POLICY_HEAD_BITS, "head");
 _Static_assert(POLICY_HEAD_WORDS % POLICY_ROW_WORDS == 0, "head rows");
 
-/* From here on the head is about equal tags. */
-#define POLICY_SAME_ROW ((POLICY_HEAD_BITS + 2 * BITS_SAME) / POLICY_ROW_WORDS)
-_Static_assert((POLICY_HEAD_BITS + 2 * BITS_SAME) % POLICY_ROW_WORDS == 0, "same row");
+/* Of the bitmaps two are in a row. */
+#define BITS_IN_ROW (POLICY_ROW_WORDS / 2)
+_Static_assert(POLICY_HEAD_BITS % POLICY_ROW_WORDS == 0 && BITS_SAME % BITS_IN_ROW == 0 &&
+		       BITS_HEAD % BITS_IN_ROW == 0, "rows of bitmaps");
 
 /* A set with up to this many rules has its bitmaps in one word each. */
 #define POLICY_SMALL 64
@@ -135,15 +134,13 @@ struct policy_query {
 	/* The search that is going on, the first row of its table, and which rows of
 	 * this it is still to look at. In memory, as the verifier would tell apart
 	 * all ways that bounds in registers can come about. */
-	__u32 search;
-	__u32 searches; /* how many there are */
+	__u64 high;
+	__u64 low;
 	__u32 first;
 	__u32 from;
 	__u32 to;
-	__u32 hits; /* searches that found something */
-	__u64 high[SEARCHES];
-	__u64 low[SEARCHES];
-	__u64 head[POLICY_HEAD_WORDS];
+	__u32 pad;
+	__u64 head[POLICY_HEAD_BITS];
 	/* Of each bitmap the top level, and where its pages are. */
 	__u64 top[BITS_FOUND];
 	__u64 pages[BITS_FOUND];
@@ -201,61 +198,49 @@ struct policy_walk {
 	struct policy_query *q;
 };
 
-/* Takes what a search has found. Of tables without ranges the key must be the
- * row's. */
-static __always_inline void end_search(struct policy_walk *walk, __u32 search)
-{
-	struct policy_query *q = walk->q;
-	__u32 index = q->first + q->from - 1, to = BITS_SRC_IDENTITY + search;
-	struct policy_row *row = q->from ? bpf_map_lookup_elem(walk->set, &index) : 0;
-
-	q->top[to] = 0;
-	if (!row || (!(RANGE_TABLES >> search & 1) &&
-		     (row->w[0] != q->high[search] || row->w[1] != q->low[search])))
-		return;
-	q->hits |= 1U << search;
-	q->top[to] = row->w[2];
-	q->pages[to] = row->w[3];
-}
-
-/* One step of the searches, one after the other: halves what is still to look
- * at, or goes on with the next. All in one loop, for that the verifier goes
- * through it once. */
+/* One step of a search: halves the rows that are still to look at. */
 static long search_step(__u32 step, struct policy_walk *walk)
 {
 	struct policy_query *q = walk->q;
-	__u32 search = q->search;
 
-	if (search >= SEARCHES)
+	if (q->from >= q->to)
 		return 1;
-	if (q->from >= q->to) {
-		end_search(walk, search);
-		if (++search >= q->searches || search >= SEARCHES)
-			return 1;
-		__u32 table = search < TABLE_SAME ? search : TABLE_SAME;
-		__u64 where = q->head[POLICY_HEAD_TABLES + table];
-		q->search = search;
-		q->first = where >> 32;
-		q->from = 0;
-		q->to = where;
-		return 0;
-	}
 	__u32 middle = (q->from + q->to) / 2, index = q->first + middle;
 	struct policy_row *row = bpf_map_lookup_elem(walk->set, &index);
 	if (!row)
 		return 1;
-	__u64 high = q->high[search];
-	if (row->w[0] < high || (row->w[0] == high && row->w[1] <= q->low[search]))
+	if (row->w[0] < q->high || (row->w[0] == q->high && row->w[1] <= q->low))
 		q->from = middle + 1;
 	else
 		q->to = middle;
 	return 0;
 }
 
-static __always_inline void search_for(struct policy_query *q, __u32 search, __u64 high, __u64 low)
+/* Looks a key up in a table, for the bitmap of that. Of tables without ranges the
+ * key must be the row's. Returns whether something was found. */
+static __always_inline int search_for(void *set, struct policy_query *q, __u32 search, __u64 high, __u64 low)
 {
-	q->high[search] = high;
-	q->low[search] = low;
+	struct policy_walk walk = { .set = set, .q = q };
+	__u32 table = search < TABLE_SAME ? search : TABLE_SAME, to = BITS_SRC_IDENTITY + search;
+
+	__u64 where = q->head[POLICY_HEAD_TABLES + table];
+
+	q->top[to] = 0;
+	if (!(__u32)where)
+		return 0; /* most sets have rows in few tables */
+	q->high = high;
+	q->low = low;
+	q->first = where >> 32;
+	q->from = 0;
+	q->to = where;
+	bpf_loop(POLICY_SEARCH_STEPS, search_step, &walk, 0);
+	__u32 index = q->first + q->from - 1;
+	struct policy_row *row = q->from ? bpf_map_lookup_elem(set, &index) : 0;
+	if (!row || (!(RANGE_TABLES >> table & 1) && (row->w[0] != high || row->w[1] != low)))
+		return 0;
+	q->top[to] = row->w[2];
+	q->pages[to] = row->w[3];
+	return 1;
 }
 
 static __always_inline __u64 high_of(const struct addr *a)
@@ -269,56 +254,42 @@ static __always_inline __u64 low_of(const struct addr *a)
 }
 
 /* The searches for one side, which are side (0 or 1) behind TABLE_SRC_x. */
-static __always_inline void search_for_side(struct policy_query *q, const struct policy_end *e,
-					    __u32 side)
+static __always_inline void search_side(void *set, struct policy_query *q, const struct policy_end *e,
+					__u32 side, __u16 port)
 {
-	/* No row has a network that the end is not in. */
-	__u64 own = e->network == q->own ? e->network : NO_KEY;
-
-	search_for(q, TABLE_SRC_IDENTITY + side, 0, e->identity);
-	search_for(q, TABLE_SRC_OWN + side, 0, own);
-	search_for(q, TABLE_SRC_PREFIX + side, high_of(&e->addr), low_of(&e->addr));
-	if (own == NO_KEY)
+	search_for(set, q, TABLE_SRC_IDENTITY + side, 0, e->identity);
+	search_for(set, q, TABLE_SRC_PREFIX + side, high_of(&e->addr), low_of(&e->addr));
+	search_for(set, q, TABLE_SRC_PORT + side, 0, port);
+	q->top[BITS_SRC_OWN_OF + side] = 0;
+	if (e->network == q->own)
+		search_for(set, q, TABLE_SRC_OWN + side, 0, e->network);
+	else
 		q->top[BITS_SRC_OWN + side] = 0;
-	if (q->searches == TABLE_SAME)
-		return;
-	for (__u32 i = 0; i < POLICY_SAME_LISTS; i++)
-		search_for(q, TABLE_SAME + 2 * i + side, i, e->identity);
+}
+
+/* Rules for equal tags hold where both sides have the same of a list. */
+static __always_inline void search_same(void *set, struct policy_query *q, __u32 list)
+{
+	search_for(set, q, TABLE_SAME, list, q->src.identity);
+	search_for(set, q, TABLE_SAME + 1, list, q->dst.identity);
+	if (!q->top[BITS_TAGS] || q->top[BITS_TAGS] != q->top[BITS_TAGS + 1])
+		q->top[BITS_SAME + list] = 0;
 }
 
 /* Looks everything up that the set has a table for. */
 static __always_inline void search(void *set, struct policy_query *q)
 {
-	struct policy_walk walk = { .set = set, .q = q };
-	__u64 where = q->head[POLICY_HEAD_TABLES];
-	__u32 lists = q->head[POLICY_HEAD_KNOWN] >> 32;
-
-	q->searches = TABLE_SAME + 2 * lists;
-	search_for_side(q, &q->src, 0);
-	search_for_side(q, &q->dst, 1);
-	search_for(q, TABLE_SERVICE, 0, q->service);
-	search_for(q, TABLE_SRC_PORT, 0, q->sport);
-	search_for(q, TABLE_DST_PORT, 0, q->dport);
-	q->hits = 0;
-	q->search = 0;
-	q->first = where >> 32;
-	q->from = 0;
-	q->to = where;
-	bpf_loop(SEARCHES * POLICY_SEARCH_STEPS, search_step, &walk, 0);
-	if (!(q->hits >> TABLE_SERVICE & 1)) {
+	search_side(set, q, &q->src, 0, q->sport);
+	search_side(set, q, &q->dst, 1, q->dport);
+	if (!search_for(set, q, TABLE_SERVICE, 0, q->service)) {
 		int other = q->service >> 8 == 4 ? BITS_SERVICE4 : BITS_SERVICE6;
 
 		q->top[BITS_SERVICE] = q->top[other];
 		q->pages[BITS_SERVICE] = q->pages[other];
 	}
-	if (!lists)
-		return;
-	for (int i = 0; i < POLICY_SAME_LISTS; i++) {
-		__u64 tags = q->top[BITS_TAGS + 2 * i];
-
-		if (!tags || tags != q->top[BITS_TAGS + 2 * i + 1])
-			q->top[BITS_SAME + i] = 0;
-	}
+	if (q->head[POLICY_HEAD_KNOWN] >> 32)
+		for (__u32 i = 0; i < POLICY_SAME_LISTS; i++)
+			search_same(set, q, i);
 }
 
 /* The rules that match in all parts, by one word of each bitmap. */
@@ -389,9 +360,7 @@ __noinline int ask_set(struct policy_query *q)
 	void *set = bpf_map_lookup_elem(&policy_set_v1, &number);
 	if (!set)
 		return POLICY_UNKNOWN;
-	for (__u32 i = 0; i < POLICY_HEAD_WORDS / POLICY_ROW_WORDS; i++) {
-		if (i == POLICY_SAME_ROW && !(q->head[POLICY_HEAD_KNOWN] >> 32))
-			break; /* few sets ask for equal tags */
+	for (__u32 i = 0; i < POLICY_HEAD_BITS / POLICY_ROW_WORDS; i++) {
 		__u32 index = i;
 		struct policy_row *row = bpf_map_lookup_elem(set, &index);
 
@@ -403,10 +372,23 @@ __noinline int ask_set(struct policy_query *q)
 	__u32 known = q->head[POLICY_HEAD_KNOWN];
 	if (q->src.identity > known || q->dst.identity > known)
 		return POLICY_UNKNOWN;
-	int same = q->head[POLICY_HEAD_KNOWN] >> 32 != 0;
-	for (int i = 0; i < BITS_HEAD; i++) {
-		q->top[i] = i < BITS_SAME || same ? q->head[POLICY_HEAD_BITS + 2 * i] : 0;
-		q->pages[i] = q->head[POLICY_HEAD_BITS + 2 * i + 1];
+	/* Few sets ask for equal tags. */
+	__u32 same = q->head[POLICY_HEAD_KNOWN] >> 32 != 0;
+	for (__u32 i = 0; i < BITS_HEAD / BITS_IN_ROW; i++) {
+		if (i >= BITS_SAME / BITS_IN_ROW && !same) {
+			q->top[i * BITS_IN_ROW] = 0;
+			q->top[i * BITS_IN_ROW + 1] = 0;
+			continue;
+		}
+		__u32 index = POLICY_HEAD_BITS / POLICY_ROW_WORDS + i;
+		struct policy_row *row = bpf_map_lookup_elem(set, &index);
+
+		if (!row)
+			return POLICY_UNKNOWN;
+		q->top[i * BITS_IN_ROW] = row->w[0];
+		q->pages[i * BITS_IN_ROW] = row->w[1];
+		q->top[i * BITS_IN_ROW + 1] = row->w[2];
+		q->pages[i * BITS_IN_ROW + 1] = row->w[3];
 	}
 	search(set, q);
 

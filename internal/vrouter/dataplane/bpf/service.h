@@ -24,8 +24,6 @@
 #include "policy.h"
 
 #define BGP_PORT 179
-#define TCP_SYN 0x02
-#define TCP_ACK 0x10
 #define BGP_TTL 255
 
 static __always_inline const struct bgp_service *find_service(__u32 ifindex, __be32 client,

@@ -189,6 +189,7 @@ struct flow_key {
  * One direction of a conversation with its cached decision. The decision holds
  * while generation is the current one, and policy what policy_of_flow says; an
  * older one is decided anew.
+ * One without packets waits for the first.
  */
 struct flow {
 	__u64 packets;

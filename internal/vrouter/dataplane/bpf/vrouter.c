@@ -21,6 +21,7 @@
 
 #include "arp.h"
 #include "arrive.h"
+#include "await.h"
 #include "drop_reasons.h"
 #include "encap.h"
 #include "flow.h"
@@ -167,7 +168,7 @@ static __noinline int decide_from_port(struct __sk_buff *skb, struct packet *p,
 	copy_mac(f->smac, vif->mac);
 	switch (f->nh.kind) {
 	case NEXT_HOP_TUNNEL:
-		f->udp_sport = entropy_port(skb);
+		f->udp_sport = old && old->udp_sport ? old->udp_sport : entropy_port(skb);
 		return DROP_NONE;
 	case NEXT_HOP_LOCAL: {
 		struct vif *to = bpf_map_lookup_elem(&vif_v1, &f->nh.ifindex);
@@ -239,6 +240,8 @@ int vif_rx(struct __sk_buff *skb)
 		    old->policy == policy_of_flow(old)) {
 			if (old->limits && exceeds(skb, old, skb->len))
 				return TC_ACT_SHOT;
+			if (!old->packets)
+				meet_answer(&p.key, old);
 			touch(skb, old, skb->len);
 			return forward(skb, &p, old, ifindex);
 		}
@@ -269,7 +272,7 @@ int vif_rx(struct __sk_buff *skb)
 		return drop(skb, dmac[0] & 1 ? DROP_MULTICAST : DROP_DESTINATION_MAC, ifindex);
 	if (asks_echo(&p) && is_gateway(ifindex, &p.key.dst))
 		return exceeds_egress(skb, vif->slot, ifindex) ? TC_ACT_SHOT : answer_echo(skb, &p, vif, ifindex);
-	int prober = answer_probe(skb, &p, ifindex);
+	int prober = is_syn(&p) ? 0 : answer_probe(skb, &p, ifindex);
 	if (prober)
 		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
 
@@ -297,7 +300,10 @@ int vif_rx(struct __sk_buff *skb)
 	if (reason > DROP_NONE)
 		return drop(skb, reason, ifindex);
 	int verdict = forward(skb, &p, fresh, ifindex);
-	if (fresh->nh.kind == NEXT_HOP_FABRIC)
+	if (!old && awaits_answer(&p, fresh))
+		fresh->nh.kind == NEXT_HOP_LOCAL ? await_from_port(&p.key, fresh)
+						 : await_from_tunnel(&p.key, fresh, vif);
+	else if (fresh->nh.kind == NEXT_HOP_FABRIC)
 		enter_service_answer(&p.key, fresh);
 	else if (fresh->nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, fresh, vif->label);
@@ -458,6 +464,8 @@ int underlay_rx(struct __sk_buff *skb)
 	    for_mac(&a, old->dmac) && old->policy == policy_of_flow(old)) {
 		if (old->limits && exceeds(skb, old, skb->len - a.size))
 			return TC_ACT_SHOT;
+		if (!old->packets)
+			meet_answer(&p.key, old);
 		touch(skb, old, skb->len - a.size);
 		return receive(skb, &p, old, a.size, underlay);
 	}
@@ -481,7 +489,9 @@ int underlay_rx(struct __sk_buff *skb)
 	if (reason > DROP_NONE)
 		return drop(skb, reason, fresh->ifindex);
 	int verdict = receive(skb, &p, fresh, a.size, underlay);
-	if (fresh->nat_dst && reason != PASS_ONCE)
+	if (!old && awaits_answer(&p, fresh))
+		await_from_port(&p.key, fresh);
+	else if (fresh->nat_dst && reason != PASS_ONCE)
 		enter_answer(skb, &p.key, fresh, p.key.scope);
 	return verdict;
 bridged:
