@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,14 +109,18 @@ func TestNetCnitool(t *testing.T) {
 	ns := nstest.New(t, "container")
 	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {
 		t.Run(version, func(t *testing.T) {
-			conf := fmt.Sprintf(`{"cniVersion":%q,"name":"contrail","plugins":[{"type":"contrail-cni","contrail":{"agent-socket":%q,"detach-queue":%q}}]}`,
+			conf := fmt.Sprintf(`{"cniVersion":%q,"name":"contrail","plugins":[{"type":"contrail-cni","capabilities":{"bandwidth":true},"contrail":{"agent-socket":%q,"detach-queue":%q}}]}`,
 				version, n.socket(), n.queue())
 			if err := os.WriteFile(filepath.Join(dir, "10-contrail.conflist"), []byte(conf), 0o600); err != nil {
 				t.Fatal(err)
 			}
+			bandwidth := ""
 			run := func(verb string) (string, error) {
 				cmd := exec.Command(tool, verb, "contrail", ns.Path())
 				cmd.Env = []string{"NETCONFPATH=" + dir, "CNI_PATH=" + filepath.Dir(binary), "PATH=/usr/bin:/bin"}
+				if bandwidth != "" {
+					cmd.Env = append(cmd.Env, `CAP_ARGS={"bandwidth":{`+bandwidth+`}}`)
+				}
 				var out strings.Builder
 				cmd.Stdout, cmd.Stderr = &out, &out
 				if err := n.ns.Start(cmd); err != nil {
@@ -124,8 +129,23 @@ func TestNetCnitool(t *testing.T) {
 				err := cmd.Wait()
 				return out.String(), err
 			}
+			bandwidth = `"ingressRate":10000000`
+			if out, err := run("add"); err == nil || !strings.Contains(out, "runtimeConfig.bandwidth.ingressRate is 10000000 without a burst") || len(n.ports()) != 0 {
+				t.Errorf("add with a rate and no burst: %v: %s", err, out)
+			}
+			bandwidth = `"ingressRate":10000000,"ingressBurst":2000000`
 			if out, err := run("add"); err != nil || !strings.Contains(out, `"cniVersion": "`+version+`"`) || len(n.ports()) != 1 {
 				t.Fatalf("add: %v: %s", err, out)
+			}
+			var vifs vrouterapi.Vifs
+			if err := n.get(vrouterapi.PathVifs, &vifs); err != nil {
+				t.Fatal(err)
+			}
+			limited := func(v vrouterapi.Vif) bool {
+				return v.Ingress != nil && *v.Ingress == vrouterapi.Limit{Rate: 10e6, Burst: 2e6} && v.Egress == nil
+			}
+			if !slices.ContainsFunc(vifs.Vifs, limited) {
+				t.Errorf("no interface has the rate: %+v", vifs.Vifs)
 			}
 			if out, err := run("check"); err == nil || !strings.Contains(out, "not implemented") {
 				t.Errorf("check: %v: %s", err, out)
