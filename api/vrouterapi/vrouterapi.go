@@ -1,7 +1,7 @@
 // Package vrouterapi is what a vRouter agent tells of its data plane: JSON over
 // HTTP, on the agent's unix socket and at its introspect address.
 //
-//	GET /vif /rt /nh /mpls /vxlan /flow /drops /vrf /stats /objects -> 200 list | portapi.Error
+//	GET /vif /rt /nh /mpls /vxlan /flow /rules /drops /vrf /stats /objects -> 200 list | portapi.Error
 //	GET /trace /trace/arrival -> 200 Trace | portapi.Error
 //
 // The tables have the names of OpenContrail's utilities, and are read from the
@@ -19,6 +19,7 @@ const (
 	PathLabels   = "/mpls"
 	PathVNIs     = "/vxlan"
 	PathFlows    = "/flow"
+	PathRules    = "/rules"
 	PathDrops    = "/drops"
 	PathVRFs     = "/vrf"
 	PathStats    = "/stats"
@@ -296,6 +297,22 @@ type Drop struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
+// Rule is one of a policy set, or what becomes of connections that none of its rules
+// matches. Ports that have the set share its count.
+type Rule struct {
+	// Vifs have the set, those that were asked for.
+	Vifs []int `json:"vifs"`
+	TraceRule
+	// Match is what connections it is about, in numbers of networks, groups and
+	// tags; empty for what none matches.
+	Match string `json:"match,omitempty"`
+	// Count of connections that it decided, and of packets where it refused them;
+	// nil where it is not counted.
+	Count *uint64 `json:"count,omitempty"`
+	// Error says why the set refuses everything, or why its rules are not known.
+	Error string `json:"error,omitempty"`
+}
+
 // Stat is what passed a port; of the underlay drops alone are counted.
 type Stat struct {
 	Vif     int    `json:"vif"`
@@ -336,6 +353,10 @@ type (
 	}
 	Flows struct {
 		Flows []Flow `json:"flows"`
+		Left  int    `json:"left,omitempty"`
+	}
+	Rules struct {
+		Rules []Rule `json:"rules"`
 		Left  int    `json:"left,omitempty"`
 	}
 	Objects struct {

@@ -205,6 +205,18 @@ which it was decided. -o json has the policy sets.`,
 		filters: []string{byVRF, byVif, vrouterapi.ParamProtocol, vrouterapi.ParamLimit}, show: (*cli.VRouter).Flows,
 	},
 	{
+		use: "rules [INTERFACE]", short: "List the rules with what they have decided",
+		long: `Lists the policy sets of the ports with their rules, in the order in which they are
+asked: of the first that matches a connection's first packet the VERDICT counts, and
+what none matches is refused. RULE is the object that the rule is written in, and its
+place there. COUNT is how often it has decided: connections that began, and each
+packet that was refused; what is established is not asked again. Ports that have the
+same set, the VIFS, share its counts. They begin with the set, outlive the agent, and
+stay with a rule while others of its set change. -o json has the UUIDs.`,
+		example: "  contrail vrouter rules\n  contrail vrouter rules 10.32.0.3 -w",
+		args:    cobra.MaximumNArgs(1), params: []string{byVif}, filters: []string{byVRF, vrouterapi.ParamLimit}, show: (*cli.VRouter).Rules,
+	},
+	{
 		use: "drops", short: "Tell why packets were dropped",
 		long: `Lists what was dropped, by reason and interface: the port concerned where it is
 known, else the interface that the packet came in by. docs/reference/drops.md says

@@ -28,9 +28,13 @@ var vrouterAnswers = map[string]string{
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.4/32","next_hop":{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"status":{"state":"failed","error":"no room"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.32.0.9/32","next_hop":{"nh":7,"type":"ecmp","members":[{"nh":0,"type":"local","label":30,"behind":true,"weight":3},{"nh":0,"type":"tunnel","remote":"172.31.0.13","encapsulation":"VXLAN","vni":5,"mac":"02:00:00:00:00:09","weight":1}]},"status":{"state":"applied"}},
 		{"vrf":5,"network":"d:p:blue","family":"inet","destination":"10.40.0.0/16","next_hop":{"nh":0,"type":"discard"}}],"left":23}`,
-	"/nh":      `{"next_hops":[{"nh":0,"type":"discard","routes":1},{"nh":1,"type":"local","routes":2},{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoGRE","routes":4}]}`,
-	"/mpls":    `{"labels":[{"label":16,"vif":12,"device":"tap1","port":"u1","vrf":5,"network":"d:p:blue"}]}`,
-	"/vxlan":   `{"vnis":[{"vni":5,"vrf":5,"network":"d:p:blue"},{"vni":6,"vrf":6,"bridge":{"routes":true,"remotes":[{"address":"172.31.0.12","vni":6},{"address":"172.31.0.13","vni":6}]}}]}`,
+	"/nh":    `{"next_hops":[{"nh":0,"type":"discard","routes":1},{"nh":1,"type":"local","routes":2},{"nh":3,"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoGRE","routes":4}]}`,
+	"/mpls":  `{"labels":[{"label":16,"vif":12,"device":"tap1","port":"u1","vrf":5,"network":"d:p:blue"}]}`,
+	"/vxlan": `{"vnis":[{"vni":5,"vrf":5,"network":"d:p:blue"},{"vni":6,"vrf":6,"bridge":{"routes":true,"remotes":[{"address":"172.31.0.12","vni":6},{"address":"172.31.0.13","vni":6}]}}]}`,
+	"/rules": `{"rules":[{"vifs":[12],"kind":"network","pass":true,"place":1,"owner":"network-policy d:p:a","owner_place":2,"match":"any -> any, tcp","count":7},
+		{"vifs":[12],"kind":"network","place":2,"match":"any -> any, udp"},{"vifs":[12],"kind":"network","place":3,"owner":"network-policy d:p:a","match":"any -> any, any protocol","count":0},
+		{"vifs":[12],"kind":"firewall","pass":true,"place":1,"owner":"firewall-rule d:p:r","match":"any -> any, tcp","count":0},
+		{"vifs":[12,13,14,15,16],"kind":"arriving","count":3},{"vifs":[16],"kind":"leaving","error":"it is too big"}]}`,
 	"/drops":   `{"drops":[{"reason":"no-route","description":"no route to the destination","vif":12,"device":"tap1","packets":7,"bytes":700},{"reason":"arp","description":"ARP that is not to be answered","vif":0,"packets":3,"bytes":126}]}`,
 	"/vrf":     `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false},"from_packets":0,"to_packets":0}]}`,
 	"/stats":   `{"stats":[{"vif":2,"device":"eth0","drops_packets":4,"drops_bytes":240},{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
@@ -96,6 +100,14 @@ LABEL  VIF  DEVICE  VRF  NETWORK   PORT
 VNI  VRF  NETWORK   LAYER 2             BROADCASTS TO
 5    5    d:p:blue  -                   -
 6    6    -         bridges, routes IP  172.31.0.12,172.31.0.13`},
+		"rules": {v.Rules, nil, `
+VIFS          SET       RULE                         MATCH              VERDICT  COUNT
+12            network   network-policy d:p:a rule 2  any -> any, tcp    pass     7
+12            network   implied                      any -> any, udp    deny     -
+12            network   follows from network-policy d:p:a  any -> any, any protocol  deny  0
+12            firewall  firewall-rule d:p:r          any -> any, tcp    pass     0
+12,13,14,15,+1  arriving  none matches  -  deny  3
+16            leaving   it is too big                -                  deny     -`},
 		"drops": {v.Drops, nil, `
 REASON    VIF  DEVICE        PACKETS  BYTES  DESCRIPTION
 no-route  12   tap1          7        700    no route to the destination

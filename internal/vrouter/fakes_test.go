@@ -23,6 +23,7 @@ import (
 
 // fakePlane keeps ports and routes in memory.
 type fakePlane struct {
+	setRules map[dataplane.SetID]dataplane.SetRules
 	// trace is what traces answer; traced are the questions.
 	trace   dataplane.Trace
 	traced  []any
@@ -127,6 +128,16 @@ func (f *fakePlane) DeleteRoute(k dataplane.RouteKey) error {
 }
 
 func (f *fakePlane) SweepNextHops() error { return nil }
+
+func (f *fakePlane) SetsWithRules(ids []dataplane.SetID) (map[dataplane.SetID]dataplane.SetRules, error) {
+	sets := map[dataplane.SetID]dataplane.SetRules{}
+	for _, id := range ids {
+		if s, ok := f.setRules[id]; ok {
+			sets[id] = s
+		}
+	}
+	return sets, nil
+}
 
 func (f *fakePlane) Trace(q dataplane.TraceQuery) (dataplane.Trace, error) {
 	f.traced = append(f.traced, q)

@@ -69,6 +69,7 @@ func (a *Agent) showTables(show shower) {
 	table(vrouterapi.PathLabels, func(l *look) (any, error) { return l.labels() })
 	table(vrouterapi.PathVNIs, func(l *look) (any, error) { return l.vnis() })
 	table(vrouterapi.PathFlows, func(l *look) (any, error) { return l.flows() })
+	table(vrouterapi.PathRules, func(l *look) (any, error) { return l.rules() })
 	table(vrouterapi.PathDrops, func(l *look) (any, error) { return l.drops() })
 	table(vrouterapi.PathVRFs, func(l *look) (any, error) { return l.vrfs() })
 	table(vrouterapi.PathStats, func(l *look) (any, error) { return l.stats() })

@@ -35,6 +35,7 @@ type Maps interface {
 	Drops() ([]dataplane.Drop, error)
 	Counters(ifindex int) (dataplane.Counters, error)
 	MapFills() ([]dataplane.MapFill, error)
+	SetsWithRules([]dataplane.SetID) (map[dataplane.SetID]dataplane.SetRules, error)
 	Trace(dataplane.TraceQuery) (dataplane.Trace, error)
 	TraceArrival(dataplane.ArrivalQuery) (dataplane.Trace, error)
 }

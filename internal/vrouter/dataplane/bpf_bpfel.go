@@ -308,26 +308,31 @@ type bpfPolicyQuery struct {
 		Identity uint32
 		Network  uint32
 	}
-	Own     uint32
-	Service uint32
-	Sport   uint16
-	Dport   uint16
-	Number  uint32
-	High    uint64
-	Low     uint64
-	First   uint32
-	From    uint32
-	To      uint32
-	Pad     uint32
-	Head    [16]uint64
-	Top     [29]uint64
-	Pages   [29]uint64
-	Page    [27]uint64
-	Words   [27]uint64
-	Word    [27]uint64
-	Reverse bpfFlowKey
-	About   bpfFlowKey
-	Quoted  struct {
+	Own      uint32
+	Service  uint32
+	Sport    uint16
+	Dport    uint16
+	Number   uint32
+	Asked    uint32
+	Counters [8]uint32
+	Row      uint32
+	PageRow  uint32
+	_        [4]byte
+	High     uint64
+	Low      uint64
+	First    uint32
+	From     uint32
+	To       uint32
+	Pad      uint32
+	Head     [16]uint64
+	Top      [29]uint64
+	Pages    [29]uint64
+	Page     [27]uint64
+	Words    [27]uint64
+	Word     [27]uint64
+	Reverse  bpfFlowKey
+	About    bpfFlowKey
+	Quoted   struct {
 		_     structs.HostLayout
 		Ip    [40]uint8
 		Upper struct {
@@ -463,6 +468,7 @@ const (
 	bpfMapProbeAnswerV1      = "probe_answer_v1"
 	bpfMapProbeV1            = "probe_v1"
 	bpfMapRouteV2            = "route_v2"
+	bpfMapRuleCountV1        = "rule_count_v1"
 	bpfMapScratchFlow        = "scratch_flow"
 	bpfMapScratchMessage     = "scratch_message"
 	bpfMapVifV1              = "vif_v1"
@@ -572,6 +578,7 @@ type bpfMapSpecs struct {
 	ProbeAnswerV1      *ebpf.MapSpec `ebpf:"probe_answer_v1"`
 	ProbeV1            *ebpf.MapSpec `ebpf:"probe_v1"`
 	RouteV2            *ebpf.MapSpec `ebpf:"route_v2"`
+	RuleCountV1        *ebpf.MapSpec `ebpf:"rule_count_v1"`
 	ScratchFlow        *ebpf.MapSpec `ebpf:"scratch_flow"`
 	ScratchMessage     *ebpf.MapSpec `ebpf:"scratch_message"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
@@ -649,6 +656,7 @@ type bpfMaps struct {
 	ProbeAnswerV1      *ebpf.Map `ebpf:"probe_answer_v1"`
 	ProbeV1            *ebpf.Map `ebpf:"probe_v1"`
 	RouteV2            *ebpf.Map `ebpf:"route_v2"`
+	RuleCountV1        *ebpf.Map `ebpf:"rule_count_v1"`
 	ScratchFlow        *ebpf.Map `ebpf:"scratch_flow"`
 	ScratchMessage     *ebpf.Map `ebpf:"scratch_message"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
@@ -694,6 +702,7 @@ func (m *bpfMaps) Close() error {
 		m.ProbeAnswerV1,
 		m.ProbeV1,
 		m.RouteV2,
+		m.RuleCountV1,
 		m.ScratchFlow,
 		m.ScratchMessage,
 		m.VifV1,

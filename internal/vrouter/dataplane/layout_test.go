@@ -135,6 +135,7 @@ func TestLayoutOfMaps(t *testing.T) {
 		bpfMapPortPolicyV1:       {4, unsafe.Sizeof(bpfPortPolicy{})},
 		bpfMapPolicySetV1:        {4, 4},
 		bpfMapPolicyGenerationV1: {4, 4},
+		bpfMapRuleCountV1:        {4, 8},
 		bpfMapProbeV1:            {4, unsafe.Sizeof(bpfProbe{})},
 		bpfMapProbeAnswerV1:      {unsafe.Sizeof(bpfProbeKey{}), unsafe.Sizeof(bpfProber{})},
 		bpfMapFragmentV1:         {unsafe.Sizeof(bpfFragmentKey{}), unsafe.Sizeof(bpfFragment{})},

@@ -72,7 +72,8 @@ type liveSet struct {
 	// index is nil as long as this process has not been told what is in it.
 	index *setIndex
 	// known is the highest identity that it decides about.
-	known uint32
+	known    uint32
+	counters counterRange
 	// err says why it cannot be enforced and refuses everything; nil if it can.
 	err error
 }
@@ -82,8 +83,9 @@ type policies struct {
 	who  identityTable
 	sets map[SetID]*liveSet
 	// lastSet is the highest number of a set.
-	lastSet uint32
-	ports   map[int]bpfPortPolicy
+	lastSet  uint32
+	counters ruleCounters
+	ports    map[int]bpfPortPolicy
 	// behind: some set may not know all identities.
 	behind bool
 }
@@ -98,8 +100,10 @@ func (d *Dataplane) adoptPolicies() error {
 		return err
 	}
 	d.sets = map[SetID]*liveSet{}
+	d.counters = ruleCounters{size: d.maps().RuleCountV1.MaxEntries()}
+	d.counters.adopt(sets)
 	for number, head := range sets {
-		d.sets[head.id] = &liveSet{number: number}
+		d.sets[head.id] = &liveSet{number: number, counters: head.counters}
 		d.lastSet = max(d.lastSet, number)
 		// It may have rows for identities that are gone: their numbers are not
 		// given again as long as it is there.
@@ -136,8 +140,9 @@ func (d *Dataplane) dropLostPolicies(vifs map[int]bpfVif) error {
 
 // setHead is what the head of a set says.
 type setHead struct {
-	id    SetID
-	known uint32
+	id       SetID
+	known    uint32
+	counters counterRange
 }
 
 // setHeads returns the sets in the maps by number.
@@ -156,13 +161,16 @@ func (t *Tables) setHeads() (map[uint32]setHead, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open policy set %d: %w", number, err)
 		}
-		var row policyRow
-		err = m.Lookup(uint32(0), &row)
+		var row, third policyRow
+		err = errors.Join(m.Lookup(uint32(0), &row), m.Lookup(uint32(headCounters/rowWords), &third))
 		m.Close()
 		if err != nil {
 			return nil, fmt.Errorf("read policy set %d: %w", number, err)
 		}
 		head := setHead{known: uint32(row.W[headKnown])}
+		if first := uint32(third.W[headCounters%rowWords]); first != 0 {
+			head.counters = counterRange{first, uint32(row.W[headRules]) + 1}
+		}
 		binary.BigEndian.PutUint64(head.id[:8], row.W[0])
 		binary.BigEndian.PutUint64(head.id[8:], row.W[1])
 		all[number] = head
@@ -237,6 +245,7 @@ func (d *Dataplane) PutPolicies(all map[int]Policy, sets map[SetID]*Set) error {
 		return fmt.Errorf("put policies: %w", err)
 	}
 	changed := map[int]bpfPortPolicy{}
+	newest := d.lastSet
 	var errs []error
 	for ifindex, p := range all {
 		c, err := d.portPolicy(p, sets)
@@ -246,6 +255,9 @@ func (d *Dataplane) PutPolicies(all map[int]Policy, sets map[SetID]*Set) error {
 		if c != nil && *c != d.policies.ports[ifindex] {
 			changed[ifindex] = *c
 		}
+	}
+	if err := d.carryCounts(changed, newest); err != nil {
+		errs = append(errs, err) // policy is what matters
 	}
 	if err := d.writePolicies(changed); err != nil {
 		return errors.Join(append(errs, fmt.Errorf("put policies: %w", err))...)
@@ -402,18 +414,32 @@ func (d *Dataplane) refusing() (*liveSet, error) {
 
 // writeSet writes a set under the number that it has, or a new one.
 func (d *Dataplane) writeSet(x *setIndex) (*liveSet, error) {
-	words, err := x.build(d.who.numbers, d.who.last)
+	live := d.sets[x.id]
+	if live == nil {
+		live = &liveSet{number: d.lastSet + 1}
+	}
+	counters, err := d.countersFor(live, len(x.rules))
 	if err != nil {
 		return nil, err
 	}
-	live := d.sets[x.id]
-	if live == nil {
-		d.lastSet++
-		live = &liveSet{number: d.lastSet}
+	words, err := x.build(d.who.numbers, d.who.last, counters.first)
+	if err == nil {
+		d.lastSet = max(d.lastSet, live.number)
+		if err = d.swapSet(live.number, words); err != nil {
+			err = fmt.Errorf("write policy set %s: %w", x.id, err)
+		}
 	}
-	if err := d.swapSet(live.number, words); err != nil {
-		return nil, fmt.Errorf("write policy set %s: %w", x.id, err)
+	unused := live.counters
+	if err != nil {
+		unused = counters
 	}
+	if live.counters != counters {
+		d.counters.give(unused)
+	}
+	if err != nil {
+		return nil, err
+	}
+	live.counters = counters
 	live.index, live.known, live.err = x, d.who.last, nil
 	d.sets[x.id] = live
 	return live, nil
@@ -508,6 +534,7 @@ func (d *Dataplane) forgetSets() error {
 		if err := deleted(d.maps().PolicySetV1.Delete(live.number)); err != nil {
 			return fmt.Errorf("delete policy set %s: %w", id, err)
 		}
+		d.counters.give(live.counters)
 		delete(d.sets, id)
 	}
 	return nil

@@ -44,9 +44,11 @@ const (
 	headKnown  = 2
 	headRules  = 3
 	headTables = 4
-	headBits   = 16
-	headWords  = headBits + 2*bitsHead
-	rowWords   = 4
+	// headCounters is where the counters of the rules begin.
+	headCounters = 14
+	headBits     = 16
+	headWords    = headBits + 2*bitsHead
+	rowWords     = 4
 )
 
 // policyRow is an element of a set's array, struct policy_row.
@@ -192,12 +194,13 @@ type setBuilder struct {
 }
 
 // build writes the set for identities by their number. known is the highest
-// number there has been.
-func (x *setIndex) build(who map[Identity]uint32, known uint32) ([]uint64, error) {
+// number there has been, counters the first counter of its rules, or 0.
+func (x *setIndex) build(who map[Identity]uint32, known, counters uint32) ([]uint64, error) {
 	b := &setBuilder{setIndex: x, words: make([]uint64, headWords), written: map[string]bits{}}
 	b.words[0], b.words[1] = binary.BigEndian.Uint64(x.id[:8]), binary.BigEndian.Uint64(x.id[8:])
 	b.words[headKnown] = uint64(len(x.same))<<32 | uint64(known)
 	b.words[headRules] = uint64(len(x.rules))
+	b.words[headCounters] = uint64(counters)
 	b.writeHead()
 	for side := range x.sides {
 		b.writeOwn(side)

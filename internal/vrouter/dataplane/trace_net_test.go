@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"testing"
 )
 
@@ -54,7 +55,7 @@ func (d draw) tracedWorld(b *bench) {
 	b.putPort(one)
 	b.putPort(two)
 	for _, p := range []Port{one, two} {
-		if drawn := d.port(pick(d, 0, 3, 70)); d.IntN(12) == 0 {
+		if drawn := d.port(pick(d, 0, 3, 70, 5000)); d.IntN(12) == 0 {
 			b.must(b.dp.DeletePolicy(p.IfIndex))
 		} else if d.IntN(3) == 0 {
 			b.putPolicy(p, drawn.policy, drawn.sets[:]...)
@@ -178,11 +179,51 @@ func (b *bench) wantTrace(what string, trace Trace, verdict uint32) {
 	}
 }
 
+// counts are those of the sets that a trace asks.
+func (b *bench) counts(trace Trace) map[SetID][]uint64 {
+	b.t.Helper()
+	var ids []SetID
+	for _, s := range trace.Steps {
+		if s.Policy != nil {
+			ids = append(ids, s.Policy.Set)
+		}
+	}
+	sets, err := b.dp.SetsWithRules(ids)
+	b.must(err)
+	counts := map[SetID][]uint64{}
+	for id, s := range sets {
+		counts[id] = s.Counts
+	}
+	return counts
+}
+
+// wantDecided wants the rules of a trace to have counted, and no others of their sets.
+func (b *bench) wantDecided(what string, trace Trace, want map[SetID][]uint64) (counted int) {
+	b.t.Helper()
+	for _, s := range trace.Steps {
+		if s.Policy == nil {
+			continue
+		}
+		counts := want[s.Policy.Set]
+		at := s.Policy.Place - 1
+		if s.Policy.Rule == nil {
+			at = len(counts) - 1
+		}
+		counts[at]++
+		counted++
+	}
+	if got := b.counts(trace); !reflect.DeepEqual(got, want) {
+		b.t.Fatalf("%s: counts are %v, want %v after %+v", what, got, want, trace)
+	}
+	return counted
+}
+
 // TestNetTraceIsWhatProgramsDo: whatever ports, policies and routes are, a trace
 // tells what a packet meets, the reason of its drop among it.
 func TestNetTraceIsWhatProgramsDo(t *testing.T) {
 	b := newBench6(t)
 	met := map[string]int{}
+	counted := 0
 	for seed := range uint64(25) {
 		d := draw{rand.New(rand.NewPCG(seed, 2))}
 		d.tracedWorld(b)
@@ -192,24 +233,31 @@ func TestNetTraceIsWhatProgramsDo(t *testing.T) {
 			var verdict uint32
 			var err error
 			what := fmt.Sprintf("seed %d: %+v", seed, q)
+			var before map[SetID][]uint64
 			if d.IntN(3) > 0 {
 				trace, err = b.dp.Trace(q)
 				b.must(err)
+				before = b.counts(trace)
 				verdict, _ = b.fromPort(b.port1, frame)
 			} else {
 				a, frame := d.arrival(q, frame)
 				what = fmt.Sprintf("seed %d: %+v", seed, a)
 				trace, err = b.dp.TraceArrival(a)
 				b.must(err)
+				before = b.counts(trace)
 				verdict, _ = b.fromWire(frame)
 			}
 			b.wantTrace(what, trace, verdict)
+			counted += b.wantDecided(what, trace, before)
 			met[string(trace.Steps[len(trace.Steps)-1].Kind)+" "+trace.Reason.String()]++
 			b.forgetFlows()
 			b.forgetDrops()
 		}
 	}
-	t.Logf("met %v", met)
+	t.Logf("met %v, %d rules were counted", met, counted)
+	if counted < 100 {
+		t.Errorf("%d rules were counted: the test shows little", counted)
+	}
 	for _, reason := range []DropReason{
 		DropBlocked, DropSourceAddress, DropMulticast, DropNoRoute, DropDiscard, DropNextHop, DropLabel, DropVNI, DropDestinationAddress,
 		DropDestinationMAC, DropNoSourceRoute, DropTunnelSource, DropPolicyPending, DropPolicyNetwork, DropPolicyFirewall, DropPolicyGroup,

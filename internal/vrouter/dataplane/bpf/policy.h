@@ -14,6 +14,7 @@
 #include "flow_events.h"
 #include "parse6.h"
 #include "policy_set.h"
+#include "rule_count.h"
 
 /* Functions that are not static are verified once, for any arguments, and not
  * once for each way that leads to their calls. What such a function is given is
@@ -460,9 +461,12 @@ __noinline int judge(struct __sk_buff *skb, struct packet *p, struct flow *old,
 	q->src.network = leaves ? network : far_network;
 	q->dst.identity = leaves ? far : own->identity;
 	q->dst.network = leaves ? far_network : network;
+	q->asked = 0;
 	int reason = ask_port(q, own, network, leaves);
 	if (!reason && local)
 		reason = ask_port(q, other, far_network, !leaves);
+	if (!old && !answer)
+		count_rules(q);
 	/* What is only not known yet does not end what is established. */
 	if (reason == DROP_POLICY_PENDING && established)
 		return DROP_NONE;

@@ -100,11 +100,12 @@ enum policy_bits {
 #define POLICY_HEAD_KNOWN 2
 #define POLICY_HEAD_RULES 3
 #define POLICY_HEAD_TABLES 4
+#define POLICY_HEAD_COUNTERS 14 /* of its rules, see rule_count.h */
 #define POLICY_HEAD_BITS 16
 #define POLICY_HEAD_WORDS (POLICY_HEAD_BITS + 2 * BITS_HEAD)
 
 _Static_assert(BITS_TAGS == BITS_SRC_IDENTITY + TABLE_SAME, "searches");
-_Static_assert(POLICY_HEAD_TABLES + TABLE_END <= POLICY_HEAD_BITS, "head");
+_Static_assert(POLICY_HEAD_TABLES + TABLE_END <= POLICY_HEAD_COUNTERS, "head");
 _Static_assert(POLICY_HEAD_WORDS % POLICY_ROW_WORDS == 0, "head rows");
 
 /* Of the bitmaps two are in a row. */
@@ -114,6 +115,9 @@ _Static_assert(POLICY_HEAD_BITS % POLICY_ROW_WORDS == 0 && BITS_SAME % BITS_IN_R
 
 /* A set with up to this many rules has its bitmaps in one word each. */
 #define POLICY_SMALL 64
+
+/* A connection is asked about up to three sets of the ports at both its ends. */
+#define POLICY_ASKED 6
 
 struct policy_end {
 	struct addr addr;
@@ -131,6 +135,10 @@ struct policy_query {
 	__u16 sport; /* of ICMP the type */
 	__u16 dport; /* of ICMP the code */
 	__u32 number; /* of the set */
+	__u32 asked;  /* how many of counters are of rules that have decided */
+	__u32 counters[8];
+	__u32 row; /* number of the first rule of the page and the word */
+	__u32 page_row;
 	/* The search that is going on, the first row of its table, and which rows of
 	 * this it is still to look at. In memory, as the verifier would tell apart
 	 * all ways that bounds in registers can come about. */
@@ -325,6 +333,7 @@ static long walk_set(__u32 step, struct policy_walk *walk)
 				q->word[i] = policy_word(set, q->words[i] + bits_in(bits_below(q->page[i], bit)));
 		}
 		q->found = intersect(q->word);
+		q->row = q->page_row + bit * 64;
 		return q->found != 0;
 	}
 	if (!q->left)
@@ -332,6 +341,7 @@ static long walk_set(__u32 step, struct policy_walk *walk)
 	__u32 bit = lowest_bit(q->left);
 
 	q->left &= q->left - 1;
+	q->page_row = bit * 4096;
 	for (int i = 0; i < BITS_END; i++) {
 		q->page[i] = 0;
 		if (q->top[i] >> (bit & 63) & 1) {
@@ -350,6 +360,17 @@ enum policy_verdict {
 	POLICY_PASSED = 1,
 	POLICY_UNKNOWN = 2, /* the set does not exist, or does not know an end */
 };
+
+/* Notes the counter of a rule that has decided; behind the last is that of no rule. */
+static __always_inline void note_rule(struct policy_query *q, __u32 rule)
+{
+	__u32 first = q->head[POLICY_HEAD_COUNTERS], at = q->asked;
+
+	if (!first || at >= POLICY_ASKED)
+		return;
+	q->counters[at & 7] = first + rule;
+	q->asked = at + 1;
+}
 
 /* Asks the set q->number; verified once, for all that call it. */
 __noinline int ask_set(struct policy_query *q)
@@ -393,8 +414,11 @@ __noinline int ask_set(struct policy_query *q)
 	search(set, q);
 
 	__u64 found = intersect(q->top);
-	if (q->head[POLICY_HEAD_RULES] <= POLICY_SMALL)
+	__u32 rules = q->head[POLICY_HEAD_RULES];
+	if (rules <= POLICY_SMALL) {
+		note_rule(q, found ? lowest_bit(found) : rules);
 		return found ? q->top[BITS_PASS] >> lowest_bit(found) & 1 : POLICY_REFUSED;
+	}
 
 	struct policy_walk walk = { .set = set, .q = q };
 
@@ -403,5 +427,6 @@ __noinline int ask_set(struct policy_query *q)
 	q->found = 0;
 	/* A step for each page and each word of a set of 65536 rules. */
 	bpf_loop(16 + 1024 + 1, walk_set, &walk, 0);
+	note_rule(q, q->found ? q->row + lowest_bit(q->found) : rules);
 	return q->found ? q->word[BITS_PASS] >> lowest_bit(q->found) & 1 : POLICY_REFUSED;
 }
