@@ -173,6 +173,42 @@ func (x *differ) tell(w told) {
 	x.ref = newReference(w)
 }
 
+// change gives some ports other policies, or none, amid their flows.
+func (x *differ) change(d draw, w told) told {
+	x.t.Helper()
+	next := w
+	next.policies, next.sets = maps.Clone(w.policies), maps.Clone(w.sets)
+	for _, ifindex := range x.taps {
+		switch d.IntN(4) {
+		case 0:
+			drawn := d.port(pick(d, 1, 5, 20, 20))
+			next.policies[ifindex] = drawn.policy
+			for _, s := range drawn.sets {
+				if s != nil {
+					next.sets[s.ID] = s
+				}
+			}
+		case 1:
+			if d.IntN(3) == 0 {
+				delete(next.policies, ifindex)
+				x.must(x.dp.DeletePolicy(ifindex))
+			} else {
+				next.policies[ifindex] = Policy{Identity: d.identity()}
+			}
+		}
+	}
+	x.must(x.dp.PutPolicies(next.policies, next.sets))
+	next.underlay = x.eth0
+	for _, ifindex := range x.taps {
+		before, had := w.policies[ifindex]
+		if now, has := next.policies[ifindex]; has != had || now != before {
+			x.ref.changes[ifindex]++
+		}
+	}
+	x.ref.told = next
+	return next
+}
+
 func (x *differ) forgetFragments() {
 	x.t.Helper()
 	all, err := entries[bpfFragmentKey, bpfFragment](x.dp.maps().FragmentV1, "fragments")
@@ -347,7 +383,10 @@ func TestNetProgramsAreTheReference(t *testing.T) {
 		w := d.world(x.taps)
 		x.tell(w)
 		var sent []talk
-		for range packets {
+		for n := range packets {
+			if n > 0 && n%20 == 0 {
+				w = x.change(d, w)
+			}
 			in := d.input(w, x.taps, &sent)
 			if err := x.compare(in); err != nil {
 				t.Fatalf("%v\nports %+v\nroutes %v\npolicies %+v", err, w.ports, w.routes, w.policies)

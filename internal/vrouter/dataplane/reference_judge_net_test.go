@@ -64,11 +64,26 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 		peer, hasPeer = r.policies[to.to.IfIndex]
 		to.far = peer.Identity
 	}
-	if !has || !hasPeer {
-		return DropPolicyPending
-	}
 	key := d.key(s)
 	this, known := r.entries[key]
+	ends := flowEnds{port: to.port.IfIndex}
+	if to.hop.Kind == Local {
+		ends.peer = to.to.IfIndex
+	}
+	established, changes := known && this.ends == ends, r.changes[ends.port]
+	if ends.peer != ends.port {
+		changes += r.changes[ends.peer]
+	}
+	if !has || !hasPeer {
+		if !established {
+			return DropPolicyPending
+		}
+		this.vrf, this.natSrc, this.waits = to.vrf, to.natSrc, false
+		this.changes = changes
+		r.entries[key] = this
+		r.awaitAnswer(d, s, to, this)
+		return 0
+	}
 	if !known {
 		begun, there := r.other(d.answerKey(s, to), to)
 		from := netip.Addr{}
@@ -77,9 +92,9 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 		}
 		this.answers = there && !begun.answers && begun.natSrc == from
 	}
-	this.vrf, this.natSrc = to.vrf, to.natSrc
+	this.vrf, this.natSrc, this.ends = to.vrf, to.natSrc, ends
 	enter := func() {
-		this.waits = false
+		this.waits, this.changes = false, changes
 		r.entries[key] = this
 		r.awaitAnswer(d, s, to, this)
 	}
@@ -88,7 +103,8 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 		enter()
 		return 0
 	}
-	if d.lost && (!known || this.waits) { // else it is taken for one of what has no ports
+	// One is taken for a part of what has no ports, while that holds.
+	if d.lost && (!known || this.waits || this.changes != changes) {
 		return DropFragment
 	}
 	if !known && r.isAboutFlow(d, s, to) {
@@ -96,17 +112,21 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 	}
 	leaves := (s.port != 0) != this.answers
 	c := d.connection(this.answers, to.natSrc)
-	ends := []*Identity{&c.src.who, &c.dst.who}
+	sides := []*Identity{&c.src.who, &c.dst.who}
 	if !leaves {
-		slices.Reverse(ends)
+		slices.Reverse(sides)
 	}
-	*ends[0], *ends[1] = own.Identity, to.far
+	*sides[0], *sides[1] = own.Identity, to.far
 	reason := r.ask(own, c, leaves)
 	if reason == 0 && local {
 		reason = r.ask(peer, c, !leaves)
 	}
-	if reason == 0 {
+	switch {
+	case reason == 0:
 		enter()
+	case known || this.answers: // both directions begin anew
+		delete(r.entries, key)
+		delete(r.entries, d.answerKey(s, to))
 	}
 	return reason
 }
@@ -155,7 +175,7 @@ func (r *reference) awaitAnswer(d *datagram, s scope, to *decision, this remembe
 	f, _ := foreignOf(to.to, d.dst)
 	key := d.answerKey(s, to)
 	if _, there := r.entries[key]; !there {
-		r.entries[key] = remembered{waits: true, answers: !this.answers, vrf: f.VRF, natSrc: f.Address}
+		r.entries[key] = remembered{waits: true, answers: !this.answers, vrf: f.VRF, natSrc: f.Address, ends: flowEnds{port: to.to.IfIndex}}
 	}
 }
 

@@ -30,10 +30,12 @@ type reference struct {
 	told
 	entries   map[entryKey]remembered
 	fragments map[fragmentID]upper
+	// changes of the policies of ports, by ifindex.
+	changes map[int]int
 }
 
 func newReference(t told) *reference {
-	return &reference{t, map[entryKey]remembered{}, map[fragmentID]upper{}}
+	return &reference{t, map[entryKey]remembered{}, map[fragmentID]upper{}, map[int]int{}}
 }
 
 // outcome is what becomes of a packet.
@@ -79,7 +81,13 @@ type remembered struct {
 	waits   bool // for a first packet
 	vrf     uint32
 	natSrc  netip.Addr
+	ends    flowEnds
+	changes int // of the policy of its ends when it was decided
 }
+
+// flowEnds are the ports that a flow is between: an address may come to be that of
+// another port.
+type flowEnds struct{ port, peer int }
 
 type fragmentID struct {
 	src, dst netip.Addr
