@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -81,6 +82,19 @@ func (d *Dataplane) countersFor(live *liveSet, rules int) (counterRange, error) 
 		return counterRange{}, err
 	}
 	return r, nil
+}
+
+// MapFills are those of Tables, and how many counters of rules are taken.
+func (d *Dataplane) MapFills() ([]MapFill, error) {
+	fills, err := d.Tables.MapFills()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	counters := MapFill{Map: layoutVersion.ReplaceAllString(bpfMapRuleCountV1, ""), Max: int(d.counters.size) - 1}
+	for _, r := range d.counters.taken {
+		counters.Used += int(r.count)
+	}
+	at, _ := slices.BinarySearchFunc(fills, counters, func(a, b MapFill) int { return cmp.Compare(a.Map, b.Map) })
+	return slices.Insert(fills, at, counters), err
 }
 
 func (d *Dataplane) setCounters(r counterRange, values []uint64) error {

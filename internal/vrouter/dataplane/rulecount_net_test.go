@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -52,6 +53,11 @@ func TestNetRuleCounts(t *testing.T) {
 	from(port(22))
 	from(port(443))
 	b.wantCountsOf(set, 1, 2, 1)
+	fills, err := b.dp.MapFills()
+	b.must(err)
+	if !slices.Contains(fills, MapFill{"rule_count", 3, 262143}) {
+		t.Errorf("maps are filled as %v, want 3 counters of rules", fills)
+	}
 
 	// An identity that the set has rules for has it written anew.
 	b.must(b.dp.PutRoute(host(vrf, farAddr2), NextHop{Kind: Tunnel, Remote: remoteIP, Label: farLabel, Identity: NewIdentity(99, []uint32{1, 2, 3}, nil)}))
