@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // awaited is a connection of port 1 with a way for both directions.
@@ -163,4 +164,45 @@ func TestNetAwaitedByNobody(t *testing.T) {
 	if f, ok := b.answerOf(); ok {
 		t.Errorf("entry is %+v, want none", f)
 	}
+}
+
+// TestNetAnswersGoWithTheirQuestion: an answer without what it answers goes as soon
+// as that would, or by age where nobody swept in time.
+func TestNetAnswersGoWithTheirQuestion(t *testing.T) {
+	b := newBench(t)
+	now, err := Now()
+	b.must(err)
+	ages := DefaultAges()
+	converse := func() (begun rawFlow) {
+		for range 2 {
+			b.fromPort(b.port1, tcpFrame(mac1, RouterMAC(), addr1, farAddr, 1000, 80, false))
+			b.fromWire(tunnelled(remoteIP, localIP, label1, 50000, tcpFrame(mac2, RouterMAC(), farAddr, addr1, 80, 1000, true)))
+		}
+		for f, err := range b.dp.rawFlows() {
+			b.must(err)
+			if f.value.Role != flowAnswers {
+				begun = f
+			}
+		}
+		return begun
+	}
+	sweep := func(after time.Duration, want int) {
+		t.Helper()
+		_, live, err := b.dp.SweepFlows(now+after, ages)
+		b.must(err)
+		if live != want {
+			t.Errorf("%s later %d flows are left, want %d", after, live, want)
+		}
+	}
+	converse()
+	sweep(ages.Unanswered+5*time.Second, 2)
+	sweep(ages.TCP-5*time.Second, 2)
+	begun := converse()
+	b.must(b.dp.maps().FlowV3.Delete(begun.key))
+	sweep(ages.Unanswered-5*time.Second, 1)
+	sweep(ages.Unanswered+5*time.Second, 0)
+	begun = converse()
+	b.must(b.dp.maps().FlowV3.Delete(begun.key))
+	sweep(ages.Unanswered+quietAfter+5*time.Second, 1)
+	sweep(ages.TCP+5*time.Second, 0)
 }

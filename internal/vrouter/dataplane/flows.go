@@ -71,7 +71,10 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 			there, same := hasService(f, services)
 			return !there || !same && idle > ages.TCP
 		}
-		return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && (halfOpen(f) || !d.answered(f, vifs))
+		if idle > ages.of(f.key.Proto) {
+			return true
+		}
+		return idle > ages.Unanswered && (halfOpen(f) || !isQuiet(f, idle-ages.Unanswered) && !d.answered(f, vifs))
 	})
 	if err != nil {
 		return removed, live, fmt.Errorf("sweep flows: %w", err)
@@ -91,6 +94,16 @@ func halfOpen(f rawFlow) bool {
 	return f.key.Proto == protocolTCP && f.value.Role != flowAnswers && f.value.Packets < 2
 }
 
+// quietAfter is how long an answer is looked after when it is idle longer than what
+// has no answer may be: some sweeps, in one of which what it answers went or stayed.
+const quietAfter = 30 * time.Second
+
+// isQuiet says whether the flow is an answer that goes by its protocol's age alone.
+// So idle connections do not each cost a look at every sweep.
+func isQuiet(f rawFlow, over time.Duration) bool {
+	return f.value.Role == flowAnswers && f.value.Packets > 0 && over > quietAfter
+}
+
 // ICMPAnswer is the type of ICMP, or of ICMPv6, that answers one, and is answered by
 // it; of what has no answer the type itself. icmp_answer of the programs says the same.
 func ICMPAnswer(protocol uint8, typ uint16) uint16 {
@@ -105,9 +118,10 @@ func ICMPAnswer(protocol uint8, typ uint16) uint16 {
 	return typ
 }
 
-// answered says whether the other direction has an entry.
+// answered says whether the other direction has had a packet. What begins says so
+// itself; what answers goes with that, which has to be looked up.
 func (d *Dataplane) answered(f rawFlow, vifs map[int]bpfVif) bool {
-	return slices.ContainsFunc(reverseKeys(f, vifs), d.passed)
+	return f.value.Answered != 0 || slices.ContainsFunc(reverseKeys(f, vifs), d.passed)
 }
 
 // reverseKeys are those under which find_reverse of the programs looks for the
