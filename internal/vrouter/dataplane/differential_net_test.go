@@ -173,7 +173,7 @@ func (x *differ) tell(w told) {
 	x.ref = newReference(w)
 }
 
-// change gives some ports other policies, or none, amid their flows.
+// change gives some ports other policies amid their flows.
 func (x *differ) change(d draw, w told) told {
 	x.t.Helper()
 	next := w
@@ -189,12 +189,7 @@ func (x *differ) change(d draw, w told) told {
 				}
 			}
 		case 1:
-			if d.IntN(3) == 0 {
-				delete(next.policies, ifindex)
-				x.must(x.dp.DeletePolicy(ifindex))
-			} else {
-				next.policies[ifindex] = Policy{Identity: d.identity()}
-			}
+			next.policies[ifindex] = Policy{Identity: d.identity()}
 		}
 	}
 	x.must(x.dp.PutPolicies(next.policies, next.sets))

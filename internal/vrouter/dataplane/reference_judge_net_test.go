@@ -64,25 +64,14 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 		peer, hasPeer = r.policies[to.to.IfIndex]
 		to.far = peer.Identity
 	}
+	if !has || !hasPeer {
+		return DropPolicyPending
+	}
 	key := d.key(s)
 	this, known := r.entries[key]
-	ends := flowEnds{port: to.port.IfIndex}
-	if to.hop.Kind == Local {
-		ends.peer = to.to.IfIndex
-	}
-	established, changes := known && this.ends == ends, r.changes[ends.port]
-	if ends.peer != ends.port {
-		changes += r.changes[ends.peer]
-	}
-	if !has || !hasPeer {
-		if !established {
-			return DropPolicyPending
-		}
-		this.vrf, this.natSrc, this.waits = to.vrf, to.natSrc, false
-		this.changes = changes
-		r.entries[key] = this
-		r.awaitAnswer(d, s, to, this)
-		return 0
+	changes := r.changes[to.port.IfIndex]
+	if to.hop.Kind == Local && to.to.IfIndex != to.port.IfIndex {
+		changes += r.changes[to.to.IfIndex]
 	}
 	if !known {
 		begun, there := r.other(d.answerKey(s, to), to)
@@ -92,7 +81,7 @@ func (r *reference) judge(d *datagram, s scope, to *decision) DropReason {
 		}
 		this.answers = there && !begun.answers && begun.natSrc == from
 	}
-	this.vrf, this.natSrc, this.ends = to.vrf, to.natSrc, ends
+	this.vrf, this.natSrc = to.vrf, to.natSrc
 	enter := func() {
 		this.waits, this.changes = false, changes
 		r.entries[key] = this
@@ -175,7 +164,7 @@ func (r *reference) awaitAnswer(d *datagram, s scope, to *decision, this remembe
 	f, _ := foreignOf(to.to, d.dst)
 	key := d.answerKey(s, to)
 	if _, there := r.entries[key]; !there {
-		r.entries[key] = remembered{waits: true, answers: !this.answers, vrf: f.VRF, natSrc: f.Address, ends: flowEnds{port: to.to.IfIndex}}
+		r.entries[key] = remembered{waits: true, answers: !this.answers, vrf: f.VRF, natSrc: f.Address}
 	}
 }
 

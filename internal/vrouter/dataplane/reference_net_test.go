@@ -81,13 +81,8 @@ type remembered struct {
 	waits   bool // for a first packet
 	vrf     uint32
 	natSrc  netip.Addr
-	ends    flowEnds
 	changes int // of the policy of its ends when it was decided
 }
-
-// flowEnds are the ports that a flow is between: an address may come to be that of
-// another port.
-type flowEnds struct{ port, peer int }
 
 type fragmentID struct {
 	src, dst netip.Addr
