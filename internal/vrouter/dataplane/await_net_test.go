@@ -59,7 +59,7 @@ func awaitBench(t *testing.T) *bench {
 	policy := Policy{Identity: member}
 	policy.Sets[Arriving], policy.Sets[Leaving] = toWeb.ID, toWeb.ID
 	b.putPolicy(b.port1, policy, toWeb)
-	b.port1.Egress = Limit{Rate: 1e9, Burst: 1e6}
+	b.port1.Egress, b.port1.Ingress = Limit{Rate: 1e9, Burst: 1e6}, Limit{Rate: 1e9, Burst: 1e6}
 	b.ns.Must(func() error { return b.dp.PutPort(b.port1) })
 	return b
 }
