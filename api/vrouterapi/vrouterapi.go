@@ -1,7 +1,7 @@
 // Package vrouterapi is what a vRouter agent tells of its data plane: JSON over
 // HTTP, on the agent's unix socket and at its introspect address.
 //
-//	GET /vif /rt /nh /mpls /vxlan /flow /rules /drops /vrf /stats /objects -> 200 list | portapi.Error
+//	GET /vif /rt /nh /mpls /vxlan /flow /rules /drops /vrf /stats /fabric /objects -> 200 list | portapi.Error
 //	GET /trace /trace/arrival -> 200 Trace | portapi.Error
 //
 // The tables have the names of OpenContrail's utilities, and are read from the
@@ -23,6 +23,7 @@ const (
 	PathDrops    = "/drops"
 	PathVRFs     = "/vrf"
 	PathStats    = "/stats"
+	PathFabric   = "/fabric"
 	PathObjects  = "/objects"
 	// PathTrace tells what becomes of a packet of a port, PathTraceArrival of one
 	// that comes by tunnel.
@@ -387,3 +388,37 @@ func (f Flow) First() *Direction {
 
 // HeaderNode of an answer is the name of the node.
 const HeaderNode = "Contrail-Node"
+
+// Fabric is what leaves the node by the underlay without a tunnel, as the node's own.
+type Fabric struct {
+	// Address is the node's, Ports are those that flows get one of.
+	Address string `json:"address"`
+	Ports   string `json:"ports"`
+	// Problem is why there are none.
+	Problem  string             `json:"problem,omitempty"`
+	Services []LinkLocalService `json:"services"`
+	SNAT     []SNATPort         `json:"snat"`
+	// Refused are addresses that nothing reaches by it: nodes and controllers.
+	Refused []string `json:"refused"`
+}
+
+// LinkLocalService is found by the tasks of all networks at Address and Port.
+type LinkLocalService struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Port    uint16 `json:"port"`
+	// To are the addresses where it is; none says that no task reaches it.
+	To      []string `json:"to"`
+	ToPort  uint16   `json:"to_port"`
+	DNSName string   `json:"dns_name,omitempty"`
+	// Problem is why it is not where the configuration says, or not everywhere.
+	Problem string `json:"problem,omitempty"`
+}
+
+// SNATPort is a port that reaches what is outside of the overlay.
+type SNATPort struct {
+	Vif  int    `json:"vif"`
+	Port string `json:"port,omitempty"`
+	// Network is the number of the one that all outside is in, for policy.
+	Network uint32 `json:"network"`
+}

@@ -241,6 +241,13 @@ packets pass in a second.`,
 		args:    cobra.NoArgs, filters: []string{byVRF, byVif}, show: (*cli.VRouter).Stats,
 	},
 	{
+		use: "fabric", short: "Tell what leaves the node without a tunnel",
+		long: `Lists the link-local services with where they are, or why tasks do not reach them, the
+ports of networks with fabric SNAT, and the node's address and ports that these use.
+-o json has the addresses of nodes and controllers, which nothing reaches that way.`,
+		example: "  contrail vrouter fabric", args: cobra.NoArgs, show: (*cli.VRouter).Fabric,
+	},
+	{
 		use: "objects", short: "List what is not in the data plane as it should be",
 		long: `Lists the ports, policies, routes, MACs, bridges, VXLAN network identifiers, BGP
 services and probes that are not in the kernel as the agent wants them, with the last

@@ -15,10 +15,12 @@ import (
 
 func newVRouterAgentCommand() *cobra.Command {
 	var (
-		common  serviceFlags
-		config  vrouter.Config
-		plane   dataplane.Config
-		address string
+		common   serviceFlags
+		config   vrouter.Config
+		plane    dataplane.Config
+		address  string
+		natPorts string
+		refused  []string
 	)
 	cmd := &cobra.Command{
 		Use:   "vrouter-agent",
@@ -27,6 +29,17 @@ func newVRouterAgentCommand() *cobra.Command {
     --manager 172.31.0.1:6991 --control 172.31.0.1:5269`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if plane.NATPorts, err = dataplane.ParseNATPorts(natPorts); err != nil {
+				return fmt.Errorf("--nat-ports: %w", err)
+			}
+			for _, text := range refused {
+				prefix, err := netip.ParsePrefix(text)
+				if err != nil {
+					return fmt.Errorf("--nat-refuse %q: want prefixes, such as 192.0.2.0/24", text)
+				}
+				config.NATRefuse = append(config.NATRefuse, prefix)
+			}
 			return runVRouterAgent(cmd.Context(), &common, config, plane, address)
 		},
 	}
@@ -39,6 +52,8 @@ func newVRouterAgentCommand() *cobra.Command {
 	flags.StringVar(&plane.PinDir, "pin-dir", "/sys/fs/bpf/contrail", "`directory` on a bpffs in which the data plane is pinned")
 	flags.Uint32Var(&plane.FloodRate, "flood-rate", 10000, "`number` of copies of broadcasts that a port, and the tunnels of a network, may have made in a second")
 	flags.Uint32Var(&plane.FlowEntries, "flow-entries", 512<<10, "`number` of flows the node has room for, about 200 bytes each, taken at once; maps that are pinned keep theirs")
+	flags.StringVar(&natPorts, "nat-ports", dataplane.DefaultNATPorts.String(), "`ports` FIRST-LAST of the node's address that link-local services and SNAT use; sockets of the node get none of them")
+	flags.StringSliceVar(&refused, "nat-refuse", nil, "`prefixes` that tasks do not reach by link-local services and SNAT, beside the nodes and controllers that are known")
 	flags.StringVar(&config.Underlay, "underlay", "eth0", "`device` that carries the tunnels to the other nodes")
 	flags.StringVar(&address, "address", "", "IPv4 `address` of the node on the underlay (default: the device's first)")
 	flags.StringVar(&config.Manager, "manager", "", "`address` (host:port) of the Mesos manager")

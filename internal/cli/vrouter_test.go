@@ -38,6 +38,7 @@ var vrouterAnswers = map[string]string{
 	"/drops":   `{"drops":[{"reason":"no-route","description":"no route to the destination","vif":12,"device":"tap1","packets":7,"bytes":700},{"reason":"arp","description":"ARP that is not to be answered","vif":0,"packets":3,"bytes":126}]}`,
 	"/vrf":     `{"vrfs":[{"vrf":5,"network":"d:p:blue","vnis":[5],"ports":2,"inet_routes":4,"inet6_routes":1,"macs":3,"from_packets":10,"to_packets":20,"drops_packets":1},{"vrf":6,"bridge":{"routes":false},"from_packets":0,"to_packets":0}]}`,
 	"/stats":   `{"stats":[{"vif":2,"device":"eth0","drops_packets":4,"drops_bytes":240},{"vif":12,"device":"tap1","network":"d:p:blue","from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":1,"drops_bytes":60}],"totals":{"from_packets":10,"from_bytes":1000,"to_packets":20,"to_bytes":2000,"drops_packets":5,"drops_bytes":300}}`,
+	"/fabric":  `{"address":"172.31.0.11","ports":"61000-65535","services":[{"name":"metadata","address":"169.254.169.254","port":80,"to":["192.0.2.10"],"to_port":8775},{"name":"db","address":"169.254.169.254","port":81,"to":null,"to_port":5432,"dns_name":"db.example.org","problem":"the name has not been found yet"}],"snat":[{"vif":12,"port":"u1","network":2}],"refused":["172.31.0.11"]}`,
 	"/objects": `{"objects":[{"table":"ports","object":"tap4","wanted":true,"status":{"state":"failed","error":"table of 4096 ports is full"}},{"table":"routes","object":"9:10.0.0.0/8","wanted":false,"status":{"state":"pending"}}],"left":2}`,
 	"/flow": `{"flows":[{"state":"established","protocol":"tcp","forward":{"source":"10.32.0.3","source_port":40000,"destination":"10.32.0.4","destination_port":80,"vrf":5,"vif":12,"next_hop":{"type":"tunnel","remote":"172.31.0.12","encapsulation":"MPLSoUDP","label":17},"nat":{"source":"198.51.100.3","destination":"172.31.0.1","destination_port":179},"packets":5,"bytes":500,"age_seconds":61.2,"idle_seconds":0.4,"current":true,"generation":12,"policy_generation":3},
 		"reverse":{"source":"10.32.0.4","source_port":80,"destination":"10.32.0.3","destination_port":40000,"vrf":5,"vif":12,"next_hop":{"type":"local","vif":12,"device":"tap1"},"packets":4,"bytes":400,"current":false}},
@@ -121,6 +122,12 @@ VIF    DEVICE  NETWORK   RX PACKETS  RX BYTES  TX PACKETS  TX BYTES  DROPS  DROP
 2      eth0    -         -           -         -           -         4      240
 12     tap1    d:p:blue  10          1000      20          2000      1      60
 total                    10          1000      20          2000      5      300`},
+		"fabric": {v.Fabric, nil, `
+KIND        NAME                 TASKS USE           TO                 PROBLEM
+node        172.31.0.11          -                   ports 61000-65535  -
+link-local  metadata             169.254.169.254:80  192.0.2.10:8775    -
+link-local  db (db.example.org)  169.254.169.254:81  -                  the name has not been found yet
+SNAT        u1                   vif 12              outside            -`},
 		"objects": {v.Objects, nil, `
 TABLE   OBJECT        STATE              SINCE  ERROR
 ports   tap4          failed             -      table of 4096 ports is full

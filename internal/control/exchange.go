@@ -72,6 +72,7 @@ func (t *tables) setColleagues(own string, all []string) {
 	defer t.mu.Unlock()
 	if !slices.Equal(t.colleagues.all, all) {
 		t.colleagues = colleagues{own, all, t.colleagues.version + 1}
+		t.setFabric(&update{})
 		t.touchAll()
 		t.flush()
 	}

@@ -56,6 +56,9 @@ type attachment struct {
 	localPreference uint32
 	// service: it is an interface of a service.
 	service bool
+	// fabricNetwork is the number of the network that all outside is in, where its
+	// own reaches that by SNAT; else 0.
+	fabricNetwork uint32
 }
 
 // bridge is what a network does with frames.
@@ -117,6 +120,9 @@ func (f *facts) attachmentOf(v *model.View, iface string) *attachment {
 	a.readAddresses(v)
 	if a.bridge.layer3 { // what is only bridged is reached from its network alone
 		f.readForeign(v, a)
+		if i := f.compiler.Instance(a.network); i != nil && i.FabricSNAT {
+			a.fabricNetwork = f.fabricNumber(v)
+		}
 	}
 	f.readRoutes(v, a)
 	f.readPassage(v, a)
@@ -413,6 +419,11 @@ type update struct {
 	nodes   map[string]*model.Node
 	// encapsulations are nil where they were not read.
 	encapsulations []compile.Encapsulation
+	// linkLocal are nil where they were not read.
+	linkLocal []compile.LinkLocalService
+	// machines are the addresses of those that serve the cluster; nil where they were
+	// not read.
+	machines []netip.Addr
 	// fabricMTU is the smallest of all nodes, 0 when there are none.
 	fabricMTU uint32
 	// peering is read where rereadPeering is set.
@@ -470,7 +481,10 @@ func (f *facts) read(g *model.Graph, changes model.Changes) *update {
 			u.peering = peeringOf(v, f.router, f.addPaths)
 		}
 		if changes.Everything || isOf(changes, model.KindGlobalVrouterConfig) {
-			u.encapsulations = compile.Encapsulations(v)
+			u.encapsulations, u.linkLocal = compile.Encapsulations(v), compile.LinkLocalServices(v)
+		}
+		if changes.Everything || isOfMachine(changes) {
+			u.machines = compile.Machines(v)
 		}
 		if changes.Everything {
 			f.readAll(v, u)
@@ -513,13 +527,14 @@ type identity struct {
 	name        string
 	bridge      bridge
 	routers     string
+	snat        bool
 }
 
 func identityOf(i *compile.Instance) identity {
 	if i == nil {
 		return identity{}
 	}
-	return identity{i.Number, i.VXLAN, i.Name, bridgeOf(i), fmt.Sprint(i.RouterVNIs)}
+	return identity{i.Number, i.VXLAN, i.Name, bridgeOf(i), fmt.Sprint(i.RouterVNIs), i.FabricSNAT}
 }
 
 func (f *facts) readAll(v *model.View, u *update) {

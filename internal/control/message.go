@@ -73,6 +73,7 @@ func portMessage(a *attachment) []byte {
 		Vni:              a.vni,
 		Policy:           portPolicyMessage(a.policy),
 		HealthChecks:     checkMessages(a.checks),
+		FabricNetwork:    a.fabricNetwork,
 	}
 	for _, address := range a.addresses {
 		p.Addresses = append(p.Addresses, address.Addr.String())

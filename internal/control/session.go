@@ -43,6 +43,8 @@ type session struct {
 	bgp            string
 	settling       bool
 	colleagues     int
+	// fabric is the version of what it was told of that.
+	fabric uint64
 	// cutOff is what the agent was told of that.
 	cutOff bool
 	// layer2: the agent wants MAC and multicast routes too.
@@ -175,6 +177,10 @@ func (s *session) collect(out [][]byte) (position *stamp, _ [][]byte, more bool)
 		s.mtu, s.encapsulations, s.settling, s.colleagues = t.mtu, t.encapsulations, s.settling || t.settling, t.colleagues.version
 		s.bgp = t.border.takesAt
 		out = append(out, clusterMessage(s.mtu, s.settling, t.colleagues, s.encapsulations, s.bgp))
+	}
+	if s.fabric != t.fabric.version {
+		s.fabric = t.fabric.version
+		out = append(out, t.fabric.message)
 	}
 	out, done := s.ports.next(out, s.limit)
 	if !done {

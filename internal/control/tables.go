@@ -37,7 +37,9 @@ type tables struct {
 	// is what they leave for containers.
 	encapsulations []compile.Encapsulation
 	mtu            uint32
-	fabricMTU      uint32 // the smallest of all nodes, 0 when there are none
+	// fabric is what leaves nodes without a tunnel.
+	fabric    fabric
+	fabricMTU uint32 // the smallest of all nodes, 0 when there are none
 	// settling: the store was restored and lacks what nodes have not reported.
 	settling bool
 	recovery *settling
@@ -173,6 +175,9 @@ func (t *tables) apply(u *update) {
 	}
 	if len(u.instances) > 0 {
 		t.border.retarget()
+	}
+	if len(u.instances)+len(u.nodes) > 0 || u.linkLocal != nil || u.machines != nil {
+		t.setFabric(u)
 	}
 	if u.rereadPeering {
 		t.border.setPeering(u.peering)

@@ -295,6 +295,7 @@ func (w *world) detach(container, network string) {
 // agentState is what an agent has learned, by applying messages one by one.
 type agentState struct {
 	mtu       uint32
+	fabric    *controlv1.Fabric
 	ports     map[string]*controlv1.Port
 	routes    map[uint32]map[string]*controlv1.Route
 	layer2    map[uint32]map[string][]*controlv1.Path
@@ -355,6 +356,8 @@ func (a *agentState) apply(m *controlv1.ControlMessage) error {
 	}
 	a.position = now
 	switch b := m.Body.(type) {
+	case *controlv1.ControlMessage_Fabric:
+		a.fabric = b.Fabric
 	case *controlv1.ControlMessage_Cluster:
 		a.mtu = b.Cluster.Mtu
 	case *controlv1.ControlMessage_Port:

@@ -128,7 +128,7 @@ func infrastructureTable() table {
 					{Name: "flow_aging_timeout_list", Value: Value{Type: "FlowAgingTimeoutList"}, Ops: "CRUD", Effective: false},
 					{Name: "flow_export_rate", Value: Value{Type: "integer", Minimum: new(int64(-1)), Maximum: new(int64(2147483647))}, Ops: "CRUD", Effective: false},
 					{Name: "forwarding_mode", Value: Value{Type: "string", Named: "ForwardingModeType", Enum: []string{"l2_l3", "l2", "l3"}}, Ops: "CRUD", Effective: true},
-					{Name: "linklocal_services", Value: Value{Type: "LinklocalServicesTypes"}, Ops: "CRUD", Effective: false},
+					{Name: "linklocal_services", Value: Value{Type: "LinklocalServicesTypes"}, Ops: "CRUD", Effective: true},
 					{Name: "port_translation_pools", Value: Value{Type: "PortTranslationPools"}, Ops: "CRUD", Collection: "list", Effective: false},
 					{Name: "vxlan_network_identifier_mode", Value: Value{Type: "string", Named: "VxlanNetworkIdentifierModeType", Enum: []string{"configured", "automatic"}}, Ops: "CRUD", Effective: true},
 				},

@@ -251,7 +251,7 @@ func networkingTable() table {
 					{Name: "ecmp_hashing_include_fields", Value: Value{Type: "EcmpHashingIncludeFields"}, Ops: "CRUD", Effective: false},
 					{Name: "export_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},
 					{Name: "external_ipam", Value: Value{Type: "boolean"}, Ops: "CRUD", Effective: false},
-					{Name: "fabric_snat", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
+					{Name: "fabric_snat", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: true},
 					{Name: "flood_unknown_unicast", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: true},
 					{Name: "igmp_enable", Value: Value{Type: "boolean", Default: "false"}, Ops: "CRUD", Effective: false},
 					{Name: "import_route_target_list", Value: Value{Type: "RouteTargetList"}, Ops: "CRUD", Effective: true},

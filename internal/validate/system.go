@@ -61,6 +61,9 @@ func (c *checker) globalVrouterConfig(o *model.GlobalVrouterConfig) {
 	}
 }
 
+// linkLocalNet is where link-local services may be (RFC 3927).
+var linkLocalNet = netip.MustParsePrefix("169.254.0.0/16")
+
 func (c *checker) linkLocal(list []model.LinklocalServiceEntryType) {
 	const path = "linklocal_services.linklocal_service_entry"
 	once(c, path, list, func(e *model.LinklocalServiceEntryType) string { return e.LinklocalServiceName }, "each linklocal_service_name once")
@@ -72,8 +75,11 @@ func (c *checker) linkLocal(list []model.LinklocalServiceEntryType) {
 		if e.LinklocalServiceName == "" {
 			c.bad(here+".linklocal_service_name", nil, "a name, such as metadata")
 		}
-		if _, err := netip.ParseAddr(e.LinklocalServiceIP); err != nil {
-			c.bad(here+".linklocal_service_ip", e.LinklocalServiceIP, "the address that workloads use, such as 169.254.169.254")
+		if a, err := netip.ParseAddr(e.LinklocalServiceIP); err != nil || !linkLocalNet.Contains(a) {
+			c.bad(here+".linklocal_service_ip", e.LinklocalServiceIP, "the address that workloads use, in %s, such as 169.254.169.254", linkLocalNet)
+		}
+		if to, err := netip.ParseAddr(e.IPFabricServiceIP); err == nil && (!to.Is4() || !to.IsGlobalUnicast()) {
+			c.bad(here+".ip_fabric_service_ip", e.IPFabricServiceIP, "the IPv4 address of a machine that is no node; not one of its own, such as 127.0.0.1")
 		}
 		if value(e.LinklocalServicePort) == 0 {
 			c.bad(here+".linklocal_service_port", number(e.LinklocalServicePort), "a port from 1 to 65535")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ type Config struct {
 	// Manager and Control are host:port; of other control nodes these tell.
 	Manager string
 	Control []string
+	// NATRefuse are prefixes of IPv4 that no task reaches by link-local services and
+	// SNAT, beside the addresses of nodes and controllers that are known.
+	NATRefuse []netip.Prefix
 	// Collectors are host:port; without any no records of sessions are made.
 	Collectors  []string
 	Credentials *ctls.Credentials
@@ -84,6 +88,13 @@ type Dataplane interface {
 	PutProbe(alias netip.Addr, p dataplane.Probe) error
 	DeleteProbe(alias netip.Addr) error
 	AttachProber(ifindex int) error
+	FabricServices() (dataplane.FabricServices, error)
+	SetFabricServices(dataplane.FabricServices) error
+	SNATs() (map[int]uint32, error)
+	PutSNAT(ifindex int, network uint32) error
+	DeleteSNAT(ifindex int) error
+	NATPorts() dataplane.NATPorts
+	NATProblem() error
 }
 
 // Agent is a node's vRouter agent.
@@ -108,6 +119,10 @@ type Agent struct {
 	vnis     *reconcile.Table[uint32, uint32]
 	services *reconcile.Table[dataplane.ServiceKey, dataplane.Service]
 	bgp      bgpServices
+	// fabricServices and snats are NAT to the fabric; fabricNAT is what they need.
+	fabricServices *reconcile.Table[string, dataplane.FabricServices]
+	snats          *reconcile.Table[int, uint32]
+	fabricNAT      *fabricState
 	// probes are the ways by which health checks reach ports, by alias.
 	probes *reconcile.Table[netip.Addr, dataplane.Probe]
 	health *healthChecks
@@ -185,6 +200,8 @@ func (c Config) validate() error {
 		return errors.New("--manager is missing: the host:port of the Mesos manager")
 	case !c.Address.Is4():
 		return fmt.Errorf("--address %s: want the node's IPv4 address on the underlay", c.Address)
+	case slices.ContainsFunc(c.NATRefuse, func(p netip.Prefix) bool { return !p.Addr().Is4() }):
+		return fmt.Errorf("--nat-refuse %v: want prefixes of IPv4", c.NATRefuse)
 	case !filepath.IsAbs(c.RunDir) || !filepath.IsAbs(c.StateDir):
 		return fmt.Errorf("--run-dir %q and --state-dir %q: want absolute paths", c.RunDir, c.StateDir)
 	}
@@ -244,6 +261,19 @@ func (a *Agent) makeTables() {
 		Name:      "services",
 		Equal:     func(x, y dataplane.Service) bool { return x == y },
 		MayDelete: a.mayDeleteService,
+		Resync:    time.Minute,
+	})
+	a.fabricNAT = newFabricState(a.config)
+	a.fabricServices = reconcile.New(a.log, fabricTarget{a.dataplane}, reconcile.Options[string, dataplane.FabricServices]{
+		Name:      "fabric",
+		Equal:     dataplane.FabricServices.Equal,
+		MayDelete: func(string) bool { return false },
+		Resync:    time.Minute,
+	})
+	a.snats = reconcile.New(a.log, snatTarget{a.dataplane}, reconcile.Options[int, uint32]{
+		Name:      "snat",
+		Equal:     func(x, y uint32) bool { return x == y },
+		MayDelete: func(int) bool { return a.routing.allPortsKnown() },
 		Resync:    time.Minute,
 	})
 	a.sessions.bgpChanged = a.registry.touch
@@ -316,6 +346,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Add("routes", a.routes.Run)
 	group.Add("vnis", a.vnis.Run)
 	group.Add("services", a.services.Run)
+	group.Add("fabric", a.fabricServices.Run)
+	group.Add("SNAT", a.snats.Run)
+	group.Add("names of services", a.runFabric)
 	group.Add("probes", a.probes.Run)
 	group.Add("health checks", a.runHealth)
 	group.Add("macs", a.macs.Run)

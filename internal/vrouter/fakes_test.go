@@ -37,6 +37,8 @@ type fakePlane struct {
 	probes  map[netip.Addr]dataplane.Probe
 	macs    map[dataplane.MACKey]dataplane.NextHop
 	bridges map[uint32]dataplane.Bridge
+	fabric  dataplane.FabricServices
+	snats   map[int]uint32
 	refuse  error
 	flows   []dataplane.FlowPair
 	unread  error // of counters and fills
@@ -46,7 +48,7 @@ type fakePlane struct {
 }
 
 func newFakePlane() *fakePlane {
-	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}, probes: map[netip.Addr]dataplane.Probe{}, macs: map[dataplane.MACKey]dataplane.NextHop{}, bridges: map[uint32]dataplane.Bridge{}}
+	return &fakePlane{ports: map[int]dataplane.Port{}, guarded: map[int]bool{}, routes: map[dataplane.RouteKey]dataplane.NextHop{}, policy: map[int]dataplane.Policy{}, vnis: map[uint32]uint32{}, service: map[dataplane.ServiceKey]dataplane.Service{}, probes: map[netip.Addr]dataplane.Probe{}, macs: map[dataplane.MACKey]dataplane.NextHop{}, bridges: map[uint32]dataplane.Bridge{}, snats: map[int]uint32{}}
 }
 
 func (f *fakePlane) Guard(index int) error {
@@ -208,6 +210,42 @@ func (f *fakePlane) DeleteProbe(alias netip.Addr) error {
 	delete(f.probes, alias)
 	return nil
 }
+
+func (f *fakePlane) FabricServices() (dataplane.FabricServices, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fabric, nil
+}
+
+func (f *fakePlane) SetFabricServices(s dataplane.FabricServices) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fabric = s
+	return nil
+}
+
+func (f *fakePlane) SNATs() (map[int]uint32, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.snats), nil
+}
+
+func (f *fakePlane) PutSNAT(ifindex int, network uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.snats[ifindex] = network
+	return nil
+}
+
+func (f *fakePlane) DeleteSNAT(ifindex int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.snats, ifindex)
+	return nil
+}
+
+func (f *fakePlane) NATPorts() dataplane.NATPorts { return dataplane.DefaultNATPorts }
+func (f *fakePlane) NATProblem() error            { return nil }
 
 func (f *fakePlane) AttachProber(int) error { return nil }
 

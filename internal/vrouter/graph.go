@@ -33,6 +33,7 @@ func (a *Agent) runGraph(ctx context.Context) error {
 		a.followPolicies(records)
 		a.vnis.Replace(a.routing.vnis())
 		a.followServices(records)
+		a.followFabric(records)
 		a.bridges.Replace(a.routing.bridges())
 		a.routing.dropUnneeded()
 		select {

@@ -75,6 +75,7 @@ func (a *Agent) showTables(show shower) {
 	table(vrouterapi.PathStats, func(l *look) (any, error) { return l.stats() })
 	table(vrouterapi.PathTrace, func(l *look) (any, error) { return l.trace() })
 	table(vrouterapi.PathTraceArrival, func(l *look) (any, error) { return l.traceArrival() })
+	show(vrouterapi.PathFabric, func(context.Context, url.Values) (any, error) { return a.showFabric() })
 	show(vrouterapi.PathObjects, func(ctx context.Context, q url.Values) (any, error) {
 		l, err := a.look(q)
 		if err != nil {
@@ -118,6 +119,7 @@ func (a *Agent) showObjects(show shower) {
 	showTable(show, a.bridges, cmp.Compare[uint32], nil)
 	showTable(show, a.vnis, cmp.Compare[uint32], nil)
 	showTable(show, a.probes, netip.Addr.Compare, nil)
+	showTable(show, a.snats, cmp.Compare[int], ofPort)
 	showTable(show, a.services, dataplane.ServiceKey.Compare, func() func(dataplane.ServiceKey) string {
 		name := ofPort()
 		return func(k dataplane.ServiceKey) string { return name(k.IfIndex) }

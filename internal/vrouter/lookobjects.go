@@ -24,7 +24,7 @@ func (l *look) objects(ctx context.Context) (vrouterapi.Objects, error) {
 	a := l.agent
 	for _, list := range []func(context.Context) ([]vrouterapi.Object, error){
 		unsettled(a.ports, ofPort), unsettled(a.policies, ofPort), unsettled(a.routes, text), unsettled(a.macs, text),
-		unsettled(a.bridges, text), unsettled(a.vnis, text), unsettled(a.services, text), unsettled(a.probes, text),
+		unsettled(a.bridges, text), unsettled(a.vnis, text), unsettled(a.services, text), unsettled(a.fabricServices, text), unsettled(a.snats, text), unsettled(a.probes, text),
 	} {
 		objects, err := list(ctx)
 		if err != nil {

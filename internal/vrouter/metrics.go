@@ -54,7 +54,7 @@ type objectTable interface {
 }
 
 func (a *Agent) tables() []objectTable {
-	return []objectTable{a.ports, a.policies, a.routes, a.macs, a.bridges, a.vnis, a.services, a.probes}
+	return []objectTable{a.ports, a.policies, a.routes, a.macs, a.bridges, a.vnis, a.services, a.fabricServices, a.snats, a.probes}
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

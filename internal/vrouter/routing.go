@@ -51,9 +51,11 @@ type routing struct {
 	believed tables
 	// preferred are the encapsulations as the leader has them.
 	preferred []controlv1.Encapsulation
-	position  *typesv1.Position // up to which believed has everything
-	heard     *typesv1.Position // newest of a message that is believed
-	epoch     uint64            // newest of any session
+	// fabric is what the leader says of NAT to the fabric; nil before.
+	fabric   *controlv1.Fabric
+	position *typesv1.Position // up to which believed has everything
+	heard    *typesv1.Position // newest of a message that is believed
+	epoch    uint64            // newest of any session
 }
 
 // tables are the ports and routes as a control node told them.
@@ -112,6 +114,9 @@ func (r *routing) apply(v *view, m *controlv1.ControlMessage) {
 // adopt believes all that a view says.
 func (r *routing) adopt(v *view) {
 	r.prefer(v.preferred)
+	if v.fabric != nil {
+		r.fabric = v.fabric
+	}
 	r.believed.add(&v.policyTables)
 	for id, p := range v.ports {
 		r.believed.ports[id] = p
@@ -154,6 +159,12 @@ func (r *routing) take(v *view, m *controlv1.ControlMessage) (portsChanged bool)
 		if leads {
 			r.prefer(v.preferred)
 		}
+	case *controlv1.ControlMessage_Fabric:
+		v.fabric = body.Fabric
+		if leads {
+			r.fabric = v.fabric
+		}
+		return leads
 	case *controlv1.ControlMessage_Port:
 		v.ports[body.Port.GetInterfaceId()] = body.Port
 		if leads {
@@ -232,6 +243,9 @@ func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged b
 // closePorts believes that what the session did not name does not exist.
 func (r *routing) closePorts(v *view) {
 	r.believed.ports, r.believed.portsDone = v.ports, true
+	if r.fabric = v.fabric; r.fabric == nil {
+		r.fabric = &controlv1.Fabric{} // nothing needs it: else it would have been said
+	}
 	r.believed.policyTables = v.policyTables
 	for number, table := range r.believed.vrfs {
 		table.unheard = v.vrfs[number] == nil

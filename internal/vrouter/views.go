@@ -21,6 +21,8 @@ type view struct {
 	settling bool
 	// preferred are the encapsulations as the session has them.
 	preferred []controlv1.Encapsulation
+	// fabric is what the session said of NAT to the fabric; nil as long as it has not.
+	fabric *controlv1.Fabric
 	// cutOff: the control node says that it does not hear from the store.
 	cutOff bool
 	// late: another view got to a position, and this one did not for a while.

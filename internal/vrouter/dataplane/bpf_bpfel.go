@@ -93,6 +93,43 @@ type bpfEcmpMemberKey struct {
 	Remote bpfAddr
 }
 
+type bpfFabricWork struct {
+	_ structs.HostLayout
+	P struct {
+		_         structs.HostLayout
+		Key       bpfFlowKey
+		Offset    uint32
+		HeaderLen uint16
+		Ttl       uint8
+		Tos       uint8
+		Id        uint32
+		Fragment  uint8
+		IcmpCode  uint8
+		V6        uint8
+		TcpFlags  uint8
+	}
+	Begun struct {
+		_         structs.HostLayout
+		Key       bpfFlowKey
+		Offset    uint32
+		HeaderLen uint16
+		Ttl       uint8
+		Tos       uint8
+		Id        uint32
+		Fragment  uint8
+		IcmpCode  uint8
+		V6        uint8
+		TcpFlags  uint8
+	}
+	Answer bpfFlowKey
+	Quoted struct {
+		_    structs.HostLayout
+		Ip   [5]uint32
+		Head [4]uint16
+		At   uint32
+	}
+}
+
 type bpfFlow struct {
 	_          structs.HostLayout
 	Packets    uint64
@@ -115,7 +152,8 @@ type bpfFlow struct {
 	NatDst     uint32
 	Answered   uint8
 	Limits     uint8
-	Pad        [2]uint8
+	Fabric     uint8
+	Pad        uint8
 	NatSport   uint16
 	NatDport   uint16
 }
@@ -264,6 +302,21 @@ type bpfLimit struct {
 	BurstBits uint64
 }
 
+type bpfLinkLocal struct {
+	_     structs.HostLayout
+	Count uint32
+	Addr  [8]uint32
+	Port  uint16
+	Pad   uint16
+}
+
+type bpfLinkLocalKey struct {
+	_    structs.HostLayout
+	Addr uint32
+	Port uint16
+	Pad  uint16
+}
+
 type bpfMacKey struct {
 	_   structs.HostLayout
 	Vrf uint32
@@ -398,6 +451,12 @@ type bpfReceiverMac struct {
 	Pad uint16
 }
 
+type bpfRefusedKey struct {
+	_         structs.HostLayout
+	PrefixLen uint32
+	Addr      uint32
+}
+
 type bpfRoute struct {
 	_        structs.HostLayout
 	NextHop  uint32
@@ -440,6 +499,9 @@ const (
 	bpfMapDropV1             = "drop_v1"
 	bpfMapEcmpMemberV1       = "ecmp_member_v1"
 	bpfMapEcmpV1             = "ecmp_v1"
+	bpfMapFabricProgramsV1   = "fabric_programs_v1"
+	bpfMapFabricRefusedV1    = "fabric_refused_v1"
+	bpfMapFabricWork         = "fabric_work"
 	bpfMapFloodPaidV1        = "flood_paid_v1"
 	bpfMapFlowEventLost      = "flow_event_lost"
 	bpfMapFlowEventRing      = "flow_event_ring"
@@ -456,6 +518,7 @@ const (
 	bpfMapIdentityV1         = "identity_v1"
 	bpfMapLabelV1            = "label_v1"
 	bpfMapLimitV1            = "limit_v1"
+	bpfMapLinkLocalV1        = "link_local_v1"
 	bpfMapMacV1              = "mac_v1"
 	bpfMapNextHopMacV1       = "next_hop_mac_v1"
 	bpfMapNextHopV1          = "next_hop_v1"
@@ -471,10 +534,13 @@ const (
 	bpfMapRuleCountV1        = "rule_count_v1"
 	bpfMapScratchFlow        = "scratch_flow"
 	bpfMapScratchMessage     = "scratch_message"
+	bpfMapSnatV1             = "snat_v1"
 	bpfMapVifV1              = "vif_v1"
 	bpfMapVniV1              = "vni_v1"
 	bpfProgBridgePortRx      = "bridge_port_rx"
 	bpfProgBridgeTunnelRx    = "bridge_tunnel_rx"
+	bpfProgFabricPortRx      = "fabric_port_rx"
+	bpfProgFabricUnderlayRx  = "fabric_underlay_rx"
 	bpfProgProbeRx           = "probe_rx"
 	bpfProgUnderlayRx        = "underlay_rx"
 	bpfProgVifRx             = "vif_rx"
@@ -483,6 +549,8 @@ const (
 	bpfVarFlowEventType      = "flow_event_type"
 	bpfVarFlowEvents         = "flow_events"
 	bpfVarLocalIp            = "local_ip"
+	bpfVarNatFirst           = "nat_first"
+	bpfVarNatPorts           = "nat_ports"
 	bpfVarPortFlows          = "port_flows"
 	bpfVarPortUnanswered     = "port_unanswered"
 	bpfVarUnderlayIfindex    = "underlay_ifindex"
@@ -530,11 +598,13 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	BridgePortRx   *ebpf.ProgramSpec `ebpf:"bridge_port_rx"`
-	BridgeTunnelRx *ebpf.ProgramSpec `ebpf:"bridge_tunnel_rx"`
-	ProbeRx        *ebpf.ProgramSpec `ebpf:"probe_rx"`
-	UnderlayRx     *ebpf.ProgramSpec `ebpf:"underlay_rx"`
-	VifRx          *ebpf.ProgramSpec `ebpf:"vif_rx"`
+	BridgePortRx     *ebpf.ProgramSpec `ebpf:"bridge_port_rx"`
+	BridgeTunnelRx   *ebpf.ProgramSpec `ebpf:"bridge_tunnel_rx"`
+	FabricPortRx     *ebpf.ProgramSpec `ebpf:"fabric_port_rx"`
+	FabricUnderlayRx *ebpf.ProgramSpec `ebpf:"fabric_underlay_rx"`
+	ProbeRx          *ebpf.ProgramSpec `ebpf:"probe_rx"`
+	UnderlayRx       *ebpf.ProgramSpec `ebpf:"underlay_rx"`
+	VifRx            *ebpf.ProgramSpec `ebpf:"vif_rx"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -550,6 +620,9 @@ type bpfMapSpecs struct {
 	DropV1             *ebpf.MapSpec `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.MapSpec `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.MapSpec `ebpf:"ecmp_v1"`
+	FabricProgramsV1   *ebpf.MapSpec `ebpf:"fabric_programs_v1"`
+	FabricRefusedV1    *ebpf.MapSpec `ebpf:"fabric_refused_v1"`
+	FabricWork         *ebpf.MapSpec `ebpf:"fabric_work"`
 	FloodPaidV1        *ebpf.MapSpec `ebpf:"flood_paid_v1"`
 	FlowEventLost      *ebpf.MapSpec `ebpf:"flow_event_lost"`
 	FlowEventRing      *ebpf.MapSpec `ebpf:"flow_event_ring"`
@@ -566,6 +639,7 @@ type bpfMapSpecs struct {
 	IdentityV1         *ebpf.MapSpec `ebpf:"identity_v1"`
 	LabelV1            *ebpf.MapSpec `ebpf:"label_v1"`
 	LimitV1            *ebpf.MapSpec `ebpf:"limit_v1"`
+	LinkLocalV1        *ebpf.MapSpec `ebpf:"link_local_v1"`
 	MacV1              *ebpf.MapSpec `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.MapSpec `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.MapSpec `ebpf:"next_hop_v1"`
@@ -581,6 +655,7 @@ type bpfMapSpecs struct {
 	RuleCountV1        *ebpf.MapSpec `ebpf:"rule_count_v1"`
 	ScratchFlow        *ebpf.MapSpec `ebpf:"scratch_flow"`
 	ScratchMessage     *ebpf.MapSpec `ebpf:"scratch_message"`
+	SnatV1             *ebpf.MapSpec `ebpf:"snat_v1"`
 	VifV1              *ebpf.MapSpec `ebpf:"vif_v1"`
 	VniV1              *ebpf.MapSpec `ebpf:"vni_v1"`
 }
@@ -594,6 +669,8 @@ type bpfVariableSpecs struct {
 	FlowEventType   *ebpf.VariableSpec `ebpf:"flow_event_type"`
 	FlowEvents      *ebpf.VariableSpec `ebpf:"flow_events"`
 	LocalIp         *ebpf.VariableSpec `ebpf:"local_ip"`
+	NatFirst        *ebpf.VariableSpec `ebpf:"nat_first"`
+	NatPorts        *ebpf.VariableSpec `ebpf:"nat_ports"`
 	PortFlows       *ebpf.VariableSpec `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.VariableSpec `ebpf:"port_unanswered"`
 	UnderlayIfindex *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
@@ -628,6 +705,9 @@ type bpfMaps struct {
 	DropV1             *ebpf.Map `ebpf:"drop_v1"`
 	EcmpMemberV1       *ebpf.Map `ebpf:"ecmp_member_v1"`
 	EcmpV1             *ebpf.Map `ebpf:"ecmp_v1"`
+	FabricProgramsV1   *ebpf.Map `ebpf:"fabric_programs_v1"`
+	FabricRefusedV1    *ebpf.Map `ebpf:"fabric_refused_v1"`
+	FabricWork         *ebpf.Map `ebpf:"fabric_work"`
 	FloodPaidV1        *ebpf.Map `ebpf:"flood_paid_v1"`
 	FlowEventLost      *ebpf.Map `ebpf:"flow_event_lost"`
 	FlowEventRing      *ebpf.Map `ebpf:"flow_event_ring"`
@@ -644,6 +724,7 @@ type bpfMaps struct {
 	IdentityV1         *ebpf.Map `ebpf:"identity_v1"`
 	LabelV1            *ebpf.Map `ebpf:"label_v1"`
 	LimitV1            *ebpf.Map `ebpf:"limit_v1"`
+	LinkLocalV1        *ebpf.Map `ebpf:"link_local_v1"`
 	MacV1              *ebpf.Map `ebpf:"mac_v1"`
 	NextHopMacV1       *ebpf.Map `ebpf:"next_hop_mac_v1"`
 	NextHopV1          *ebpf.Map `ebpf:"next_hop_v1"`
@@ -659,6 +740,7 @@ type bpfMaps struct {
 	RuleCountV1        *ebpf.Map `ebpf:"rule_count_v1"`
 	ScratchFlow        *ebpf.Map `ebpf:"scratch_flow"`
 	ScratchMessage     *ebpf.Map `ebpf:"scratch_message"`
+	SnatV1             *ebpf.Map `ebpf:"snat_v1"`
 	VifV1              *ebpf.Map `ebpf:"vif_v1"`
 	VniV1              *ebpf.Map `ebpf:"vni_v1"`
 }
@@ -674,6 +756,9 @@ func (m *bpfMaps) Close() error {
 		m.DropV1,
 		m.EcmpMemberV1,
 		m.EcmpV1,
+		m.FabricProgramsV1,
+		m.FabricRefusedV1,
+		m.FabricWork,
 		m.FloodPaidV1,
 		m.FlowEventLost,
 		m.FlowEventRing,
@@ -690,6 +775,7 @@ func (m *bpfMaps) Close() error {
 		m.IdentityV1,
 		m.LabelV1,
 		m.LimitV1,
+		m.LinkLocalV1,
 		m.MacV1,
 		m.NextHopMacV1,
 		m.NextHopV1,
@@ -705,6 +791,7 @@ func (m *bpfMaps) Close() error {
 		m.RuleCountV1,
 		m.ScratchFlow,
 		m.ScratchMessage,
+		m.SnatV1,
 		m.VifV1,
 		m.VniV1,
 	)
@@ -719,6 +806,8 @@ type bpfVariables struct {
 	FlowEventType   *ebpf.Variable `ebpf:"flow_event_type"`
 	FlowEvents      *ebpf.Variable `ebpf:"flow_events"`
 	LocalIp         *ebpf.Variable `ebpf:"local_ip"`
+	NatFirst        *ebpf.Variable `ebpf:"nat_first"`
+	NatPorts        *ebpf.Variable `ebpf:"nat_ports"`
 	PortFlows       *ebpf.Variable `ebpf:"port_flows"`
 	PortUnanswered  *ebpf.Variable `ebpf:"port_unanswered"`
 	UnderlayIfindex *ebpf.Variable `ebpf:"underlay_ifindex"`
@@ -728,17 +817,21 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	BridgePortRx   *ebpf.Program `ebpf:"bridge_port_rx"`
-	BridgeTunnelRx *ebpf.Program `ebpf:"bridge_tunnel_rx"`
-	ProbeRx        *ebpf.Program `ebpf:"probe_rx"`
-	UnderlayRx     *ebpf.Program `ebpf:"underlay_rx"`
-	VifRx          *ebpf.Program `ebpf:"vif_rx"`
+	BridgePortRx     *ebpf.Program `ebpf:"bridge_port_rx"`
+	BridgeTunnelRx   *ebpf.Program `ebpf:"bridge_tunnel_rx"`
+	FabricPortRx     *ebpf.Program `ebpf:"fabric_port_rx"`
+	FabricUnderlayRx *ebpf.Program `ebpf:"fabric_underlay_rx"`
+	ProbeRx          *ebpf.Program `ebpf:"probe_rx"`
+	UnderlayRx       *ebpf.Program `ebpf:"underlay_rx"`
+	VifRx            *ebpf.Program `ebpf:"vif_rx"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.BridgePortRx,
 		p.BridgeTunnelRx,
+		p.FabricPortRx,
+		p.FabricUnderlayRx,
 		p.ProbeRx,
 		p.UnderlayRx,
 		p.VifRx,

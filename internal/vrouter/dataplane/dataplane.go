@@ -48,6 +48,9 @@ type Config struct {
 	// in a second, and how many all that comes by tunnel for a network. Default
 	// 10000, at most 1000000.
 	FloodRate uint32
+	// NATPorts are the ports of LocalIP that NAT to the fabric uses. Default
+	// DefaultNATPorts.
+	NATPorts NATPorts
 	// FlowEvents has the programs tell of flows that policy refuses or ends, for
 	// FlowEvents to read.
 	FlowEvents bool
@@ -68,6 +71,9 @@ func (c Config) withDefaults() Config {
 	set(&c.HostRoutes, 1<<20)
 	set(&c.PrefixRoutes, 256<<10)
 	set(&c.FloodRate, 10000)
+	if c.NATPorts == (NATPorts{}) {
+		c.NATPorts = DefaultNATPorts
+	}
 	return c
 }
 
@@ -82,7 +88,7 @@ func (c Config) validate() error {
 	case c.FloodRate > 1e6:
 		return fmt.Errorf("flood rate %d is above 1000000 copies in a second", c.FloodRate)
 	}
-	return nil
+	return c.NATPorts.validate()
 }
 
 // Dataplane is the data plane of one node. Its methods may be called by several
@@ -103,6 +109,8 @@ type Dataplane struct {
 	room  uint32         // entries of the flow table
 	// sources are sockets that keep source ports of services from others.
 	sources map[uint16]int
+	// natProblem is why there is no NAT to the fabric; nil where there is.
+	natProblem error
 	// flowEnded is told of the flows that are removed; nil for nobody.
 	flowEnded func(Conversation)
 	// bridged are the VRFs whose replicated frames ports get, by ifindex.
@@ -151,6 +159,9 @@ func (d *Dataplane) open() error {
 	if err := d.discardForeign(netns); err != nil {
 		return err
 	}
+	if d.natProblem = d.reserveNATPorts(); d.natProblem != nil {
+		d.log.Error("there is no NAT to the fabric: link-local services and SNAT refuse new flows", "error", d.natProblem)
+	}
 	if err := d.load(underlay.Attrs().Index); err != nil {
 		return err
 	}
@@ -190,6 +201,8 @@ func (d *Dataplane) load(underlay int) error {
 		vars.CrowdedFlows.Set(int32(d.room/(2*flowPair))),
 		vars.FlowEvents.Set(events),
 		vars.FloodInterval.Set(uint64(time.Second)/uint64(d.config.FloodRate)),
+		vars.NatFirst.Set(uint32(d.config.NATPorts.First)),
+		vars.NatPorts.Set(uint32(d.natPorts())),
 	); err != nil {
 		return fmt.Errorf("set constants of the programs: %w", err)
 	}
@@ -211,6 +224,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 		bpfMapGatewayV1:          d.config.MaxPorts,
 		bpfMapForeignAddrV1:      d.config.MaxPorts * 4,
 		bpfMapBgpServiceV1:       d.config.MaxPorts,
+		bpfMapSnatV1:             d.config.MaxPorts,
 		bpfMapCounterV1:          d.config.MaxPorts,
 		bpfMapLimitV1:            d.config.MaxPorts * limitDirs,
 		bpfMapFlowMadeV2:         account(d.config.MaxPorts, 0),
@@ -255,7 +269,7 @@ func (d *Dataplane) sizeMaps(spec *ebpf.CollectionSpec) error {
 // isScratch says whether a map is of constants or scratch memory: each load of the
 // programs has its own.
 func isScratch(name string) bool {
-	return strings.HasPrefix(name, ".") || slices.Contains([]string{bpfMapPolicyQuery, bpfMapScratchFlow, bpfMapFrameWork, bpfMapScratchMessage, bpfMapFlowEventRing, bpfMapFlowEventLost}, name)
+	return strings.HasPrefix(name, ".") || slices.Contains([]string{bpfMapPolicyQuery, bpfMapScratchFlow, bpfMapFrameWork, bpfMapFabricWork, bpfMapScratchMessage, bpfMapFlowEventRing, bpfMapFlowEventLost}, name)
 }
 
 // adopt takes over what the maps and links hold.
@@ -296,6 +310,11 @@ func (d *Dataplane) adopt(netns uint64) error {
 	}
 	if err := d.adoptBridges(vifs); err != nil {
 		return err
+	}
+	for i, program := range []*ebpf.Program{d.objects.FabricPortRx, d.objects.FabricUnderlayRx} {
+		if err := d.maps().FabricProgramsV1.Put(uint32(i), program); err != nil {
+			return fmt.Errorf("enter program for NAT: %w", err)
+		}
 	}
 	return d.adoptDevices(vifs)
 }

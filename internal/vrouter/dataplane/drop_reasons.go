@@ -82,6 +82,12 @@ const (
 	DropEgressRate DropReason = 38
 	// DropIngressRate: more is sent to a container than its ingress rate.
 	DropIngressRate DropReason = 39
+	// DropNatProtocol: protocol that cannot leave as the node's, or a tunnel's port.
+	DropNatProtocol DropReason = 40
+	// DropNatDestination: a node, a controller or no host outside: nothing goes there as the node's.
+	DropNatDestination DropReason = 41
+	// DropNatPorts: the node has no port left for the flow.
+	DropNatPorts DropReason = 42
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -125,4 +131,7 @@ var dropReasons = [...]struct{ name, help string }{
 	{"extension-header", "more IPv6 extension headers than are looked through, or a route in one"},
 	{"egress-rate", "container sends more than its egress rate"},
 	{"ingress-rate", "more is sent to a container than its ingress rate"},
+	{"nat-protocol", "protocol that cannot leave as the node's, or a tunnel's port"},
+	{"nat-destination", "a node, a controller or no host outside: nothing goes there as the node's"},
+	{"nat-ports", "the node has no port left for the flow"},
 }

@@ -67,6 +67,9 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 	}
 	removed, live, err = d.sweep(func(f rawFlow) bool {
 		idle := now - time.Duration(f.value.LastSeen)
+		if f.value.Fabric == fabricNAT {
+			return d.natEnds(f, now, ages)
+		}
 		if ofService(f) {
 			there, same := hasService(f, services)
 			return !there || !same && idle > ages.TCP
@@ -139,7 +142,11 @@ func reverseKeys(f rawFlow, vifs map[int]bpfVif) []bpfFlowKey {
 	if f.value.NatSrc != 0 {
 		key.Dst = toAddr(fromWord(f.value.NatSrc))
 	}
-	key.Sport, key.Dport = cmp.Or(f.value.NatDport, key.Sport), cmp.Or(f.value.NatSport, key.Dport)
+	if f.key.Proto == protocolICMP {
+		key.Sport = cmp.Or(f.value.NatSport, f.value.NatDport, key.Sport)
+	} else {
+		key.Sport, key.Dport = cmp.Or(f.value.NatDport, key.Sport), cmp.Or(f.value.NatSport, key.Dport)
+	}
 	switch {
 	case f.key.Dir == flowFromTunnel:
 		key.Scope, key.Dir = f.value.Ifindex, flowFromPort

@@ -242,6 +242,13 @@ func (d *Dataplane) SweepNextHops() error {
 		}
 		used[r.value.NextHop], identities[r.value.Identity] = true, true
 	}
+	outside, err := entries[uint32, uint32](d.maps().SnatV1, "ports with SNAT")
+	if err != nil {
+		return fmt.Errorf("sweep next hops: %w", err)
+	}
+	for _, n := range outside {
+		identities[n] = true
+	}
 	for id, n := range d.hops.by {
 		if used[id] && n.Kind == ECMP {
 			for _, m := range n.Members.List() {

@@ -285,6 +285,9 @@ func (d *Dataplane) deletePort(ifindex int) error {
 	if err := d.deleteServices(func(k ServiceKey) bool { return k.IfIndex == ifindex }); err != nil {
 		return fmt.Errorf("delete services: %w", err)
 	}
+	if err := deleted(d.maps().SnatV1.Delete(uint32(ifindex))); err != nil {
+		return fmt.Errorf("delete SNAT: %w", err)
+	}
 	if err := errors.Join(d.purgeFlows(ifindex), d.purgeFragments(ifindex, vif.Label)); err != nil {
 		return err
 	}

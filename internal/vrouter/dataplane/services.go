@@ -159,7 +159,7 @@ const flowScopeFabric = 1 << 30
 // with the control node of their service have no age: there is one at a time, and
 // by the flow alone does a packet of the control node find the client.
 func ofService(f rawFlow) bool {
-	return f.value.Nh.Kind == uint8(Fabric) || f.key.Dir == flowFromTunnel && f.key.Scope == flowScopeFabric
+	return f.value.Fabric != fabricNAT && (f.value.Nh.Kind == uint8(Fabric) || f.key.Dir == flowFromTunnel && f.key.Scope == flowScopeFabric)
 }
 
 // hasService says whether there still is what such a flow was decided by, and

@@ -28,7 +28,7 @@ func OpenTables(pinDir string) (*Tables, error) {
 	m := &bpfMaps{}
 	t := &Tables{maps: m}
 	for name, field := range map[string]**ebpf.Map{
-		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapGatewayV1: &m.GatewayV1, bpfMapBgpServiceV1: &m.BgpServiceV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
+		bpfMapVifV1: &m.VifV1, bpfMapPortAddrV1: &m.PortAddrV1, bpfMapForeignV1: &m.ForeignV1, bpfMapForeignAddrV1: &m.ForeignAddrV1, bpfMapGatewayV1: &m.GatewayV1, bpfMapBgpServiceV1: &m.BgpServiceV1, bpfMapLinkLocalV1: &m.LinkLocalV1, bpfMapSnatV1: &m.SnatV1, bpfMapFabricRefusedV1: &m.FabricRefusedV1, bpfMapLabelV1: &m.LabelV1, bpfMapVniV1: &m.VniV1, bpfMapNextHopMacV1: &m.NextHopMacV1,
 		bpfMapHostRouteV2: &m.HostRouteV2, bpfMapRouteV2: &m.RouteV2, bpfMapNextHopV1: &m.NextHopV1, bpfMapEcmpV1: &m.EcmpV1, bpfMapEcmpMemberV1: &m.EcmpMemberV1, bpfMapFlowV3: &m.FlowV3,
 		bpfMapNodeV1: &m.NodeV1, bpfMapFlowMadeV2: &m.FlowMadeV2, bpfMapFlowGoneV2: &m.FlowGoneV2,
 		bpfMapCounterV1: &m.CounterV1, bpfMapLimitV1: &m.LimitV1, bpfMapDropV1: &m.DropV1, bpfMapIdentityV1: &m.IdentityV1,

@@ -233,7 +233,7 @@ func (x HealthCheck_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheck_Kind.Descriptor instead.
 func (HealthCheck_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16, 0}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type ExchangeRequest struct {
@@ -1224,6 +1224,7 @@ type ControlMessage struct {
 	//	*ControlMessage_PolicyBlock
 	//	*ControlMessage_PolicySet
 	//	*ControlMessage_PolicyGone
+	//	*ControlMessage_Fabric
 	Body          isControlMessage_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1406,6 +1407,15 @@ func (x *ControlMessage) GetPolicyGone() *PolicyGone {
 	return nil
 }
 
+func (x *ControlMessage) GetFabric() *Fabric {
+	if x != nil {
+		if x, ok := x.Body.(*ControlMessage_Fabric); ok {
+			return x.Fabric
+		}
+	}
+	return nil
+}
+
 type isControlMessage_Body interface {
 	isControlMessage_Body()
 }
@@ -1466,6 +1476,10 @@ type ControlMessage_PolicyGone struct {
 	PolicyGone *PolicyGone `protobuf:"bytes,14,opt,name=policy_gone,json=policyGone,proto3,oneof"`
 }
 
+type ControlMessage_Fabric struct {
+	Fabric *Fabric `protobuf:"bytes,15,opt,name=fabric,proto3,oneof"`
+}
+
 func (*ControlMessage_Cluster) isControlMessage_Body() {}
 
 func (*ControlMessage_Port) isControlMessage_Body() {}
@@ -1494,6 +1508,153 @@ func (*ControlMessage_PolicySet) isControlMessage_Body() {}
 
 func (*ControlMessage_PolicyGone) isControlMessage_Body() {}
 
+func (*ControlMessage_Fabric) isControlMessage_Body() {}
+
+// Fabric is what all nodes know of what leaves them by the underlay without a
+// tunnel. It replaces what was said of it before. It is said before the first port
+// that has fabric_network, or at once where there are services.
+type Fabric struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Services []*LinkLocalService    `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	// Refused are the IPv4 addresses of all nodes and controllers, 4 bytes each,
+	// sorted: nothing that leaves a port without a tunnel may go there.
+	Refused       []byte `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fabric) Reset() {
+	*x = Fabric{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fabric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fabric) ProtoMessage() {}
+
+func (x *Fabric) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fabric.ProtoReflect.Descriptor instead.
+func (*Fabric) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Fabric) GetServices() []*LinkLocalService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Fabric) GetRefused() []byte {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// LinkLocalService is found by the tasks of all networks at address:port, by TCP
+// and UDP. Nodes translate it to to_port of to, or of one of the addresses that the
+// node's own resolver has for name.
+type LinkLocalService struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Address is of IPv4, in 169.254.0.0/16.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Port          uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	To            string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	DnsName       string `protobuf:"bytes,5,opt,name=dns_name,json=dnsName,proto3" json:"dns_name,omitempty"`
+	ToPort        uint32 `protobuf:"varint,6,opt,name=to_port,json=toPort,proto3" json:"to_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkLocalService) Reset() {
+	*x = LinkLocalService{}
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkLocalService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkLocalService) ProtoMessage() {}
+
+func (x *LinkLocalService) ProtoReflect() protoreflect.Message {
+	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkLocalService.ProtoReflect.Descriptor instead.
+func (*LinkLocalService) Descriptor() ([]byte, []int) {
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LinkLocalService) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LinkLocalService) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *LinkLocalService) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *LinkLocalService) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *LinkLocalService) GetDnsName() string {
+	if x != nil {
+		return x.DnsName
+	}
+	return ""
+}
+
+func (x *LinkLocalService) GetToPort() uint32 {
+	if x != nil {
+		return x.ToPort
+	}
+	return 0
+}
+
 // Cluster holds the values that are one for the whole cluster.
 type Cluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1519,7 +1680,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1692,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[11]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1705,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Cluster) GetMtu() uint32 {
@@ -1622,14 +1783,18 @@ type Port struct {
 	// Bridge is set where its network has layer 2.
 	Bridge *Bridge `protobuf:"bytes,20,opt,name=bridge,proto3" json:"bridge,omitempty"`
 	// Routers are the logical routers with a VNI that connect its network.
-	Routers       []*RouterTable `protobuf:"bytes,21,rep,name=routers,proto3" json:"routers,omitempty"`
+	Routers []*RouterTable `protobuf:"bytes,21,rep,name=routers,proto3" json:"routers,omitempty"`
+	// FabricNetwork is set where the network has fabric SNAT: what it has no route to
+	// leaves by the node's underlay, as the node's, if policy lets the port reach the
+	// network with this number. It is that of ip-fabric.
+	FabricNetwork uint32 `protobuf:"varint,22,opt,name=fabric_network,json=fabricNetwork,proto3" json:"fabric_network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1806,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[12]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1819,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Port) GetInterfaceId() string {
@@ -1804,6 +1969,13 @@ func (x *Port) GetRouters() []*RouterTable {
 	return nil
 }
 
+func (x *Port) GetFabricNetwork() uint32 {
+	if x != nil {
+		return x.FabricNetwork
+	}
+	return 0
+}
+
 // RouterTable is the forwarding table of a logical router. What comes by the VNI is
 // looked up there, and is for the network of the port that it leads to.
 type RouterTable struct {
@@ -1816,7 +1988,7 @@ type RouterTable struct {
 
 func (x *RouterTable) Reset() {
 	*x = RouterTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2000,7 @@ func (x *RouterTable) String() string {
 func (*RouterTable) ProtoMessage() {}
 
 func (x *RouterTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[13]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2013,7 @@ func (x *RouterTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouterTable.ProtoReflect.Descriptor instead.
 func (*RouterTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RouterTable) GetVrf() uint32 {
@@ -1899,7 +2071,7 @@ type BgpService struct {
 
 func (x *BgpService) Reset() {
 	*x = BgpService{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2083,7 @@ func (x *BgpService) String() string {
 func (*BgpService) ProtoMessage() {}
 
 func (x *BgpService) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[14]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2096,7 @@ func (x *BgpService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpService.ProtoReflect.Descriptor instead.
 func (*BgpService) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BgpService) GetId() string {
@@ -1968,7 +2140,7 @@ type BgpPeer struct {
 
 func (x *BgpPeer) Reset() {
 	*x = BgpPeer{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1980,7 +2152,7 @@ func (x *BgpPeer) String() string {
 func (*BgpPeer) ProtoMessage() {}
 
 func (x *BgpPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[15]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1993,7 +2165,7 @@ func (x *BgpPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BgpPeer.ProtoReflect.Descriptor instead.
 func (*BgpPeer) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BgpPeer) GetClient() string {
@@ -2047,7 +2219,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2231,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[16]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2244,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HealthCheck) GetId() string {
@@ -2172,7 +2344,7 @@ type Bridge struct {
 
 func (x *Bridge) Reset() {
 	*x = Bridge{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2356,7 @@ func (x *Bridge) String() string {
 func (*Bridge) ProtoMessage() {}
 
 func (x *Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[17]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2369,7 @@ func (x *Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
 func (*Bridge) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Bridge) GetRoutes() bool {
@@ -2233,7 +2405,7 @@ type PortPolicy struct {
 
 func (x *PortPolicy) Reset() {
 	*x = PortPolicy{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2417,7 @@ func (x *PortPolicy) String() string {
 func (*PortPolicy) ProtoMessage() {}
 
 func (x *PortPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[18]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2430,7 @@ func (x *PortPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortPolicy.ProtoReflect.Descriptor instead.
 func (*PortPolicy) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PortPolicy) GetNetwork() uint32 {
@@ -2324,7 +2496,7 @@ type PolicySet struct {
 
 func (x *PolicySet) Reset() {
 	*x = PolicySet{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2508,7 @@ func (x *PolicySet) String() string {
 func (*PolicySet) ProtoMessage() {}
 
 func (x *PolicySet) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[19]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2521,7 @@ func (x *PolicySet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySet.ProtoReflect.Descriptor instead.
 func (*PolicySet) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PolicySet) GetId() []byte {
@@ -2379,7 +2551,7 @@ type PolicyBlock struct {
 
 func (x *PolicyBlock) Reset() {
 	*x = PolicyBlock{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2563,7 @@ func (x *PolicyBlock) String() string {
 func (*PolicyBlock) ProtoMessage() {}
 
 func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[20]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2576,7 @@ func (x *PolicyBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyBlock.ProtoReflect.Descriptor instead.
 func (*PolicyBlock) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PolicyBlock) GetId() []byte {
@@ -2456,7 +2628,7 @@ type PolicyRule struct {
 
 func (x *PolicyRule) Reset() {
 	*x = PolicyRule{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2640,7 @@ func (x *PolicyRule) String() string {
 func (*PolicyRule) ProtoMessage() {}
 
 func (x *PolicyRule) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[21]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2653,7 @@ func (x *PolicyRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRule.ProtoReflect.Descriptor instead.
 func (*PolicyRule) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PolicyRule) GetUuid() string {
@@ -2581,7 +2753,7 @@ type PolicySelector struct {
 
 func (x *PolicySelector) Reset() {
 	*x = PolicySelector{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2765,7 @@ func (x *PolicySelector) String() string {
 func (*PolicySelector) ProtoMessage() {}
 
 func (x *PolicySelector) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[22]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2778,7 @@ func (x *PolicySelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicySelector.ProtoReflect.Descriptor instead.
 func (*PolicySelector) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PolicySelector) GetAny() bool {
@@ -2668,7 +2840,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2680,7 +2852,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[23]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2693,7 +2865,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -2724,7 +2896,7 @@ type PolicyGone struct {
 
 func (x *PolicyGone) Reset() {
 	*x = PolicyGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2736,7 +2908,7 @@ func (x *PolicyGone) String() string {
 func (*PolicyGone) ProtoMessage() {}
 
 func (x *PolicyGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[24]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2749,7 +2921,7 @@ func (x *PolicyGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyGone.ProtoReflect.Descriptor instead.
 func (*PolicyGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PolicyGone) GetWhat() isPolicyGone_What {
@@ -2811,7 +2983,7 @@ type ForeignAddress struct {
 
 func (x *ForeignAddress) Reset() {
 	*x = ForeignAddress{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2995,7 @@ func (x *ForeignAddress) String() string {
 func (*ForeignAddress) ProtoMessage() {}
 
 func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[25]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3008,7 @@ func (x *ForeignAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForeignAddress.ProtoReflect.Descriptor instead.
 func (*ForeignAddress) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForeignAddress) GetAddress() string {
@@ -2876,7 +3048,7 @@ type PortGone struct {
 
 func (x *PortGone) Reset() {
 	*x = PortGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3060,7 @@ func (x *PortGone) String() string {
 func (*PortGone) ProtoMessage() {}
 
 func (x *PortGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[26]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3073,7 @@ func (x *PortGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortGone.ProtoReflect.Descriptor instead.
 func (*PortGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PortGone) GetInterfaceId() string {
@@ -2925,7 +3097,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3109,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[27]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3122,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Route) GetVrf() uint32 {
@@ -2988,7 +3160,7 @@ type MacRoute struct {
 
 func (x *MacRoute) Reset() {
 	*x = MacRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3172,7 @@ func (x *MacRoute) String() string {
 func (*MacRoute) ProtoMessage() {}
 
 func (x *MacRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[28]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3185,7 @@ func (x *MacRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MacRoute.ProtoReflect.Descriptor instead.
 func (*MacRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MacRoute) GetVrf() uint32 {
@@ -3057,7 +3229,7 @@ type MulticastRoute struct {
 
 func (x *MulticastRoute) Reset() {
 	*x = MulticastRoute{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3241,7 @@ func (x *MulticastRoute) String() string {
 func (*MulticastRoute) ProtoMessage() {}
 
 func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[29]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3254,7 @@ func (x *MulticastRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MulticastRoute.ProtoReflect.Descriptor instead.
 func (*MulticastRoute) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MulticastRoute) GetVrf() uint32 {
@@ -3145,7 +3317,7 @@ type Path struct {
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3329,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[30]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3342,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Path) GetNextHop() string {
@@ -3288,7 +3460,7 @@ type RouteGone struct {
 
 func (x *RouteGone) Reset() {
 	*x = RouteGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3472,7 @@ func (x *RouteGone) String() string {
 func (*RouteGone) ProtoMessage() {}
 
 func (x *RouteGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[31]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3485,7 @@ func (x *RouteGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteGone.ProtoReflect.Descriptor instead.
 func (*RouteGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RouteGone) GetVrf() uint32 {
@@ -3340,7 +3512,7 @@ type VrfGone struct {
 
 func (x *VrfGone) Reset() {
 	*x = VrfGone{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3524,7 @@ func (x *VrfGone) String() string {
 func (*VrfGone) ProtoMessage() {}
 
 func (x *VrfGone) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[32]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3537,7 @@ func (x *VrfGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VrfGone.ProtoReflect.Descriptor instead.
 func (*VrfGone) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *VrfGone) GetVrf() uint32 {
@@ -3390,7 +3562,7 @@ type EndOfTable struct {
 
 func (x *EndOfTable) Reset() {
 	*x = EndOfTable{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3574,7 @@ func (x *EndOfTable) String() string {
 func (*EndOfTable) ProtoMessage() {}
 
 func (x *EndOfTable) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[33]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3587,7 @@ func (x *EndOfTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndOfTable.ProtoReflect.Descriptor instead.
 func (*EndOfTable) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EndOfTable) GetTable() isEndOfTable_Table {
@@ -3471,7 +3643,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3655,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[34]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +3668,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Resumed) GetVrf() uint32 {
@@ -3520,7 +3692,7 @@ type KeepAlive struct {
 
 func (x *KeepAlive) Reset() {
 	*x = KeepAlive{}
-	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3704,7 @@ func (x *KeepAlive) String() string {
 func (*KeepAlive) ProtoMessage() {}
 
 func (x *KeepAlive) ProtoReflect() protoreflect.Message {
-	mi := &file_contrail_control_v1_control_proto_msgTypes[35]
+	mi := &file_contrail_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3717,7 @@ func (x *KeepAlive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepAlive.ProtoReflect.Descriptor instead.
 func (*KeepAlive) Descriptor() ([]byte, []int) {
-	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_contrail_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *KeepAlive) GetCutOff() bool {
@@ -3653,7 +3825,7 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"STATE_DOWN\x10\x02\"@\n" +
 	"\vFailedCheck\x12\x19\n" +
 	"\bcheck_id\x18\x01 \x01(\tR\acheckId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe0\a\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x97\b\n" +
 	"\x0eControlMessage\x127\n" +
 	"\bposition\x18\x01 \x01(\v2\x1b.contrail.types.v1.PositionR\bposition\x12\x1a\n" +
 	"\bcomplete\x18\x14 \x01(\bR\bcomplete\x128\n" +
@@ -3676,15 +3848,26 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"policy_set\x18\r \x01(\v2\x1e.contrail.control.v1.PolicySetH\x00R\tpolicySet\x12B\n" +
 	"\vpolicy_gone\x18\x0e \x01(\v2\x1f.contrail.control.v1.PolicyGoneH\x00R\n" +
-	"policyGoneB\x06\n" +
-	"\x04body\"\xd1\x01\n" +
+	"policyGone\x125\n" +
+	"\x06fabric\x18\x0f \x01(\v2\x1b.contrail.control.v1.FabricH\x00R\x06fabricB\x06\n" +
+	"\x04body\"e\n" +
+	"\x06Fabric\x12A\n" +
+	"\bservices\x18\x01 \x03(\v2%.contrail.control.v1.LinkLocalServiceR\bservices\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\fR\arefused\"\x98\x01\n" +
+	"\x10LinkLocalService\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x19\n" +
+	"\bdns_name\x18\x05 \x01(\tR\adnsName\x12\x17\n" +
+	"\ato_port\x18\x06 \x01(\rR\x06toPort\"\xd1\x01\n" +
 	"\aCluster\x12\x10\n" +
 	"\x03mtu\x18\x01 \x01(\rR\x03mtu\x12\x1a\n" +
 	"\bsettling\x18\x02 \x01(\bR\bsettling\x12 \n" +
 	"\vcontrollers\x18\x03 \x03(\tR\vcontrollers\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12J\n" +
 	"\x0eencapsulations\x18\x05 \x03(\x0e2\".contrail.control.v1.EncapsulationR\x0eencapsulations\x12\x10\n" +
-	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xaf\x06\n" +
+	"\x03bgp\x18\x06 \x01(\tR\x03bgp\"\xd6\x06\n" +
 	"\x04Port\x12!\n" +
 	"\finterface_id\x18\x01 \x01(\tR\vinterfaceId\x12,\n" +
 	"\x12virtual_machine_id\x18\x02 \x01(\tR\x10virtualMachineId\x12!\n" +
@@ -3708,7 +3891,8 @@ const file_contrail_control_v1_control_proto_rawDesc = "" +
 	"\fbgp_services\x18\x12 \x03(\v2\x1f.contrail.control.v1.BgpServiceR\vbgpServices\x12E\n" +
 	"\rhealth_checks\x18\x13 \x03(\v2 .contrail.control.v1.HealthCheckR\fhealthChecks\x123\n" +
 	"\x06bridge\x18\x14 \x01(\v2\x1b.contrail.control.v1.BridgeR\x06bridge\x12:\n" +
-	"\arouters\x18\x15 \x03(\v2 .contrail.control.v1.RouterTableR\arouters\"1\n" +
+	"\arouters\x18\x15 \x03(\v2 .contrail.control.v1.RouterTableR\arouters\x12%\n" +
+	"\x0efabric_network\x18\x16 \x01(\rR\rfabricNetwork\"1\n" +
 	"\vRouterTable\x12\x10\n" +
 	"\x03vrf\x18\x01 \x01(\rR\x03vrf\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\"q\n" +
@@ -3871,49 +4055,51 @@ func file_contrail_control_v1_control_proto_rawDescGZIP() []byte {
 
 var (
 	file_contrail_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-	file_contrail_control_v1_control_proto_msgTypes  = make([]protoimpl.MessageInfo, 36)
+	file_contrail_control_v1_control_proto_msgTypes  = make([]protoimpl.MessageInfo, 38)
 	file_contrail_control_v1_control_proto_goTypes   = []any{
-		Encapsulation(0),        // 0: contrail.control.v1.Encapsulation
-		Learned_Kind(0),         // 1: contrail.control.v1.Learned.Kind
-		PortStatus_State(0),     // 2: contrail.control.v1.PortStatus.State
-		HealthCheck_Kind(0),     // 3: contrail.control.v1.HealthCheck.Kind
-		(*ExchangeRequest)(nil), // 4: contrail.control.v1.ExchangeRequest
-		(*ExchangeMessage)(nil), // 5: contrail.control.v1.ExchangeMessage
-		(*Learned)(nil),         // 6: contrail.control.v1.Learned
-		(*LearnedPath)(nil),     // 7: contrail.control.v1.LearnedPath
-		(*Report)(nil),          // 8: contrail.control.v1.Report
-		(*AgentMessage)(nil),    // 9: contrail.control.v1.AgentMessage
-		(*Hello)(nil),           // 10: contrail.control.v1.Hello
-		(*TableCursor)(nil),     // 11: contrail.control.v1.TableCursor
-		(*PortStatus)(nil),      // 12: contrail.control.v1.PortStatus
-		(*FailedCheck)(nil),     // 13: contrail.control.v1.FailedCheck
-		(*ControlMessage)(nil),  // 14: contrail.control.v1.ControlMessage
-		(*Cluster)(nil),         // 15: contrail.control.v1.Cluster
-		(*Port)(nil),            // 16: contrail.control.v1.Port
-		(*RouterTable)(nil),     // 17: contrail.control.v1.RouterTable
-		(*BgpService)(nil),      // 18: contrail.control.v1.BgpService
-		(*BgpPeer)(nil),         // 19: contrail.control.v1.BgpPeer
-		(*HealthCheck)(nil),     // 20: contrail.control.v1.HealthCheck
-		(*Bridge)(nil),          // 21: contrail.control.v1.Bridge
-		(*PortPolicy)(nil),      // 22: contrail.control.v1.PortPolicy
-		(*PolicySet)(nil),       // 23: contrail.control.v1.PolicySet
-		(*PolicyBlock)(nil),     // 24: contrail.control.v1.PolicyBlock
-		(*PolicyRule)(nil),      // 25: contrail.control.v1.PolicyRule
-		(*PolicySelector)(nil),  // 26: contrail.control.v1.PolicySelector
-		(*PortRange)(nil),       // 27: contrail.control.v1.PortRange
-		(*PolicyGone)(nil),      // 28: contrail.control.v1.PolicyGone
-		(*ForeignAddress)(nil),  // 29: contrail.control.v1.ForeignAddress
-		(*PortGone)(nil),        // 30: contrail.control.v1.PortGone
-		(*Route)(nil),           // 31: contrail.control.v1.Route
-		(*MacRoute)(nil),        // 32: contrail.control.v1.MacRoute
-		(*MulticastRoute)(nil),  // 33: contrail.control.v1.MulticastRoute
-		(*Path)(nil),            // 34: contrail.control.v1.Path
-		(*RouteGone)(nil),       // 35: contrail.control.v1.RouteGone
-		(*VrfGone)(nil),         // 36: contrail.control.v1.VrfGone
-		(*EndOfTable)(nil),      // 37: contrail.control.v1.EndOfTable
-		(*Resumed)(nil),         // 38: contrail.control.v1.Resumed
-		(*KeepAlive)(nil),       // 39: contrail.control.v1.KeepAlive
-		(*v1.Position)(nil),     // 40: contrail.types.v1.Position
+		Encapsulation(0),         // 0: contrail.control.v1.Encapsulation
+		Learned_Kind(0),          // 1: contrail.control.v1.Learned.Kind
+		PortStatus_State(0),      // 2: contrail.control.v1.PortStatus.State
+		HealthCheck_Kind(0),      // 3: contrail.control.v1.HealthCheck.Kind
+		(*ExchangeRequest)(nil),  // 4: contrail.control.v1.ExchangeRequest
+		(*ExchangeMessage)(nil),  // 5: contrail.control.v1.ExchangeMessage
+		(*Learned)(nil),          // 6: contrail.control.v1.Learned
+		(*LearnedPath)(nil),      // 7: contrail.control.v1.LearnedPath
+		(*Report)(nil),           // 8: contrail.control.v1.Report
+		(*AgentMessage)(nil),     // 9: contrail.control.v1.AgentMessage
+		(*Hello)(nil),            // 10: contrail.control.v1.Hello
+		(*TableCursor)(nil),      // 11: contrail.control.v1.TableCursor
+		(*PortStatus)(nil),       // 12: contrail.control.v1.PortStatus
+		(*FailedCheck)(nil),      // 13: contrail.control.v1.FailedCheck
+		(*ControlMessage)(nil),   // 14: contrail.control.v1.ControlMessage
+		(*Fabric)(nil),           // 15: contrail.control.v1.Fabric
+		(*LinkLocalService)(nil), // 16: contrail.control.v1.LinkLocalService
+		(*Cluster)(nil),          // 17: contrail.control.v1.Cluster
+		(*Port)(nil),             // 18: contrail.control.v1.Port
+		(*RouterTable)(nil),      // 19: contrail.control.v1.RouterTable
+		(*BgpService)(nil),       // 20: contrail.control.v1.BgpService
+		(*BgpPeer)(nil),          // 21: contrail.control.v1.BgpPeer
+		(*HealthCheck)(nil),      // 22: contrail.control.v1.HealthCheck
+		(*Bridge)(nil),           // 23: contrail.control.v1.Bridge
+		(*PortPolicy)(nil),       // 24: contrail.control.v1.PortPolicy
+		(*PolicySet)(nil),        // 25: contrail.control.v1.PolicySet
+		(*PolicyBlock)(nil),      // 26: contrail.control.v1.PolicyBlock
+		(*PolicyRule)(nil),       // 27: contrail.control.v1.PolicyRule
+		(*PolicySelector)(nil),   // 28: contrail.control.v1.PolicySelector
+		(*PortRange)(nil),        // 29: contrail.control.v1.PortRange
+		(*PolicyGone)(nil),       // 30: contrail.control.v1.PolicyGone
+		(*ForeignAddress)(nil),   // 31: contrail.control.v1.ForeignAddress
+		(*PortGone)(nil),         // 32: contrail.control.v1.PortGone
+		(*Route)(nil),            // 33: contrail.control.v1.Route
+		(*MacRoute)(nil),         // 34: contrail.control.v1.MacRoute
+		(*MulticastRoute)(nil),   // 35: contrail.control.v1.MulticastRoute
+		(*Path)(nil),             // 36: contrail.control.v1.Path
+		(*RouteGone)(nil),        // 37: contrail.control.v1.RouteGone
+		(*VrfGone)(nil),          // 38: contrail.control.v1.VrfGone
+		(*EndOfTable)(nil),       // 39: contrail.control.v1.EndOfTable
+		(*Resumed)(nil),          // 40: contrail.control.v1.Resumed
+		(*KeepAlive)(nil),        // 41: contrail.control.v1.KeepAlive
+		(*v1.Position)(nil),      // 42: contrail.types.v1.Position
 	}
 )
 
@@ -3925,58 +4111,60 @@ var file_contrail_control_v1_control_proto_depIdxs = []int32{
 	7,  // 4: contrail.control.v1.Learned.paths:type_name -> contrail.control.v1.LearnedPath
 	1,  // 5: contrail.control.v1.Learned.kind:type_name -> contrail.control.v1.Learned.Kind
 	0,  // 6: contrail.control.v1.LearnedPath.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	40, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
+	42, // 7: contrail.control.v1.Report.since:type_name -> contrail.types.v1.Position
 	12, // 8: contrail.control.v1.Report.ports:type_name -> contrail.control.v1.PortStatus
 	10, // 9: contrail.control.v1.AgentMessage.hello:type_name -> contrail.control.v1.Hello
 	12, // 10: contrail.control.v1.AgentMessage.port_status:type_name -> contrail.control.v1.PortStatus
-	40, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
+	42, // 11: contrail.control.v1.Hello.seen:type_name -> contrail.types.v1.Position
 	11, // 12: contrail.control.v1.Hello.tables:type_name -> contrail.control.v1.TableCursor
 	2,  // 13: contrail.control.v1.PortStatus.state:type_name -> contrail.control.v1.PortStatus.State
 	13, // 14: contrail.control.v1.PortStatus.failing:type_name -> contrail.control.v1.FailedCheck
-	40, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
-	15, // 16: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
-	16, // 17: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
-	30, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
-	31, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
-	35, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
-	36, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
-	37, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
-	39, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
-	38, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
-	32, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
-	33, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
-	24, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
-	23, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
-	28, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
-	0,  // 30: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	22, // 31: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
-	29, // 32: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
-	18, // 33: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
-	20, // 34: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
-	21, // 35: contrail.control.v1.Port.bridge:type_name -> contrail.control.v1.Bridge
-	17, // 36: contrail.control.v1.Port.routers:type_name -> contrail.control.v1.RouterTable
-	19, // 37: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
-	3,  // 38: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
-	27, // 39: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
-	25, // 40: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
-	26, // 41: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
-	26, // 42: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
-	27, // 43: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
-	27, // 44: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
-	34, // 45: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
-	34, // 46: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
-	34, // 47: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
-	0,  // 48: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
-	11, // 49: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
-	9,  // 50: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
-	4,  // 51: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
-	14, // 52: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
-	5,  // 53: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
-	52, // [52:54] is the sub-list for method output_type
-	50, // [50:52] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	42, // 15: contrail.control.v1.ControlMessage.position:type_name -> contrail.types.v1.Position
+	17, // 16: contrail.control.v1.ControlMessage.cluster:type_name -> contrail.control.v1.Cluster
+	18, // 17: contrail.control.v1.ControlMessage.port:type_name -> contrail.control.v1.Port
+	32, // 18: contrail.control.v1.ControlMessage.port_gone:type_name -> contrail.control.v1.PortGone
+	33, // 19: contrail.control.v1.ControlMessage.route:type_name -> contrail.control.v1.Route
+	37, // 20: contrail.control.v1.ControlMessage.route_gone:type_name -> contrail.control.v1.RouteGone
+	38, // 21: contrail.control.v1.ControlMessage.vrf_gone:type_name -> contrail.control.v1.VrfGone
+	39, // 22: contrail.control.v1.ControlMessage.end_of_table:type_name -> contrail.control.v1.EndOfTable
+	41, // 23: contrail.control.v1.ControlMessage.keep_alive:type_name -> contrail.control.v1.KeepAlive
+	40, // 24: contrail.control.v1.ControlMessage.resumed:type_name -> contrail.control.v1.Resumed
+	34, // 25: contrail.control.v1.ControlMessage.mac_route:type_name -> contrail.control.v1.MacRoute
+	35, // 26: contrail.control.v1.ControlMessage.multicast_route:type_name -> contrail.control.v1.MulticastRoute
+	26, // 27: contrail.control.v1.ControlMessage.policy_block:type_name -> contrail.control.v1.PolicyBlock
+	25, // 28: contrail.control.v1.ControlMessage.policy_set:type_name -> contrail.control.v1.PolicySet
+	30, // 29: contrail.control.v1.ControlMessage.policy_gone:type_name -> contrail.control.v1.PolicyGone
+	15, // 30: contrail.control.v1.ControlMessage.fabric:type_name -> contrail.control.v1.Fabric
+	16, // 31: contrail.control.v1.Fabric.services:type_name -> contrail.control.v1.LinkLocalService
+	0,  // 32: contrail.control.v1.Cluster.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	24, // 33: contrail.control.v1.Port.policy:type_name -> contrail.control.v1.PortPolicy
+	31, // 34: contrail.control.v1.Port.foreign:type_name -> contrail.control.v1.ForeignAddress
+	20, // 35: contrail.control.v1.Port.bgp_services:type_name -> contrail.control.v1.BgpService
+	22, // 36: contrail.control.v1.Port.health_checks:type_name -> contrail.control.v1.HealthCheck
+	23, // 37: contrail.control.v1.Port.bridge:type_name -> contrail.control.v1.Bridge
+	19, // 38: contrail.control.v1.Port.routers:type_name -> contrail.control.v1.RouterTable
+	21, // 39: contrail.control.v1.BgpService.peers:type_name -> contrail.control.v1.BgpPeer
+	3,  // 40: contrail.control.v1.HealthCheck.kind:type_name -> contrail.control.v1.HealthCheck.Kind
+	29, // 41: contrail.control.v1.HealthCheck.codes:type_name -> contrail.control.v1.PortRange
+	27, // 42: contrail.control.v1.PolicyBlock.rules:type_name -> contrail.control.v1.PolicyRule
+	28, // 43: contrail.control.v1.PolicyRule.src:type_name -> contrail.control.v1.PolicySelector
+	28, // 44: contrail.control.v1.PolicyRule.dst:type_name -> contrail.control.v1.PolicySelector
+	29, // 45: contrail.control.v1.PolicyRule.src_ports:type_name -> contrail.control.v1.PortRange
+	29, // 46: contrail.control.v1.PolicyRule.dst_ports:type_name -> contrail.control.v1.PortRange
+	36, // 47: contrail.control.v1.Route.paths:type_name -> contrail.control.v1.Path
+	36, // 48: contrail.control.v1.MacRoute.paths:type_name -> contrail.control.v1.Path
+	36, // 49: contrail.control.v1.MulticastRoute.paths:type_name -> contrail.control.v1.Path
+	0,  // 50: contrail.control.v1.Path.encapsulations:type_name -> contrail.control.v1.Encapsulation
+	11, // 51: contrail.control.v1.KeepAlive.tables:type_name -> contrail.control.v1.TableCursor
+	9,  // 52: contrail.control.v1.Control.Session:input_type -> contrail.control.v1.AgentMessage
+	4,  // 53: contrail.control.v1.Control.Exchange:input_type -> contrail.control.v1.ExchangeRequest
+	14, // 54: contrail.control.v1.Control.Session:output_type -> contrail.control.v1.ControlMessage
+	5,  // 55: contrail.control.v1.Control.Exchange:output_type -> contrail.control.v1.ExchangeMessage
+	54, // [54:56] is the sub-list for method output_type
+	52, // [52:54] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_contrail_control_v1_control_proto_init() }
@@ -4011,13 +4199,14 @@ func file_contrail_control_v1_control_proto_init() {
 		(*ControlMessage_PolicyBlock)(nil),
 		(*ControlMessage_PolicySet)(nil),
 		(*ControlMessage_PolicyGone)(nil),
+		(*ControlMessage_Fabric)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[21].OneofWrappers = []any{}
-	file_contrail_control_v1_control_proto_msgTypes[24].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[23].OneofWrappers = []any{}
+	file_contrail_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*PolicyGone_Set)(nil),
 		(*PolicyGone_Block)(nil),
 	}
-	file_contrail_control_v1_control_proto_msgTypes[33].OneofWrappers = []any{
+	file_contrail_control_v1_control_proto_msgTypes[35].OneofWrappers = []any{
 		(*EndOfTable_Ports)(nil),
 		(*EndOfTable_Vrf)(nil),
 	}
@@ -4027,7 +4216,7 @@ func file_contrail_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contrail_control_v1_control_proto_rawDesc), len(file_contrail_control_v1_control_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

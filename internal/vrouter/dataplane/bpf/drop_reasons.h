@@ -51,7 +51,12 @@
 	X(EXTENSION_HEADER, "extension-header",                                \
 	  "more IPv6 extension headers than are looked through, or a route in one") \
 	X(EGRESS_RATE, "egress-rate", "container sends more than its egress rate") \
-	X(INGRESS_RATE, "ingress-rate", "more is sent to a container than its ingress rate")
+	X(INGRESS_RATE, "ingress-rate", "more is sent to a container than its ingress rate") \
+	X(NAT_PROTOCOL, "nat-protocol",                                        \
+	  "protocol that cannot leave as the node's, or a tunnel's port")      \
+	X(NAT_DESTINATION, "nat-destination",                                  \
+	  "a node, a controller or no host outside: nothing goes there as the node's") \
+	X(NAT_PORTS, "nat-ports", "the node has no port left for the flow")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -131,10 +131,15 @@ static __always_inline void reverse_key(const struct flow_key *key, const struct
 		map_v4(&r->src, f->nat_dst);
 	if (f->nat_src)
 		map_v4(&r->dst, f->nat_src);
-	if (f->nat_dport)
-		r->sport = f->nat_dport;
-	if (f->nat_sport)
-		r->dport = f->nat_sport;
+	if (is_icmp(key->proto)) { /* a flow has one of them */
+		if (f->nat_sport | f->nat_dport)
+			r->sport = f->nat_sport | f->nat_dport;
+	} else {
+		if (f->nat_dport)
+			r->sport = f->nat_dport;
+		if (f->nat_sport)
+			r->dport = f->nat_sport;
+	}
 	if (key->dir == FLOW_FROM_TUNNEL) {
 		r->scope = f->ifindex;
 		r->dir = FLOW_FROM_PORT;

@@ -183,6 +183,8 @@ __noinline int translate(struct __sk_buff *skb, __be32 src, __be32 dst, __be16 s
 		return -1;
 	if (check && dport && set_port(skb, l4 + sizeof(sport), check, flags, dport))
 		return -1;
+	if (proto == IPPROTO_ICMP && (sport | dport)) /* the identifier */
+		return set_port(skb, l4 + 4, l4 + 2, 0, sport | dport);
 	if (proto == IPPROTO_ICMP)
 		return translate_quote(skb, l4, old_src, src, old_dst, dst);
 	return 0;

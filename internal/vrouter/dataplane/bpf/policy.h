@@ -247,7 +247,8 @@ __noinline int ask_port(struct policy_query *q, struct port_policy *policy,
 }
 
 /* Fills in what a connection is by the key of one of its directions. A port with
- * a translated address is known by that, as it is at the other end. */
+ * a translated address is known by that, as it is at the other end; but not by the
+ * node's, which all share. */
 static __always_inline void describe(struct policy_query *q, const struct packet *p,
 				     const struct flow *f, int answer)
 {
@@ -255,7 +256,7 @@ static __always_inline void describe(struct policy_query *q, const struct packet
 
 	q->src.addr = answer ? k->dst : k->src;
 	q->dst.addr = answer ? k->src : k->dst;
-	if (f->nat_src)
+	if (f->nat_src && f->nh.kind != NEXT_HOP_FABRIC)
 		map_v4(answer ? &q->dst.addr : &q->src.addr, f->nat_src);
 	q->service = (p->v6 ? 6 : 4) << 8 | k->proto;
 	if (is_icmp(k->proto)) {

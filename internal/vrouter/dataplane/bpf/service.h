@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "fabric.h"
 #include "flow.h"
 #include "limit.h"
 #include "maps.h"
@@ -181,24 +182,31 @@ static __noinline int renew_answer(const struct flow_key *key, const struct flow
 	return DROP_NONE;
 }
 
-/* Whether a packet of the underlay may be a control node's to a port; all TCP
- * fragments may be. */
-static __always_inline int may_be_service(struct __sk_buff *skb)
+/* Whether a packet of the underlay may be for a port: from BGP of a control node, to
+ * a port of NAT, an error about such a packet, or any later fragment. */
+static __always_inline int may_be_answer(struct __sk_buff *skb)
 {
 	const __u32 least = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr);
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || need(skb, least))
 		return 0;
 	struct iphdr *ip = packet_at(skb, sizeof(struct ethhdr));
-	__be16 *ports = (void *)(ip + 1);
-	if (!in_packet(skb, ports + 2) || ip->version != 4 || ip->ihl != 5 ||
-	    ip->daddr != local_ip || ip->protocol != IPPROTO_TCP)
+	__be16 *head = (void *)(ip + 1);
+	if (!in_packet(skb, head + 4) || ip->version != 4 || ip->ihl != 5 || ip->daddr != local_ip)
 		return 0;
-	return ports[0] == bpf_htons(BGP_PORT) || ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET);
+	__u8 proto = ip->protocol;
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP && proto != IPPROTO_ICMP)
+		return 0;
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
+		return 1;
+	if (proto != IPPROTO_ICMP)
+		return is_nat_port(head[1]) || (proto == IPPROTO_TCP && head[0] == bpf_htons(BGP_PORT));
+	__u8 type = *(__u8 *)head;
+	return type == ICMP_ECHOREPLY ? is_nat_port(head[2]) : is_icmp_error(type);
 }
 
-/* Reads a packet of the underlay that may be a control node's to a port, and
- * finds the flow of it; null if it is the host's. */
+/* Reads a packet of the underlay that may be for a port, and finds the flow of it;
+ * null if it is the host's. */
 static __always_inline struct flow *find_answer(struct __sk_buff *skb, struct packet *p)
 {
 	if (parse_ipv4(skb, sizeof(struct ethhdr), p))

@@ -174,6 +174,12 @@ enum flow_role {
 	FLOW_ANSWERS = 1,
 };
 
+/* What becomes of packets that leave by the underlay as they are, or come so. */
+enum fabric_kind {
+	FABRIC_BGP = 0, /* a BGP service, see service.h */
+	FABRIC_NAT = 1, /* with a port of the node, see fabric.h */
+};
+
 struct flow_key {
 	struct addr src;
 	struct addr dst;
@@ -214,8 +220,10 @@ struct flow {
 	__be32 nat_dst;
 	__u8 answered; /* FLOW_BEGINS: there has been an answer */
 	__u8 limits;   /* that hold for its packets: LIMITED_* */
-	__u8 pad[2];
-	/* The same of its ports; only of services. */
+	__u8 fabric;   /* to or from the fabric: enum fabric_kind */
+	__u8 pad;
+	/* The same of its ports; only of what goes to the fabric. Of ICMP one of them
+	 * is the identifier. */
 	__be16 nat_sport;
 	__be16 nat_dport;
 };

@@ -5,7 +5,8 @@
  *
  *   container -> vif_rx: ARP, ND, echo to the gateway | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
- *                        | BGP to a service -> translated, to the underlay
+ *                        | BGP to a service, a link-local service, SNAT
+ *                          -> translated, to the underlay
  *   wire -> underlay_rx: tunnel to us? label or VNI -> flow, else checks, policy -> flow
  *                        -> local port
  *                        a service's answer? -> translated, to the port
@@ -24,6 +25,7 @@
 #include "await.h"
 #include "drop_reasons.h"
 #include "encap.h"
+#include "fabric.h"
 #include "flow.h"
 #include "limit.h"
 #include "maps.h"
@@ -94,7 +96,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const __u8 *dmac, __u3
 	return bpf_redirect_peer(ifindex, 0);
 }
 
-/* Sends what a container sent to a service out by the underlay, as the node's. */
+/* Sends what a container sent to the fabric out by the underlay, as the node's. */
 static __noinline int to_fabric(struct __sk_buff *skb, const struct packet *p,
 				const struct flow *f, __u32 ifindex)
 {
@@ -104,7 +106,10 @@ static __noinline int to_fabric(struct __sk_buff *skb, const struct packet *p,
 
 	if (!fits_underlay(skb, p, 0))
 		return drop(skb, DROP_TOO_BIG, ifindex);
-	if (translate(skb, f->nat_src, f->nat_dst, f->nat_sport, 0) || set_ttl(skb, BGP_TTL))
+	if (is_nat(f) && p->ttl <= 1)
+		return drop(skb, DROP_TTL, ifindex);
+	if (translate(skb, f->nat_src, f->nat_dst, f->nat_sport, f->nat_dport) ||
+	    set_ttl(skb, is_nat(f) ? p->ttl - 1 : BGP_TTL))
 		return drop(skb, DROP_MALFORMED, ifindex);
 	count_from(slot, packets, bytes);
 	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
@@ -276,6 +281,10 @@ int vif_rx(struct __sk_buff *skb)
 	if (prober)
 		return prober < 0 ? drop(skb, DROP_MALFORMED, ifindex) : bpf_redirect(prober, 0);
 
+	if (asks_link_local(&p)) {
+		bpf_tail_call(skb, &fabric_programs_v1, FABRIC_PORT);
+		return drop(skb, DROP_NO_ROUTE, ifindex);
+	}
 	struct flow *fresh = new_flow(SCRATCH_DECISION, generation);
 	if (!fresh)
 		return drop(skb, DROP_MALFORMED, ifindex);
@@ -286,6 +295,8 @@ int vif_rx(struct __sk_buff *skb)
 		if (p.ttl <= 1)
 			return p.v6 ? refuse6(skb, &p, ifindex, DROP_TTL, 0) : drop(skb, DROP_TTL, ifindex);
 		reason = decide_from_port(skb, &p, vif, fresh, old);
+		if (reason == DROP_NO_ROUTE && !p.v6) /* SNAT, if the port has it */
+			bpf_tail_call(skb, &fabric_programs_v1, FABRIC_PORT);
 		if (reason)
 			return drop(skb, reason, ifindex);
 		reason = judge(skb, &p, old, fresh, vif->label);
@@ -379,14 +390,44 @@ static __always_inline int receive(struct __sk_buff *skb, const struct packet *p
 	return deliver(skb, dmac, ifindex, slot);
 }
 
-/* Hands what a control node sent to a port to that. */
+/* Hands a port what answers it from the fabric. */
+static __noinline int hand_answer(struct __sk_buff *skb, const struct packet *p, struct flow *f)
+{
+	if (!p || !f)
+		return TC_ACT_SHOT;
+	__u8 dmac[6];
+	__u32 ifindex = f->nh.ifindex, slot = f->out_slot;
+	__u8 nat = is_nat(f);
+
+	if (nat && p->ttl <= 1)
+		return drop(skb, DROP_TTL, ifindex);
+	if (f->limits && exceeds(skb, f, skb->len))
+		return TC_ACT_SHOT;
+	if (nat && !f->packets)
+		note_answer(&p->key, f, 0);
+	touch(skb, f, skb->len);
+	copy_mac(dmac, f->dmac);
+	if (translate(skb, f->nat_src, f->nat_dst, f->nat_sport, f->nat_dport) ||
+	    set_ttl(skb, nat ? p->ttl - 1 : BGP_TTL))
+		return drop(skb, DROP_MALFORMED, ifindex);
+	return deliver(skb, dmac, ifindex, slot);
+}
+
+#define TO_FABRIC_PROGRAM -2
+
+/* Hands what came from the fabric to the port that it answers. What another program
+ * has to look at is TO_FABRIC_PROGRAM. */
 static __noinline int from_fabric(struct __sk_buff *skb, struct packet *p, __u32 generation)
 {
 	struct flow *f = p ? find_answer(skb, p) : 0;
 
+	if (!f && p && p->key.proto == IPPROTO_ICMP && !p->fragment && is_icmp_error(bpf_ntohs(p->key.dport)))
+		return TO_FABRIC_PROGRAM;
 	if (!f)
 		return VERDICT_NEXT;
 	if (f->generation != generation || f->policy != policy_of_flow(f)) {
+		if (is_nat(f))
+			return TO_FABRIC_PROGRAM;
 		int reason = renew_answer(&p->key, f, generation);
 
 		if (reason < 0)
@@ -397,16 +438,7 @@ static __noinline int from_fabric(struct __sk_buff *skb, struct packet *p, __u32
 		if (!f)
 			return VERDICT_NEXT;
 	}
-	if (f->limits && exceeds(skb, f, skb->len))
-		return TC_ACT_SHOT;
-	touch(skb, f, skb->len);
-	__u8 dmac[6];
-	__u32 ifindex = f->nh.ifindex, slot = f->out_slot;
-
-	copy_mac(dmac, f->dmac);
-	if (translate(skb, f->nat_src, f->nat_dst, 0, f->nat_dport) || set_ttl(skb, BGP_TTL))
-		return drop(skb, DROP_MALFORMED, ifindex);
-	return deliver(skb, dmac, ifindex, slot);
+	return hand_answer(skb, p, f);
 }
 
 SEC("tc")
@@ -425,8 +457,14 @@ int underlay_rx(struct __sk_buff *skb)
 	}
 	if (is_of_vlan(skb))
 		return VERDICT_NEXT;
-	if (!arrives(skb, &a, &fragments))
-		return may_be_service(skb) ? from_fabric(skb, &p, generation) : VERDICT_NEXT;
+	if (!arrives(skb, &a, &fragments)) {
+		int verdict = may_be_answer(skb) ? from_fabric(skb, &p, generation) : VERDICT_NEXT;
+
+		if (verdict != TO_FABRIC_PROGRAM)
+			return verdict;
+		bpf_tail_call(skb, &fabric_programs_v1, FABRIC_UNDERLAY);
+		return VERDICT_NEXT;
+	}
 	if (fragments)
 		return drop(skb, DROP_OUTER_FRAGMENT, underlay);
 	switch (a.encap) {
@@ -531,5 +569,6 @@ int probe_rx(struct __sk_buff *skb)
 }
 
 #include "bridge_rx.h"
+#include "fabric_rx.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
