@@ -120,7 +120,7 @@ func run(t *testing.T, patience time.Duration, kernel, initramfs string, kind ..
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(kind,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "2", "-m", "1536",
 		"-kernel", kernel, "-initrd", initramfs, "-serial", "stdio",
-		"-append", "console=ttyS0 quiet panic=-1 oops=panic")...)
+		"-append", "console=ttyS0 quiet panic=-1 oops=panic no_timer_check")...)
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
 		return "", err
