@@ -253,6 +253,8 @@ static __noinline int decide_fabric(struct __sk_buff *skb, struct packet *p, str
 
 		if (!outside)
 			return DROP_NO_ROUTE;
+		if (p->fragment == FRAGMENT_LOST)
+			return DROP_FRAGMENT;
 		f->nh.identity = *outside;
 		if (!can_leave(p))
 			return DROP_NAT_PROTOCOL;

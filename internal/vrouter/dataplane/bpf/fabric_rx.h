@@ -34,8 +34,6 @@ int fabric_port_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_BLOCKED, ifindex);
 	if (!may_send_from(vif, ifindex, &p->key.src))
 		return drop(skb, DROP_SOURCE_ADDRESS, ifindex);
-	if (p->fragment == FRAGMENT_LOST)
-		return drop(skb, DROP_FRAGMENT, ifindex);
 	struct flow *old = bpf_map_lookup_elem(&flow_v3, &p->key);
 	struct flow *fresh = new_flow(SCRATCH_DECISION, generation);
 	if (!fresh)
