@@ -543,6 +543,7 @@ const (
 	bpfProgFabricUnderlayRx  = "fabric_underlay_rx"
 	bpfProgProbeRx           = "probe_rx"
 	bpfProgUnderlayRx        = "underlay_rx"
+	bpfProgUnderlayTx        = "underlay_tx"
 	bpfProgVifRx             = "vif_rx"
 	bpfVarCrowdedFlows       = "crowded_flows"
 	bpfVarFloodInterval      = "flood_interval"
@@ -604,6 +605,7 @@ type bpfProgramSpecs struct {
 	FabricUnderlayRx *ebpf.ProgramSpec `ebpf:"fabric_underlay_rx"`
 	ProbeRx          *ebpf.ProgramSpec `ebpf:"probe_rx"`
 	UnderlayRx       *ebpf.ProgramSpec `ebpf:"underlay_rx"`
+	UnderlayTx       *ebpf.ProgramSpec `ebpf:"underlay_tx"`
 	VifRx            *ebpf.ProgramSpec `ebpf:"vif_rx"`
 }
 
@@ -823,6 +825,7 @@ type bpfPrograms struct {
 	FabricUnderlayRx *ebpf.Program `ebpf:"fabric_underlay_rx"`
 	ProbeRx          *ebpf.Program `ebpf:"probe_rx"`
 	UnderlayRx       *ebpf.Program `ebpf:"underlay_rx"`
+	UnderlayTx       *ebpf.Program `ebpf:"underlay_tx"`
 	VifRx            *ebpf.Program `ebpf:"vif_rx"`
 }
 
@@ -834,6 +837,7 @@ func (p *bpfPrograms) Close() error {
 		p.FabricUnderlayRx,
 		p.ProbeRx,
 		p.UnderlayRx,
+		p.UnderlayTx,
 		p.VifRx,
 	)
 }

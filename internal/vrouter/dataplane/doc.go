@@ -6,10 +6,12 @@
 //	                                         -> tunnel -> underlay (redirect_neigh)
 //	underlay -> underlay_rx -> flow | label or VNI, checks, policy -> local container
 //
-// Maps and the link of the underlay are pinned below one directory of a bpffs,
+//	the node's own tasks -> underlay_tx -> not into tunnels -> underlay
+//
+// Maps and the links of the underlay are pinned below one directory of a bpffs,
 // and the filters of containers' devices live with these, so that forwarding
 // goes on while no process runs; Open adopts what it finds. On a kernel without
-// tcx the underlay has a filter, too.
+// tcx the underlay has filters, too.
 // The vRouter agent tells it ports (which container is behind an interface),
 // routes (VRF, prefix, next hop, who is there) and the policies of ports (sets of
 // rules), and reads flows, counters and drops. What rules and networks are to

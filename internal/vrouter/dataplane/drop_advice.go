@@ -52,5 +52,6 @@ var dropAdvice = map[DropReason]string{
 	DropExtensionHeader:    "A program sends IPv6 with more than six extension headers, or with a routing header that names another destination. No ordinary one does: look at who it is.",
 	DropNatProtocol:        "A task sends to outside of the overlay, by the SNAT of its network, what has no port that the node could give it, or to the ports of tunnels (UDP 4789 and 6635). TCP, UDP and echo requests leave; SCTP, GRE and the like do not.",
 	DropNatDestination:     "A task wants to reach a node or a controller itself, or an address that is no host's, by SNAT or a link-local service. Nothing from a network gets there; `contrail vrouter fabric` shows what is refused. Have the service on another machine.",
+	DropForgedTunnel:       "A task in the node's own network namespace, or a container on a bridge of the host, sends what other nodes would take for a tunnel's packet: UDP to port 6635 or 4789, or MPLS in GRE. That is an attack, or another overlay on the same device, which needs other ports.",
 	DropNatPorts:           "So many flows go to one address and port outside that the ports of the node are used up, or the port's part of them; or the node could reserve none, see `contrail vrouter fabric`. Give the agent more by `--nat-ports`.",
 }

@@ -88,6 +88,8 @@ const (
 	DropNatDestination DropReason = 41
 	// DropNatPorts: the node has no port left for the flow.
 	DropNatPorts DropReason = 42
+	// DropForgedTunnel: tunnel packet from the node itself that the data plane has not made.
+	DropForgedTunnel DropReason = 43
 )
 
 var dropReasons = [...]struct{ name, help string }{
@@ -134,4 +136,5 @@ var dropReasons = [...]struct{ name, help string }{
 	{"nat-protocol", "protocol that cannot leave as the node's, or a tunnel's port"},
 	{"nat-destination", "a node, a controller or no host outside: nothing goes there as the node's"},
 	{"nat-ports", "the node has no port left for the flow"},
+	{"forged-tunnel", "tunnel packet from the node itself that the data plane has not made"},
 }

@@ -119,7 +119,7 @@ func tryFilter() error {
 	}
 	defer links.Close()
 	const loopback = 1 // the first device of every namespace
-	if err := putFilter(links, loopback, program, "probe"); err != nil {
+	if err := putFilter(links, loopback, netlink.HANDLE_MIN_INGRESS, program, "probe"); err != nil {
 		return fmt.Errorf("probe kernel %s for filters: %w", release(), err)
 	}
 	return nil

@@ -28,10 +28,10 @@ func (d *Dataplane) attachFilter(ifindex int) error {
 }
 
 func (d *Dataplane) attachProgram(ifindex int, prog *ebpf.Program, name string) error {
-	return putFilter(d.links, ifindex, prog, name)
+	return putFilter(d.links, ifindex, netlink.HANDLE_MIN_INGRESS, prog, name)
 }
 
-func putFilter(links *netlink.Handle, ifindex int, prog *ebpf.Program, name string) error {
+func putFilter(links *netlink.Handle, ifindex int, parent uint32, prog *ebpf.Program, name string) error {
 	if err := links.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
 		if errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("the kernel has no clsact qdisc: load its module, modprobe sch_ingress (CONFIG_NET_SCH_INGRESS): %w", err)
@@ -40,7 +40,7 @@ func putFilter(links *netlink.Handle, ifindex int, prog *ebpf.Program, name stri
 	}
 	filter := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Handle: filterHandle,
+			LinkIndex: ifindex, Parent: parent, Handle: filterHandle,
 			Protocol: unix.ETH_P_ALL, Priority: filterPriority,
 		},
 		Fd: prog.FD(), Name: name, DirectAction: true,
@@ -64,11 +64,11 @@ func (d *Dataplane) detachFilter(ifindex int) error {
 	return nil
 }
 
-// ingressFilters returns what filters the device's ingress, nothing where there
+// filters returns what filters the device's ingress or egress, nothing where there
 // is no device or no clsact qdisc.
-func (d *Dataplane) ingressFilters(ifindex int) ([]netlink.Filter, error) {
+func (d *Dataplane) filters(ifindex int, parent uint32) ([]netlink.Filter, error) {
 	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
-	filters, err := Dump(func() ([]netlink.Filter, error) { return d.links.FilterList(device, netlink.HANDLE_MIN_INGRESS) })
+	filters, err := Dump(func() ([]netlink.Filter, error) { return d.links.FilterList(device, parent) })
 	if isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -80,7 +80,7 @@ func (d *Dataplane) ingressFilters(ifindex int) ([]netlink.Filter, error) {
 
 // hasFilter says whether the device carries our program.
 func (d *Dataplane) hasFilter(ifindex int) (bool, error) {
-	filters, err := d.ingressFilters(ifindex)
+	filters, err := d.filters(ifindex, netlink.HANDLE_MIN_INGRESS)
 	if err != nil {
 		return false, err
 	}

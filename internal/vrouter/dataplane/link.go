@@ -10,17 +10,17 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// attachLink puts prog on the ingress of the device by a tcx link and pins
+// attachLink puts prog on the ingress or egress of the device by a tcx link and pins
 // that, or replaces the program of the pinned link in one step, without a
 // packet passing unseen. It is for the underlay, which is attached once. The
 // error is ErrNotSupported where the kernel has no tcx hook.
-func attachLink(ifindex int, prog *ebpf.Program, pin string) error {
+func attachLink(ifindex int, prog *ebpf.Program, at ebpf.AttachType, pin string) error {
 	adopted, err := adoptLink(ifindex, prog, pin)
 	if adopted || err != nil {
 		return err
 	}
 	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: ifindex, Program: prog, Attach: ebpf.AttachTCXIngress,
+		Interface: ifindex, Program: prog, Attach: at,
 	})
 	if err != nil {
 		return fmt.Errorf("attach program to interface %d: %w", ifindex, err)

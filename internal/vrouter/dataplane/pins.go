@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Below the pin directory: maps/NAME_vN, and links/underlay or, without tcx,
-// links/underlay_filter.
+// Below the pin directory: maps/NAME_vN, and links/underlay and links/guard or,
+// without tcx, links/underlay_filter.
 const (
 	mapDirName  = "maps"
 	linkDirName = "links"
@@ -21,6 +21,7 @@ const (
 func (d *Dataplane) mapDir() string      { return filepath.Join(d.config.PinDir, mapDirName) }
 func (d *Dataplane) linkDir() string     { return filepath.Join(d.config.PinDir, linkDirName) }
 func (d *Dataplane) underlayPin() string { return filepath.Join(d.linkDir(), "underlay") }
+func (d *Dataplane) guardPin() string    { return filepath.Join(d.linkDir(), "guard") }
 
 // makePinDirs makes the directories, after a look at the file system: a plain
 // one would take the directories and refuse the pins.

@@ -12,16 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// underlayFilter is the name of the underlay's filter, on a kernel without tcx.
-const underlayFilter = "contrail_underlay"
+// The names of the underlay's filters, on a kernel without tcx.
+const (
+	underlayFilter = "contrail_underlay"
+	guardFilter    = "contrail_guard"
+)
 
-// attachUnderlay puts underlay_rx on the ingress of the device: by a pinned tcx
-// link, or by a filter where the kernel has no such hook (before Linux 6.6).
-// What another agent left there is adopted and gets the new program in one step.
+// attachUnderlay puts underlay_rx on the ingress of the device, and underlay_tx on its
+// egress: by pinned tcx links, or by filters where the kernel has no such hook
+// (before Linux 6.6). What another agent left there is adopted and gets the new
+// program in one step. By then all programs that send into tunnels have to be of
+// this process: underlay_tx knows what they send by a mark.
 func (d *Dataplane) attachUnderlay(ifindex int) error {
 	err := ebpf.ErrNotSupported
 	if !d.config.withoutTCX {
-		err = attachLink(ifindex, d.objects.UnderlayRx, d.underlayPin())
+		err = attachLink(ifindex, d.objects.UnderlayRx, ebpf.AttachTCXIngress, d.underlayPin())
+		if err == nil {
+			err = attachLink(ifindex, d.objects.UnderlayTx, ebpf.AttachTCXEgress, d.guardPin())
+		}
 	}
 	if !errors.Is(err, ebpf.ErrNotSupported) {
 		return err
@@ -55,14 +63,11 @@ func (d *Dataplane) attachUnderlayFilter(ifindex int) error {
 		return fmt.Errorf("read record of the filter: %w", err)
 	}
 	if at := int(record.IfIndex); at != 0 && at != ifindex {
-		if err := d.removeFilter(at, underlayFilter); err != nil {
+		if err := d.removeUnderlayFilters(at); err != nil {
 			return err
 		}
 	}
-	if err := d.refuseForeignFilter(ifindex); err != nil {
-		return err
-	}
-	if err := d.attachProgram(ifindex, d.objects.UnderlayRx, underlayFilter); err != nil {
+	if err := d.putUnderlayFilters(ifindex); err != nil {
 		return err
 	}
 	info, err := d.objects.UnderlayRx.Info()
@@ -79,10 +84,37 @@ func (d *Dataplane) attachUnderlayFilter(ifindex int) error {
 	return nil
 }
 
+// underlayFilters are what filters ingress and egress of the underlay.
+func (d *Dataplane) underlayFilters() map[uint32]filter {
+	return map[uint32]filter{
+		netlink.HANDLE_MIN_INGRESS: {underlayFilter, "ingress", d.objects.UnderlayRx},
+		netlink.HANDLE_MIN_EGRESS:  {guardFilter, "egress", d.objects.UnderlayTx},
+	}
+}
+
+type filter struct {
+	name, where string
+	program     *ebpf.Program
+}
+
+func (d *Dataplane) putUnderlayFilters(ifindex int) error {
+	for parent, f := range d.underlayFilters() {
+		if err := d.refuseForeignFilter(ifindex, parent, f); err != nil {
+			return err
+		}
+	}
+	for parent, f := range d.underlayFilters() {
+		if err := putFilter(d.links, ifindex, parent, f.program, f.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refuseForeignFilter fails where our place is another program's: the underlay
 // is the host's device, which others may filter, too.
-func (d *Dataplane) refuseForeignFilter(ifindex int) error {
-	filters, err := d.ingressFilters(ifindex)
+func (d *Dataplane) refuseForeignFilter(ifindex int, parent uint32, ours filter) error {
+	filters, err := d.filters(ifindex, parent)
 	if err != nil {
 		return err
 	}
@@ -92,25 +124,25 @@ func (d *Dataplane) refuseForeignFilter(ifindex int) error {
 			continue
 		}
 		bpf, ok := f.(*netlink.BpfFilter)
-		if ok && attrs.Protocol == unix.ETH_P_ALL && (bpf.Name == underlayFilter || attrs.Handle != filterHandle) {
+		if ok && attrs.Protocol == unix.ETH_P_ALL && (bpf.Name == ours.name || attrs.Handle != filterHandle) {
 			continue
 		}
 		return fmt.Errorf("another program's %s filter has priority %d there; give it a higher number, or remove it: "+
-			"tc filter del dev DEVICE ingress pref %[2]d", f.Type(), filterPriority)
+			"tc filter del dev DEVICE %[3]s pref %[2]d", f.Type(), filterPriority, ours.where)
 	}
 	return nil
 }
 
-// detachUnderlay removes the program from the underlay; absent is success.
+// detachUnderlay removes the programs from the underlay; absent is success.
 func (d *Dataplane) detachUnderlay() error {
-	if err := detachLink(d.underlayPin()); err != nil {
+	if err := errors.Join(detachLink(d.guardPin()), detachLink(d.underlayPin())); err != nil {
 		return err
 	}
 	record, err := readUnderlayRecord(d.underlayRecordPin())
 	if err != nil || record == nil {
 		return err
 	}
-	if err := d.removeFilter(int(record.IfIndex), underlayFilter); err != nil {
+	if err := d.removeUnderlayFilters(int(record.IfIndex)); err != nil {
 		return err
 	}
 	if err := os.Remove(d.underlayRecordPin()); err != nil {
@@ -155,31 +187,26 @@ func readUnderlayRecord(pin string) (*underlayRecord, error) {
 	return record, nil
 }
 
-// removeFilter removes our filter from a device that others may filter, too, and
-// the qdisc with it where nobody does; absent is success.
-func (d *Dataplane) removeFilter(ifindex int, name string) error {
-	filters, err := d.ingressFilters(ifindex)
-	if err != nil {
-		return err
-	}
+// removeUnderlayFilters removes our filters from a device that others may filter,
+// too, and the qdisc with them where nobody does; absent is success.
+func (d *Dataplane) removeUnderlayFilters(ifindex int) error {
 	others := false
-	for _, f := range filters {
-		if bpf, ok := f.(*netlink.BpfFilter); !ok || bpf.Name != name {
-			others = true
-			continue
+	for parent, ours := range d.underlayFilters() {
+		filters, err := d.filters(ifindex, parent)
+		if err != nil {
+			return err
 		}
-		if err := d.links.FilterDel(f); err != nil && !isGone(err) && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("detach program from interface %d: %w", ifindex, err)
+		for _, f := range filters {
+			if bpf, ok := f.(*netlink.BpfFilter); !ok || bpf.Name != ours.name {
+				others = true
+				continue
+			}
+			if err := d.links.FilterDel(f); err != nil && !isGone(err) && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("detach program from interface %d: %w", ifindex, err)
+			}
 		}
 	}
-	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
-	egress, err := Dump(func() ([]netlink.Filter, error) { return d.links.FilterList(device, netlink.HANDLE_MIN_EGRESS) })
-	switch {
-	case err != nil && (isGone(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)):
-		return nil // no device or qdisc any more
-	case err != nil:
-		return fmt.Errorf("list egress filters of interface %d: %w", ifindex, err)
-	case others || len(egress) > 0:
+	if others {
 		return nil
 	}
 	return d.detachFilter(ifindex)

@@ -240,10 +240,7 @@ static __noinline int send_frame(struct __sk_buff *skb, struct frame_way *w, str
 	if (encapsulate_frame(skb, w->remote, w->vni, p->tos))
 		return -DROP_ENCAPSULATE;
 	count_from(slot, packets, bytes);
-	if (p->offset)
-		return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
-	skb->mark = COPY_MARK;
-	return bpf_redirect(underlay_ifindex, BPF_F_INGRESS);
+	return p->offset ? into_tunnel(skb) : into_tunnel_again(skb);
 }
 
 SEC("tc")

@@ -56,7 +56,9 @@
 	  "protocol that cannot leave as the node's, or a tunnel's port")      \
 	X(NAT_DESTINATION, "nat-destination",                                  \
 	  "a node, a controller or no host outside: nothing goes there as the node's") \
-	X(NAT_PORTS, "nat-ports", "the node has no port left for the flow")
+	X(NAT_PORTS, "nat-ports", "the node has no port left for the flow")    \
+	X(FORGED_TUNNEL, "forged-tunnel",                                      \
+	  "tunnel packet from the node itself that the data plane has not made")
 
 #define DROP_ENUM(name, text, help) DROP_##name,
 enum drop_reason {

@@ -23,16 +23,33 @@
 #define ERR_ALREADY -114
 
 /*
- * A copy for the underlay comes in there once more with this mark, which packets
- * from the wire and from other namespaces never have, and is sent on: only the
- * last of several can be sent to a neighbour that the kernel has to find, and
- * the kernel takes it for IP only then.
+ * What the programs have made for a tunnel has this mark until it has left, which
+ * packets from the wire, from other namespaces and from sockets of tasks never
+ * have: see underlay_tx.
+ *
+ * A copy comes in by the underlay once more, to be sent on: only the last of
+ * several can be sent to a neighbour that the kernel has to find, and the kernel
+ * takes it for IP only then.
  */
-#define COPY_MARK 0x62726467U
+#define TUNNEL_MARK 0x62726467U
 
 static __always_inline int is_copy(const struct __sk_buff *skb)
 {
-	return skb->mark == COPY_MARK;
+	return skb->mark == TUNNEL_MARK;
+}
+
+/* Sends a tunnel's packet to its next neighbour on the underlay. */
+static __always_inline int into_tunnel(struct __sk_buff *skb)
+{
+	skb->mark = TUNNEL_MARK;
+	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
+}
+
+/* The same of a packet that the kernel does not take for IP as it is. */
+static __always_inline int into_tunnel_again(struct __sk_buff *skb)
+{
+	skb->mark = TUNNEL_MARK;
+	return bpf_redirect(underlay_ifindex, BPF_F_INGRESS);
 }
 
 /* What comes between the frame's Ethernet header and the inner IP header. */
@@ -284,9 +301,7 @@ static __noinline int decapsulate_ipv6(struct __sk_buff *skb, __u32 size)
  * IPv6: so it comes in once more, see is_copy. */
 static __always_inline int to_underlay(struct __sk_buff *skb, const struct packet *p)
 {
-	if (p->v6 && skb->protocol != bpf_htons(ETH_P_IP)) {
-		skb->mark = COPY_MARK;
-		return bpf_redirect(underlay_ifindex, BPF_F_INGRESS);
-	}
-	return bpf_redirect_neigh(underlay_ifindex, 0, 0, 0);
+	if (p->v6 && skb->protocol != bpf_htons(ETH_P_IP))
+		return into_tunnel_again(skb);
+	return into_tunnel(skb);
 }

@@ -101,7 +101,7 @@ static __noinline int flood_remotes(struct flooding *f)
 		return DROP_MALFORMED;
 	if (encapsulate_frame(f->skb, 0, 0, f->tos))
 		return DROP_ENCAPSULATE;
-	f->skb->mark = COPY_MARK;
+	f->skb->mark = TUNNEL_MARK;
 	bpf_loop(BRIDGE_REMOTES, flood_remote, f, 0);
 	return DROP_NONE;
 }

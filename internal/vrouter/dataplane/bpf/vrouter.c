@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * The data plane of a node: vif_rx at the host side of each container's veth,
- * underlay_rx at the device towards the other nodes, probe_rx at the agent's own.
+ * underlay_rx at the device towards the other nodes, with underlay_tx at what leaves
+ * by it, probe_rx at the agent's own.
  *
  *   container -> vif_rx: ARP, ND, echo to the gateway | source check -> flow, else route, policy -> flow
  *                        -> next hop {local port, tunnel, discard}
@@ -451,10 +452,8 @@ int underlay_rx(struct __sk_buff *skb)
 	int fragments = 0;
 	int reason;
 
-	if (is_copy(skb)) {
-		skb->mark = 0;
-		return bpf_redirect_neigh(underlay, 0, 0, 0);
-	}
+	if (is_copy(skb))
+		return into_tunnel(skb);
 	if (is_of_vlan(skb))
 		return VERDICT_NEXT;
 	if (!arrives(skb, &a, &fragments)) {
@@ -475,11 +474,11 @@ int underlay_rx(struct __sk_buff *skb)
 		if (!reason && a.proto == bpf_htons(ETH_P_ARP)) {
 			reason = answer_neighbour(skb, &a);
 			if (!reason)
-				return bpf_redirect_neigh(underlay, 0, 0, 0);
+				return into_tunnel(skb);
 		} else if (!reason && is_nd(&p)) {
 			reason = answer_neighbour6(skb, &a, &p);
 			if (!reason)
-				return bpf_redirect_neigh(underlay, 0, 0, 0);
+				return into_tunnel(skb);
 		} else if (!reason && is_of_router(a.vrf)) {
 			reason = enter_network(&a, &p.key);
 		}
@@ -570,5 +569,6 @@ int probe_rx(struct __sk_buff *skb)
 
 #include "bridge_rx.h"
 #include "fabric_rx.h"
+#include "guard.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
