@@ -61,8 +61,13 @@ func TestNetAnswersPassOfIPv6(t *testing.T) {
 	b.wants6(back, DropPolicyGroup)
 	now, err := Now()
 	b.must(err)
-	if _, live, err := b.dp.SweepFlows(now+DefaultAges().Unanswered*2, DefaultAges()); err != nil || live != 4 {
-		t.Errorf("%d flows are left, %v, want the four that answer each other: %+v", live, err, b.flows())
+	live := 0
+	for range 2 { // an answer that is waited for goes when there is no question
+		_, live, err = b.dp.SweepFlows(now+DefaultAges().Unanswered*2, DefaultAges())
+		b.must(err)
+	}
+	if live != 4 {
+		t.Errorf("%d flows are left, want the four that answer each other: %+v", live, b.flows())
 	}
 	// A rule of one family is none of the other.
 	rule := allow(AnyProtocol, 0, anyone, anyone)
