@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,11 @@ type RunningStream struct {
 	sent   chan sent
 	came   chan sent
 	server *net.TCPListener
+	// begun is what was sent again to connect.
+	begun int
+	// end lets the receiver close its end, which ended tells it.
+	end   func()
+	ended chan struct{}
 }
 
 type sent struct {
@@ -29,10 +35,13 @@ type sent struct {
 type StreamTally struct {
 	// Bytes that were sent, and came.
 	Bytes int
-	// Again are the packets that were sent again because they were lost: those
-	// that the receiver said it had already are not among them.
+	// Again are the packets of the stream that were sent again because they were
+	// lost: those that the receiver said it had already are not among them.
 	Again int
 }
+
+// streamDoubt is how long the receiver may take to say what it had already.
+const streamDoubt = time.Second
 
 const streamPiece = 1000 // bytes in a millisecond
 
@@ -40,7 +49,9 @@ const streamPiece = 1000 // bytes in a millisecond
 // send a megabyte in a second.
 func StartStream(t TB, what Traffic) *RunningStream {
 	t.Helper()
-	s := &RunningStream{stop: make(chan struct{}), sent: make(chan sent, 1), came: make(chan sent, 1)}
+	s := &RunningStream{stop: make(chan struct{}), sent: make(chan sent, 1), came: make(chan sent, 1), ended: make(chan struct{})}
+	s.end = sync.OnceFunc(func() { close(s.ended) })
+	t.Cleanup(s.end)
 	what.To.Must(func() (err error) {
 		s.server, err = net.ListenTCP("tcp4", &net.TCPAddr{Port: int(what.Port)})
 		return err
@@ -56,6 +67,10 @@ func StartStream(t TB, what Traffic) *RunningStream {
 		return err
 	})
 	t.Cleanup(func() { s.conn.Close() })
+	var err error
+	if s.begun, err = s.again(); err != nil {
+		t.Fatalf("ask the stream's socket: %v", err)
+	}
 	go s.send()
 	return s
 }
@@ -107,6 +122,7 @@ func (s *RunningStream) receive() {
 		total += n
 		if errors.Is(err, io.EOF) {
 			s.came <- sent{total, nil}
+			<-s.ended // the sender would not count what comes after the other end's end
 			return
 		}
 		if err != nil {
@@ -132,21 +148,35 @@ func (s *RunningStream) Stop(t TB) (tally StreamTally) {
 	case <-time.After(trafficPatience):
 		t.Errorf("the stream of %d bytes does not end", out.bytes)
 	}
-	raw, err := s.conn.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) {
-			info, failed := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-			if failed == nil {
-				tally.Again = max(int(info.Total_retrans)-int(info.Dsack_dups), 0)
-			}
-			err = failed
-		})
-	}
-	if err != nil {
-		t.Errorf("ask the stream's socket: %v", err)
+	for deadline := time.Now().Add(streamDoubt); ; time.Sleep(5 * time.Millisecond) {
+		again, err := s.again()
+		if err != nil {
+			t.Errorf("ask the stream's socket: %v", err)
+		}
+		tally.Again = max(again-s.begun, 0)
+		if tally.Again == 0 || time.Now().After(deadline) {
+			break
+		}
 	}
 	tally.Bytes = out.bytes
+	s.end()
 	s.conn.Close()
 	s.server.Close()
 	return tally
+}
+
+// again is how many packets were sent again and are not known to have come before.
+func (s *RunningStream) again() (packets int, err error) {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		var info *unix.TCPInfo
+		if info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed == nil {
+			packets = int(info.Total_retrans) - int(info.Dsack_dups)
+		}
+	})
+	return packets, errors.Join(err, failed)
 }

@@ -31,7 +31,8 @@ type Traffic struct {
 
 // Tally is what became of traffic.
 type Tally struct {
-	// Sent packets, and Answers that were asked for, with those that did not come.
+	// Sent packets, and Answers that were asked for, with those that did not come. An
+	// answer is lost when its question came: each packet is lost once.
 	Sent, Lost, Answers, AnswersLost int
 	// Rate is how many packets per second were sent: fewer than was asked for where
 	// the machine has no time.
@@ -79,8 +80,9 @@ type flow struct {
 	sent   uint64
 	asked  int
 
-	arrived, answered numbers
-	greeted           atomic.Uint64 // greetings that were answered
+	// Of all packets that came, some are questions, whose answers may have come.
+	arrived, questions, answered numbers
+	greeted                      atomic.Uint64 // greetings that were answered
 }
 
 // numbers are those of packets that came.
@@ -276,6 +278,9 @@ func (r *RunningTraffic) serve() {
 			}
 			if number != greeting {
 				r.flows[flow].arrived.add(number)
+				if packet[12] == 1 {
+					r.flows[flow].questions.add(number)
+				}
 			}
 			if packet[12] == 1 {
 				out = append(out, ipv4.Message{Buffers: [][]byte{packet}, Addr: m.Addr})
@@ -345,7 +350,7 @@ func (r *RunningTraffic) count() (tally Tally) {
 		tally.Sent += int(f.sent)
 		tally.Lost += int(f.sent) - f.arrived.len()
 		tally.Answers += f.asked
-		tally.AnswersLost += f.asked - f.answered.len()
+		tally.AnswersLost += max(f.questions.len()-f.answered.len(), 0)
 	}
 	tally.Rate = int(float64(tally.Sent) / r.took.Seconds())
 	return tally

@@ -302,9 +302,17 @@ type outcome struct {
 
 func (n *node) command(verb string, c call) *exec.Cmd {
 	n.t.Helper()
-	binary, err := pluginBinary()
+	cmd, err := n.prepare(verb, c)
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	return cmd
+}
+
+func (n *node) prepare(verb string, c call) (*exec.Cmd, error) {
+	binary, err := pluginBinary()
+	if err != nil {
+		return nil, err
 	}
 	cmd := exec.Command(binary)
 	cmd.Stdin = strings.NewReader(n.withOptions(c.stdin))
@@ -315,25 +323,37 @@ func (n *node) command(verb string, c call) *exec.Cmd {
 	if c.netns != "" {
 		cmd.Env = append(cmd.Env, "CNI_NETNS="+c.netns)
 	}
-	return cmd
+	return cmd, nil
 }
 
 func (n *node) plugin(verb string, c call) outcome {
 	n.t.Helper()
-	cmd := n.command(verb, c)
+	out, err := n.tryPlugin(verb, c)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+// tryPlugin is plugin where a goroutine other than the test's runs it, which must
+// not end the test. That it could not be started is the error.
+func (n *node) tryPlugin(verb string, c call) (outcome, error) {
+	cmd, err := n.prepare(verb, c)
+	if err != nil {
+		return outcome{}, err
+	}
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	started := time.Now()
 	if err := n.ns.Start(cmd); err != nil {
-		n.t.Fatal(err)
+		return outcome{}, err
 	}
 	_ = cmd.Wait()
-	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(started)}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(started)}, nil
 }
 
 // withOptions adds what an operator sets in the file.
 func (n *node) withOptions(stdin string) string {
-	n.t.Helper()
 	var conf map[string]any
 	if err := json.Unmarshal([]byte(stdin), &conf); err != nil {
 		return stdin
@@ -343,7 +363,7 @@ func (n *node) withOptions(stdin string) string {
 	}
 	data, err := json.Marshal(conf)
 	if err != nil {
-		n.t.Fatal(err)
+		panic(err) // it was JSON before
 	}
 	return string(data)
 }
@@ -360,10 +380,16 @@ type container struct {
 	address string
 }
 
+// newContainer is one that has no interface yet.
+func newContainer(t *testing.T, network string) *container {
+	t.Helper()
+	ns := nstest.New(t, "container")
+	return &container{call: call{uuid.NewString(), "eth0", ns.Path(), onNetwork(network)}, ns: ns}
+}
+
 func (n *node) add(network string) *container {
 	n.t.Helper()
-	ns := nstest.New(n.t, "container")
-	c := &container{call: call{uuid.NewString(), "eth0", ns.Path(), onNetwork(network)}, ns: ns}
+	c := newContainer(n.t, network)
 	out := n.plugin("ADD", c.call)
 	c.address = addressOf(n.t, out)
 	return c

@@ -102,6 +102,7 @@ func (b *blinking) run(l load, least time.Duration, happens func()) outcomeOfRun
 	done := time.After(least)
 	happens()
 	<-done
+	after := b.created() // while all of them have packets
 	var o outcomeOfRun
 	for _, r := range traffic {
 		tally := r.Stop(b.t)
@@ -117,7 +118,6 @@ func (b *blinking) run(l load, least time.Duration, happens func()) outcomeOfRun
 		o.streamed += tally.Bytes
 		o.again += tally.Again
 	}
-	after := b.created()
 	for key, at := range before {
 		if _, another := earlier[key]; another {
 			continue
@@ -148,14 +148,11 @@ type flowName struct {
 	direction        dataplane.Direction
 }
 
-// created returns when the flows of the traffic were made.
+// created returns when each flow that the nodes have was made, whenever it had its
+// last packet: on a slow machine that may be a while ago.
 func (b *blinking) created() map[flowName]time.Duration {
 	b.t.Helper()
 	all := map[flowName]time.Duration{}
-	now, err := dataplane.Now()
-	if err != nil {
-		b.t.Fatal(err)
-	}
 	for i, n := range b.nodes {
 		tables, err := dataplane.OpenTables(filepath.Join(n.bpf, "contrail"))
 		if err != nil {
@@ -165,7 +162,7 @@ func (b *blinking) created() map[flowName]time.Duration {
 			if err != nil {
 				b.t.Fatal(err)
 			}
-			if f.Protocol != unix.IPPROTO_ICMP && f.LastSeen > now-time.Second {
+			if f.Protocol != unix.IPPROTO_ICMP {
 				all[flowName{i, f.Src, f.Dst, f.SrcPort, f.DstPort, f.Protocol, f.Direction}] = f.Created
 			}
 		}
@@ -249,11 +246,13 @@ func (b *blinking) change(rounds int) {
 		b.controllers.answersOnly(id)
 		var sides sync.WaitGroup
 		for _, n := range b.nodes {
+			come := []*container{newContainer(b.t, "blue"), newContainer(b.t, "red")}
 			sides.Go(func() {
-				for _, network := range []string{"blue", "red"} {
-					c := n.add(network)
-					if out := n.plugin("DEL", c.call); out.code != 0 {
-						b.t.Errorf("DEL exited %d: %s%s", out.code, out.stdout, out.stderr)
+				for _, c := range come {
+					for _, verb := range []string{"ADD", "DEL"} {
+						if out, err := n.tryPlugin(verb, c.call); err != nil || out.code != 0 {
+							b.t.Errorf("%s exited %d: %s%s (%v)", verb, out.code, out.stdout, out.stderr, err)
+						}
 					}
 				}
 			})
@@ -302,9 +301,9 @@ func TestNetNeverBlinks(t *testing.T) {
 		var control outcomeOfRun
 		for i, c := range cases {
 			o := b.run(l, least, c.happens)
-			// Where the machine itself had no room for packets the run says nothing.
-			for try := 0; i > 0 && try < 3 && o.worse(control) && o.Refused > 0; try++ {
-				t.Logf("%s at %d packets/s: queues of this machine refused %d packets; once more", c.name, l.rate, o.Refused)
+			for try := 0; i > 0 && try < 3 && o.saysNothing(control, try); try++ {
+				t.Logf("%s at %d packets/s: %d packets lost, %d answers and %d of TCP, and queues of this machine refused %d; once more",
+					c.name, l.rate, o.Lost, o.AnswersLost, o.again, o.Refused)
 				o = b.run(l, least, c.happens)
 			}
 			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", c.name, l.rate, o.Rate, o.flows, o.Sent, o.Lost,
@@ -335,6 +334,17 @@ func TestNetNeverBlinks(t *testing.T) {
 
 func (o outcomeOfRun) worse(control outcomeOfRun) bool {
 	return o.Lost > control.Lost || o.AnswersLost > control.AnswersLost || o.again > control.again
+}
+
+// saysNothing is whether a run is worse, and that may be the machine's doing: its
+// queues had no room for packets, or TCP alone took some for lost, as it does when
+// an answer has to wait for a CPU. The latter is believed the third time.
+func (o outcomeOfRun) saysNothing(control outcomeOfRun, try int) bool {
+	if o.gone+o.begunAnew > 0 || !o.worse(control) {
+		return false
+	}
+	onlyTCP := o.Lost <= control.Lost && o.AnswersLost <= control.AnswersLost
+	return o.Refused > 0 || onlyTCP && try < 2
 }
 
 func (b *blinking) logDrops() {
@@ -368,7 +378,8 @@ func TestNetNothingGoesBeforeControllersSpeak(t *testing.T) {
 		eventually(t, "the agent answers and has its ports", n.hasPorts)
 	}
 	for _, r := range traffic {
-		if tally := r.Stop(t); tally.Lost > 0 || tally.AnswersLost > 0 {
+		// What queues of this machine had no room for no agent took away.
+		if tally := r.Stop(t); tally.Lost+tally.AnswersLost > tally.Refused {
 			t.Errorf("without controllers %d of %d packets and %d answers to %s are lost (queues refused %d)",
 				tally.Lost, tally.Sent, tally.AnswersLost, r.Address, tally.Refused)
 		}

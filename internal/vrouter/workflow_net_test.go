@@ -352,7 +352,12 @@ func TestNetParallelAdds(t *testing.T) {
 		outcomes := make([]outcome, len(calls))
 		var wait sync.WaitGroup
 		for i := range calls {
-			wait.Go(func() { outcomes[i] = n.plugin(verb, calls[i]) })
+			wait.Go(func() {
+				var err error
+				if outcomes[i], err = n.tryPlugin(verb, calls[i]); err != nil {
+					t.Errorf("%s: %v", verb, err)
+				}
+			})
 		}
 		wait.Wait()
 		return outcomes
