@@ -5,8 +5,11 @@ package dataplane
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -268,93 +271,173 @@ func (k *container) stream(t *testing.T, to *container, port int) (*sink, func()
 	return s, stop
 }
 
-// rate is how many bits in a second came within a time.
-func (s *sink) rate(d time.Duration) float64 {
-	from, start := s.bytes.Load(), time.Now()
-	time.Sleep(d) // the time is what is measured
-	return float64(s.bytes.Load()-from) * 8 / time.Since(start).Seconds()
+const (
+	// settleFor is how long the mean of one connection is that has to be its limit:
+	// TCP without a queue goes by fits and starts of a quarter of a second.
+	settleFor = 4 * time.Second
+	// settlePatience is how long that may take to come.
+	settlePatience = 16 * time.Second
+)
+
+// settled is what a limited connection came to.
+type settled struct {
+	ok bool
+	// over is more than the limit and its burst, bits in a second over a time; this
+	// no machine is too slow for.
+	over error
+	// best is the most that came in settleFor, bits in a second, when not ok.
+	best float64
 }
 
-// settle measures, after what passes at once at the beginning, until the mean is
-// within 5 % of a rate, over 4 seconds at least: TCP without a queue goes by fits and
-// starts of a quarter of a second. It fails when the mean is not so after 20.
-func (s *sink) settle(rate float64) error {
-	time.Sleep(time.Second)
-	from, start := s.bytes.Load(), time.Now()
-	for {
+// settle measures, after what passes at once at the beginning, until the mean of some
+// settleFor is within 5 % of a rate. It may bring too little on a machine that has no
+// time, and never more than 5 % above the rate since began beyond the burst.
+func (s *sink) settle(l Limit, began time.Time) (got settled) {
+	type sample struct {
+		at   time.Duration
+		bits float64
+	}
+	rate, burst := float64(l.Rate), max(float64(l.Burst), float64(l.Rate)*LeastBurst.Seconds())
+	var samples []sample
+	for at := time.Duration(0); at < settlePatience; {
 		time.Sleep(250 * time.Millisecond)
-		took := time.Since(start).Seconds()
-		mean := float64(s.bytes.Load()-from) * 8 / took
-		if took >= 4 && mean > 0.95*rate && mean < 1.05*rate {
-			return nil
+		bits := float64(s.bytes.Load()) * 8
+		at = time.Since(began)
+		if bits > 1.05*rate*at.Seconds()+burst {
+			got.over = fmt.Errorf("TCP brings %.1f Mbit in %.1f s, and the limit is %.0f in a second and %.1f at once",
+				bits/1e6, at.Seconds(), rate/1e6, burst/1e6)
+			return got
 		}
-		if took >= 20 {
-			return fmt.Errorf("TCP brings %.1f Mbit/s in the mean of %.0f s, and the limit is %.0f", mean/1e6, took, rate/1e6)
+		if at < time.Second {
+			continue
+		}
+		samples = append(samples, sample{at, bits})
+		for len(samples) > 1 && at-samples[1].at >= settleFor {
+			samples = samples[1:]
+		}
+		first := samples[0]
+		if at-first.at < settleFor {
+			continue
+		}
+		mean := (bits - first.bits) / (at - first.at).Seconds()
+		if mean > 0.95*rate && mean < 1.05*rate {
+			return settled{ok: true}
+		}
+		got.best = max(got.best, mean)
+	}
+	return got
+}
+
+// least is how many bits came in the worst of four seconds.
+func (s *sink) least() float64 {
+	worst := math.Inf(1)
+	for range 4 {
+		from, start := s.bytes.Load(), time.Now()
+		time.Sleep(time.Second) // the time is what is measured
+		worst = min(worst, float64(s.bytes.Load()-from)*8/time.Since(start).Seconds())
+	}
+	return worst
+}
+
+// limited are two containers, and what one may send the other.
+type limited struct {
+	name     string
+	from, to *container
+	ingress  bool // the limit is of the one that is sent to
+	port     int  // of the last connection
+}
+
+// stream begins one with a limit.
+func (p *limited) stream(t *testing.T, l Limit) (s *sink, began time.Time, stop func()) {
+	t.Helper()
+	k := p.from
+	if p.ingress {
+		k = p.to
+	}
+	with := k.port
+	if p.ingress {
+		with.Ingress = l
+	} else {
+		with.Egress = l
+	}
+	k.node.Must(func() error { return k.node.dp.PutPort(with) })
+	p.port++
+	began = time.Now()
+	s, stop = p.from.stream(t, p.to, p.port)
+	return s, began, stop
+}
+
+// again tries a limit that was not reached, if the machine has the time for it: when
+// without a limit nothing like twice as much comes, that says nothing.
+func (p *limited) again(t *testing.T, l Limit, got settled) {
+	t.Helper()
+	for range 2 {
+		s, _, stop := p.stream(t, Limit{})
+		free := s.least()
+		stop()
+		if free < 2*float64(l.Rate) {
+			t.Logf("%s: not tried at %.0f Mbit/s, as this machine has no more than %.1f now", p.name, float64(l.Rate)/1e6, free/1e6)
+			return
+		}
+		t.Logf("%s: TCP brings %.1f Mbit/s, the limit is %.0f, and without it %.1f; once more",
+			p.name, got.best/1e6, float64(l.Rate)/1e6, free/1e6)
+		s, began, stop := p.stream(t, l)
+		got = s.settle(l, began)
+		stop()
+		if got.over != nil {
+			t.Errorf("%s: %v", p.name, got.over)
+		}
+		if got.ok || got.over != nil {
+			return
 		}
 	}
+	t.Errorf("%s: TCP brings %.1f Mbit/s at best in the mean of %v, and the limit is %.0f",
+		p.name, got.best/1e6, settleFor, float64(l.Rate)/1e6)
 }
 
 // TestNetTCPGetsItsLimit: one TCP connection gets what is allowed, neither more nor
-// less, in both directions, on one node and between two.
+// less, in both directions, on one node and between two. FULL=1 tries 1 Gbit/s, too.
 func TestNetTCPGetsItsLimit(t *testing.T) {
-	type pair struct{ from, to *container }
 	c := newCluster(t, 2)
-	var pairs []pair
-	for i := range 4 {
+	var pairs []*limited
+	for i, name := range []string{"egress, one node", "egress, two nodes", "ingress, one node", "ingress, two nodes"} {
 		n := 3 + 2*i
-		pairs = append(pairs, pair{
-			c.container(0, 1, fmt.Sprintf("10.32.0.%d", n)),
-			c.container(i%2, 1, fmt.Sprintf("10.32.0.%d", n+1)),
+		pairs = append(pairs, &limited{
+			name: name, ingress: i >= 2, port: 5000,
+			from: c.container(0, 1, fmt.Sprintf("10.32.0.%d", n)),
+			to:   c.container(i%2, 1, fmt.Sprintf("10.32.0.%d", n+1)),
 		})
 	}
 	c.connect()
-	// Pairs 0 and 1 have their egress limited, 2 and 3 their ingress; 0 and 2 are
-	// on one node.
-	limit := func(i int, l Limit) {
-		k := pairs[i].from
-		p := k.port
-		p.Egress = l
-		if i >= 2 {
-			k = pairs[i].to
-			p = k.port
-			p.Ingress = l
+	limits := []Limit{{Rate: 10e6, Burst: 8 * 15140}, {Rate: 100e6, Burst: 8 * 15140}}
+	together := len(pairs)
+	if os.Getenv("FULL") == "1" {
+		limits = append(limits, Limit{Rate: 1e9, Burst: 8 << 20})
+	}
+	for _, l := range limits {
+		if l.Rate >= 1e9 {
+			together = 1
 		}
-		k.node.Must(func() error { return k.node.dp.PutPort(p) })
-	}
-	name := func(i int) string {
-		return []string{"egress, one node", "egress, two nodes", "ingress, one node", "ingress, two nodes"}[i]
-	}
-
-	for n, rate := range []uint64{10e6, 100e6} {
-		var all sync.WaitGroup
-		for i := range pairs {
-			limit(i, Limit{Rate: rate, Burst: 8 * 15140})
-			s, stop := pairs[i].from.stream(t, pairs[i].to, 5000+n)
-			all.Go(func() {
-				if err := s.settle(float64(rate)); err != nil {
-					t.Errorf("%s: %v", name(i), err)
+		for some := range slices.Chunk(pairs, together) {
+			gotten := make([]settled, len(some))
+			var all sync.WaitGroup
+			for i, p := range some {
+				s, began, stop := p.stream(t, l)
+				all.Go(func() {
+					gotten[i] = s.settle(l, began)
+					stop()
+				})
+			}
+			all.Wait()
+			for i, p := range some {
+				switch got := gotten[i]; {
+				case got.over != nil:
+					t.Errorf("%s: %v", p.name, got.over)
+				case !got.ok:
+					p.again(t, l, got)
 				}
-				stop()
-			})
+			}
 		}
-		all.Wait()
-	}
-	for i := range pairs {
-		const rate = 1e9
-		limit(i, Limit{})
-		s, stop := pairs[i].from.stream(t, pairs[i].to, 5010)
-		free := s.rate(time.Second)
-		stop()
-		if free < 2*rate {
-			t.Logf("%s: not tried at 1 Gbit/s, as this machine has no more than %.1f now", name(i), free/1e9)
-			continue
-		}
-		limit(i, Limit{Rate: rate, Burst: 8 << 20})
-		s, stop = pairs[i].from.stream(t, pairs[i].to, 5011)
-		if err := s.settle(rate); err != nil {
-			t.Errorf("%s: %v", name(i), err)
-		}
-		stop()
 	}
 	if t.Failed() {
 		c.dump()
