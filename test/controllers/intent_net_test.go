@@ -128,8 +128,43 @@ func (in *intent) passesFirewall(from, to *wanted, w way) bool {
 	return len(in.firewall) == 0
 }
 
-// drawn makes an intent with so many tasks.
+// drawsAtMost is how often one is drawn anew that shows little.
+const drawsAtMost = 1000
+
+// cells are all ways between tasks, by what is wanted of them.
+func (in *intent) cells() (open, closed []cell) {
+	for from := range in.tasks {
+		for to := range in.tasks {
+			for _, w := range ways {
+				switch {
+				case from == to:
+				case in.reaches(in.tasks[from], in.tasks[to], w):
+					open = append(open, cell{from, to, w})
+				default:
+					closed = append(closed, cell{from, to, w})
+				}
+			}
+		}
+	}
+	return open, closed
+}
+
+// balanced is whether there are enough ways of both kinds to show something.
+func (in *intent) balanced() bool {
+	open, closed := in.cells()
+	return 20*len(open) >= len(closed) && 20*len(closed) >= len(open)
+}
+
+// drawn makes a balanced intent with so many tasks.
 func drawn(r *rand.Rand, tasks, networks, nodes int) *intent {
+	in := drawnOnce(r, tasks, networks, nodes)
+	for n := 1; n < drawsAtMost && !in.balanced(); n++ {
+		in = drawnOnce(r, tasks, networks, nodes)
+	}
+	return in
+}
+
+func drawnOnce(r *rand.Rand, tasks, networks, nodes int) *intent {
 	in := &intent{}
 	protocol := func() string { return []string{"any", "tcp", "udp", "icmp"}[r.IntN(4)] }
 	what := func() about {
@@ -173,15 +208,24 @@ func drawn(r *rand.Rand, tasks, networks, nodes int) *intent {
 	in.firewall = append(in.firewall, tagRule{about{"any", -1}, 0, 0, true, false})
 	for i := range tasks {
 		t := &wanted{network: i % networks, node: r.IntN(nodes), tier: r.IntN(3)}
-		in.regroup(r, t)
+		t.regroup(r, len(in.groups))
 		in.tasks = append(in.tasks, t)
 	}
 	return in
 }
 
-func (in *intent) regroup(r *rand.Rand, t *wanted) {
+// regroup draws other groups for every second task, so that all stays balanced.
+func (in *intent) regroup(r *rand.Rand) {
+	for n := 0; n == 0 || n < drawsAtMost && !in.balanced(); n++ {
+		for i := 1; i < len(in.tasks); i += 2 {
+			in.tasks[i].regroup(r, len(in.groups))
+		}
+	}
+}
+
+func (t *wanted) regroup(r *rand.Rand, groups int) {
 	t.groups = nil
-	for g := range in.groups {
+	for g := range groups {
 		if r.IntN(4) == 0 {
 			t.groups = append(t.groups, g)
 		}
