@@ -298,6 +298,7 @@ func (s *sink) settle(l Limit, began time.Time) (got settled) {
 		bits float64
 	}
 	rate, burst := float64(l.Rate), max(float64(l.Burst), float64(l.Rate)*LeastBurst.Seconds())
+	burst += 2 * 65536 * 8 // super-packets, as one passes whole if anything does, on each of two CPUs
 	var samples []sample
 	for at := time.Duration(0); at < settlePatience; {
 		time.Sleep(250 * time.Millisecond)
