@@ -434,7 +434,9 @@ func TestNetTCPGetsItsLimit(t *testing.T) {
 				switch got := gotten[i]; {
 				case got.over != nil:
 					t.Errorf("%s: %v", p.name, got.over)
-				case !got.ok:
+				case !got.ok && t.Failed():
+					t.Logf("%s: TCP brings %.1f Mbit/s at best, and the limit is %.0f", p.name, got.best/1e6, float64(l.Rate)/1e6)
+				case !got.ok: // the first time: a defect is seen once
 					p.again(t, l, got)
 				}
 			}
