@@ -265,6 +265,8 @@ func (d *Dataplane) natEnds(f rawFlow, now time.Duration, ages Ages) bool {
 		if begun.value.NatSport != swapped(f) {
 			return now-time.Duration(f.value.LastSeen) > natSettles
 		}
+	} else if a := answers.value; a.Ifindex != f.value.Ifindex || a.NatDst != f.key.Src.W[3] || a.NatDport != f.key.Sport {
+		return true // the port of the node is another flow's by now
 	}
 	idle := now - time.Duration(max(f.value.LastSeen, other.value.LastSeen))
 	return idle > ages.of(f.key.Proto) || idle > ages.Unanswered && (halfOpen(begun) || answers.value.Packets == 0)

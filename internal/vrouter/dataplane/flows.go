@@ -74,15 +74,30 @@ func (d *Dataplane) SweepFlows(now time.Duration, ages Ages) (removed, live int,
 			there, same := hasService(f, services)
 			return !there || !same && idle > ages.TCP
 		}
-		if idle > ages.of(f.key.Proto) {
+		if !d.ends(f, idle, ages, vifs) {
+			return false
+		}
+		if f.value.Role == flowAnswers {
 			return true
 		}
-		return idle > ages.Unanswered && (halfOpen(f) || !isQuiet(f, idle-ages.Unanswered) && !d.answered(f, vifs))
+		// Answers are counted with what they answer, which stays as long as they
+		// come: else a port could have as many as the table holds.
+		other, err := d.reverseOf(f, vifs)
+		if err != nil || other == nil || other.value.Role != flowAnswers || other.value.Packets == 0 {
+			return err == nil
+		}
+		return d.ends(f, min(idle, now-time.Duration(other.value.LastSeen)), ages, vifs)
 	})
 	if err != nil {
 		return removed, live, fmt.Errorf("sweep flows: %w", err)
 	}
 	return removed, live, nil
+}
+
+// ends says whether a flow that is idle for so long is to be forgotten.
+func (d *Dataplane) ends(f rawFlow, idle time.Duration, ages Ages, vifs map[int]bpfVif) bool {
+	return idle > ages.of(f.key.Proto) ||
+		idle > ages.Unanswered && (halfOpen(f) || !isQuiet(f, idle-ages.Unanswered) && !d.answered(f, vifs))
 }
 
 const (

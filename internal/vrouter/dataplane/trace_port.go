@@ -143,9 +143,34 @@ func (t *tracer) answers() bool {
 	return t.unknown(t.q.IfIndex, "it leaves from %s, which is not the address %s that was asked: it answers nothing", t.trace.Src, t.q.Asked)
 }
 
+// staysInOverlay tells whether the packet is not one that leaves by NAT to the
+// fabric, which a trace does not follow.
+func (t *tracer) staysInOverlay() bool {
+	q := &t.q
+	if !q.Dst.Is4() {
+		return true
+	}
+	if q.Protocol == protocolTCP || q.Protocol == protocolUDP {
+		key := bpfLinkLocalKey{Addr: toWord(q.Dst), Port: swap16(q.DstPort)}
+		if _, ok := lookup[bpfLinkLocal](t, t.maps().LinkLocalV1, key); ok {
+			return t.unknown(q.IfIndex, "%s port %d is a link-local service: it leaves by NAT as the node's, see contrail vrouter fabric", q.Dst, q.DstPort)
+		}
+	}
+	if _, routed := t.route(t.vrf, q.Dst); routed {
+		return true
+	}
+	if _, ok := lookup[uint32](t, t.maps().SnatV1, uint32(q.IfIndex)); ok {
+		return t.unknown(q.IfIndex, "there is no route to %s, and the network has SNAT: it leaves as the node's, unless policy or contrail vrouter fabric refuses it", q.Dst)
+	}
+	return true
+}
+
 // toNextHop takes the route and asks policy.
 func (t *tracer) toNextHop(vif bpfVif) bool {
 	q := &t.q
+	if !t.staysInOverlay() {
+		return false
+	}
 	r, ok := t.route(t.vrf, q.Dst)
 	if !ok {
 		return t.drop(DropNoRoute, q.IfIndex)

@@ -24,8 +24,8 @@
 
 /*
  * What the programs have made for a tunnel has this mark until it has left, which
- * packets from the wire, from other namespaces and from sockets of tasks never
- * have: see underlay_tx.
+ * packets from the wire, from other namespaces and from sockets without privileges
+ * never have: see underlay_tx.
  *
  * A copy comes in by the underlay once more, to be sent on: only the last of
  * several can be sent to a neighbour that the kernel has to find, and the kernel

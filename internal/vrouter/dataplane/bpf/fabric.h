@@ -237,7 +237,11 @@ static __noinline int decide_fabric(struct __sk_buff *skb, struct packet *p, str
 	f->nh.kind = NEXT_HOP_FABRIC;
 	f->fabric = FABRIC_NAT;
 	f->nat_src = local_ip;
-	if (old && is_nat(old)) /* so that what ends it finds the answers */
+	/* An entry of other times, as of a route that is gone, says nothing: neither
+	 * whether this answers, nor whose the answers are, which a refusal ends. */
+	if (old && !is_nat(old))
+		old = 0;
+	if (old)
 		f->nat_sport = old->nat_sport;
 	__be32 far = p->key.dst.w[3];
 	struct link_local *s = find_link_local(p);

@@ -9,6 +9,13 @@
 
 #include "fabric.h"
 
+static __always_inline int has_options(struct __sk_buff *skb)
+{
+	__u8 first;
+
+	return bpf_skb_load_bytes(skb, sizeof(struct ethhdr), &first, 1) || (first & 0xf) != 5;
+}
+
 SEC("tc")
 int fabric_port_rx(struct __sk_buff *skb)
 {
@@ -20,6 +27,9 @@ int fabric_port_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_MALFORMED, ifindex);
 	struct packet *p = &w->p;
 	int reason = parse_ipv4(skb, sizeof(struct ethhdr), p);
+	/* Options, such as a route of the sender's own, do not leave as the node's. */
+	if (!reason && has_options(skb))
+		reason = DROP_NAT_PROTOCOL;
 	if (reason)
 		return drop(skb, reason, ifindex);
 	p->key.scope = ifindex;
@@ -162,6 +172,8 @@ static __noinline int hand_error(struct __sk_buff *skb, struct fabric_work *w, c
 	copy_mac(mac, f->dmac);
 	if (w->p.ttl <= 1)
 		return drop(skb, DROP_TTL, ifindex);
+	if (exceeds_ingress(skb, slot, ifindex))
+		return TC_ACT_SHOT;
 	if (restore_quoted(skb, f, &w->quoted) || translate(skb, from, f->nat_dst, 0, 0) ||
 	    set_ttl(skb, w->p.ttl - 1))
 		return drop(skb, DROP_MALFORMED, ifindex);
