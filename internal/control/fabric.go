@@ -14,11 +14,16 @@ type fabric struct {
 	services []compile.LinkLocalService
 	machines []netip.Addr
 	refused  []netip.Addr // sorted
-	// message is it, encoded; nil while nothing needs it. Another slice is another
-	// message.
+	// message is it, encoded, and version which one; without anything in it while
+	// nothing has needed it.
 	message []byte
 	version uint64
+	needed  bool
 }
+
+// noFabric is said as long as nothing needs it: an agent keeps what it has where a
+// control node, of an earlier version, says nothing.
+func noFabric() fabric { return fabric{message: fabricMessage(nil, nil), version: 1} }
 
 // setFabric has agents be told of link-local services, and of the addresses of nodes
 // and controllers, which nothing may reach that leaves a port as a node's. As long as
@@ -31,17 +36,17 @@ func (t *tables) setFabric(u *update) {
 	if u.machines != nil {
 		t.fabric.machines = u.machines
 	}
-	if len(services) == 0 && !t.anySNAT() && t.fabric.message == nil {
+	if len(services) == 0 && !t.anySNAT() && !t.fabric.needed {
 		t.fabric.services = services
 		return
 	}
 	refused := t.underlayAddresses()
-	if t.fabric.message != nil && slices.Equal(services, t.fabric.services) && slices.Equal(refused, t.fabric.refused) {
+	if t.fabric.needed && slices.Equal(services, t.fabric.services) && slices.Equal(refused, t.fabric.refused) {
 		return
 	}
 	t.fabric = fabric{
 		services: services, machines: t.fabric.machines, refused: refused,
-		message: fabricMessage(services, refused), version: t.fabric.version + 1,
+		message: fabricMessage(services, refused), version: t.fabric.version + 1, needed: true,
 	}
 	t.touchAll()
 }

@@ -36,7 +36,7 @@ func TestFabric(t *testing.T) {
 		}
 		return list
 	}
-	if f := agent().fabric; f != nil {
+	if f := agent().fabric; f == nil || len(f.GetServices())+len(f.GetRefused()) != 0 {
 		t.Errorf("without SNAT and services the agent was told of %v", f)
 	}
 	number := int64(1)

@@ -110,7 +110,7 @@ func newTables(log *slog.Logger, metrics *metrics) *tables {
 		log: log, metrics: metrics, facts: newFacts(), recovery: &settling{}, ready: make(chan struct{}),
 		nodes: map[string]*node{}, ports: map[string]*port{}, networks: map[uint32]*network{}, numbers: map[string]uint32{},
 		passages: map[string]*compile.Passages{}, routers: map[string]*compile.RouterTable{}, rib: rib.New(encodeRoute), shared: feed.New(), learned: map[outside]*learned{},
-		learnedFeed: feed.New(), spoken: map[string]words{}, expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
+		fabric: noFabric(), learnedFeed: feed.New(), spoken: map[string]words{}, expected: map[string]struct{}{}, sessions: map[*session]struct{}{}, messages: map[policyKey]*sharedMessage{}, touched: map[*session]struct{}{},
 	}
 	t.border = newBorder(t)
 	return t

@@ -263,7 +263,7 @@ func (a *Agent) makeTables() {
 		MayDelete: a.mayDeleteService,
 		Resync:    time.Minute,
 	})
-	a.fabricNAT = newFabricState(a.config)
+	a.fabricNAT = newFabricState(a.log, a.config)
 	a.fabricServices = reconcile.New(a.log, fabricTarget{a.dataplane}, reconcile.Options[string, dataplane.FabricServices]{
 		Name:      "fabric",
 		Equal:     dataplane.FabricServices.Equal,
@@ -273,7 +273,7 @@ func (a *Agent) makeTables() {
 	a.snats = reconcile.New(a.log, snatTarget{a.dataplane}, reconcile.Options[int, uint32]{
 		Name:      "snat",
 		Equal:     func(x, y uint32) bool { return x == y },
-		MayDelete: func(int) bool { return a.routing.allPortsKnown() },
+		MayDelete: func(int) bool { return a.fabricNAT.portsKnown.Load() },
 		Resync:    time.Minute,
 	})
 	a.sessions.bgpChanged = a.registry.touch

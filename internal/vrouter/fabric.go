@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
@@ -21,6 +23,8 @@ const (
 	// addresses are looked up, and lookPatience how long a name may take.
 	lookEvery    = 30 * time.Second
 	lookPatience = 5 * time.Second
+	// lookAtOnce bounds how many names are looked up at a time.
+	lookAtOnce = 16
 )
 
 // fabricState is what the agent knows for NAT to the fabric, beside what control
@@ -34,10 +38,18 @@ type fabricState struct {
 	// poke has names looked up that are new.
 	poke chan struct{}
 
+	// portsKnown: the ports with SNAT that are desired were read when the graph had
+	// told of all ports.
+	portsKnown atomic.Bool
+
 	mu sync.Mutex
 	// names are those that are needed, with what was found last.
 	names map[string]foundName
-	mine  []netip.Addr
+	// mine are the node's own addresses; nil before they have been read.
+	mine []netip.Addr
+	// left are the services that an earlier agent left: a name that has not been
+	// found yet stays where that found it.
+	left map[netip.AddrPort]dataplane.LinkLocal
 	// services are the link-local services with what became of each.
 	services []vrouterapi.LinkLocalService
 	refused  []netip.Prefix
@@ -48,10 +60,14 @@ type foundName struct {
 	err       error
 }
 
-func newFabricState(config Config) *fabricState {
+func newFabricState(log *slog.Logger, config Config) *fabricState {
 	never := slices.Clone(config.NATRefuse)
 	for _, text := range slices.Concat([]string{config.Manager}, config.Control, config.Collectors) {
-		if at, err := netip.ParseAddrPort(text); err == nil && at.Addr().Unmap().Is4() {
+		at, err := netip.ParseAddrPort(text)
+		switch {
+		case err != nil:
+			log.Warn("--manager, --control and --collector by name are not kept from NAT: give --nat-refuse their addresses", "address", text)
+		case at.Addr().Unmap().Is4():
 			never = append(never, netip.PrefixFrom(at.Addr().Unmap(), 32))
 		}
 	}
@@ -86,7 +102,10 @@ func (a *Agent) runFabric(ctx context.Context) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		if a.fabricNAT.look(ctx) {
+		if a.fabricNAT.lookAtOwn() {
+			a.registry.touch() // before names, which may take long
+		}
+		if a.fabricNAT.lookUp(ctx) {
 			a.registry.touch()
 		}
 		select {
@@ -98,39 +117,64 @@ func (a *Agent) runFabric(ctx context.Context) error {
 	}
 }
 
-// look looks all up that is needed, and tells whether it found others than before.
-// A name that cannot be found keeps its addresses.
-func (f *fabricState) look(ctx context.Context) (changed bool) {
+// lookAtOwn tells whether the node has other addresses than before.
+func (f *fabricState) lookAtOwn() (changed bool) {
 	mine, err := f.own()
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil || f.mine != nil && slices.Equal(mine, f.mine) {
+		return false
+	}
+	f.mine = slices.Concat([]netip.Addr{}, mine) // never nil
+	return true
+}
+
+// lookUp looks all names up that are needed, at the same time, and tells whether it
+// found others than before. A name that cannot be found keeps its addresses.
+func (f *fabricState) lookUp(ctx context.Context) bool {
+	f.mu.Lock()
 	names := slices.Collect(maps.Keys(f.names))
-	if err == nil && !slices.Equal(mine, f.mine) {
-		f.mine, changed = mine, true
-	}
 	f.mu.Unlock()
+	var (
+		all     sync.WaitGroup
+		changed atomic.Bool
+		turns   = make(chan struct{}, lookAtOnce)
+	)
 	for _, name := range names {
-		patient, cancel := context.WithTimeout(ctx, lookPatience)
-		found, err := f.lookup(patient, name)
-		cancel()
-		for i, a := range found {
-			found[i] = a.Unmap()
-		}
-		found = slices.DeleteFunc(found, func(a netip.Addr) bool { return !a.Is4() })
-		slices.SortFunc(found, netip.Addr.Compare)
-		found = slices.Compact(found)
-		f.mu.Lock()
-		had, needed := f.names[name]
-		now := foundName{found, err}
-		if len(found) == 0 {
-			now.addresses = had.addresses
-		}
-		if needed {
-			f.names[name] = now
-			changed = changed || !slices.Equal(had.addresses, now.addresses) || (had.err == nil) != (err == nil)
-		}
-		f.mu.Unlock()
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			if f.lookUpName(ctx, name) {
+				changed.Store(true)
+			}
+		})
 	}
-	return changed
+	all.Wait()
+	return changed.Load()
+}
+
+func (f *fabricState) lookUpName(ctx context.Context, name string) (changed bool) {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	found, err := f.lookup(ctx, name)
+	found = slices.Clone(found)
+	for i, a := range found {
+		found[i] = a.Unmap()
+	}
+	found = slices.DeleteFunc(found, func(a netip.Addr) bool { return !a.Is4() })
+	slices.SortFunc(found, netip.Addr.Compare)
+	found = slices.Compact(found)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	had, needed := f.names[name]
+	now := foundName{found, err}
+	if len(found) == 0 {
+		now.addresses = had.addresses
+	}
+	if needed {
+		f.names[name] = now
+	}
+	return needed && (!slices.Equal(had.addresses, now.addresses) || (had.err == nil) != (err == nil))
 }
 
 // need says which names are to be looked up.
@@ -154,10 +198,11 @@ func (f *fabricState) need(names map[string]bool) {
 // services, what nothing may reach by it, and the ports that have SNAT.
 func (a *Agent) followFabric(records []*record) {
 	said := a.routing.saidOfFabric()
-	if said == nil {
+	if said == nil || !a.fabricNAT.begun(a.dataplane.FabricServices) {
 		return // what an earlier agent left stays
 	}
 	a.fabricServices.Replace(map[string]dataplane.FabricServices{fabricKey: a.fabricNAT.wanted(said, a.config.Address)})
+	complete := a.routing.allPortsKnown() // asked first: a port told of meanwhile may be missing below
 	snats := map[int]uint32{}
 	for _, r := range records {
 		graph, _ := a.routing.graphPort(r)
@@ -166,6 +211,23 @@ func (a *Agent) followFabric(records []*record) {
 		}
 	}
 	a.snats.Replace(snats)
+	a.fabricNAT.portsKnown.Store(complete)
+}
+
+// begun tells whether the node's own addresses are known, which nothing may reach,
+// and what an earlier agent left.
+func (f *fabricState) begun(left func() (dataplane.FabricServices, error)) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left == nil {
+		have, err := left()
+		if err != nil {
+			return false
+		}
+		f.left = map[netip.AddrPort]dataplane.LinkLocal{}
+		maps.Copy(f.left, have.LinkLocal)
+	}
+	return f.mine != nil
 }
 
 func (r *routing) saidOfFabric() *controlv1.Fabric {
@@ -226,7 +288,10 @@ func (f *fabricState) targets(s *controlv1.LinkLocalService, refused map[netip.P
 	list := f.names[s.GetDnsName()].addresses
 	if to, err := netip.ParseAddr(s.GetTo()); err == nil {
 		list = []netip.Addr{to}
-	} else if err := f.names[s.GetDnsName()].err; err != nil {
+	} else if len(list) == 0 {
+		list = f.leftOf(s)
+	}
+	if err := f.names[s.GetDnsName()].err; s.GetTo() == "" && err != nil {
 		problem = "the node does not find the name: " + err.Error()
 	} else if len(list) == 0 {
 		problem = "the name has not been found yet"
@@ -242,6 +307,16 @@ func (f *fabricState) targets(s *controlv1.LinkLocalService, refused map[netip.P
 		}
 	}
 	return targets, problem
+}
+
+// leftOf are the targets that a service had with an earlier agent.
+func (f *fabricState) leftOf(s *controlv1.LinkLocalService) (targets []netip.Addr) {
+	at, err := netip.ParseAddr(s.GetAddress())
+	had := f.left[netip.AddrPortFrom(at, uint16(s.GetPort()))]
+	if err != nil || uint32(had.Port) != s.GetToPort() {
+		return nil
+	}
+	return slices.DeleteFunc(had.Targets[:], func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 func isWithin(a netip.Addr, prefixes map[netip.Prefix]bool) bool {

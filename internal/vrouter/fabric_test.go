@@ -100,12 +100,38 @@ func TestFabricFollowsTheGraph(t *testing.T) {
 	// The next agent finds it, and takes nothing away before it knows.
 	again := newFakePlane()
 	again.fabric, again.snats = plane.fabric, maps.Clone(plane.snats)
+	found = nil
 	a = stub(testAgent(t, dir, again, links))
 	defer startAgent(t, a)()
 	v = a.routing.newView(nil)
 	a.routing.say(v, 6, port(99))
 	has(again, want, 5, map[int]uint32{3: 99})
-	// A control node that says nothing of it until the end has nothing to say.
-	a.routing.say(v, 7, port(0), endOfPorts())
+	// A name that is not found any more stays where it was found.
+	a.routing.say(v, 7, fabricMessage([]netip.Addr{nodeB, nodeC},
+		service("metadata", machine.String(), "", 80), service("named", "", "db.example.org", 82)))
+	eventually(t, "the name has been looked up", func() error {
+		if shown, err := a.showFabric(); err != nil || len(shown.Services) != 2 || !strings.Contains(shown.Services[1].Problem, "does not find the name") {
+			return fmt.Errorf("%+v, %v", shown, err)
+		}
+		return nil
+	})
+	has(again, want, 5, map[int]uint32{3: 99})
+	a.routing.say(v, 8, fabricMessage(nil), port(0), endOfPorts())
 	has(again, map[netip.AddrPort]dataplane.LinkLocal{}, 3, map[int]uint32{})
+}
+
+// TestFabricOfEarlierControlNode: a control node that does not know NAT to the fabric,
+// and comes to lead, takes none away.
+func TestFabricOfEarlierControlNode(t *testing.T) {
+	r := newTestRouting()
+	knows, knowsNot := r.newView(nil), r.newView(nil)
+	r.say(knows, 5, fabricMessage([]netip.Addr{nodeB}), endOfPorts())
+	r.say(knowsNot, 6, endOfPorts())
+	r.endView(knows)
+	if r.leader != knowsNot {
+		t.Fatal("the newer one does not lead")
+	}
+	if f := r.saidOfFabric(); len(f.GetRefused()) != 4 {
+		t.Errorf("the agent believes %v", f)
+	}
 }

@@ -243,8 +243,8 @@ func (r *routing) endOfTable(v *view, end *controlv1.EndOfTable) (portsChanged b
 // closePorts believes that what the session did not name does not exist.
 func (r *routing) closePorts(v *view) {
 	r.believed.ports, r.believed.portsDone = v.ports, true
-	if r.fabric = v.fabric; r.fabric == nil {
-		r.fabric = &controlv1.Fabric{} // nothing needs it: else it would have been said
+	if v.fabric != nil { // an earlier version says nothing of it
+		r.fabric = v.fabric
 	}
 	r.believed.policyTables = v.policyTables
 	for number, table := range r.believed.vrfs {

@@ -84,27 +84,30 @@ func (d *Dataplane) attachUnderlayFilter(ifindex int) error {
 	return nil
 }
 
-// underlayFilters are what filters ingress and egress of the underlay.
-func (d *Dataplane) underlayFilters() map[uint32]filter {
-	return map[uint32]filter{
-		netlink.HANDLE_MIN_INGRESS: {underlayFilter, "ingress", d.objects.UnderlayRx},
-		netlink.HANDLE_MIN_EGRESS:  {guardFilter, "egress", d.objects.UnderlayTx},
+// underlayFilters are what filters ingress and egress of the underlay. The ingress is
+// first: until it has this process's program, copies that come in by it once more
+// leave without the mark that the egress looks for.
+func (d *Dataplane) underlayFilters() []filter {
+	return []filter{
+		{netlink.HANDLE_MIN_INGRESS, underlayFilter, "ingress", d.objects.UnderlayRx},
+		{netlink.HANDLE_MIN_EGRESS, guardFilter, "egress", d.objects.UnderlayTx},
 	}
 }
 
 type filter struct {
+	parent      uint32
 	name, where string
 	program     *ebpf.Program
 }
 
 func (d *Dataplane) putUnderlayFilters(ifindex int) error {
-	for parent, f := range d.underlayFilters() {
-		if err := d.refuseForeignFilter(ifindex, parent, f); err != nil {
+	for _, f := range d.underlayFilters() {
+		if err := d.refuseForeignFilter(ifindex, f); err != nil {
 			return err
 		}
 	}
-	for parent, f := range d.underlayFilters() {
-		if err := putFilter(d.links, ifindex, parent, f.program, f.name); err != nil {
+	for _, f := range d.underlayFilters() {
+		if err := putFilter(d.links, ifindex, f.parent, f.program, f.name); err != nil {
 			return err
 		}
 	}
@@ -113,8 +116,8 @@ func (d *Dataplane) putUnderlayFilters(ifindex int) error {
 
 // refuseForeignFilter fails where our place is another program's: the underlay
 // is the host's device, which others may filter, too.
-func (d *Dataplane) refuseForeignFilter(ifindex int, parent uint32, ours filter) error {
-	filters, err := d.filters(ifindex, parent)
+func (d *Dataplane) refuseForeignFilter(ifindex int, ours filter) error {
+	filters, err := d.filters(ifindex, ours.parent)
 	if err != nil {
 		return err
 	}
@@ -191,8 +194,8 @@ func readUnderlayRecord(pin string) (*underlayRecord, error) {
 // too, and the qdisc with them where nobody does; absent is success.
 func (d *Dataplane) removeUnderlayFilters(ifindex int) error {
 	others := false
-	for parent, ours := range d.underlayFilters() {
-		filters, err := d.filters(ifindex, parent)
+	for _, ours := range d.underlayFilters() {
+		filters, err := d.filters(ifindex, ours.parent)
 		if err != nil {
 			return err
 		}
