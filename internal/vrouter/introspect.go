@@ -22,18 +22,22 @@ import (
 func (a *Agent) introspectHandler() http.Handler {
 	mux := http.NewServeMux()
 	paths := []string{"/metrics"}
-	show := func(path string, value func(context.Context, url.Values) (any, error)) {
-		paths = append(paths, path)
+	ask := func(path string, value func(context.Context, url.Values) (any, error)) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			v, err := value(r.Context(), r.URL.Query())
 			w.Header().Set(vrouterapi.HeaderNode, a.config.Name)
 			reply(w, v, err)
 		})
 	}
+	show := func(path string, value func(context.Context, url.Values) (any, error)) {
+		paths = append(paths, path)
+		ask(path, value)
+	}
 	whole := func(path string, value func() any) {
 		show(path, func(context.Context, url.Values) (any, error) { return value(), nil })
 	}
 	a.showTables(show)
+	a.answerQuestions(ask)
 	a.showObjects(show)
 	whole("/status", func() any { return a.status() })
 	whole("/graph", func() any { return map[string]any{"ports": a.routing.graphPorts()} })
@@ -49,12 +53,12 @@ func (a *Agent) introspectHandler() http.Handler {
 	return mux
 }
 
-// shower adds a table to the introspection.
+// shower adds a path to the introspection.
 type shower = func(path string, value func(context.Context, url.Values) (any, error))
 
-// showTables adds what is in the maps.
-func (a *Agent) showTables(show shower) {
-	table := func(path string, of func(*look) (any, error)) {
+// looker adds what a look at the maps finds.
+func (a *Agent) looker(show shower) func(path string, of func(*look) (any, error)) {
+	return func(path string, of func(*look) (any, error)) {
 		show(path, func(_ context.Context, q url.Values) (any, error) {
 			l, err := a.look(q)
 			if err != nil {
@@ -63,6 +67,18 @@ func (a *Agent) showTables(show shower) {
 			return of(l)
 		})
 	}
+}
+
+// answerQuestions adds what has no answer without parameters, and is no table.
+func (a *Agent) answerQuestions(ask shower) {
+	question := a.looker(ask)
+	question(vrouterapi.PathTrace, func(l *look) (any, error) { return l.trace() })
+	question(vrouterapi.PathTraceArrival, func(l *look) (any, error) { return l.traceArrival() })
+}
+
+// showTables adds what is in the maps.
+func (a *Agent) showTables(show shower) {
+	table := a.looker(show)
 	table(vrouterapi.PathVifs, func(l *look) (any, error) { return l.vifs() })
 	table(vrouterapi.PathRoutes, func(l *look) (any, error) { return l.routes() })
 	table(vrouterapi.PathNextHops, func(l *look) (any, error) { return l.nextHops() })
@@ -73,8 +89,6 @@ func (a *Agent) showTables(show shower) {
 	table(vrouterapi.PathDrops, func(l *look) (any, error) { return l.drops() })
 	table(vrouterapi.PathVRFs, func(l *look) (any, error) { return l.vrfs() })
 	table(vrouterapi.PathStats, func(l *look) (any, error) { return l.stats() })
-	table(vrouterapi.PathTrace, func(l *look) (any, error) { return l.trace() })
-	table(vrouterapi.PathTraceArrival, func(l *look) (any, error) { return l.traceArrival() })
 	show(vrouterapi.PathFabric, func(context.Context, url.Values) (any, error) { return a.showFabric() })
 	show(vrouterapi.PathObjects, func(ctx context.Context, q url.Values) (any, error) {
 		l, err := a.look(q)
