@@ -27,9 +27,6 @@ int fabric_port_rx(struct __sk_buff *skb)
 		return drop(skb, DROP_MALFORMED, ifindex);
 	struct packet *p = &w->p;
 	int reason = parse_ipv4(skb, sizeof(struct ethhdr), p);
-	/* Options, such as a route of the sender's own, do not leave as the node's. */
-	if (!reason && has_options(skb))
-		reason = DROP_NAT_PROTOCOL;
 	if (reason)
 		return drop(skb, reason, ifindex);
 	p->key.scope = ifindex;
@@ -49,6 +46,9 @@ int fabric_port_rx(struct __sk_buff *skb)
 	if (!fresh)
 		return drop(skb, DROP_MALFORMED, ifindex);
 	reason = decide_fabric(skb, p, vif, fresh, old);
+	/* Options, such as a route of the sender's own, do not leave as the node's. */
+	if (reason == DROP_NONE && has_options(skb))
+		reason = DROP_NAT_PROTOCOL;
 	if (reason == DROP_NONE && p->ttl <= 1)
 		reason = DROP_TTL;
 	fresh->limits = limits_of(fresh, FLOW_FROM_PORT);
