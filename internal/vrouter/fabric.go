@@ -336,6 +336,9 @@ type fabricTarget struct{ plane Dataplane }
 
 func (t fabricTarget) List(context.Context) (map[string]dataplane.FabricServices, error) {
 	have, err := t.plane.FabricServices()
+	if len(have.LinkLocal)+len(have.Refused) == 0 {
+		return nil, err // nobody has said anything of it
+	}
 	return map[string]dataplane.FabricServices{fabricKey: have}, err
 }
 
