@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	controlv1 "github.com/contrail-mesos/contrail/api/contrail/control/v1"
 	"github.com/contrail-mesos/contrail/internal/nstest"
@@ -227,8 +228,10 @@ func (c *controlNode) policy(port uint16) (dataplane.SetID, []*controlv1.Control
 		{Body: &controlv1.ControlMessage_PolicyBlock{PolicyBlock: &controlv1.PolicyBlock{Id: block[:len(id)], Rules: rules}}},
 		{Body: &controlv1.ControlMessage_PolicySet{PolicySet: &controlv1.PolicySet{Id: id[:], Blocks: [][]byte{block[:len(id)]}}}},
 	}
-	for _, p := range c.ports {
+	for i, said := range c.ports {
+		p := proto.Clone(said).(*controlv1.Port) // what was said is being sent, perhaps
 		p.Policy = &controlv1.PortPolicy{Network: policyVRF, NetworkSet: id[:]}
+		c.ports[i] = p
 		change = append(change, &controlv1.ControlMessage{Body: &controlv1.ControlMessage_Port{Port: p}})
 	}
 	return id, change
