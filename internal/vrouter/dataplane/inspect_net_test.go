@@ -41,8 +41,8 @@ func TestNetRoutesAreListed(t *testing.T) {
 		host(vrf, netip.MustParseAddr("10.32.0.77")):   shared,
 		host(vrf, far6): {Kind: Tunnel, Remote: remoteIP, Label: 100},
 		{vrf, netip.MustParsePrefix("2001:db8::/64")}: {Kind: Tunnel, Remote: remoteIP, Label: 101},
-		{vrf + 1, anyone6}: {Kind: Tunnel, Remote: remoteIP, Label: 102},
 	}
+	more[RouteKey{vrf + 1, anyone6}] = NextHop{Kind: Tunnel, Remote: remoteIP, Label: 102}
 	b.must(b.dp.PutRoutes(more))
 	b.must(b.dp.PutMACs(map[MACKey]NextHop{{vrf, mac2}: {Kind: Local, Label: label2}}))
 	want, err := b.dp.Routes()
